@@ -1,0 +1,184 @@
+//! Faults on links, over an ordinary duplex pipe.
+
+use std::time::Duration;
+
+use rand::SeedableRng;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, timeout},
+};
+
+use super::*;
+
+struct NoTap;
+
+impl Tap for NoTap {
+    fn passed(&self, _: &Name, _: &Name, _: &[u8]) {}
+}
+
+type End = LinkStream<DuplexStream>;
+
+fn links() -> Links {
+    Links::new(ChaCha8Rng::seed_from_u64(0), Arc::new(NoTap))
+}
+
+fn name(name: &str) -> Name {
+    name.into()
+}
+
+/// The two ends of a connection between `a` and `b`; each has its own number.
+fn connect(links: &Links, number: u32) -> (End, End) {
+    let (x, y) = duplex(64 * 1024);
+    let key = (format!("a:{number}"), "b:1".to_owned());
+    (links.adopt(key.clone(), &name("a"), &name("b"), x), links.adopt(key, &name("b"), &name("a"), y))
+}
+
+/// What arrives within a second; `None` where nothing does, not even an end.
+async fn arrives(end: &mut End) -> Option<io::Result<Vec<u8>>> {
+    let mut bytes = vec![0; 100];
+    let read = timeout(Duration::from_secs(1), end.read(&mut bytes)).await.ok()?;
+    Some(read.map(|n| bytes[..n].to_vec()))
+}
+
+async fn hears(end: &mut End, said: &[u8]) -> bool {
+    matches!(arrives(end).await, Some(Ok(bytes)) if bytes == said)
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_overlap_and_each_is_lifted_alone() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Stall);
+    links.apply(2, &name("a"), &name("b"), LinkFault::Stall);
+    a.write_all(b"one").await.unwrap();
+    assert!(arrives(&mut b).await.is_none());
+    links.lift(1);
+    assert!(arrives(&mut b).await.is_none(), "the other fault still holds");
+    links.lift(2);
+    assert!(hears(&mut b, b"one").await);
+    assert_eq!((links.evidence(1).stalled, links.evidence(2).stalled), (3, 3));
+    assert!(links.lock().directions.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_holds_one_direction_and_the_end_of_the_stream_too() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Stall);
+    b.write_all(b"back").await.unwrap();
+    assert!(hears(&mut a, b"back").await);
+    a.write_all(b"last words").await.unwrap();
+    drop(a);
+    assert!(arrives(&mut b).await.is_none());
+    links.lift(1);
+    assert!(hears(&mut b, b"last words").await);
+    assert!(hears(&mut b, b"").await, "the end comes after the bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_reader_is_woken_when_the_stall_ends() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Stall);
+    let waiting = tokio::spawn(async move { hears(&mut b, b"late").await });
+    tokio::task::yield_now().await;
+    a.write_all(b"late").await.unwrap();
+    tokio::task::yield_now().await;
+    links.lift(1);
+    assert!(waiting.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blackhole_kills_only_the_connections_that_lost_bytes() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    let (mut c, mut d) = connect(&links, 2);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Blackhole);
+    a.write_all(b"lost").await.unwrap();
+    assert!(arrives(&mut b).await.is_none());
+    links.lift(1);
+    a.write_all(b"into the void").await.unwrap();
+    assert!(arrives(&mut b).await.is_none(), "a dead connection spoke");
+    c.write_all(b"alive").await.unwrap();
+    assert!(hears(&mut d, b"alive").await);
+    assert_eq!(links.evidence(1).swallowed, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_counts_and_strikes_only_what_is_alive() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    let (mut dead, mut peer) = connect(&links, 2);
+    let (gone, _) = connect(&links, 3);
+    drop(gone);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Blackhole);
+    dead.write_all(b"lost").await.unwrap();
+    assert!(arrives(&mut peer).await.is_none());
+    links.lift(1);
+    assert_eq!(links.reset(2, &name("b"), &name("a")), 1, "either order of the ends");
+    let kind = |result: Option<io::Result<Vec<u8>>>| result.map(|it| it.unwrap_err().kind());
+    assert_eq!(kind(arrives(&mut a).await), Some(io::ErrorKind::ConnectionReset));
+    assert_eq!(kind(arrives(&mut b).await), Some(io::ErrorKind::ConnectionReset));
+    assert!(arrives(&mut dead).await.is_none(), "a dead connection was told");
+    assert_eq!(links.reset(3, &name("a"), &name("b")), 0);
+    assert!(!links.evidence(3).is_some());
+    assert_eq!(links.evidence(2).to_string(), "1 connections reset");
+}
+
+#[test]
+fn refusing_is_per_direction_and_counted() {
+    let links = links();
+    let (a, b) = (name("a"), name("b"));
+    links.apply(1, &a, &b, LinkFault::Refuse);
+    assert_eq!(links.may_connect(&a, &b).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(links.may_connect(&b, &a).is_ok());
+    links.lift(1);
+    assert!(links.may_connect(&a, &b).is_ok());
+    assert_eq!(links.evidence(1).refused, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_add_up_and_keep_the_order() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    let delay =
+        |delay, jitter| LinkFault::Delay { delay: Duration::from_millis(delay), jitter: Duration::from_millis(jitter) };
+    links.apply(1, &name("a"), &name("b"), delay(100, 0));
+    links.apply(2, &name("a"), &name("b"), delay(200, 400));
+    let sent = Instant::now();
+    for byte in 0..20_u8 {
+        a.write_all(&[byte]).await.unwrap();
+        let _ = timeout(Duration::from_millis(1), b.read(&mut [])).await; // so that each is a chunk of its own
+    }
+    let mut got = vec![0; 20];
+    timeout(Duration::from_secs(2), b.read_exact(&mut got)).await.unwrap().unwrap();
+    assert!(sent.elapsed() >= Duration::from_millis(300), "{:?}", sent.elapsed());
+    assert_eq!(got, (0..20).collect::<Vec<u8>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_without_power_is_silent_until_it_is_back() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    links.darken(&name("b"));
+    assert!(links.is_dark(&name("b")) && !links.is_dark(&name("a")));
+    drop(b.write_all(b"nothing").await);
+    assert!(arrives(&mut a).await.is_none());
+    a.write_all(b"into the void").await.unwrap();
+    links.lighten(&name("b"));
+    assert!(arrives(&mut a).await.is_none(), "it speaks only when spoken to");
+    let error = a.write_all(b"anybody there?").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(arrives(&mut a).await.is_some_and(|result| result.is_err()));
+}
+
+#[test]
+fn connections_that_are_gone_are_forgotten() {
+    let links = links();
+    let kept: Vec<(End, End)> = (0..10).map(|number| connect(&links, number)).collect();
+    for number in 10..5_000 {
+        connect(&links, number);
+    }
+    assert!(links.lock().connections.len() < 200);
+    assert_eq!(links.reset(1, &name("a"), &name("b")), kept.len() as u64);
+}

@@ -1,0 +1,167 @@
+//! The functions behind the symbols: answered by the simulation on its thread, passed through everywhere else.
+//!
+//! They run at any moment of any thread's life, also before `main`: no allocation, no lock, no panic on the way through.
+
+use std::ffi::{c_int, c_long, c_uint, c_void};
+
+use super::{Clock, fill, is_foreign, leak, raw, read};
+
+/// As getrandom(2).
+///
+/// # Safety
+/// `to` must be valid for writes of `len` bytes.
+pub unsafe fn getrandom(to: *mut c_void, len: usize, flags: c_uint) -> isize {
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: the caller vouches for the buffer; it is filled before anybody reads it.
+    let bytes = unsafe {
+        std::ptr::write_bytes(to.cast::<u8>(), 0, len);
+        std::slice::from_raw_parts_mut(to.cast::<u8>(), len)
+    };
+    if fill(bytes) {
+        return len as isize;
+    }
+    if is_foreign() {
+        leak::record("random bytes were drawn on a thread outside the simulation");
+    }
+    // SAFETY: the same buffer, with the same length.
+    unsafe {
+        passed_through(number_of_getrandom(), [to as c_long, len as c_long, c_long::from(flags), 0, 0, 0]) as isize
+    }
+}
+
+/// As getentropy(3): at most 256 bytes.
+///
+/// # Safety
+/// `to` must be valid for writes of `len` bytes.
+pub unsafe fn getentropy(to: *mut c_void, len: usize) -> c_int {
+    if len > 256 {
+        set_errno(libc::EIO);
+        return -1;
+    }
+    // SAFETY: the caller vouches for the buffer.
+    let filled = unsafe { getrandom(to, len, 0) };
+    if filled == len as isize { 0 } else { -1 }
+}
+
+/// As clock_gettime(2).
+///
+/// # Safety
+/// `to` must point to a `timespec`.
+pub unsafe fn clock_gettime(clock: libc::clockid_t, to: *mut c_void) -> c_int {
+    let which = match clock {
+        libc::CLOCK_REALTIME => Some(Clock::Wall),
+        libc::CLOCK_MONOTONIC => Some(Clock::Monotonic),
+        #[cfg(target_os = "linux")]
+        libc::CLOCK_REALTIME_COARSE => Some(Clock::Wall),
+        #[cfg(target_os = "linux")]
+        libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_BOOTTIME => Some(Clock::Monotonic),
+        _ => None, // processor time: never part of a run
+    };
+    if let Some(time) = which.and_then(read) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            (*to.cast::<libc::timespec>()).tv_sec = time.as_secs() as _;
+            (*to.cast::<libc::timespec>()).tv_nsec = time.subsec_nanos().into();
+        }
+        return 0;
+    }
+    if which.is_some() && is_foreign() {
+        leak::record("a clock was read on a thread outside the simulation");
+    }
+    // SAFETY: as the caller vouches.
+    unsafe { passed_through(number_of_clock_gettime(), [c_long::from(clock), to as c_long, 0, 0, 0, 0]) as c_int }
+}
+
+/// Time that a processor spent, by one of libc's clocks for it; nothing where there is no such clock.
+pub(super) fn processor_time(clock: libc::clockid_t) -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is that of a `timespec`.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return std::time::Duration::ZERO;
+    }
+    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// As syscall(2). getrandom 0.2, and with it ring, asks for entropy this way.
+///
+/// # Safety
+/// As the system call demands.
+pub unsafe fn syscall(n: c_long, arguments: [c_long; 6]) -> c_long {
+    if n == number_of_getrandom() {
+        // SAFETY: the caller vouches for the arguments of getrandom.
+        return unsafe {
+            getrandom(arguments[0] as *mut c_void, arguments[1] as usize, arguments[2] as c_uint) as c_long
+        };
+    }
+    if n == number_of_clock_gettime() {
+        // SAFETY: the caller vouches for the arguments of clock_gettime.
+        return unsafe { clock_gettime(arguments[0] as libc::clockid_t, arguments[1] as *mut c_void) as c_long };
+    }
+    // SAFETY: as the caller vouches.
+    unsafe { passed_through(n, arguments) }
+}
+
+/// As pthread_create(3), of the C library that comes next. A thread that is born during a run cannot be replayed.
+///
+/// # Safety
+/// As pthread_create demands.
+pub unsafe fn pthread_create(
+    thread: *mut c_void,
+    attributes: *const c_void,
+    start: *mut c_void,
+    argument: *mut c_void,
+) -> c_int {
+    type Create = unsafe extern "C" fn(*mut c_void, *const c_void, *mut c_void, *mut c_void) -> c_int;
+    if super::is_running() {
+        leak::record("a thread was started during the run");
+    }
+    // SAFETY: the name is a C string; RTLD_NEXT asks for the definition after this one.
+    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"pthread_create".as_ptr()) };
+    if next.is_null() {
+        return libc::EAGAIN;
+    }
+    // SAFETY: the symbol of that name has this type in every C library.
+    unsafe { std::mem::transmute::<*mut c_void, Create>(next)(thread, attributes, start, argument) }
+}
+
+unsafe fn passed_through(n: c_long, arguments: [c_long; 6]) -> c_long {
+    // SAFETY: as the caller of the public function vouches.
+    let result = unsafe { raw::call(n, arguments) };
+    if (-4095..0).contains(&result) {
+        set_errno(-result as c_int);
+        return -1;
+    }
+    result
+}
+
+fn set_errno(number: c_int) {
+    // SAFETY: errno is this thread's own.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        *libc::__errno_location() = number;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = number;
+}
+
+#[cfg(target_os = "linux")]
+fn number_of_getrandom() -> c_long {
+    libc::SYS_getrandom
+}
+
+#[cfg(target_os = "linux")]
+fn number_of_clock_gettime() -> c_long {
+    libc::SYS_clock_gettime
+}
+
+#[cfg(not(target_os = "linux"))]
+fn number_of_getrandom() -> c_long {
+    -1
+}
+
+#[cfg(not(target_os = "linux"))]
+fn number_of_clock_gettime() -> c_long {
+    -2
+}

@@ -1,0 +1,303 @@
+//! Entropy and clocks, answered at libc.
+//!
+//! Production code, and every library below it, asks libc for random bytes and for the time. A binary that simulates
+//! defines those symbols itself, with [`define_seam!`](crate::define_seam), and answers from the seed and from simulated
+//! time; so tonic, rustls, ring and openraft run unmodified and yet to the byte alike. The symbols are defined by the
+//! *binary*, never by this library: otherwise a replaceable random generator would sit under the keys of every program
+//! that links it.
+//!
+//! The seam is armed once per process, on the simulating thread, by [`arm`]. Elsewhere every call passes through to the
+//! kernel. Once it is armed, the simulating thread never asks the kernel again, and a thread that is born, or that asks
+//! for time or entropy, is a [leak](leaks) that fails the run: nobody could replay it.
+//!
+//! Which host is speaking follows from the tokio runtime that is current: each host has one of its own, registered by
+//! [`enter_host`]. Where none is current (a runtime is being made or dropped) it is the host that the driver named with
+//! [`driving`].
+//!
+//! This is the only room with `unsafe`.
+
+mod leak;
+mod libc_calls;
+mod parent;
+mod raw;
+mod standing;
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
+
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use leak::leaks;
+pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
+pub use parent::end_with_parent;
+pub use standing::{Standing, standing};
+
+/// Simulated time zero on `CLOCK_MONOTONIC`: not 0, because some libraries subtract from their first reading.
+const MONOTONIC_BASE: Duration = Duration::from_secs(1_000_000);
+
+/// Index of a host, in the order of registration. The driver itself is [`DRIVER`].
+pub type HostIndex = usize;
+
+/// Whoever speaks where no host does: the simulator itself.
+pub const DRIVER: HostIndex = 0;
+
+/// How far this process is with its one run: [`BEFORE`], then [`DURING`], then [`AFTER`].
+static RUN: AtomicU8 = AtomicU8::new(BEFORE);
+const BEFORE: u8 = 0;
+const DURING: u8 = 1;
+const AFTER: u8 = 2;
+
+thread_local! {
+    // `const` and without a destructor's need to allocate: libc may be asked at any moment of a thread's life.
+    static ON_SIMULATING_THREAD: Cell<bool> = const { Cell::new(false) };
+    static SEAM: RefCell<Option<Seam>> = const { RefCell::new(None) };
+}
+
+struct Seam {
+    seed: u64,
+    /// Wall clock at simulated time zero, since 1970.
+    epoch: Duration,
+    /// `Instant::now()` at simulated time zero, by which tokio's clocks are read.
+    zero: std::time::Instant,
+    /// Time as the driver knows it: the start of the running tick.
+    now: Duration,
+    /// The host that the driver acts for while no runtime is current.
+    driving: HostIndex,
+    hosts: Vec<HostSeam>,
+    /// The runtimes that are alive, few: a linear search beats a map.
+    runtimes: Vec<(tokio::runtime::Id, HostIndex)>,
+    draws: u64,
+}
+
+struct HostSeam {
+    entropy: ChaCha8Rng,
+}
+
+impl HostSeam {
+    fn new(seed: u64, index: HostIndex) -> Self {
+        let mut entropy = ChaCha8Rng::seed_from_u64(seed);
+        entropy.set_stream(0x6761_706c_0000_0000 | index as u64);
+        Self { entropy }
+    }
+}
+
+/// Answers entropy and clocks of this thread from `seed` and simulated time, until the process ends. `hosts` is how
+/// many hosts there will be, `epoch` the wall clock at simulated time zero, since 1970.
+///
+/// # Errors
+/// Where the seam was armed before, or where the running binary does not define it.
+pub fn arm(seed: u64, hosts: usize, epoch: Duration) -> Result<(), ArmError> {
+    if RUN.compare_exchange(BEFORE, DURING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        return Err(ArmError::Twice);
+    }
+    ON_SIMULATING_THREAD.set(true);
+    standing::simulating_here();
+    SEAM.with_borrow_mut(|seam| {
+        *seam = Some(Seam {
+            seed,
+            epoch,
+            // Read through the seam itself, below, once there is one.
+            zero: std::time::Instant::now(),
+            now: Duration::ZERO,
+            driving: DRIVER,
+            hosts: (0..=hosts).map(|index| HostSeam::new(seed, index)).collect(),
+            runtimes: Vec::new(),
+            draws: 0,
+        });
+    });
+    let zero = std::time::Instant::now();
+    let (before, probe) = SEAM.with_borrow_mut(|seam| {
+        let seam = seam.as_mut().ok_or(ArmError::NotDefined)?;
+        seam.zero = zero;
+        Ok((seam.draws, seam.seed))
+    })?;
+    // A binary without the symbols would reach the kernel here, and no run of it could be replayed.
+    let _ = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), probe);
+    let asked = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut [0; 1]);
+    let answered = SEAM.with_borrow(|seam| seam.as_ref().is_some_and(|seam| seam.draws > before));
+    if asked.is_ok() && answered && std::time::Instant::now() == zero {
+        Ok(())
+    } else {
+        ON_SIMULATING_THREAD.set(false);
+        Err(ArmError::NotDefined)
+    }
+}
+
+/// The run is over: from now on other threads may ask for time and entropy without that being a leak. The simulating
+/// thread stays what it was, and the seam cannot be armed again.
+pub fn disarm() {
+    let _ = RUN.compare_exchange(DURING, AFTER, Ordering::SeqCst, Ordering::SeqCst);
+}
+
+/// Time for which a processor worked on this thread. Never part of a run: for measuring, also while one is on.
+pub fn processor_time() -> Duration {
+    libc_calls::processor_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The same for the whole process, its start included.
+pub fn processor_time_of_process() -> Duration {
+    libc_calls::processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Why the seam cannot be armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ArmError {
+    /// One process simulates one run.
+    #[error("the seam is armed already: one process simulates one run")]
+    Twice,
+    /// The binary lacks the symbols, or the platform is not one that can be simulated on.
+    #[error(
+        "this binary does not define the libc seam, so its runs could not be replayed: call `gapless::define_seam!()` \
+         (or `gapless::main!`) at its top level; simulation needs Linux on x86-64 or AArch64"
+    )]
+    NotDefined,
+}
+
+/// Tells the seam that the current tokio runtime belongs to `host`. Called first thing inside each host's software.
+pub fn enter_host(host: HostIndex) {
+    let Ok(handle) = tokio::runtime::Handle::try_current() else { return };
+    with(|seam| {
+        seam.runtimes.retain(|(_, of)| *of != host);
+        seam.runtimes.push((handle.id(), host));
+    });
+}
+
+/// Names the host that the driver acts for, around crash, bounce and drop, where no runtime is current.
+pub fn driving(host: HostIndex) {
+    with(|seam| seam.driving = host);
+}
+
+/// Tells the seam how far simulated time has come: once before each tick.
+pub fn advance_to(now: Duration) {
+    standing::came_to(now);
+    with(|seam| seam.now = now);
+}
+
+/// Simulated time since the run began, as the host that speaks knows it.
+pub fn now() -> Duration {
+    with(|seam| seam.elapsed()).unwrap_or_default()
+}
+
+/// The host that speaks.
+pub fn speaking() -> HostIndex {
+    with(|seam| seam.speaker()).unwrap_or(DRIVER)
+}
+
+/// Bytes from the seed, of a stream of their own: for the simulator's own choices, which must not disturb the hosts'.
+pub fn stream(seed: u64, purpose: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(purpose);
+    rng
+}
+
+impl Seam {
+    fn speaker(&self) -> HostIndex {
+        let Ok(handle) = tokio::runtime::Handle::try_current() else { return self.driving };
+        let id = handle.id();
+        self.runtimes.iter().find(|(of, _)| *of == id).map_or(self.driving, |(_, host)| *host)
+    }
+
+    /// A host's time is that of its tokio clock, so that std's and tokio's `Instant` agree; elsewhere it is the driver's.
+    fn elapsed(&self) -> Duration {
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => tokio::time::Instant::now().into_std().saturating_duration_since(self.zero),
+            Err(_) => self.now,
+        }
+    }
+}
+
+/// Runs `f` on the seam of this thread; `None` where this thread has none, or is inside the seam already.
+fn with<T>(f: impl FnOnce(&mut Seam) -> T) -> Option<T> {
+    if !ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(false) {
+        return None;
+    }
+    SEAM.try_with(|seam| seam.try_borrow_mut().ok()?.as_mut().map(f)).ok()?
+}
+
+/// Fills `to` if this thread simulates.
+fn fill(to: &mut [u8]) -> bool {
+    with(|seam| {
+        seam.draws += 1;
+        let speaker = seam.speaker().min(seam.hosts.len() - 1);
+        seam.hosts[speaker].entropy.fill_bytes(to);
+    })
+    .is_some()
+}
+
+/// Which clock is asked for.
+#[derive(Clone, Copy)]
+enum Clock {
+    Wall,
+    Monotonic,
+}
+
+/// The time on `clock` if this thread simulates.
+fn read(clock: Clock) -> Option<Duration> {
+    with(|seam| match clock {
+        Clock::Wall => seam.epoch + seam.elapsed(),
+        Clock::Monotonic => MONOTONIC_BASE + seam.elapsed(),
+    })
+}
+
+/// Whether a run is on.
+fn is_running() -> bool {
+    RUN.load(Ordering::Relaxed) == DURING
+}
+
+/// Whether this thread is not the simulating one while a run is on: its reading could not be replayed.
+fn is_foreign() -> bool {
+    is_running() && !ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(true)
+}
+
+/// Defines the libc seam in this binary: `getrandom`, `getentropy`, `syscall`, `clock_gettime` and, where the C library
+/// is linked dynamically, `pthread_create`. Call it once, at the top level of a binary that simulates; a binary that
+/// serves in production must not.
+#[macro_export]
+macro_rules! define_seam {
+    () => {
+        #[cfg(target_os = "linux")]
+        #[allow(missing_docs, unreachable_pub, clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
+        mod gapless_libc_seam {
+            use ::std::ffi::{c_int, c_long, c_uint, c_void};
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn getrandom(to: *mut c_void, len: usize, flags: c_uint) -> isize {
+                unsafe { $crate::seam::getrandom(to, len, flags) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn getentropy(to: *mut c_void, len: usize) -> c_int {
+                unsafe { $crate::seam::getentropy(to, len) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn clock_gettime(clock: c_int, to: *mut c_void) -> c_int {
+                unsafe { $crate::seam::clock_gettime(clock, to) }
+            }
+            // Variadic in C; on the two supported architectures its arguments travel in the same registers.
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn syscall(
+                n: c_long,
+                a: c_long,
+                b: c_long,
+                c: c_long,
+                d: c_long,
+                e: c_long,
+                f: c_long,
+            ) -> c_long {
+                unsafe { $crate::seam::syscall(n, [a, b, c, d, e, f]) }
+            }
+            #[cfg(not(target_feature = "crt-static"))]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn pthread_create(
+                thread: *mut c_void,
+                attributes: *const c_void,
+                start: *mut c_void,
+                argument: *mut c_void,
+            ) -> c_int {
+                unsafe { $crate::seam::pthread_create(thread, attributes, start, argument) }
+            }
+        }
+    };
+}

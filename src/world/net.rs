@@ -1,0 +1,28 @@
+//! The network seam: byte streams by name and port.
+
+use std::{future::Future, io, pin::Pin};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A future that borrows its maker.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A connected byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// How a process reaches others.
+pub trait Net: Send + Sync + 'static {
+    /// Binds `host:port`.
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    /// Connects to `host:port`. Has no deadline of its own: the caller sets one.
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
+}
+
+/// A bound address.
+pub trait Listener: Send + 'static {
+    /// Waits for the next connection; answers it with the address of its peer. Cancel safe.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>>;
+    /// The bound address, with the real port where port 0 was asked for.
+    fn local_address(&self) -> String;
+}

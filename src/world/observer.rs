@@ -1,0 +1,229 @@
+//! What the audit log says of itself, as typed events.
+//!
+//! The simulator records them, `gapless-log serve --events` writes them as JSON lines, a drill merges them. Scenario
+//! files name them in kebab-case (`seen = [{ event = "retry" }]`), so a name here is part of the file format. Events
+//! never carry keys.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Somebody who is told what happens. Called synchronously, often on a hot path: it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Takes one event.
+    fn see(&self, event: LogEvent);
+}
+
+/// An observer that looks away.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn see(&self, _event: LogEvent) {}
+}
+
+/// Which way a message of a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From the caller.
+    Request,
+    /// To the caller.
+    Response,
+}
+
+/// One thing that the log, or its client, did or noticed. Names are given by [`LogEvent::name`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[allow(missing_docs, reason = "the variants are documented; their fields are named as the field's terms")]
+pub enum LogEvent {
+    // ---- a server's life ----
+    /// A server serves: recovery is done, the listener is bound.
+    ServerStarted { log_id: String, node: u64, size: u64 },
+    /// Recovery read the log up to here.
+    LogRecovered { frames: u64, leaves: u64 },
+    /// Bytes after the last synced frame did not form a frame; they were kept aside and cut off.
+    TornTailTruncated { file: String, offset: u64, bytes: u64, kept_as: String },
+    /// Damage at or below what was synced, or a log shorter than its own checkpoint.
+    CorruptionFound { file: String, offset: u64, what: String },
+    /// This node leads from now on, in this term.
+    LeaderChange { node: u64, term: u64 },
+    /// A graceful stop began.
+    ShutdownBegun {},
+    /// Everything accepted is durable and answered; the process ends.
+    ShutdownDone { size: u64 },
+
+    // ---- the write path ----
+    /// A batch was handed to the disk and is not yet synced.
+    BatchWritten { raft_index: u64, first_leaf: u64, leaves: u64 },
+    /// The same batch is durable here.
+    BatchSynced { raft_index: u64 },
+    /// The batch is committed and applied.
+    BatchCommitted { raft_index: u64, size: u64 },
+    /// A checkpoint was signed. `note` is the whole signed note.
+    CheckpointSigned { size: u64, root: String, note: String },
+    /// A repeat was answered with its first receipt.
+    DuplicateAnswered { client: String, sequence: u64, index: u64 },
+    /// An entry was refused, with the reason of the wire contract in kebab-case.
+    EntryRefused { client: String, sequence: u64, reason: String },
+    /// The queue was full; the caller was told to come back later.
+    LoadShed { queued: u64 },
+
+    // ---- connections ----
+    /// A TLS handshake was refused or failed, at either end.
+    HandshakeRefused { peer: String, reason: String },
+    /// A TLS handshake succeeded. `not_after` in seconds since the epoch is the earlier end of the two certificates.
+    HandshakeAccepted { peer: String, not_after: i64 },
+    /// An established connection ended.
+    ConnectionClosed { peer: String, why: String },
+
+    // ---- calls: exact bytes, at the end that tells ----
+    /// A call begins. `call` is unique per process life; `deadline-ms` counts from now, 0 means none.
+    CallStarted { call: u64, method: String, peer: String, attempt: u32, deadline_ms: u64 },
+    /// One gRPC frame of its body, without the five-byte prefix.
+    CallMessage {
+        call: u64,
+        direction: Direction,
+        #[serde(with = "base64_bytes")]
+        bytes: Bytes,
+    },
+    /// The call ended for its caller, with the name of its gRPC status in kebab-case (`ok`, `deadline-exceeded`).
+    CallEnded { call: u64, status: String, detail: String },
+
+    // ---- a client's decisions ----
+    /// An entry is durable in the outbox: from now on it is owed. `entry` is the payload.
+    EntryAccepted {
+        epoch: u64,
+        sequence: u64,
+        #[serde(with = "base64_bytes")]
+        entry: Bytes,
+    },
+    /// The outbox was read after a start.
+    OutboxRecovered { epoch: u64, next_sequence: u64, pending: u64, dead_letters: u64 },
+    /// A call failed and will be made again.
+    Retry { sequence: u64, attempt: u32, wait_ms: u64, why: String },
+    /// A receipt was verified; the entry leaves the outbox. `receipt` is the exact protobuf message.
+    ReceiptVerified {
+        epoch: u64,
+        sequence: u64,
+        index: u64,
+        #[serde(with = "base64_bytes")]
+        receipt: Bytes,
+    },
+    /// A receipt did not verify; the entry stays in the outbox.
+    ReceiptRejected { sequence: u64, why: String },
+    /// A checkpoint was verified and kept, as the one that later ones must extend.
+    CheckpointKept { size: u64, root: String, note: String },
+    /// An entry was rejected for good and is kept as a dead letter; its slot in the log is closed by another entry.
+    DeadLettered { epoch: u64, sequence: u64, reason: String },
+    /// Delivery waits for somebody: a cure is needed, nothing is lost.
+    Parked { why: String },
+    /// Delivery goes on after it was parked.
+    Resumed {},
+    /// The outbox is full; the caller has to wait.
+    OutboxFull { pending: u64 },
+    /// A tail (re)started at this index.
+    TailStarted { from: u64 },
+    /// A reader got this leaf.
+    LeafRead {
+        index: u64,
+        #[serde(with = "base64_bytes")]
+        leaf: Bytes,
+    },
+}
+
+impl LogEvent {
+    /// The name that scenario files use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LogEvent::ServerStarted { .. } => "server-started",
+            LogEvent::LogRecovered { .. } => "log-recovered",
+            LogEvent::TornTailTruncated { .. } => "torn-tail-truncated",
+            LogEvent::CorruptionFound { .. } => "corruption-found",
+            LogEvent::LeaderChange { .. } => "leader-change",
+            LogEvent::ShutdownBegun {} => "shutdown-begun",
+            LogEvent::ShutdownDone { .. } => "shutdown-done",
+            LogEvent::BatchWritten { .. } => "batch-written",
+            LogEvent::BatchSynced { .. } => "batch-synced",
+            LogEvent::BatchCommitted { .. } => "batch-committed",
+            LogEvent::CheckpointSigned { .. } => "checkpoint-signed",
+            LogEvent::DuplicateAnswered { .. } => "duplicate-answered",
+            LogEvent::EntryRefused { .. } => "entry-refused",
+            LogEvent::LoadShed { .. } => "load-shed",
+            LogEvent::HandshakeRefused { .. } => "handshake-refused",
+            LogEvent::HandshakeAccepted { .. } => "handshake-accepted",
+            LogEvent::ConnectionClosed { .. } => "connection-closed",
+            LogEvent::CallStarted { .. } => "call-started",
+            LogEvent::CallMessage { .. } => "call-message",
+            LogEvent::CallEnded { .. } => "call-ended",
+            LogEvent::EntryAccepted { .. } => "entry-accepted",
+            LogEvent::OutboxRecovered { .. } => "outbox-recovered",
+            LogEvent::Retry { .. } => "retry",
+            LogEvent::ReceiptVerified { .. } => "receipt-verified",
+            LogEvent::ReceiptRejected { .. } => "receipt-rejected",
+            LogEvent::CheckpointKept { .. } => "checkpoint-kept",
+            LogEvent::DeadLettered { .. } => "dead-lettered",
+            LogEvent::Parked { .. } => "parked",
+            LogEvent::Resumed {} => "resumed",
+            LogEvent::OutboxFull { .. } => "outbox-full",
+            LogEvent::TailStarted { .. } => "tail-started",
+            LogEvent::LeafRead { .. } => "leaf-read",
+        }
+    }
+
+    /// Every name, in the order of the enum: what a scenario file may speak of.
+    pub const NAMES: &'static [&'static str] = &[
+        "server-started",
+        "log-recovered",
+        "torn-tail-truncated",
+        "corruption-found",
+        "leader-change",
+        "shutdown-begun",
+        "shutdown-done",
+        "batch-written",
+        "batch-synced",
+        "batch-committed",
+        "checkpoint-signed",
+        "duplicate-answered",
+        "entry-refused",
+        "load-shed",
+        "handshake-refused",
+        "handshake-accepted",
+        "connection-closed",
+        "call-started",
+        "call-message",
+        "call-ended",
+        "entry-accepted",
+        "outbox-recovered",
+        "retry",
+        "receipt-verified",
+        "receipt-rejected",
+        "checkpoint-kept",
+        "dead-lettered",
+        "parked",
+        "resumed",
+        "outbox-full",
+        "tail-started",
+        "leaf-read",
+    ];
+}
+
+/// Bytes as base64 text in JSON, and as they are where a serializer writes for machines.
+pub mod base64_bytes {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    /// Writes base64, or the bytes.
+    pub fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        if !to.is_human_readable() {
+            return to.serialize_bytes(bytes);
+        }
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    /// Reads base64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(from)?;
+        STANDARD.decode(text).map(Bytes::from).map_err(D::Error::custom)
+    }
+}
