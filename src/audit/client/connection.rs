@@ -1,0 +1,242 @@
+//! Connections: one tonic channel to one server at a time, over the world's network and mutual TLS.
+//!
+//! A connection that failed is thrown away, never mended: the next one goes to the next server. What broke it is noted
+//! here, because gRPC statuses tell too little: a TLS 1.3 client learns only from its first read that the server
+//! refused its certificate, and by then h2 has turned that into a string.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use rustls::{AlertDescription as Alert, ClientConfig};
+use rustls_pki_types::ServerName;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    audit::{
+        calls::{Calls, Observed},
+        tls::{self, Identity},
+        wire::audit_log_client::AuditLogClient,
+    },
+    world::{LogEvent, Stream, World},
+};
+
+use super::{
+    error::ClientError,
+    expiring::{Expiring, wall_seconds},
+    settings::{Deadlines, Server},
+};
+
+/// The generated client over an observed channel.
+pub(crate) type Rpc = AuditLogClient<Observed<Channel>>;
+
+/// Makes one stream to a server, ready for HTTP/2. The condition learns what goes wrong, also later on.
+pub(crate) type Dial = Arc<dyn Fn(Server, Condition) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
+
+/// Answers larger than this (8 MiB) are refused.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What broke a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// A certificate, on either side: somebody has to replace it.
+    Credentials(String),
+    /// Anything that can pass by itself.
+    Transport(String),
+}
+
+/// What a connection has noticed about itself. The first credential trouble stays, else the newest.
+#[derive(Clone, Default)]
+pub(crate) struct Condition(Arc<Mutex<Option<Trouble>>>);
+
+impl Condition {
+    pub(crate) fn note(&self, error: &io::Error) {
+        let mut trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*trouble, Some(Trouble::Credentials(_))) {
+            return;
+        }
+        *trouble = Some(match credentials_are_at_fault(error) {
+            true => Trouble::Credentials(format!("{}: {error}; replace the certificate", tls::handshake_reason(error))),
+            false => Trouble::Transport(error.to_string()),
+        });
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether this TLS failure is about who somebody is. Damaged bytes are not: they pass.
+pub(crate) fn credentials_are_at_fault(error: &io::Error) -> bool {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return false;
+    };
+    match tls {
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::CertificateRequired
+        ),
+        _ => false,
+    }
+}
+
+/// What this side shows, ready for use.
+pub(crate) struct Credentials {
+    config: Arc<ClientConfig>,
+    /// End of our own certificate, seconds since 1970.
+    not_after: i64,
+}
+
+impl Credentials {
+    pub(crate) fn new(identity: &Identity) -> Result<Arc<Credentials>, ClientError> {
+        let not_after = identity.peer()?.not_after;
+        Ok(Arc::new(Credentials { config: tls::client_config(identity)?, not_after }))
+    }
+}
+
+/// Dials over the world's network with mutual TLS. Credentials are looked up at each dial, so that replaced ones count
+/// from the next connection on.
+pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credentials>>, deadlines: Deadlines) -> Dial {
+    Arc::new(move |server: Server, condition: Condition| {
+        let world = world.clone();
+        let credentials = credentials.borrow().clone();
+        Box::pin(async move {
+            let stream = connect(&world, &server, &credentials, deadlines).await;
+            match stream {
+                Ok((stream, not_after)) => {
+                    let observer = world.observer.clone();
+                    Ok(Box::new(Expiring::new(stream, Some(not_after), server.tls_name, observer, condition)) as _)
+                }
+                Err(error) => {
+                    condition.note(&error);
+                    Err(error)
+                }
+            }
+        })
+    })
+}
+
+/// Connects and shakes hands, both by one deadline. Answers the stream, and the earlier end of the two certificates.
+async fn connect(
+    world: &World,
+    server: &Server,
+    credentials: &Credentials,
+    deadlines: Deadlines,
+) -> io::Result<(impl Stream + use<>, i64)> {
+    let by = Instant::now() + deadlines.connect;
+    let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what}: no answer in time"));
+    let stream = match timeout_at(by, world.net.connect(&server.address)).await {
+        Ok(stream) => stream?,
+        Err(_) => return Err(late("connect")),
+    };
+    let name = ServerName::try_from(server.tls_name.clone())
+        .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why.to_string()))?;
+    let handshake = TlsConnector::from(credentials.config.clone()).connect(name, stream);
+    let refused = |error: io::Error| {
+        let reason = tls::handshake_reason(&error).to_owned();
+        world.tell(LogEvent::HandshakeRefused { peer: server.tls_name.clone(), reason });
+        error
+    };
+    let stream = match timeout_at(by, handshake).await {
+        Ok(stream) => stream.map_err(refused)?,
+        Err(_) => return Err(refused(late("TLS handshake"))),
+    };
+    let theirs = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(tls::peer);
+    let not_after = match theirs {
+        Some(Ok(peer)) => peer.not_after.min(credentials.not_after),
+        Some(Err(why)) => return Err(io::Error::new(io::ErrorKind::InvalidData, why.to_string())),
+        None => credentials.not_after,
+    };
+    if wall_seconds() > not_after {
+        // Nobody checks a certificate of one's own. Used all the same, the connection would end at once, again and
+        // again, and look like one that merely broke.
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        return Err(refused(io::Error::new(io::ErrorKind::InvalidData, expired)));
+    }
+    world.tell(LogEvent::HandshakeAccepted { peer: server.tls_name.clone(), not_after });
+    Ok((stream, not_after))
+}
+
+/// Opens connections, one server after the other.
+pub(crate) struct Connector {
+    dial: Dial,
+    servers: Vec<Server>,
+    next: usize,
+    calls: Calls,
+    deadlines: Deadlines,
+}
+
+impl Connector {
+    /// Checks the names of the servers, so that opening a connection cannot fail.
+    pub(crate) fn new(
+        dial: Dial,
+        servers: Vec<Server>,
+        calls: Calls,
+        deadlines: Deadlines,
+    ) -> Result<Connector, ClientError> {
+        if servers.is_empty() {
+            return Err(ClientError::Settings("no server is named; name at least one".to_owned()));
+        }
+        for server in &servers {
+            ServerName::try_from(server.tls_name.as_str())
+                .map_err(|why| ClientError::Settings(format!("the server name `{}`: {why}", server.tls_name)))?;
+            endpoint(server, deadlines)?;
+        }
+        Ok(Connector { dial, servers, next: 0, calls, deadlines })
+    }
+
+    /// A connection to the next server. It is made by the first call.
+    pub(crate) fn open(&mut self) -> Result<Connection, ClientError> {
+        let server = self.servers[self.next % self.servers.len()].clone();
+        self.next = self.next.wrapping_add(1);
+        let condition = Condition::default();
+        let (dial, target, noted) = (self.dial.clone(), server.clone(), condition.clone());
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let stream = dial(target.clone(), noted.clone());
+            async move { stream.await.map(TokioIo::new) }
+        });
+        let channel = endpoint(&server, self.deadlines)?.connect_with_connector_lazy(connector);
+        let channel = self.calls.observe(channel, &server.tls_name);
+        let rpc = AuditLogClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Connection { rpc, condition })
+    }
+}
+
+fn endpoint(server: &Server, deadlines: Deadlines) -> Result<Endpoint, ClientError> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.tls_name))
+        .map_err(|_| ClientError::Settings(format!("`{}` cannot be the name of a server", server.tls_name)))?;
+    Ok(endpoint
+        .http2_keep_alive_interval(deadlines.keepalive_interval)
+        .keep_alive_timeout(deadlines.keepalive_timeout)
+        .keep_alive_while_idle(true))
+}
+
+/// One channel to one server.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) rpc: Rpc,
+    condition: Condition,
+}
+
+impl Connection {
+    /// What broke it, if anything did.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.condition.trouble()
+    }
+}

@@ -1,0 +1,97 @@
+//! What a client cannot do, and what to do about it.
+
+use crate::audit::{note::NoteError, store::StoreError, tls::TlsError};
+
+use super::receipt::Rejection;
+
+/// Why the client could not do what it was asked. A failed *call* never shows here for an append: delivery goes on
+/// until the log has the entry.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Refused before it was accepted: nothing was written.
+    #[error("a payload of {bytes} bytes is larger than the {limit} that the log takes; split it or refer to it")]
+    Oversize {
+        /// Size of the payload.
+        bytes: usize,
+        /// What the log takes.
+        limit: usize,
+    },
+    /// Settings that cannot work.
+    #[error("settings: {0}")]
+    Settings(String),
+    /// An identity that cannot be used.
+    #[error("identity: {0}")]
+    Tls(#[from] TlsError),
+    /// The folder of the outbox.
+    #[error("outbox: {0}")]
+    Store(#[from] StoreError),
+    /// A disk operation outside journals and cells.
+    #[error("outbox: {what}: {why}")]
+    Disk {
+        /// What was done.
+        what: &'static str,
+        /// What the disk said.
+        why: std::io::Error,
+    },
+    /// Another process holds the folder.
+    #[error("the data folder is in use by another process; end it, or give this client a folder of its own")]
+    InUse,
+    /// A stored value that is not what it should be, although its checksum holds.
+    #[error("{what} is not readable: {why}; it was written by another version or for another purpose")]
+    Foreign {
+        /// Which value.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// Another client's folder.
+    #[error("this outbox belongs to `{found}`, not to `{expected}`; give each client a folder of its own")]
+    OtherClient {
+        /// Whose it is.
+        found: String,
+        /// Who asked.
+        expected: String,
+    },
+    /// The disk failed while the client ran. Everything accepted before is still on it.
+    #[error("the outbox stopped: {0}; start again from the same folder, everything accepted is in it")]
+    Stopped(String),
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+    /// Closed in time, but with entries that the log does not have yet.
+    #[error(
+        "{entries} accepted entries are still owed; they stay in the outbox and are delivered after the next start"
+    )]
+    StillOwed {
+        /// How many.
+        entries: u64,
+    },
+    /// A reader's call failed, after every attempt that its deadline allowed.
+    #[error("{what}: {why}")]
+    Call {
+        /// What was asked.
+        what: &'static str,
+        /// Status and detail of the last attempt.
+        why: String,
+    },
+    /// What the log answered is not signed by its key.
+    #[error("checkpoint: {0}")]
+    Note(#[from] NoteError),
+    /// What the log answered is not proven.
+    #[error("proof: {0}")]
+    Unproven(#[from] Rejection),
+    /// The leaves that the log serves are not those that it signed.
+    #[error("the {size} leaves as read do not have the signed root; somebody changed leaves or the root")]
+    WrongRoot {
+        /// Leaves of the signed tree.
+        size: u64,
+    },
+    /// A read or a tail that skips, repeats or goes back.
+    #[error("the server answered with leaf {found} where leaf {expected} was next; asking again from there")]
+    OutOfOrder {
+        /// The leaf that was next.
+        expected: u64,
+        /// The leaf that came.
+        found: u64,
+    },
+}

@@ -1,0 +1,103 @@
+//! How entries travel: as unary calls side by side, or over one stream. Either way answers come in the order of the
+//! entries, so that delivery need not know the difference.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use futures::{StreamExt, stream::FuturesOrdered};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::audit::{
+    calls::Attempt,
+    wire::{AppendRequest, AppendResponse},
+};
+
+use super::{
+    connection::Rpc,
+    settings::{Call, Deadlines},
+};
+
+/// Unary calls side by side, at most.
+const CALLS_MAX: usize = 16;
+/// Entries in flight on one stream, at most.
+const STREAM_ENTRIES_MAX: usize = 128;
+
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<AppendResponse>>, Status>> + Send>>;
+type Answer = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
+
+/// One way to the log, over one connection. Dropping it cancels what is in flight on this side; the log may have it
+/// all the same.
+pub(crate) enum Lane {
+    Calls { rpc: Box<Rpc>, deadline: Duration, attempt: u32, answers: FuturesOrdered<Answer> },
+    Stream { entries: mpsc::Sender<AppendRequest>, state: StreamState },
+}
+
+/// A stream answers its headers some time after its first entries were sent.
+pub(crate) enum StreamState {
+    Opening(Opening),
+    Open(Box<Streaming<AppendResponse>>),
+}
+
+impl Lane {
+    pub(crate) fn open(call: Call, rpc: &Rpc, deadlines: &Deadlines, attempt: u32) -> Lane {
+        let mut rpc = Box::new(rpc.clone());
+        match call {
+            Call::Append => Lane::Calls { rpc, deadline: deadlines.call, attempt, answers: FuturesOrdered::new() },
+            Call::AppendStream => {
+                let (entries, sending) = mpsc::channel(STREAM_ENTRIES_MAX);
+                let mut request = Request::new(ReceiverStream::new(sending));
+                request.extensions_mut().insert(Attempt(attempt));
+                let opening = Box::pin(async move { rpc.append_stream(request).await });
+                Lane::Stream { entries, state: StreamState::Opening(opening) }
+            }
+        }
+    }
+
+    /// How many entries may be in flight.
+    pub(crate) fn width(&self) -> usize {
+        match self {
+            Lane::Calls { .. } => CALLS_MAX,
+            Lane::Stream { .. } => STREAM_ENTRIES_MAX,
+        }
+    }
+
+    /// Sends one entry. Never waits: the caller keeps to [`width`](Self::width). Where the lane is broken, the next
+    /// answer says so.
+    pub(crate) fn send(&mut self, message: AppendRequest) {
+        match self {
+            Lane::Calls { rpc, deadline, attempt, answers } => {
+                let mut rpc = rpc.clone();
+                let mut request = Request::new(message);
+                request.set_timeout(*deadline);
+                // Only the first in flight is being made again; those after it are sent for the first time.
+                request.extensions_mut().insert(Attempt(if answers.is_empty() { *attempt } else { 1 }));
+                answers.push_back(Box::pin(async move { rpc.append(request).await.map(Response::into_inner) }));
+            }
+            Lane::Stream { entries, .. } => {
+                let _ = entries.try_send(message);
+            }
+        }
+    }
+
+    /// The next answer, in the order of the entries; `None` where the server ended the stream. Pends while nothing is
+    /// in flight and nothing is wrong. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Option<AppendResponse>, Status> {
+        match self {
+            Lane::Calls { answers, .. } => match answers.next().await {
+                Some(answer) => answer.map(Some),
+                None => std::future::pending().await,
+            },
+            Lane::Stream { state, .. } => {
+                if let StreamState::Opening(opening) = state {
+                    let answers = opening.await?.into_inner();
+                    *state = StreamState::Open(Box::new(answers));
+                }
+                match state {
+                    StreamState::Open(answers) => answers.message().await,
+                    StreamState::Opening(_) => Ok(None),
+                }
+            }
+        }
+    }
+}

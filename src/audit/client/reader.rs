@@ -1,0 +1,221 @@
+//! Reading and verifying: whatever the log says is checked against its pinned key before it is believed.
+//!
+//! Leaves alone prove nothing, so [`LogReader::verify_all`] recomputes the signed root from the very bytes that a
+//! reader is served.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    audit::{
+        calls::{Attempt, Calls, code_name},
+        leaf::Index,
+        note::{Checkpoint, NoteKey},
+        tls::Identity,
+        tree::{self, Tree},
+        wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, ReadRequest},
+    },
+    world::{LogEvent, Observer, World},
+};
+
+use super::{
+    connection::{Connection, Connector, Credentials, Dial, Rpc, dial_tls},
+    error::ClientError,
+    receipt::{self, Known, Rejection},
+    retry::{Backoff, Cure, cure, pushback},
+    settings::{Deadlines, ReaderSettings, RetrySettings},
+};
+
+/// Reads the log and verifies it. Each call has one deadline over all its attempts.
+pub struct LogReader {
+    link: Mutex<Link>,
+    credentials: watch::Sender<Arc<Credentials>>,
+    log_key: NoteKey,
+    observer: Arc<dyn Observer>,
+    deadlines: Deadlines,
+    retry: RetrySettings,
+}
+
+/// The connection in use. A failed one is dropped, the next goes to the next server.
+struct Link {
+    connector: Connector,
+    connection: Option<Connection>,
+}
+
+impl LogReader {
+    /// Checks the settings. The connection is made by the first call.
+    pub fn connect(world: World, settings: ReaderSettings) -> Result<LogReader, ClientError> {
+        let credentials = watch::Sender::new(Credentials::new(&settings.identity)?);
+        let dial = dial_tls(world.clone(), credentials.subscribe(), settings.deadlines);
+        LogReader::connect_with(world, settings, dial, credentials)
+    }
+
+    pub(super) fn connect_with(
+        world: World,
+        settings: ReaderSettings,
+        dial: Dial,
+        credentials: watch::Sender<Arc<Credentials>>,
+    ) -> Result<LogReader, ClientError> {
+        let ReaderSettings { servers, log_key, deadlines, retry, .. } = settings;
+        let connector = Connector::new(dial, servers, Calls::new(world.observer.clone()), deadlines)?;
+        let link = Mutex::new(Link { connector, connection: None });
+        Ok(LogReader { link, credentials, log_key, observer: world.observer, deadlines, retry })
+    }
+
+    /// Shows another certificate, over a new connection.
+    pub fn replace_identity(&self, identity: &Identity) -> Result<(), ClientError> {
+        self.credentials.send_replace(Credentials::new(identity)?);
+        self.drop_connection();
+        Ok(())
+    }
+
+    /// The newest signed checkpoint, verified, with its note as signed.
+    pub async fn signed_checkpoint(&self) -> Result<(Checkpoint, String), ClientError> {
+        let answer = self
+            .call("read the checkpoint", GetCheckpointRequest {}, |mut rpc, request| async move {
+                rpc.get_checkpoint(request).await
+            })
+            .await?;
+        Ok((Checkpoint::verify(&answer.checkpoint, &self.log_key)?, answer.checkpoint))
+    }
+
+    /// The newest signed checkpoint, verified.
+    pub async fn checkpoint(&self) -> Result<Checkpoint, ClientError> {
+        Ok(self.signed_checkpoint().await?.0)
+    }
+
+    /// Committed leaves from `start` on, as many as the server gives at once; none where `start` is its end.
+    pub async fn read(&self, start: u64) -> Result<Vec<(Index, Bytes)>, ClientError> {
+        self.read_up_to(start, 0).await
+    }
+
+    async fn read_up_to(&self, start: u64, limit: u32) -> Result<Vec<(Index, Bytes)>, ClientError> {
+        let request = ReadRequest { start, limit };
+        let answer =
+            self.call("read leaves", request, |mut rpc, request| async move { rpc.read(request).await }).await?;
+        if answer.start != start {
+            self.drop_connection();
+            return Err(ClientError::OutOfOrder { expected: start, found: answer.start });
+        }
+        let leaves: Vec<_> = (start..).map(Index).zip(answer.leaves).collect();
+        for (index, leaf) in &leaves {
+            self.observer.see(LogEvent::LeafRead { index: index.0, leaf: leaf.clone() });
+        }
+        Ok(leaves)
+    }
+
+    /// Reads every leaf that the newest checkpoint covers, recomputes the root from them and compares it with the
+    /// signed one. Each read has the deadline of a call.
+    pub async fn verify_all(&self) -> Result<Checkpoint, ClientError> {
+        let checkpoint = self.checkpoint().await?;
+        let mut tree = Tree::default();
+        let mut behind_by = Instant::now() + self.deadlines.call;
+        while tree.size() < checkpoint.size {
+            let left = u32::try_from(checkpoint.size - tree.size()).unwrap_or(u32::MAX);
+            let leaves = self.read_up_to(tree.size(), left).await?;
+            if leaves.is_empty() {
+                // This server is behind the one that gave the checkpoint. It may catch up, or another be ahead.
+                self.wait_for_a_server_that_is_ahead(tree.size(), checkpoint.size, behind_by).await?;
+                continue;
+            }
+            behind_by = Instant::now() + self.deadlines.call;
+            let missing = checkpoint.size - tree.size();
+            for (_, leaf) in leaves.iter().take(usize::try_from(missing).unwrap_or(usize::MAX)) {
+                tree.push(tree::leaf_hash(leaf));
+            }
+        }
+        match tree.root_at(checkpoint.size) == Some(checkpoint.root) {
+            true => Ok(checkpoint),
+            false => Err(ClientError::WrongRoot { size: checkpoint.size }),
+        }
+    }
+
+    async fn wait_for_a_server_that_is_ahead(&self, size: u64, wanted: u64, by: Instant) -> Result<(), ClientError> {
+        if Instant::now() >= by {
+            let why = format!("no server gives more than {size} leaves although {wanted} are signed");
+            return Err(ClientError::Call { what: "read leaves", why });
+        }
+        self.drop_connection();
+        sleep(self.retry.base).await;
+        Ok(())
+    }
+
+    /// Proves that the leaf is at `index` in the tree of `checkpoint`.
+    pub async fn inclusion(&self, index: Index, leaf: &[u8], checkpoint: &Checkpoint) -> Result<(), ClientError> {
+        let request = GetInclusionProofRequest { index: index.0, tree_size: checkpoint.size };
+        let answer = self
+            .call("prove inclusion", request, |mut rpc, request| async move { rpc.get_inclusion_proof(request).await })
+            .await?;
+        let proof = receipt::hashes("inclusion", &answer.hashes)?;
+        tree::verify_inclusion(&tree::leaf_hash(leaf), index.0, checkpoint.size, &proof, &checkpoint.root)
+            .map_err(|why| Rejection::NotIncluded { index: index.0, size: checkpoint.size, why }.into())
+    }
+
+    /// Proves that the tree of `new` begins with the tree of `old`. Both should have been verified.
+    pub async fn consistency(&self, old: &Checkpoint, new: &Checkpoint) -> Result<(), ClientError> {
+        let (old, new) = (Known::from(old), Known::from(new));
+        if old.size == 0 || old.size >= new.size {
+            return Ok(receipt::extends(&old, &new, &[])?);
+        }
+        let request = GetConsistencyProofRequest { old_size: old.size, new_size: new.size };
+        let answer =
+            self.call("prove consistency", request, |mut rpc, request| async move {
+                rpc.get_consistency_proof(request).await
+            })
+            .await?;
+        let proof = receipt::hashes("consistency", &answer.hashes)?;
+        Ok(receipt::extends(&old, &new, &proof)?)
+    }
+
+    /// One call, made again while its deadline lasts and the failure can pass by itself.
+    async fn call<M, T, F, A>(&self, what: &'static str, message: M, make: F) -> Result<T, ClientError>
+    where
+        M: Clone,
+        F: Fn(Rpc, Request<M>) -> A,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
+        let by = Instant::now() + self.deadlines.call;
+        let mut backoff = Backoff::new(self.retry);
+        loop {
+            let connection = self.connection()?;
+            let mut request = Request::new(message.clone());
+            request.set_timeout(by.saturating_duration_since(Instant::now()));
+            request.extensions_mut().insert(Attempt(backoff.attempt()));
+            let status = match timeout_at(by, make(connection.rpc.clone(), request)).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("no answer in time"),
+            };
+            self.drop_connection();
+            let cure = cure(&status, connection.trouble().as_ref());
+            let wait = backoff.failed(cure, pushback(&status, self.retry.cap));
+            if cure == Cure::Somebody || Instant::now() + wait >= by {
+                let why = format!("{}: {}", code_name(status.code()), status.message());
+                return Err(ClientError::Call { what, why });
+            }
+            sleep(wait).await;
+        }
+    }
+
+    fn connection(&self) -> Result<Connection, ClientError> {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if link.connection.is_none() {
+            link.connection = Some(link.connector.open()?);
+        }
+        // Just filled where it was empty.
+        link.connection.clone().ok_or(ClientError::Closed)
+    }
+
+    fn drop_connection(&self) {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).connection = None;
+    }
+}

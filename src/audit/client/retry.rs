@@ -1,0 +1,167 @@
+//! When to try again: the one backoff of the client, and which failures it is for.
+//!
+//! No layer below retries. What can pass by itself is tried again after a random wait that grows (full jitter); what
+//! somebody has to cure is tried again too, but slowly. Nothing here ever gives up: whoever may give up, such as a
+//! reader with a deadline, decides that for itself.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+use super::{connection::Trouble, settings::RetrySettings};
+
+/// What it takes until a failed call may work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cure {
+    /// Time.
+    Time,
+    /// Somebody: a certificate, a permission, a log that is not the one it was.
+    Somebody,
+}
+
+/// Sorts a failed call. `trouble` is what its connection noticed.
+pub(crate) fn cure(status: &Status, trouble: Option<&Trouble>) -> Cure {
+    if let Some(Trouble::Credentials(_)) = trouble {
+        return Cure::Somebody;
+    }
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => Cure::Time,
+        Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition => Cure::Somebody,
+        // No server says these when its transport breaks: the transport itself does.
+        Code::Unknown | Code::Cancelled | Code::Internal if trouble.is_some() || of_transport(status) => Cure::Time,
+        _ => Cure::Somebody,
+    }
+}
+
+/// Errors of the transport name a source. A stream that ended without any status is told by its text only.
+fn of_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some() || status.message().contains("missing grpc-status")
+}
+
+/// How long a server asks to be left alone: `grpc-retry-pushback-ms` (gRFC A6). A negative value asks for no retry,
+/// which an outbox cannot grant; it stays away for `cap` then.
+pub(crate) fn pushback(status: &Status, cap: Duration) -> Option<Duration> {
+    let text = status.metadata().get("grpc-retry-pushback-ms")?.to_str().ok()?;
+    match text.parse::<i64>() {
+        Ok(ms) => Some(u64::try_from(ms).map_or(cap, Duration::from_millis)),
+        Err(_) => Some(cap),
+    }
+}
+
+/// A budget token, in thousandths.
+const TOKEN: u32 = 1_000;
+
+/// The state between failures.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    settings: RetrySettings,
+    /// Failures since the last success.
+    failures: u32,
+    /// Thousandths of budget tokens left.
+    budget: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(settings: RetrySettings) -> Backoff {
+        Backoff { settings, failures: 0, budget: settings.budget_tokens.saturating_mul(TOKEN) }
+    }
+
+    /// Which attempt the next call is, from 1.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.failures.saturating_add(1)
+    }
+
+    /// How long to wait before the next attempt.
+    pub(crate) fn failed(&mut self, cure: Cure, pushback: Option<Duration>) -> Duration {
+        let range = self.settings.base.saturating_mul(1 << self.failures.min(16)).min(self.settings.cap);
+        self.failures = self.failures.saturating_add(1);
+        let spent = self.budget < TOKEN;
+        self.budget = self.budget.saturating_sub(TOKEN);
+        match (pushback, cure) {
+            (Some(asked), _) => asked,
+            (None, Cure::Somebody) => self.settings.cap,
+            // Without budget the wait is near the cap, still random so that clients do not come back all at once.
+            (None, Cure::Time) if spent => self.settings.cap.mul_f64(0.5 + 0.5 * rand::random::<f64>()),
+            (None, Cure::Time) => range.mul_f64(rand::random::<f64>()),
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.failures = 0;
+        let back = (f64::from(TOKEN) * self.settings.budget_ratio.clamp(0.0, 1_000.0)) as u32;
+        self.budget = self.budget.saturating_add(back).min(self.settings.budget_tokens.saturating_mul(TOKEN));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_random_below_a_range_that_doubles_up_to_the_cap() {
+        let settings = RetrySettings { budget_tokens: 1_000, ..RetrySettings::default() };
+        let mut backoff = Backoff::new(settings);
+        for failure in 0..40u32 {
+            let range = settings.base.saturating_mul(1 << failure.min(16)).min(settings.cap);
+            assert_eq!(backoff.attempt(), failure + 1);
+            assert!(backoff.failed(Cure::Time, None) <= range);
+        }
+        backoff.succeeded();
+        assert!(backoff.failed(Cure::Time, None) <= settings.base);
+    }
+
+    #[test]
+    fn a_spent_budget_slows_down_and_successes_earn_it_back() {
+        let settings = RetrySettings::default();
+        let mut backoff = Backoff::new(settings);
+        for _ in 0..10 {
+            backoff.failed(Cure::Time, None);
+        }
+        backoff.failures = 0;
+        assert!(backoff.failed(Cure::Time, None) >= settings.cap / 2);
+        for _ in 0..10 {
+            backoff.succeeded();
+        }
+        assert!(backoff.failed(Cure::Time, None) <= settings.base);
+    }
+
+    #[test]
+    fn pushback_is_honoured_to_the_millisecond_and_a_refusal_of_retries_means_the_cap() {
+        let cap = Duration::from_secs(10);
+        let with = |text: &str| {
+            let mut status = Status::resource_exhausted("full");
+            status.metadata_mut().insert("grpc-retry-pushback-ms", text.parse().unwrap());
+            pushback(&status, cap)
+        };
+        assert_eq!(with("1234"), Some(Duration::from_millis(1234)));
+        assert_eq!(with("-1"), Some(cap));
+        assert_eq!(with("soon"), Some(cap));
+        assert_eq!(pushback(&Status::unavailable(""), cap), None);
+    }
+
+    #[test]
+    fn only_what_can_pass_by_itself_is_left_to_time() {
+        let code = |code| cure(&Status::new(code, ""), None);
+        for passing in [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Aborted] {
+            assert_eq!(code(passing), Cure::Time, "{passing:?}");
+        }
+        for lasting in [
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+            Code::FailedPrecondition,
+            Code::Cancelled,
+            Code::Unknown,
+            Code::Internal,
+            Code::Unimplemented,
+        ] {
+            assert_eq!(code(lasting), Cure::Somebody, "{lasting:?}");
+        }
+        let broken = Status::from_error("connection reset".into());
+        assert_eq!(cure(&broken, None), Cure::Time);
+        let refused = Trouble::Credentials("expired".to_owned());
+        assert_eq!(cure(&broken, Some(&refused)), Cure::Somebody);
+        let closed = Trouble::Transport("closed by the server".to_owned());
+        assert_eq!(cure(&Status::unknown(""), Some(&closed)), Cure::Time);
+        assert_eq!(cure(&Status::permission_denied("not you"), Some(&closed)), Cure::Somebody);
+    }
+}

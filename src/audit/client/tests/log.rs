@@ -1,0 +1,320 @@
+//! A log in memory behind the real wire contract. It can lose answers, refuse, lie and hang, as it is told.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::audit::{
+    leaf::{Body, Content, Leaf, SignedEntry},
+    note::{Checkpoint, NoteKey, SigningKey},
+    tree::{Hash, Tree, leaf_hash},
+    wire::{audit_log_server::AuditLog, *},
+};
+
+pub(super) const ORIGIN: &str = "log.example";
+
+/// What happens to one append.
+pub(super) enum Fault {
+    /// Nothing.
+    Pass,
+    /// Answered with a status, nothing appended.
+    Fail(Status),
+    /// Appended; the answer is lost.
+    LoseAnswer,
+    /// Refused, nothing appended.
+    Refuse(refusal::Reason, u64),
+    /// Never answered, nothing appended.
+    Hang,
+}
+
+type Tamper = Arc<dyn Fn(&mut AppendResponse) + Send + Sync>;
+
+/// Digest and index of each sequence.
+type Session = Vec<([u8; 32], u64)>;
+
+pub(super) struct State {
+    pub(super) key: SigningKey,
+    pub(super) leaves: Vec<Bytes>,
+    tree: Tree,
+    /// By client and epoch.
+    sessions: BTreeMap<(String, u64), Session>,
+    /// Taken in order, one per append.
+    pub(super) faults: VecDeque<Fault>,
+    /// Changes every answer.
+    pub(super) tamper: Option<Tamper>,
+    /// Refuses events with this payload, always.
+    pub(super) refuses: Vec<(Bytes, refusal::Reason)>,
+    /// Sequences in the order in which they arrived.
+    pub(super) arrived: Vec<u64>,
+    /// A tail skips this leaf.
+    pub(super) tail_skips: Option<u64>,
+    /// A tail ends after so many leaves.
+    pub(super) tail_leaves_max: Option<usize>,
+}
+
+/// Clones are the same log.
+#[derive(Clone)]
+pub(super) struct FakeLog {
+    state: Arc<Mutex<State>>,
+    size: watch::Sender<u64>,
+}
+
+impl FakeLog {
+    pub(super) fn new() -> FakeLog {
+        let state = State {
+            key: SigningKey::from_seed(&[7; 32]),
+            leaves: Vec::new(),
+            tree: Tree::default(),
+            sessions: BTreeMap::new(),
+            faults: VecDeque::new(),
+            tamper: None,
+            refuses: Vec::new(),
+            arrived: Vec::new(),
+            tail_skips: None,
+            tail_leaves_max: None,
+        };
+        FakeLog { state: Arc::new(Mutex::new(state)), size: watch::Sender::new(0) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(super) fn note_key(&self) -> NoteKey {
+        NoteKey { name: ORIGIN.to_owned(), key: self.state().key.verifying_key() }
+    }
+
+    pub(super) fn tamper(&self, tamper: impl Fn(&mut AppendResponse) + Send + Sync + 'static) {
+        self.state().tamper = Some(Arc::new(tamper));
+    }
+
+    /// All entries, in the order of the log.
+    pub(super) fn entries(&self) -> Vec<SignedEntry> {
+        let entry = |leaf: &Bytes| match Leaf::decode(leaf.clone()).unwrap().content {
+            Content::Entry(entry) => Some(entry),
+            _ => None,
+        };
+        self.state().leaves.iter().filter_map(entry).collect()
+    }
+
+    /// Payloads of all events, in the order of the log.
+    pub(super) fn payloads(&self) -> Vec<Bytes> {
+        let payload = |entry: &SignedEntry| match &entry.entry().body {
+            Body::Event(payload) => Some(payload.clone()),
+            _ => None,
+        };
+        self.entries().iter().filter_map(payload).collect()
+    }
+
+    /// Forgets everything, as a log that was wiped or rolled back.
+    pub(super) fn wipe(&self) {
+        let mut state = self.state();
+        state.leaves.clear();
+        state.tree = Tree::default();
+        state.sessions.clear();
+    }
+
+    /// Forgets its newest leaves but not its clients, as a log that was restored from an older copy.
+    pub(super) fn roll_back(&self, leaves: u64) {
+        let mut state = self.state();
+        state.leaves.truncate(leaves as usize);
+        state.tree.truncate(leaves);
+    }
+
+    /// Adds a leaf that no client wrote.
+    pub(super) fn lead(&self, node: u64) {
+        self.state().push(Content::LeaderStarted { node });
+        self.size.send_modify(|size| *size += 1);
+    }
+
+    /// One append; `None` where it is never answered.
+    fn take(&self, request: &AppendRequest) -> Option<Result<AppendResponse, Status>> {
+        let mut state = self.state();
+        let entry = match SignedEntry::decode(request.entry.clone()) {
+            Ok(entry) => entry,
+            Err(why) => return Some(Err(Status::invalid_argument(why.to_string()))),
+        };
+        let sequence = entry.entry().sequence.0;
+        state.arrived.push(sequence);
+        let fault = state.faults.pop_front().unwrap_or(Fault::Pass);
+        let outcome = match fault {
+            Fault::Fail(status) => return Some(Err(status)),
+            Fault::Hang => return None,
+            Fault::Refuse(reason, expected) => refused(reason, expected),
+            Fault::Pass | Fault::LoseAnswer => state.append(&entry, request.known_size),
+        };
+        self.size.send_replace(state.leaves.len() as u64);
+        if matches!(fault, Fault::LoseAnswer) {
+            return Some(Err(Status::unavailable("the answer was lost")));
+        }
+        let mut answer = AppendResponse { sequence, outcome: Some(outcome) };
+        if let Some(tamper) = state.tamper.clone() {
+            tamper(&mut answer);
+        }
+        Some(Ok(answer))
+    }
+}
+
+fn refused(reason: refusal::Reason, expected_sequence: u64) -> append_response::Outcome {
+    let detail = "as the test says".to_owned();
+    append_response::Outcome::Refusal(Refusal { reason: reason.into(), detail, expected_sequence })
+}
+
+impl State {
+    fn push(&mut self, content: Content) -> u64 {
+        let raft_index = self.leaves.len() as u64;
+        let leaf = Leaf { term: 1, raft_index, position: 0, content }.encode();
+        self.tree.push(leaf_hash(&leaf));
+        self.leaves.push(leaf);
+        raft_index
+    }
+
+    fn append(&mut self, entry: &SignedEntry, known_size: u64) -> append_response::Outcome {
+        let said = entry.entry();
+        if let Body::Event(payload) = &said.body
+            && let Some((_, reason)) = self.refuses.iter().find(|(refused, _)| refused == payload)
+        {
+            return refused(*reason, 0);
+        }
+        let key = (said.client.as_str().to_owned(), said.epoch.0);
+        let session = self.sessions.entry(key.clone()).or_default();
+        let (expected, sequence) = (session.len() as u64, said.sequence.0);
+        if sequence > expected {
+            return refused(refusal::Reason::SequenceGap, expected);
+        }
+        let (index, repeated) = match session.get(sequence as usize) {
+            Some((digest, index)) if *digest == entry.digest() => (*index, true),
+            Some(_) => return refused(refusal::Reason::SequenceReused, expected),
+            None => {
+                let index = self.push(Content::Entry(entry.clone()));
+                self.sessions.entry(key).or_default().push((entry.digest(), index));
+                (index, false)
+            }
+        };
+        append_response::Outcome::Receipt(self.receipt(index, known_size, repeated))
+    }
+
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let size = self.tree.size();
+        Checkpoint { origin: ORIGIN.to_owned(), size, root: self.tree.root_at(size).unwrap() }
+    }
+
+    fn receipt(&self, index: u64, known_size: u64, repeated: bool) -> Receipt {
+        let size = self.tree.size();
+        Receipt {
+            index,
+            leaf: self.leaves[index as usize].clone(),
+            checkpoint: self.checkpoint().sign(&self.key),
+            inclusion: on_wire(self.tree.inclusion(index, size)),
+            consistency: on_wire(self.tree.consistency(known_size, size)),
+            repeated,
+        }
+    }
+}
+
+fn on_wire(proof: Option<Vec<Hash>>) -> Vec<Bytes> {
+    proof.unwrap_or_default().iter().map(|hash| Bytes::copy_from_slice(hash)).collect()
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AuditLog for FakeLog {
+    type AppendStreamStream = Answers<AppendResponse>;
+    type TailStream = Answers<TailResponse>;
+
+    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+        match self.take(request.get_ref()) {
+            Some(answer) => answer.map(Response::new),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<AppendRequest>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        let (log, mut entries) = (self.clone(), request.into_inner());
+        let (answers, stream) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = entries.next().await {
+                let Some(answer) = log.take(&request) else { return std::future::pending().await };
+                let failed = answer.is_err();
+                if answers.send(answer).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+        let ReadRequest { start, limit } = request.into_inner();
+        let most = if limit == 0 { 3 } else { limit.min(3) } as usize;
+        let state = self.state();
+        let leaves = state.leaves.iter().skip(start as usize).take(most).cloned().collect();
+        Ok(Response::new(ReadResponse { start, leaves, size: state.leaves.len() as u64 }))
+    }
+
+    async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        let mut next = request.into_inner().start;
+        let (log, mut sizes) = (self.clone(), self.size.subscribe());
+        let (answers, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut left = log.state().tail_leaves_max.unwrap_or(usize::MAX);
+            loop {
+                let found = log.state().leaves.get(next as usize).cloned();
+                let Some(leaf) = found else {
+                    let _ = sizes.changed().await;
+                    continue;
+                };
+                let skipped = log.state().tail_skips == Some(next);
+                log.state().tail_skips.take_if(|_| skipped);
+                if !skipped && answers.send(Ok(TailResponse { index: next, leaf })).await.is_err() {
+                    return;
+                }
+                next += 1;
+                left -= 1;
+                if left == 0 {
+                    let _ = answers.send(Err(Status::unavailable("restarting"))).await;
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        _: Request<GetCheckpointRequest>,
+    ) -> Result<Response<GetCheckpointResponse>, Status> {
+        let state = self.state();
+        Ok(Response::new(GetCheckpointResponse { checkpoint: state.checkpoint().sign(&state.key) }))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<GetInclusionProofRequest>,
+    ) -> Result<Response<GetInclusionProofResponse>, Status> {
+        let GetInclusionProofRequest { index, tree_size } = request.into_inner();
+        let proof = self.state().tree.inclusion(index, tree_size);
+        Ok(Response::new(GetInclusionProofResponse { hashes: on_wire(proof) }))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<GetConsistencyProofRequest>,
+    ) -> Result<Response<GetConsistencyProofResponse>, Status> {
+        let GetConsistencyProofRequest { old_size, new_size } = request.into_inner();
+        let proof = self.state().tree.consistency(old_size, new_size);
+        Ok(Response::new(GetConsistencyProofResponse { hashes: on_wire(proof) }))
+    }
+}

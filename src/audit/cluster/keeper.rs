@@ -1,0 +1,47 @@
+//! Keeps the newest signed checkpoint on disk, so that the next start can tell a log that was rolled back.
+//!
+//! It does so beside the write path and holds no receipt up. In a cluster of one a receipt does not need it: the
+//! leaves that a checkpoint covers are durable before it is signed and the tree is a function of the leaves, so a
+//! life that finds an older checkpoint can only sign the same roots again. What is kept late is only noticed late: a
+//! folder rolled back by less than the pace below is caught by the clients, which keep checkpoints of their own.
+//! (Cosignatures of a larger cluster promise more, and must be durable before they leave.)
+//!
+//! The latest wins; a crash in a store leaves the older one, by the two slots of a cell.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+use super::{super::store::Cell, identity::FolderLock, ledger::Ledger};
+
+/// At most one store in this time: each costs a sync on the disk that the batches use.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Stores each checkpoint that is newest when its turn comes, until `stop` says so or its sender is gone. Then the
+/// last one is stored, and the lock is let go.
+pub(super) async fn keep(mut cell: Cell, ledger: Arc<Ledger>, mut stop: watch::Receiver<bool>, _lock: FolderLock) {
+    let mut newest = ledger.checkpoint();
+    let mut kept = newest.borrow_and_update().as_ref().map_or(0, |signed| signed.checkpoint.size);
+    loop {
+        let stopping = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => true,
+            changed = newest.changed() => changed.is_err(),
+        };
+        let signed = newest.borrow_and_update().clone();
+        if let Some(signed) = signed.filter(|signed| signed.checkpoint.size > kept) {
+            if let Err(error) = cell.store(signed.note.into_bytes().into()).await {
+                return ledger.fail(format!("the checkpoint cannot be kept: {error}"));
+            }
+            kept = signed.checkpoint.size;
+        }
+        if stopping {
+            return;
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = sleep(PACE) => {}
+        }
+    }
+}

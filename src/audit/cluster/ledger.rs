@@ -1,0 +1,446 @@
+//! The ledger: what a running node knows of its log, shared by its tasks.
+//!
+//! The tree over all leaves, where each frame's leaves begin, the client sessions, the newest signed checkpoint. The
+//! log store adds at the tail, the state machine commits and signs, readers prove. Leaves are hashed when they are
+//! appended, from the bytes that were received; whatever is served later is compared with those hashes first.
+//!
+//! It must never sign two checkpoints of one size, nor sign or show what is not committed. Locks are held for
+//! moments and never across a wait.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use openraft::{CommittedLeaderId, EntryPayload, LogId};
+use tokio::sync::watch;
+
+use super::{
+    super::{
+        note::Checkpoint,
+        store::Frame,
+        tree::{Hash, Tree, leaf_hash},
+    },
+    NodeSettings, SignedCheckpoint,
+    sessions::{Outcome, Sessions},
+    types::{Batch, RaftEntry, encode_frame, leaves},
+};
+use crate::world::{LogEvent, Observer};
+
+/// Leaves of recent frames kept in memory, in bytes: receipts of a batch are asked for right after it commits.
+const RECENT_BYTES_MAX: usize = 8 << 20;
+
+/// See the module.
+pub(super) struct Ledger {
+    pub(super) settings: NodeSettings,
+    pub(super) observer: Arc<dyn Observer>,
+    inner: Mutex<Inner>,
+    committed: watch::Sender<u64>,
+    checkpoint: watch::Sender<Option<SignedCheckpoint>>,
+    /// The newest term in which this node began to lead, in this life.
+    led: watch::Sender<Option<u64>>,
+    failure: watch::Sender<Option<String>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    tree: Tree,
+    /// One per frame: frame `i` of the log is Raft index `i`, because the log is never purged.
+    marks: Vec<Mark>,
+    /// Entries appended and not yet applied, so that applying needs no read.
+    unapplied: BTreeMap<u64, RaftEntry>,
+    recent: Recent,
+    sessions: Sessions,
+    /// Size of the newest checkpoint signed, in this life or kept from an earlier one.
+    signed: u64,
+}
+
+/// Where a frame's leaves begin, and who led.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    leader: CommittedLeaderId<u64>,
+    first_leaf: u64,
+}
+
+/// A leaf's place: Raft index, and position in its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) raft_index: u64,
+    pub(super) position: usize,
+}
+
+impl Ledger {
+    pub(super) fn new(settings: NodeSettings, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            settings,
+            observer,
+            inner: Mutex::default(),
+            committed: watch::Sender::new(0),
+            checkpoint: watch::Sender::new(None),
+            led: watch::Sender::new(None),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic under the lock ends the process in production; where it does not, every update is complete or the
+        // tree's comparison with the stored bytes notices.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self, event: LogEvent) {
+        self.observer.see(event);
+    }
+
+    /// Adds a Raft entry at the tail: its leaves are hashed, its frame is ready to be written.
+    pub(super) fn append(&self, entry: RaftEntry) -> (Frame, Added) {
+        let mut inner = self.lock();
+        let first_leaf = inner.tree.size();
+        let frame = encode_frame(&entry, first_leaf);
+        let leaves: Arc<[Bytes]> = leaves(&entry).into();
+        leaves.iter().for_each(|leaf| inner.tree.push(leaf_hash(leaf)));
+        inner.marks.push(Mark { leader: entry.log_id.leader_id, first_leaf });
+        inner.recent.insert(entry.log_id.index, leaves.clone());
+        inner.unapplied.insert(entry.log_id.index, entry);
+        (frame, Added { first_leaf, leaves: leaves.len() as u64 })
+    }
+
+    /// Forgets every frame from `raft_index` on.
+    pub(super) fn truncate(&self, raft_index: u64) {
+        let mut inner = self.lock();
+        let Some(first_leaf) = inner.begin(raft_index) else { return };
+        inner.tree.truncate(first_leaf);
+        inner.marks.truncate(raft_index as usize);
+        inner.unapplied.split_off(&raft_index);
+        inner.recent.forget_from(raft_index);
+    }
+
+    /// Applies a committed entry: decides what its leaves count for.
+    pub(super) fn apply(&self, entry: &RaftEntry) -> Vec<Outcome> {
+        let mut inner = self.lock();
+        let Inner { sessions, marks, unapplied, .. } = &mut *inner;
+        unapplied.remove(&entry.log_id.index);
+        let EntryPayload::Normal(Batch(entries)) = &entry.payload else { return Vec::new() };
+        let first_leaf = marks.get(entry.log_id.index as usize).map_or(0, |mark| mark.first_leaf);
+        (first_leaf..).zip(entries.iter()).map(|(at, it)| sessions.apply(it.entry(), it.digest(), at)).collect()
+    }
+
+    /// Signs the first `size` leaves, all of them committed and applied, and shows them to readers.
+    ///
+    /// Sizes only grow, so no size is signed twice in one life. A later life could sign a size again, after a crash
+    /// that lost the kept checkpoint; it signs the same root, because committed leaves are durable and the tree is a
+    /// function of them.
+    pub(super) fn commit(&self, size: u64) {
+        let root = {
+            let mut inner = self.lock();
+            match inner.tree.root_at(size) {
+                Some(root) if size > inner.signed => {
+                    inner.signed = size;
+                    root
+                }
+                _ => return,
+            }
+        };
+        let checkpoint = Checkpoint { origin: self.settings.origin.clone(), size, root };
+        let note = checkpoint.sign(&self.settings.signing_key);
+        self.tell(LogEvent::CheckpointSigned { size, root: hex(&root), note: note.clone() });
+        // The checkpoint first: whoever sees leaves committed must find a checkpoint that covers them.
+        self.checkpoint.send_replace(Some(SignedCheckpoint { checkpoint, note }));
+        self.committed.send_replace(size);
+    }
+
+    /// Takes over the checkpoint that an earlier life kept, once the log was found to agree with it.
+    pub(super) fn resume(&self, kept: SignedCheckpoint) {
+        let size = kept.checkpoint.size;
+        self.lock().signed = size;
+        self.checkpoint.send_replace(Some(kept));
+        self.committed.send_replace(size);
+    }
+
+    /// Whether cutting the log from `raft_index` on would take back what was signed.
+    pub(super) fn is_signed(&self, raft_index: u64) -> bool {
+        let inner = self.lock();
+        inner.begin(raft_index).is_some_and(|first_leaf| first_leaf < inner.signed)
+    }
+
+    /// Number of leaves, committed or not.
+    pub(super) fn size(&self) -> u64 {
+        self.lock().tree.size()
+    }
+
+    /// The index behind the last leaf of a frame.
+    pub(super) fn end(&self, raft_index: u64) -> Option<u64> {
+        self.lock().end(raft_index)
+    }
+
+    /// Where leaf `index` stands.
+    pub(super) fn place(&self, index: u64) -> Option<Place> {
+        let inner = self.lock();
+        if index >= inner.tree.size() {
+            return None;
+        }
+        let frame = inner.marks.partition_point(|mark| mark.first_leaf <= index).checked_sub(1)?;
+        let position = usize::try_from(index - inner.marks[frame].first_leaf).ok()?;
+        Some(Place { raft_index: frame as u64, position })
+    }
+
+    /// The last entry's log id.
+    pub(super) fn last_log_id(&self) -> Option<LogId<u64>> {
+        let inner = self.lock();
+        let index = inner.marks.len().checked_sub(1)?;
+        Some(LogId::new(inner.marks[index].leader, index as u64))
+    }
+
+    /// An entry that waits to be applied.
+    pub(super) fn unapplied(&self, raft_index: u64) -> Option<RaftEntry> {
+        self.lock().unapplied.get(&raft_index).cloned()
+    }
+
+    /// The leaves of a frame, where they are in memory.
+    pub(super) fn recent(&self, raft_index: u64) -> Option<Arc<[Bytes]>> {
+        self.lock().recent.get(raft_index)
+    }
+
+    /// Compares the leaves of a frame, read back from the disk, with the hashes taken when they were appended.
+    ///
+    /// # Errors
+    /// The index of the first leaf that differs.
+    pub(super) fn verify(&self, raft_index: u64, leaves: Arc<[Bytes]>) -> Result<(), u64> {
+        let mut inner = self.lock();
+        let (Some(begin), Some(end)) = (inner.begin(raft_index), inner.end(raft_index)) else { return Err(0) };
+        if end - begin != leaves.len() as u64 {
+            return Err(begin);
+        }
+        let differs = |(index, leaf): &(u64, &Bytes)| inner.tree.leaf(*index) != Some(leaf_hash(leaf));
+        if let Some((index, _)) = (begin..).zip(leaves.iter()).find(differs) {
+            return Err(index);
+        }
+        inner.recent.insert(raft_index, leaves);
+        Ok(())
+    }
+
+    /// Root of the first `size` leaves.
+    pub(super) fn root_at(&self, size: u64) -> Option<Hash> {
+        self.lock().tree.root_at(size)
+    }
+
+    /// Audit path of a leaf.
+    pub(super) fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+        self.lock().tree.inclusion(index, size)
+    }
+
+    /// Consistency proof.
+    pub(super) fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
+        self.lock().tree.consistency(old, new)
+    }
+
+    /// Looks at the sessions as applied so far.
+    pub(super) fn with_sessions<T>(&self, look: impl FnOnce(&Sessions) -> T) -> T {
+        look(&self.lock().sessions)
+    }
+
+    /// Notes that this node leads, in a term of this life.
+    pub(super) fn lead(&self, term: u64) {
+        self.led.send_replace(Some(term));
+    }
+
+    /// Records the first reason for which the node must end.
+    pub(super) fn fail(&self, why: String) {
+        self.failure.send_if_modified(|first| {
+            let new = first.is_none();
+            first.get_or_insert(why);
+            new
+        });
+    }
+
+    /// Why the node must end, where it must.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Leaves committed, and who waits for more.
+    pub(super) fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
+    }
+
+    /// The newest signed checkpoint, and who waits for the next.
+    pub(super) fn checkpoint(&self) -> watch::Receiver<Option<SignedCheckpoint>> {
+        self.checkpoint.subscribe()
+    }
+
+    /// The term in which this node leads.
+    pub(super) fn led(&self) -> watch::Receiver<Option<u64>> {
+        self.led.subscribe()
+    }
+
+    /// The reason for which the node must end.
+    pub(super) fn failures(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+}
+
+/// What an append added.
+pub(super) struct Added {
+    pub(super) first_leaf: u64,
+    pub(super) leaves: u64,
+}
+
+impl Inner {
+    fn begin(&self, raft_index: u64) -> Option<u64> {
+        Some(self.marks.get(usize::try_from(raft_index).ok()?)?.first_leaf)
+    }
+
+    fn end(&self, raft_index: u64) -> Option<u64> {
+        self.begin(raft_index)?;
+        Some(self.begin(raft_index + 1).unwrap_or(self.tree.size()))
+    }
+}
+
+/// Leaves of the frames that were appended or read last, oldest out first.
+#[derive(Default)]
+struct Recent {
+    frames: BTreeMap<u64, Arc<[Bytes]>>,
+    order: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn get(&self, raft_index: u64) -> Option<Arc<[Bytes]>> {
+        self.frames.get(&raft_index).cloned()
+    }
+
+    fn insert(&mut self, raft_index: u64, leaves: Arc<[Bytes]>) {
+        self.bytes += weight(&leaves);
+        match self.frames.insert(raft_index, leaves) {
+            Some(before) => self.bytes -= weight(&before),
+            None => self.order.push_back(raft_index),
+        }
+        while self.bytes > RECENT_BYTES_MAX && self.order.len() > 1 {
+            let oldest = self.order.pop_front();
+            self.bytes -= oldest.and_then(|index| self.frames.remove(&index)).map_or(0, |leaves| weight(&leaves));
+        }
+    }
+
+    fn forget_from(&mut self, raft_index: u64) {
+        self.bytes -= self.frames.split_off(&raft_index).values().map(|leaves| weight(leaves)).sum::<usize>();
+        self.order.retain(|index| *index < raft_index);
+    }
+}
+
+fn weight(leaves: &[Bytes]) -> usize {
+    leaves.iter().map(Bytes::len).sum()
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::{
+            leaf::{Body, ClientId, Entry, Epoch, Sequence},
+            note::SigningKey,
+        },
+        *,
+    };
+    use crate::world::observer::Unobserved;
+
+    fn ledger() -> Ledger {
+        let settings = NodeSettings {
+            origin: "log.example".into(),
+            log_id: [7; 16],
+            node: 1,
+            signing_key: Arc::new(SigningKey::from_seed(&[1; 32])),
+            limits: Default::default(),
+        };
+        Ledger::new(settings, Arc::new(Unobserved))
+    }
+
+    fn entry(term: u64, index: u64, payloads: &[&str]) -> RaftEntry {
+        let sign = |(sequence, payload): (u64, &&str)| {
+            let body = Body::Event(Bytes::copy_from_slice(payload.as_bytes()));
+            let client = ClientId::new("billing").unwrap();
+            Entry { client, epoch: Epoch(1), sequence: Sequence(sequence), body }.sign(&SigningKey::from_seed(&[2; 32]))
+        };
+        let batch = Batch((1..).zip(payloads).map(sign).collect());
+        RaftEntry { log_id: LogId::new(CommittedLeaderId::new(term, 1), index), payload: EntryPayload::Normal(batch) }
+    }
+
+    #[test]
+    fn a_leaf_is_found_by_its_index() {
+        let ledger = ledger();
+        ledger.append(entry(1, 0, &["a", "b"]));
+        ledger.append(entry(1, 1, &["c"]));
+        let place = |index| ledger.place(index).map(|place| (place.raft_index, place.position));
+        assert_eq!([place(0), place(1), place(2), place(3)], [Some((0, 0)), Some((0, 1)), Some((1, 0)), None]);
+        assert_eq!((ledger.end(0), ledger.end(1), ledger.end(2)), (Some(2), Some(3), None));
+    }
+
+    #[test]
+    fn what_was_cut_off_leaves_no_trace_in_the_tree() {
+        let (ledger, other) = (ledger(), ledger());
+        ledger.append(entry(1, 0, &["a", "b"]));
+        ledger.append(entry(1, 1, &["lost"]));
+        ledger.truncate(1);
+        for ledger in [&ledger, &other] {
+            if ledger.size() == 0 {
+                ledger.append(entry(1, 0, &["a", "b"]));
+            }
+            ledger.append(entry(2, 1, &["c"]));
+        }
+        assert_eq!(ledger.root_at(3), other.root_at(3));
+        assert_eq!(ledger.recent(1), other.recent(1));
+        assert_eq!(ledger.last_log_id(), other.last_log_id());
+    }
+
+    #[test]
+    fn no_size_is_signed_twice_and_none_beyond_the_log() {
+        let ledger = ledger();
+        ledger.append(entry(1, 0, &["a", "b"]));
+        ledger.commit(3);
+        assert_eq!(*ledger.checkpoint().borrow(), None);
+        ledger.commit(2);
+        let signed = ledger.checkpoint().borrow().clone();
+        assert!(ledger.is_signed(0));
+        ledger.append(entry(1, 1, &["c"]));
+        assert!(!ledger.is_signed(1));
+        let mut changes = ledger.checkpoint();
+        ledger.commit(2);
+        ledger.commit(1);
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(*changes.borrow_and_update(), signed);
+    }
+
+    #[test]
+    fn leaves_are_compared_with_the_hashes_taken_at_append() {
+        let ledger = ledger();
+        ledger.append(entry(1, 0, &["a", "b"]));
+        let verify = |payloads: &[&str]| ledger.verify(0, leaves(&entry(1, 0, payloads)).into());
+        assert_eq!(verify(&["a", "b"]), Ok(()));
+        assert_eq!(verify(&["a", "B"]), Err(1));
+        assert_eq!(verify(&["a"]), Err(0));
+    }
+
+    #[test]
+    fn leaves_in_memory_stay_within_their_bytes() {
+        let mut recent = Recent::default();
+        for index in 0..100 {
+            recent.insert(index, vec![Bytes::from(vec![0; 1 << 20])].into());
+            recent.insert(index, vec![Bytes::from(vec![1; 1 << 20])].into());
+        }
+        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (RECENT_BYTES_MAX, 8, 8));
+        recent.forget_from(96);
+        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (4 << 20, 4, 4));
+    }
+
+    #[test]
+    fn only_the_first_failure_counts() {
+        let ledger = ledger();
+        ledger.fail("first".into());
+        ledger.fail("second".into());
+        assert_eq!(ledger.failure(), Some("first".into()));
+    }
+}

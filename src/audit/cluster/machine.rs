@@ -1,0 +1,128 @@
+//! Raft's state machine, in memory: the client sessions, the membership, and the signature at the end.
+//!
+//! It is rebuilt at each start by replaying the log, so it needs no snapshot and offers none: a snapshot that
+//! replaced the log would hide a loss. Applying is the only place that decides what counts, and the checkpoint is
+//! signed after it, over leaves that are committed for good.
+
+use std::{io::Cursor, sync::Arc};
+
+use openraft::{
+    AnyError, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError,
+    StorageIOError, StoredMembership, storage::RaftStateMachine,
+};
+
+use super::{
+    ledger::Ledger,
+    types::{Applied, Member, RaftEntry, TypeConfig},
+};
+use crate::world::LogEvent;
+
+/// See the module.
+pub(super) struct Machine {
+    ledger: Arc<Ledger>,
+    applied: Option<LogId<u64>>,
+    membership: StoredMembership<u64, Member>,
+    /// Terms up to this one were led in earlier lives.
+    past_terms: u64,
+}
+
+/// Refuses to build what is never needed.
+pub(super) struct NoSnapshots;
+
+impl Machine {
+    /// Before the first entry.
+    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger, applied: None, membership: StoredMembership::default(), past_terms: u64::MAX }
+    }
+
+    /// Applies one entry again at a start: no events, no signature.
+    pub(super) fn replay(&mut self, entry: &RaftEntry) -> Applied {
+        self.applied = Some(entry.log_id);
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+        }
+        Applied(self.ledger.apply(entry))
+    }
+
+    /// Ends the replay: from now on entries of terms above `past_terms` are of this life.
+    pub(super) fn live(&mut self, past_terms: u64) {
+        self.past_terms = past_terms;
+    }
+
+    fn apply_one(&mut self, entry: &RaftEntry) -> Applied {
+        let applied = self.replay(entry);
+        let LogId { leader_id, index: raft_index } = entry.log_id;
+        let size = self.ledger.end(raft_index).unwrap_or_default();
+        self.ledger.tell(LogEvent::BatchCommitted { raft_index, size });
+        let mine = leader_id.node_id == self.ledger.settings.node && leader_id.term > self.past_terms;
+        if mine && matches!(entry.payload, EntryPayload::Blank) {
+            self.ledger.tell(LogEvent::LeaderChange { node: leader_id.node_id, term: leader_id.term });
+        }
+        applied
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotBuilder = NoSnapshots;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, Member>), StorageError<u64>> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Applied>, StorageError<u64>>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut applied = Vec::new();
+        let mut leads = None;
+        for entry in entries {
+            applied.push(self.apply_one(&entry));
+            let leader = entry.log_id.leader_id;
+            if leader.node_id == self.ledger.settings.node && leader.term > self.past_terms {
+                leads = Some(leader.term);
+            }
+        }
+        // Signed last: every leaf below is committed and decided. Answers leave only after this returns, so each
+        // finds a checkpoint that covers it.
+        if let Some(size) = self.applied.and_then(|last| self.ledger.end(last.index)) {
+            self.ledger.commit(size);
+        }
+        if let Some(term) = leads {
+            self.ledger.lead(term);
+        }
+        Ok(applied)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> NoSnapshots {
+        NoSnapshots
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError<u64>> {
+        Err(refuse())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMeta<u64, Member>,
+        _snapshot: Box<Cursor<Vec<u8>>>,
+    ) -> Result<(), StorageError<u64>> {
+        Err(refuse())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
+        Ok(None)
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for NoSnapshots {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError<u64>> {
+        Err(refuse())
+    }
+}
+
+fn refuse() -> StorageError<u64> {
+    StorageIOError::write_snapshot(None, AnyError::error("an audit log has no snapshots: it keeps every entry")).into()
+}

@@ -1,0 +1,262 @@
+//! A node: the running whole of log, Raft and sequencer, and the handle that the server holds.
+//!
+//! A start locks the folder, checks whose it is, recovers the log and holds it against its own checkpoint, and only
+//! then starts Raft. Whatever makes the log doubtful later ends the node: [`Node::failed`] resolves and the process
+//! is to end, because a node that goes on after a failed sync may acknowledge what is not there.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use openraft::{Config, Raft, SnapshotPolicy, error::Fatal};
+use tokio::{
+    sync::{Mutex, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    super::{
+        leaf::{Index, SignedEntry},
+        tree::Hash,
+        wire,
+    },
+    AppendError, Appended, NodeError, NodeSettings, SignedCheckpoint,
+    identity::{Identity, lock},
+    keeper,
+    ledger::{Ledger, hex},
+    network::Alone,
+    queue::{Job, Queue},
+    reads::Reads,
+    recovery::{Recovered, recover, tell_corruption},
+    sequencer::{Sequencer, inspect, notice, patiently},
+    types::TypeConfig,
+};
+use crate::world::{LogEvent, World};
+
+/// How long a start waits until this node leads. Alone it elects itself at Raft's first tick.
+const LEADERSHIP_SECONDS_MAX: u64 = 10;
+/// How long each step of a stop may take.
+const STOP_SECONDS_MAX: u64 = 60;
+
+/// A running node. Cheap to clone; the node stops when the last handle is gone, gracefully by
+/// [`shut_down`](Node::shut_down).
+#[derive(Clone)]
+pub struct Node {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    ledger: Arc<Ledger>,
+    queue: Arc<Queue>,
+    reads: Reads,
+    /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
+    running: Mutex<Running>,
+}
+
+struct Running {
+    raft: Raft<TypeConfig>,
+    sequencer: Option<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
+    stop_keeper: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Recovers the folder, starts Raft, and waits until this cluster of one leads.
+    ///
+    /// # Errors
+    /// A folder that is locked, not initialised, somebody else's, rolled back or corrupt; a failing disk; no
+    /// leadership within ten seconds.
+    pub async fn start(world: World, settings: NodeSettings) -> Result<Node, NodeError> {
+        let lock = lock(&world).await?;
+        Identity::check(&world, &settings).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
+        let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
+        let reads = Reads { ledger: ledger.clone(), journal: log.journal_reader() };
+        let config = Arc::new(config(&settings)?);
+        let raft = Raft::new(settings.node, config, Alone, log, machine).await;
+        let raft = raft.map_err(|fatal| NodeError::Failed(ledger.failure().unwrap_or(fatal.to_string())))?;
+        tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
+
+        let (stop_keeper, stop) = watch::channel(false);
+        let keeper = Some(tokio::spawn(keeper::keep(checkpoint, ledger.clone(), stop, lock)));
+        let queue = Arc::new(Queue::new(settings.limits));
+        let sequencer = Sequencer { raft: raft.clone(), ledger: ledger.clone(), queue: queue.clone() };
+        let sequencer = Some(tokio::spawn(sequencer.run()));
+        let running = Mutex::new(Running { raft, sequencer, keeper, stop_keeper });
+        let node = Node { handle: Arc::new(Handle { ledger, queue, reads, running }) };
+        // Where this fails the handle is dropped, and with it everything that was started.
+        node.wait_to_lead().await?;
+        Ok(node)
+    }
+
+    async fn wait_to_lead(&self) -> Result<(), NodeError> {
+        let mut led = self.handle.ledger.led();
+        let leads = async {
+            tokio::select! {
+                biased;
+                why = self.failed() => Err(NodeError::Failed(why)),
+                _ = led.wait_for(Option::is_some) => Ok(()),
+            }
+        };
+        let seconds = LEADERSHIP_SECONDS_MAX;
+        let late = NodeError::Deadline { what: "becoming the leader", seconds };
+        timeout(Duration::from_secs(seconds), leads).await.unwrap_or(Err(late))
+    }
+
+    /// Appends one entry, and returns once it is committed, applied and covered by a signed checkpoint, or refused.
+    ///
+    /// The wait has no deadline of its own: the sequencer's deadline for a batch bounds it. Dropping the future
+    /// cancels nothing; the entry may be in the log all the same, and sending it again is safe.
+    ///
+    /// # Errors
+    /// Where it got no outcome; see [`AppendError`] for what then holds.
+    pub async fn append(&self, entry: SignedEntry) -> Result<Appended, AppendError> {
+        let Handle { ledger, queue, .. } = &*self.handle;
+        let verified = match inspect(ledger, &entry, ledger.settings.limits.payload_bytes) {
+            Ok(verified) => verified,
+            Err(refused) => {
+                notice(ledger, entry.entry(), &refused);
+                return Ok(refused);
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let digest = entry.digest();
+        if let Err((error, queued)) = queue.push(Job { entry, digest, verified, answer }) {
+            if let Some(queued) = queued {
+                ledger.tell(LogEvent::LoadShed { queued });
+            }
+            return Err(error);
+        }
+        answered.await.unwrap_or_else(|_| Err(AppendError::Failed("the sequencer ended".into())))
+    }
+
+    /// Number of leaves that are committed.
+    pub fn committed(&self) -> u64 {
+        *self.handle.ledger.committed().borrow()
+    }
+
+    /// Sees each growth of [`committed`](Node::committed); several may be seen as one.
+    pub fn committed_changes(&self) -> watch::Receiver<u64> {
+        self.handle.ledger.committed()
+    }
+
+    /// The newest signed checkpoint.
+    pub fn checkpoint(&self) -> Option<SignedCheckpoint> {
+        self.handle.ledger.checkpoint().borrow().clone()
+    }
+
+    /// Proof that leaf `index` is in the log: everything of a receipt but the sequence that it answers. `consistency`
+    /// is empty where `known_size` is 0, equal to the checkpoint's, or larger than the log.
+    ///
+    /// # Errors
+    /// [`NodeError::PastEnd`] where no checkpoint covers it; corruption; a failing disk.
+    pub async fn receipt(&self, index: Index, known_size: u64, repeated: bool) -> Result<wire::Receipt, NodeError> {
+        self.handle.reads.receipt(index, known_size, repeated).await
+    }
+
+    /// Committed leaves from `start` on, at least one unless `start` is the size; at most `limit` (0 leaves the choice
+    /// to the node) and 1,024, and at most `bytes_max` unless the first alone is larger.
+    ///
+    /// # Errors
+    /// [`NodeError::PastEnd`] where `start` is larger than the size; corruption; a failing disk.
+    pub async fn read(&self, start: u64, limit: u32, bytes_max: usize) -> Result<Vec<Bytes>, NodeError> {
+        self.handle.reads.read(start, limit, bytes_max).await
+    }
+
+    /// Audit path of a leaf in the tree of `size` leaves; `None` unless `index < size <= committed`.
+    pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+        self.handle.reads.inclusion(index, size)
+    }
+
+    /// Consistency proof; `None` unless `old <= new <= committed`.
+    pub fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
+        self.handle.reads.consistency(old, new)
+    }
+
+    /// Stops: takes nothing more in, answers everything accepted, stops Raft, keeps the last checkpoint, gives the
+    /// folder free. Answers the size. Calling it again answers the same.
+    ///
+    /// # Errors
+    /// [`NodeError::Failed`] where the node had failed; [`NodeError::Deadline`] where a step takes too long, and may
+    /// then be called again.
+    pub async fn shut_down(&self) -> Result<u64, NodeError> {
+        let Handle { ledger, queue, running, .. } = &*self.handle;
+        queue.close(AppendError::ShuttingDown);
+        let mut running = running.lock().await;
+        join("answering what was accepted", &mut running.sequencer).await?;
+        let stopped = patiently(STOP_SECONDS_MAX, running.raft.shutdown()).await;
+        stopped.ok_or(NodeError::Deadline { what: "stopping Raft", seconds: STOP_SECONDS_MAX })?.ok();
+        running.stop_keeper.send_replace(true);
+        join("keeping the checkpoint", &mut running.keeper).await?;
+        match ledger.failure() {
+            Some(why) => Err(NodeError::Failed(why)),
+            None => Ok(self.committed()),
+        }
+    }
+
+    /// Resolves when the node must end, with the reason; pends as long as it need not. The process is to end then.
+    pub async fn failed(&self) -> String {
+        let mut failures = self.handle.ledger.failures();
+        match failures.wait_for(Option::is_some).await.map(|why| why.clone()) {
+            Ok(Some(why)) => why,
+            // The ledger lives as long as this handle, so its sender is never gone.
+            _ => pending().await,
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NodeSettings { log_id, node, .. } = &self.handle.ledger.settings;
+        write!(f, "Node({node} of {}, {} leaves)", hex(log_id), self.committed())
+    }
+}
+
+impl Drop for Handle {
+    /// Ends the sequencer, which serves what waits first; Raft and the keeper end with their handles, and only then is
+    /// the folder free.
+    fn drop(&mut self) {
+        self.queue.close(AppendError::ShuttingDown);
+    }
+}
+
+/// Waits for a task to end; what waits stays in place where the wait is dropped or too long.
+async fn join(what: &'static str, task: &mut Option<JoinHandle<()>>) -> Result<(), NodeError> {
+    if let Some(running) = task {
+        let ended = patiently(STOP_SECONDS_MAX, running).await;
+        let ended = ended.ok_or(NodeError::Deadline { what, seconds: STOP_SECONDS_MAX })?;
+        *task = None;
+        ended.map_err(|error| NodeError::Failed(format!("{what}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Raft for one member: short elections, and no snapshots ever.
+fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
+    let config = Config {
+        cluster_name: hex(&settings.log_id),
+        heartbeat_interval: 50,
+        election_timeout_min: 150,
+        election_timeout_max: 300,
+        snapshot_policy: SnapshotPolicy::Never,
+        ..Config::default()
+    };
+    config.validate().map_err(|error| NodeError::Settings(error.to_string()))
+}
+
+/// Ends the node when Raft ends by itself. Only its end is believed; health is not read from its metrics.
+async fn watch_raft(
+    mut metrics: watch::Receiver<openraft::RaftMetrics<u64, super::types::Member>>,
+    ledger: Arc<Ledger>,
+) {
+    loop {
+        let state = metrics.borrow_and_update().running_state.clone();
+        match state {
+            Ok(()) => {}
+            Err(Fatal::Stopped) => return,
+            Err(fatal) => return ledger.fail(format!("Raft ended: {fatal}")),
+        }
+        if metrics.changed().await.is_err() {
+            return ledger.fail("Raft ended without a word".into());
+        }
+    }
+}

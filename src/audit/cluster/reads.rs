@@ -1,0 +1,126 @@
+//! Reads: leaves, receipts and proofs, of what is committed only.
+//!
+//! Leaves are read back from the journal, encoded anew, and held against the hashes that were taken when they were
+//! appended. One that differs is never served: it is corruption, and the reader gets an error.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    super::{leaf::Index, store::JournalReader, tree::Hash, wire},
+    NodeError, SignedCheckpoint,
+    ledger::Ledger,
+    recovery::tell_corruption,
+    types::{decode_frame, leaves},
+};
+
+/// Most leaves in one answer.
+const READ_LEAVES_MAX: usize = 1024;
+/// Bytes of frames that one look at the disk brings; a single larger frame comes alone.
+const DISK_BYTES_MAX: usize = 1 << 20;
+
+/// See the module.
+pub(super) struct Reads {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) journal: JournalReader,
+}
+
+impl Reads {
+    /// Committed leaves from `start` on: at least one unless `start` is the size, at most `limit` (0 = as many as one
+    /// answer may hold), and no more than `bytes_max` unless the first alone is larger.
+    pub(super) async fn read(&self, start: u64, limit: u32, bytes_max: usize) -> Result<Vec<Bytes>, NodeError> {
+        let size = *self.ledger.committed().borrow();
+        if start > size {
+            return Err(NodeError::PastEnd { index: start, size });
+        }
+        let limit = match limit as usize {
+            0 => READ_LEAVES_MAX,
+            limit => limit.min(READ_LEAVES_MAX),
+        };
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        while read.len() < limit && start + (read.len() as u64) < size {
+            for leaf in self.rest_of_frame(start + read.len() as u64).await? {
+                bytes += leaf.len();
+                if read.len() >= limit || (bytes > bytes_max && !read.is_empty()) {
+                    return Ok(read);
+                }
+                read.push(leaf);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Proof that leaf `index` is in the log for good, under the newest checkpoint.
+    pub(super) async fn receipt(
+        &self,
+        index: Index,
+        known_size: u64,
+        repeated: bool,
+    ) -> Result<wire::Receipt, NodeError> {
+        let Index(index) = index;
+        let newest = self.ledger.checkpoint().borrow().clone();
+        let size = newest.as_ref().map_or(0, |newest| newest.checkpoint.size);
+        let Some(SignedCheckpoint { note, .. }) = newest.filter(|_| index < size) else {
+            return Err(NodeError::PastEnd { index, size });
+        };
+        let leaf = self.rest_of_frame(index).await?.next();
+        let leaf = leaf.ok_or_else(|| NodeError::Corrupt(format!("leaf {index} is in no frame")))?;
+        let inclusion = self.ledger.inclusion(index, size).map(bytes_of).ok_or(NodeError::PastEnd { index, size })?;
+        // From 0 nothing needs proof. A client that knows a larger size saw a longer log than this one: it gets no
+        // proof, and notices that the log went back.
+        let consistency = match known_size {
+            0 => None,
+            known => self.ledger.consistency(known, size),
+        };
+        let consistency = consistency.map(bytes_of).unwrap_or_default();
+        Ok(wire::Receipt { index, leaf, checkpoint: note, inclusion, consistency, repeated })
+    }
+
+    /// The leaves from `index` to the end of its frame.
+    async fn rest_of_frame(&self, index: u64) -> Result<impl Iterator<Item = Bytes> + use<>, NodeError> {
+        let place = self.ledger.place(index).ok_or(NodeError::PastEnd { index, size: self.ledger.size() })?;
+        let leaves = match self.ledger.recent(place.raft_index) {
+            Some(leaves) => leaves,
+            None => {
+                self.load(place.raft_index).await.inspect_err(|error| tell_corruption(&*self.ledger.observer, error))?
+            }
+        };
+        let rest: Range<usize> = place.position..leaves.len();
+        Ok(rest.map(move |at| leaves[at].clone()))
+    }
+
+    /// Reads a frame from the disk, and those behind it that come along, and verifies them.
+    async fn load(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
+        let end = self.ledger.last_log_id().map_or(0, |last| last.index + 1);
+        let frames = self.journal.read(raft_index, end, DISK_BYTES_MAX).await?;
+        let mut wanted = None;
+        for frame in &frames {
+            let (entry, _) = decode_frame(frame)?;
+            let read: Arc<[Bytes]> = leaves(&entry).into();
+            if let Err(index) = self.ledger.verify(entry.log_id.index, read.clone()) {
+                let what = format!("leaf {index} in entry {} is not what was hashed", entry.log_id.index);
+                return Err(NodeError::Corrupt(what));
+            }
+            if entry.log_id.index == raft_index {
+                wanted = Some(read);
+            }
+        }
+        wanted.ok_or_else(|| NodeError::Corrupt(format!("entry {raft_index} of the log cannot be read")))
+    }
+
+    /// Audit path, where the tree of `size` leaves is committed.
+    pub(super) fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
+        self.ledger.inclusion(index, size).filter(|_| size <= *self.ledger.committed().borrow())
+    }
+
+    /// Consistency proof, where the tree of `new` leaves is committed.
+    pub(super) fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
+        self.ledger.consistency(old, new).filter(|_| new <= *self.ledger.committed().borrow())
+    }
+}
+
+fn bytes_of(hashes: Vec<Hash>) -> Vec<Bytes> {
+    hashes.iter().map(|hash| Bytes::copy_from_slice(hash)).collect()
+}

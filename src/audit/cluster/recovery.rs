@@ -1,0 +1,179 @@
+//! From a data folder to a log that can go on.
+//!
+//! Before Raft starts, every leaf is hashed anew from the journal, and the tree is compared with the checkpoint that
+//! this node kept. What that checkpoint covers was committed, so it is applied at once; what follows is left to Raft,
+//! which commits it again or not. A log that is shorter than its own checkpoint, or has another root at its size, was
+//! rolled back or damaged: it is refused, never cut to fit, because that would hide a loss.
+
+use std::{io, path::Path, sync::Arc};
+
+use openraft::LogId;
+
+use super::{
+    super::{
+        leaf::DecodeError,
+        note::{Checkpoint, NoteKey},
+        store::{Cell, Frame, Journal, JournalOptions, StoreError},
+    },
+    NodeError, NodeSettings, SignedCheckpoint,
+    identity::{CHECKPOINT, FolderLock, JOURNAL, VOTE, check_settings},
+    ledger::Ledger,
+    log::LogStore,
+    machine::Machine,
+    types::{decode_frame, decode_vote},
+};
+use crate::world::{LogEvent, Observer, OpenMode, World};
+
+/// Bytes of frames held at once while the journal is replayed.
+const REPLAY_BYTES_MAX: usize = 4 << 20;
+
+/// What Raft starts from.
+pub(super) struct Recovered {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) log: LogStore,
+    pub(super) machine: Machine,
+    /// Where the next checkpoints are kept.
+    pub(super) checkpoint: Cell,
+}
+
+/// Recovers the folder of a member; its identity was checked.
+pub(super) async fn recover(world: &World, settings: &NodeSettings, lock: FolderLock) -> Result<Recovered, NodeError> {
+    check_settings(settings)?;
+    let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
+    let (disk, observer) = (world.disk.clone(), world.observer.clone());
+    let journal = Journal::open(disk, observer, Path::new(JOURNAL), settings.log_id, options).await?;
+    let recovered = recover_over(journal, world, settings, lock).await;
+    recovered.inspect_err(|error| tell_corruption(&*world.observer, error))
+}
+
+async fn recover_over(
+    journal: Journal,
+    world: &World,
+    settings: &NodeSettings,
+    lock: FolderLock,
+) -> Result<Recovered, NodeError> {
+    let vote = open_cell(world, VOTE).await?;
+    let checkpoint = open_cell(world, CHECKPOINT).await?;
+    let kept = load_checkpoint(&checkpoint, settings)?;
+
+    let ledger = Arc::new(Ledger::new(settings.clone(), world.observer.clone()));
+    let mut machine = Machine::new(ledger.clone());
+    replay(&journal, &ledger, &mut machine, kept.as_ref()).await?;
+    compare(&ledger, kept.as_ref())?;
+    machine.live(check_vote(&vote, &ledger)?);
+    if let Some(kept) = kept {
+        ledger.resume(kept);
+    }
+    world.tell(LogEvent::LogRecovered { frames: journal.next_index(), leaves: ledger.size() });
+    let log = LogStore::new(journal, vote, ledger.clone(), lock);
+    Ok(Recovered { ledger, log, machine, checkpoint })
+}
+
+/// Opens a cell that was made with the folder. One that is missing is not made anew: its value was lost.
+async fn open_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
+    let there = world.disk.open(Path::new(name), OpenMode::Existing).await;
+    if there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Err(NodeError::RolledBack(format!("the file `{name}` is missing")));
+    }
+    Ok(Cell::open(world.disk.clone(), Path::new(name)).await?)
+}
+
+fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Option<SignedCheckpoint>, NodeError> {
+    let Some(bytes) = cell.load() else { return Ok(None) };
+    let note = String::from_utf8(bytes.into())
+        .map_err(|error| NodeError::Corrupt(format!("the kept checkpoint is not text: {error}")))?;
+    let key = NoteKey { name: settings.origin.clone(), key: settings.signing_key.verifying_key() };
+    let checkpoint = Checkpoint::verify(&note, &key)?;
+    Ok(Some(SignedCheckpoint { checkpoint, note }))
+}
+
+/// Hashes every leaf, and applies the entries that the kept checkpoint covers.
+async fn replay(
+    journal: &Journal,
+    ledger: &Ledger,
+    machine: &mut Machine,
+    kept: Option<&SignedCheckpoint>,
+) -> Result<(), NodeError> {
+    if journal.first_index() != 0 || journal.next_index() == 0 {
+        let what = format!("the log holds entries {}..{}", journal.first_index(), journal.next_index());
+        return Err(NodeError::RolledBack(format!("{what}; an initialised log begins at entry 0, its membership")));
+    }
+    let covered = kept.map_or(0, |kept| kept.checkpoint.size);
+    let mut next = 0;
+    while next < journal.next_index() {
+        let frames = journal.read(next, journal.next_index(), REPLAY_BYTES_MAX).await?;
+        if frames.is_empty() {
+            return Err(NodeError::Corrupt(format!("entry {next} of the log cannot be read")));
+        }
+        for frame in &frames {
+            replay_frame(frame, next, ledger, machine, covered)?;
+            next += 1;
+        }
+    }
+    Ok(())
+}
+
+fn replay_frame(
+    frame: &Frame,
+    index: u64,
+    ledger: &Ledger,
+    machine: &mut Machine,
+    covered: u64,
+) -> Result<(), NodeError> {
+    let (entry, first_leaf) = decode_frame(frame)?;
+    let (size, last) = (ledger.size(), ledger.last_log_id());
+    if entry.log_id.index != index || first_leaf != size {
+        let found = format!("entry {} with first leaf {first_leaf}", entry.log_id.index);
+        return Err(NodeError::Corrupt(format!("{found} stands where entry {index} with first leaf {size} belongs")));
+    }
+    if last.is_some_and(|last| last.leader_id > entry.log_id.leader_id) {
+        return Err(NodeError::Corrupt(format!("the term goes back at entry {index}, to {}", entry.log_id)));
+    }
+    let (stored, added) = ledger.append(entry.clone());
+    // Reads encode leaves from frames: the same entry must always give the same bytes.
+    if stored.body != frame.body || stored.kind != frame.kind {
+        return Err(NodeError::Corrupt(format!("entry {index} is not in the form that this version writes")));
+    }
+    if added.first_leaf + added.leaves <= covered {
+        machine.replay(&entry);
+    }
+    Ok(())
+}
+
+/// Compares the log with this node's own checkpoint.
+fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Result<(), NodeError> {
+    let Some(SignedCheckpoint { checkpoint, .. }) = kept else { return Ok(()) };
+    let (size, found) = (checkpoint.size, ledger.size());
+    match ledger.root_at(size) {
+        None => Err(NodeError::RolledBack(format!("the log has {found} leaves, its own checkpoint covers {size}"))),
+        Some(root) if root != checkpoint.root => {
+            Err(NodeError::RolledBack(format!("the root of the first {size} leaves is not that of its own checkpoint")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The last term that may have been led before; refuses a vote that is older than the log, because it was stored
+/// before the log's entries: a node that forgot its vote could vote twice.
+fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError> {
+    let voted = vote.load().map(decode_vote).transpose()?.map_or(0, |vote| vote.leader_id.term);
+    let last = ledger.last_log_id().map_or(0, |LogId { leader_id, .. }| leader_id.term);
+    if voted < last {
+        return Err(NodeError::RolledBack(format!("the vote is of term {voted}, the log reaches term {last}")));
+    }
+    Ok(voted)
+}
+
+/// Says that stored bytes are not what they were.
+pub(super) fn tell_corruption(observer: &dyn Observer, error: &NodeError) {
+    let (file, offset, what) = match error {
+        NodeError::Store(StoreError::Corrupt { file, offset, what }) => (file.clone(), *offset, what.clone()),
+        NodeError::Decode(DecodeError::Short { what, .. } | DecodeError::Invalid { what, .. }) => {
+            ((*what).to_owned(), 0, error.to_string())
+        }
+        NodeError::OwnCheckpoint(_) => (CHECKPOINT.to_owned(), 0, error.to_string()),
+        NodeError::RolledBack(_) | NodeError::Corrupt(_) => (JOURNAL.to_owned(), 0, error.to_string()),
+        _ => return,
+    };
+    observer.see(LogEvent::CorruptionFound { file, offset, what });
+}

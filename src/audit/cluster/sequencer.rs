@@ -1,0 +1,223 @@
+//! The sequencer: one task that owns the tail of the log.
+//!
+//! While one batch is on its way through Raft, whatever is queued becomes the next: under load batches grow by
+//! themselves, at rest an entry goes alone, and no timer decides. Callers only wait for an answer; one that gives up
+//! changes nothing, its entry is appended all the same.
+//!
+//! Before an entry enters a batch it is held against the sessions, so that repeats and mistakes do not become void
+//! leaves. That is only a saving: what counts is decided when the batch is applied.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use openraft::{
+    Raft,
+    error::{ClientWriteError, RaftError},
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    super::{
+        leaf::{Body, Entry, SignedEntry},
+        wire::refusal::Reason,
+    },
+    AppendError, Appended, Refusal,
+    ledger::Ledger,
+    queue::{Answer, Job, Queue},
+    sessions::{Expected, Outcome, Preview},
+    types::{Applied, Batch, TypeConfig},
+};
+use crate::world::LogEvent;
+
+/// How long a batch may take from the queue to its answer. A disk that is slower is as good as gone.
+const COMMIT_SECONDS_MAX: u64 = 60;
+
+/// See the module.
+pub(super) struct Sequencer {
+    pub(super) raft: Raft<TypeConfig>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) queue: Arc<Queue>,
+}
+
+/// A batch in the making, and who waits for what in it.
+#[derive(Default)]
+struct Making {
+    entries: Vec<SignedEntry>,
+    waiting: Vec<Waiting>,
+    preview: Preview,
+}
+
+/// A caller, and the position in the batch of the entry that answers it.
+struct Waiting {
+    entry: Entry,
+    position: usize,
+    /// The entry was in the batch already: this is its second sending.
+    again: bool,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Sequencer {
+    /// Works until the queue is closed and empty, or the node fails.
+    pub(super) async fn run(self) {
+        while let Some(jobs) = self.queue.take().await {
+            let begun = Instant::now();
+            let making = self.admit(jobs);
+            if making.entries.is_empty() {
+                continue;
+            }
+            let committed = self.commit(making.entries).await;
+            self.queue.paced(begun.elapsed());
+            let failed = matches!(committed, Err(AppendError::Failed(_)));
+            self.answer(making.waiting, committed);
+            if failed {
+                return;
+            }
+        }
+    }
+
+    /// Lets in what would count; answers the rest at once.
+    fn admit(&self, jobs: Vec<Job>) -> Making {
+        let mut making = Making::default();
+        for job in jobs {
+            let entry = job.entry.entry();
+            if !job.verified && !self.is_signed(&making.preview, &job.entry) {
+                let refused =
+                    misfit(Reason::Malformed, "its signature does not verify under the key of its epoch".into());
+                self.reply(job.answer, entry, refused);
+                continue;
+            }
+            match self.ledger.with_sessions(|sessions| making.preview.judge(sessions, entry, &job.digest)) {
+                Expected::Counts => self.take(&mut making, job),
+                Expected::InBatch(position) => {
+                    making.waiting.push(Waiting { entry: entry.clone(), position, again: true, answer: job.answer });
+                }
+                Expected::Void(outcome) => self.reply(job.answer, entry, outcome.answer(entry)),
+            }
+        }
+        making
+    }
+
+    fn take(&self, making: &mut Making, job: Job) {
+        let Job { entry, digest, answer, .. } = job;
+        let position = making.entries.len();
+        self.ledger.with_sessions(|sessions| making.preview.add(sessions, entry.entry(), digest, position));
+        making.waiting.push(Waiting { entry: entry.entry().clone(), position, again: false, answer });
+        making.entries.push(entry);
+    }
+
+    /// Whether an entry's signature holds under the key of its epoch, as it will stand once the batch is applied. An
+    /// epoch that is not open has no key: such an entry is refused for its epoch, whoever signed it.
+    ///
+    /// The key is settled before the entry is proposed, and stays the one at apply: the sessions hold everything
+    /// committed, nothing but this batch is in flight, and only this task proposes. (A cluster of several must propose
+    /// nothing before the entry that began its term is applied; a start waits for that.)
+    fn is_signed(&self, preview: &Preview, entry: &SignedEntry) -> bool {
+        let Entry { client, epoch, .. } = entry.entry();
+        let key = self.ledger.with_sessions(|sessions| preview.key(sessions, client, *epoch));
+        key.is_none_or(|key| entry.verify(&key).is_ok())
+    }
+
+    /// Takes a batch through Raft.
+    async fn commit(&self, entries: Vec<SignedEntry>) -> Result<Applied, AppendError> {
+        match patiently(COMMIT_SECONDS_MAX, self.raft.client_write(Batch(entries.into()))).await {
+            Some(Ok(written)) => Ok(written.data),
+            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
+                let address = to.leader_node.map(|node| node.address).filter(|address| !address.is_empty());
+                Err(AppendError::NotLeader { leader: address })
+            }
+            Some(Err(RaftError::APIError(error))) => Err(self.fail(format!("Raft refused a batch: {error}"))),
+            Some(Err(RaftError::Fatal(fatal))) => Err(self.fail(format!("Raft ended: {fatal}"))),
+            None => Err(self.fail(format!("a batch was not committed within {COMMIT_SECONDS_MAX} s"))),
+        }
+    }
+
+    /// The node ends for the first reason found, which the log store may have noted already.
+    fn fail(&self, why: String) -> AppendError {
+        self.ledger.fail(why.clone());
+        AppendError::Failed(self.ledger.failure().unwrap_or(why))
+    }
+
+    fn answer(&self, waiting: Vec<Waiting>, committed: Result<Applied, AppendError>) {
+        for Waiting { entry, position, again, answer } in waiting {
+            let outcome = committed.as_ref().map(|Applied(outcomes)| outcomes.get(position).cloned());
+            match outcome {
+                Ok(Some(Outcome::Counted(index))) if again => {
+                    self.reply(answer, &entry, Outcome::Repeated(index).answer(&entry));
+                }
+                Ok(Some(outcome)) => self.reply(answer, &entry, outcome.answer(&entry)),
+                Ok(None) => drop(answer.send(Err(self.fail("a batch came back without all its outcomes".into())))),
+                Err(error) => drop(answer.send(Err(error.clone()))),
+            }
+        }
+    }
+
+    /// Answers a caller, who may be gone, and says what is worth noticing.
+    fn reply(&self, answer: oneshot::Sender<Answer>, entry: &Entry, appended: Appended) {
+        notice(&self.ledger, entry, &appended);
+        drop(answer.send(Ok(appended)));
+    }
+}
+
+impl Drop for Sequencer {
+    /// However this task ends, nobody is left waiting.
+    fn drop(&mut self) {
+        self.queue.abandon(self.ledger.failure().map_or(AppendError::ShuttingDown, AppendError::Failed));
+    }
+}
+
+/// Tells of repeats and refusals.
+pub(super) fn notice(ledger: &Ledger, entry: &Entry, appended: &Appended) {
+    let (client, sequence) = (entry.client.to_string(), entry.sequence.0);
+    match appended {
+        Appended::Counted { .. } => {}
+        Appended::Repeated { index } => ledger.tell(LogEvent::DuplicateAnswered { client, sequence, index: index.0 }),
+        Appended::Refused(Refusal { reason, .. }) => {
+            let reason = reason.as_str_name().to_ascii_lowercase().replace('_', "-");
+            ledger.tell(LogEvent::EntryRefused { client, sequence, reason });
+        }
+    }
+}
+
+/// What can be said of an entry before it is queued: too large, or not signed by the key that it carries itself or
+/// that its open epoch has. `Ok` says whether its signature was verified.
+pub(super) fn inspect(ledger: &Ledger, entry: &SignedEntry, payload_bytes_max: usize) -> Result<bool, Appended> {
+    let Entry { client, epoch, body, .. } = entry.entry();
+    let payload = match body {
+        Body::Event(payload) => payload.len(),
+        Body::DeadLettered { reason, .. } => reason.len(),
+        Body::EpochOpened { .. } => 0,
+    };
+    if payload > payload_bytes_max {
+        let why = format!("its payload of {payload} bytes is over the limit of {payload_bytes_max}: split it");
+        return Err(misfit(Reason::Oversize, why));
+    }
+    let key = match body {
+        Body::EpochOpened { key, .. } => Some(key.clone()),
+        _ => ledger.with_sessions(|sessions| sessions.key(client, *epoch).cloned()),
+    };
+    match key.map(|key| entry.verify(&key)) {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        Some(Err(error)) => Err(misfit(Reason::Malformed, error.to_string())),
+    }
+}
+
+fn misfit(reason: Reason, detail: String) -> Appended {
+    Appended::Refused(Refusal { reason, detail, expected: 0 })
+}
+
+/// Waits for `seconds` in steps of one, so that a process that was stopped for an hour and goes on has not waited an
+/// hour: only the step in which it was stopped has passed.
+pub(super) async fn patiently<T>(seconds: u64, wait: impl Future<Output = T>) -> Option<T> {
+    let mut wait = pin!(wait);
+    for _ in 0..seconds {
+        tokio::select! {
+            biased;
+            done = &mut wait => return Some(done),
+            () = sleep(Duration::from_secs(1)) => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,350 @@
+//! Client sessions: what an entry counts for, decided from the log alone (Raft dissertation, section 6.3).
+//!
+//! Every node applies the same entries in the same order and comes to the same decisions, whoever led and however
+//! often a client sent. The next sequence of its client's epoch counts. A repeat of what stands is void and is
+//! answered with the first index. A jump, or other bytes under a sequence that stands, is void and refused. A larger
+//! epoch, once opened, closes the smaller ones.
+//!
+//! Pure: no clocks, no disk, no keys checked. Nothing here may depend on anything but the entries applied before.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        leaf::{Body, ClientId, Entry, Epoch, Index, Sequence},
+        note::VerifyingKey,
+        wire::refusal::Reason,
+    },
+    Appended, Refusal,
+};
+
+/// SHA-256 of a signed entry's bytes.
+pub(super) type Digest = [u8; 32];
+
+/// What the log decides about an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The next of its client: it counts, at this leaf.
+    Counted(u64),
+    /// Void: it stands at this leaf already.
+    Repeated(u64),
+    /// Void: sequences from `expected` on are missing before it.
+    Gap { expected: u64 },
+    /// Void: other bytes stand under its sequence.
+    Reused,
+    /// Void: its epoch is not the open one.
+    WrongEpoch { open: Option<Epoch> },
+    /// Void: sequence 0 opens an epoch, and nothing else does.
+    Misplaced,
+}
+
+impl Outcome {
+    /// The answer that its caller gets.
+    pub(super) fn answer(&self, entry: &Entry) -> Appended {
+        let (Sequence(sequence), Epoch(epoch)) = (entry.sequence, entry.epoch);
+        let (reason, detail, expected) = match self {
+            Outcome::Counted(index) => return Appended::Counted { index: Index(*index) },
+            Outcome::Repeated(index) => return Appended::Repeated { index: Index(*index) },
+            Outcome::Gap { expected } => (
+                Reason::SequenceGap,
+                format!("sequence {sequence} came before {expected}: send {expected} first"),
+                *expected,
+            ),
+            Outcome::Reused => {
+                (Reason::SequenceReused, format!("another entry stands under sequence {sequence} of epoch {epoch}"), 0)
+            }
+            Outcome::WrongEpoch { open: Some(Epoch(open)) } => {
+                (Reason::WrongEpoch, format!("epoch {epoch} is not open, epoch {open} is: open a larger one"), 0)
+            }
+            Outcome::WrongEpoch { open: None } => {
+                (Reason::WrongEpoch, format!("epoch {epoch} was never opened: send its sequence 0 first"), 0)
+            }
+            Outcome::Misplaced => {
+                let detail = format!("sequence 0 opens an epoch and nothing else does; this is sequence {sequence}");
+                (Reason::Malformed, detail, 0)
+            }
+        };
+        Appended::Refused(Refusal { reason, detail, expected })
+    }
+}
+
+/// The open epoch of each client.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    clients: BTreeMap<ClientId, Session>,
+}
+
+/// An open epoch: its key, and per sequence the leaf and the digest of what stands there; 40 bytes a sequence.
+#[derive(Debug)]
+struct Session {
+    epoch: Epoch,
+    key: VerifyingKey,
+    slots: Vec<(u64, Digest)>,
+}
+
+impl Sessions {
+    /// Decides about `entry`, which stands at leaf `index`, and remembers it where it counts.
+    pub(super) fn apply(&mut self, entry: &Entry, digest: Digest, index: u64) -> Outcome {
+        let outcome = match self.judge(entry, &digest) {
+            None => Outcome::Counted(index),
+            Some(void) => return void,
+        };
+        if let Body::EpochOpened { key, .. } = &entry.body {
+            let session = Session { epoch: entry.epoch, key: key.clone(), slots: vec![(index, digest)] };
+            self.clients.insert(entry.client.clone(), session);
+        } else if let Some(session) = self.clients.get_mut(&entry.client) {
+            session.slots.push((index, digest));
+        }
+        outcome
+    }
+
+    /// Why `entry` would be void if it came next; `None` where it would count.
+    fn judge(&self, entry: &Entry, digest: &Digest) -> Option<Outcome> {
+        match rule(self.open(&entry.client), entry) {
+            Ruling::Counts => None,
+            Ruling::Void(outcome) => Some(outcome),
+            Ruling::Stands => Some(self.compare(entry, digest)),
+        }
+    }
+
+    fn compare(&self, entry: &Entry, digest: &Digest) -> Outcome {
+        let slot = self.clients.get(&entry.client).and_then(|session| at(&session.slots, entry.sequence.0));
+        match slot {
+            Some((index, standing)) if standing == digest => Outcome::Repeated(*index),
+            _ => Outcome::Reused,
+        }
+    }
+
+    fn open(&self, client: &ClientId) -> Option<Open> {
+        let session = self.clients.get(client)?;
+        Some(Open { epoch: session.epoch, next: session.slots.len() as u64 })
+    }
+
+    /// The key that signs a client's open epoch.
+    pub(super) fn key(&self, client: &ClientId, epoch: Epoch) -> Option<&VerifyingKey> {
+        self.clients.get(client).filter(|session| session.epoch == epoch).map(|session| &session.key)
+    }
+}
+
+/// The sessions as they will be once the batch in the making is applied.
+///
+/// Only a saving: it keeps void entries out of the log and finds the key of an epoch that opens in the same batch.
+/// The decision that counts is [`Sessions::apply`]'s.
+#[derive(Debug, Default)]
+pub(super) struct Preview {
+    clients: BTreeMap<ClientId, Ahead>,
+}
+
+/// What a batch in the making adds to a client.
+#[derive(Debug)]
+struct Ahead {
+    epoch: Epoch,
+    key: VerifyingKey,
+    /// Sequences below stand in the sessions.
+    from: u64,
+    /// Position in the batch and digest, per sequence.
+    slots: Vec<(usize, Digest)>,
+}
+
+/// What to do with an entry that wants into the batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It would count: take it.
+    Counts,
+    /// The batch holds it already, at this position.
+    InBatch(usize),
+    /// It would be void, with this outcome.
+    Void(Outcome),
+}
+
+impl Preview {
+    /// What would become of `entry` if it came next in the batch.
+    pub(super) fn judge(&self, sessions: &Sessions, entry: &Entry, digest: &Digest) -> Expected {
+        let Some(ahead) = self.clients.get(&entry.client) else {
+            return sessions.judge(entry, digest).map_or(Expected::Counts, Expected::Void);
+        };
+        let open = Open { epoch: ahead.epoch, next: ahead.from + ahead.slots.len() as u64 };
+        match rule(Some(open), entry) {
+            Ruling::Counts => Expected::Counts,
+            Ruling::Void(outcome) => Expected::Void(outcome),
+            Ruling::Stands => match entry.sequence.0.checked_sub(ahead.from) {
+                None => Expected::Void(sessions.compare(entry, digest)),
+                Some(ahead_by) => match at(&ahead.slots, ahead_by) {
+                    Some((position, standing)) if standing == digest => Expected::InBatch(*position),
+                    _ => Expected::Void(Outcome::Reused),
+                },
+            },
+        }
+    }
+
+    /// Takes note that `entry`, which [`judge`](Preview::judge) expects to count, stands at `position` of the batch.
+    pub(super) fn add(&mut self, sessions: &Sessions, entry: &Entry, digest: Digest, position: usize) {
+        if let Body::EpochOpened { key, .. } = &entry.body {
+            let ahead = Ahead { epoch: entry.epoch, key: key.clone(), from: 0, slots: vec![(position, digest)] };
+            self.clients.insert(entry.client.clone(), ahead);
+        } else if let Some(ahead) = self.clients.get_mut(&entry.client) {
+            ahead.slots.push((position, digest));
+        } else if let Some(session) = sessions.clients.get(&entry.client) {
+            let from = session.slots.len() as u64;
+            let (epoch, key) = (session.epoch, session.key.clone());
+            self.clients.insert(entry.client.clone(), Ahead { epoch, key, from, slots: vec![(position, digest)] });
+        }
+    }
+
+    /// The key that signs a client's epoch, once the batch is applied.
+    pub(super) fn key(&self, sessions: &Sessions, client: &ClientId, epoch: Epoch) -> Option<VerifyingKey> {
+        match self.clients.get(client) {
+            Some(ahead) => (ahead.epoch == epoch).then(|| ahead.key.clone()),
+            None => sessions.key(client, epoch).cloned(),
+        }
+    }
+}
+
+/// A client's open epoch and its next sequence, which is at least 1: the opening itself is sequence 0.
+struct Open {
+    epoch: Epoch,
+    next: u64,
+}
+
+enum Ruling {
+    Counts,
+    /// Something stands under its sequence: the digests decide.
+    Stands,
+    Void(Outcome),
+}
+
+/// The rules, in one place for the applied state and for the preview.
+fn rule(open: Option<Open>, entry: &Entry) -> Ruling {
+    let opens = matches!(entry.body, Body::EpochOpened { .. });
+    if opens != (entry.sequence.0 == 0) {
+        return Ruling::Void(Outcome::Misplaced);
+    }
+    match open {
+        Some(Open { epoch, next }) if entry.epoch == epoch => match entry.sequence.0 {
+            sequence if sequence < next => Ruling::Stands,
+            sequence if sequence == next => Ruling::Counts,
+            _ => Ruling::Void(Outcome::Gap { expected: next }),
+        },
+        Some(Open { epoch, .. }) if entry.epoch < epoch || !opens => {
+            Ruling::Void(Outcome::WrongEpoch { open: Some(epoch) })
+        }
+        None if !opens => Ruling::Void(Outcome::WrongEpoch { open: None }),
+        _ => Ruling::Counts,
+    }
+}
+
+fn at<T>(slots: &[T], sequence: u64) -> Option<&T> {
+    slots.get(usize::try_from(sequence).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(epoch: u64, sequence: u64, text: &str) -> Entry {
+        let body = match sequence {
+            0 => Body::EpochOpened { key: VerifyingKey([epoch as u8; 32]), previous: None },
+            _ => Body::Event(Bytes::copy_from_slice(text.as_bytes())),
+        };
+        Entry { client: ClientId::new("billing").unwrap(), epoch: Epoch(epoch), sequence: Sequence(sequence), body }
+    }
+
+    fn digest(text: &str) -> Digest {
+        use sha2::{Digest as _, Sha256};
+        Sha256::digest(text).into()
+    }
+
+    /// Applies `(epoch, sequence, text)` at leaves 0, 1, 2 …
+    fn applied(entries: &[(u64, u64, &str)]) -> (Sessions, Vec<Outcome>) {
+        let mut sessions = Sessions::default();
+        let apply = |(index, (epoch, sequence, text)): (u64, &(u64, u64, &str))| {
+            sessions.apply(&entry(*epoch, *sequence, text), digest(text), index)
+        };
+        let outcomes = (0..).zip(entries).map(apply).collect();
+        (sessions, outcomes)
+    }
+
+    #[test]
+    fn the_next_sequence_counts_and_a_repeat_gets_the_first_index() {
+        let (_, outcomes) = applied(&[(1, 0, "open"), (1, 1, "a"), (1, 1, "a"), (1, 0, "open"), (1, 2, "b")]);
+        use Outcome::*;
+        assert_eq!(outcomes, [Counted(0), Counted(1), Repeated(1), Repeated(0), Counted(4)]);
+    }
+
+    #[test]
+    fn a_jump_is_refused_with_the_sequence_that_is_expected() {
+        let (_, outcomes) = applied(&[(1, 0, "open"), (1, 2, "b"), (1, 1, "a")]);
+        assert_eq!(outcomes[1..], [Outcome::Gap { expected: 1 }, Outcome::Counted(2)]);
+    }
+
+    #[test]
+    fn other_bytes_under_a_sequence_that_stands_are_refused() {
+        let (_, outcomes) = applied(&[(1, 0, "open"), (1, 1, "a"), (1, 1, "A"), (1, 0, "OPEN")]);
+        assert_eq!(outcomes[2..], [Outcome::Reused, Outcome::Reused]);
+    }
+
+    #[test]
+    fn a_larger_epoch_closes_the_smaller_one() {
+        let (sessions, outcomes) =
+            applied(&[(1, 0, "open"), (2, 1, "early"), (2, 0, "again"), (1, 1, "late"), (1, 0, "open"), (2, 1, "a")]);
+        let wrong = |open| Outcome::WrongEpoch { open: Some(Epoch(open)) };
+        assert_eq!(outcomes[1..], [wrong(1), Outcome::Counted(2), wrong(2), wrong(2), Outcome::Counted(5)]);
+        let client = ClientId::new("billing").unwrap();
+        assert_eq!(sessions.key(&client, Epoch(2)), Some(&VerifyingKey([2; 32])));
+        assert_eq!(sessions.key(&client, Epoch(1)), None);
+    }
+
+    #[test]
+    fn an_epoch_that_was_never_opened_is_refused() {
+        assert_eq!(applied(&[(1, 1, "a")]).1, [Outcome::WrongEpoch { open: None }]);
+    }
+
+    #[test]
+    fn only_sequence_zero_opens_and_it_does_nothing_else() {
+        let mut event = entry(1, 1, "a");
+        event.sequence = Sequence(0);
+        let mut opening = entry(1, 0, "");
+        opening.sequence = Sequence(3);
+        let mut sessions = Sessions::default();
+        assert_eq!(sessions.apply(&event, digest("a"), 0), Outcome::Misplaced);
+        assert_eq!(sessions.apply(&opening, digest("b"), 1), Outcome::Misplaced);
+    }
+
+    proptest! {
+        /// Whatever is sent, what the preview lets into a batch counts once the batch is applied, and what it keeps
+        /// out would have been void.
+        #[test]
+        fn the_preview_foresees_what_applying_decides(
+            before in proptest::collection::vec((0u64..3, 0u64..5, 0u8..2), 0..20),
+            batch in proptest::collection::vec((0u64..3, 0u64..5, 0u8..2), 0..20),
+        ) {
+            let mut sessions = Sessions::default();
+            let text = |n: u8| if n == 0 { "a" } else { "b" };
+            for (index, (epoch, sequence, n)) in (0..).zip(&before) {
+                sessions.apply(&entry(*epoch, *sequence, text(*n)), digest(text(*n)), index);
+            }
+            let mut preview = Preview::default();
+            let mut taken: Vec<(Entry, Digest)> = Vec::new();
+            let mut expected = Vec::new();
+            for (epoch, sequence, n) in &batch {
+                let (entry, digest) = (entry(*epoch, *sequence, text(*n)), digest(text(*n)));
+                let verdict = preview.judge(&sessions, &entry, &digest);
+                if verdict == Expected::Counts {
+                    preview.add(&sessions, &entry, digest, taken.len());
+                    taken.push((entry.clone(), digest));
+                }
+                expected.push((entry, digest, verdict));
+            }
+            for (entry, digest) in &taken {
+                prop_assert_eq!(sessions.apply(entry, *digest, 1000), Outcome::Counted(1000));
+            }
+            for (entry, digest, verdict) in &expected {
+                let now = sessions.apply(entry, *digest, 2000);
+                prop_assert!(!matches!(now, Outcome::Counted(2000)) || matches!(verdict, Expected::Void(_)));
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! A node on a disk in memory, through its public surface: what it promises when the power goes, when it is stopped,
+//! when the disk fails, when its folder was rolled back.
+
+pub(super) mod bench;
+mod disk;
+mod lives;
+mod serving;

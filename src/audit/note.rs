@@ -1,0 +1,452 @@
+//! Signed checkpoints: C2SP `tlog-checkpoint` in a C2SP `signed-note`, Ed25519; and the keys.
+//!
+//! A checkpoint is the one sentence that the log can be held to: "of these leaves, this is the root". It is text in a
+//! standard format, so that a stranger's tool can verify it. Parsing is strict: of two texts that say the same thing,
+//! one is refused, because a checker compares checkpoints. Secrets never leave [`SigningKey`] but through
+//! [`SigningKey::seed`].
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rand::{TryRngCore as _, rngs::OsRng};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use sha2::{Digest as _, Sha256};
+
+use super::tree::Hash;
+
+/// Longest note that is looked at, in bytes. A checkpoint with cosignatures has a few hundred.
+pub const NOTE_BYTES_MAX: usize = 64 * 1024;
+
+/// The signature type of Ed25519 in signed notes and verifier keys.
+const ALGORITHM_ED25519: u8 = 0x01;
+
+/// An Ed25519 key pair. `Debug` never shows the secret.
+pub struct SigningKey {
+    seed: [u8; 32],
+    pair: Ed25519KeyPair,
+}
+
+impl SigningKey {
+    /// A fresh key from the system's entropy.
+    ///
+    /// # Panics
+    /// Where the operating system has no entropy to give: then no key may be made at all.
+    pub fn generate() -> Self {
+        let mut seed = [0; 32];
+        OsRng.try_fill_bytes(&mut seed).expect("the operating system gives entropy; a key without it would be no key");
+        Self::from_seed(&seed)
+    }
+
+    /// From the 32-byte seed.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        // The only error that ring knows here is a seed of another length than 32.
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are an Ed25519 seed");
+        Self { seed: *seed, pair }
+    }
+
+    /// The seed, to be stored with the owner's access only.
+    pub fn seed(&self) -> [u8; 32] {
+        self.seed
+    }
+
+    /// The public half.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        let mut key = [0; 32];
+        // An Ed25519 public key has 32 bytes (RFC 8032, section 5.1.5).
+        key.copy_from_slice(self.pair.public_key().as_ref());
+        VerifyingKey(key)
+    }
+
+    /// Signs. The signature is a function of key and message alone.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        // An Ed25519 signature has 64 bytes (RFC 8032, section 5.1.6).
+        signature.copy_from_slice(self.pair.sign(message).as_ref());
+        signature
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(..)")
+    }
+}
+
+/// An Ed25519 public key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VerifyingKey(pub [u8; 32]);
+
+impl VerifyingKey {
+    /// Checks a signature of 64 bytes.
+    ///
+    /// # Errors
+    /// Where it is not this key's signature of this message, or not a signature at all.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).map_err(|_| BadSignature)
+    }
+}
+
+/// A signature that does not verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct BadSignature;
+
+/// A named verifier key as C2SP signed-note writes it: `name+keyhash+base64(0x01 || key)`.
+///
+/// `Display` writes that text and `FromStr` reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteKey {
+    /// Key name, equal to the log's origin.
+    pub name: String,
+    /// The key.
+    pub key: VerifyingKey,
+}
+
+impl NoteKey {
+    /// The four-byte key id: first bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
+    pub fn id(&self) -> [u8; 4] {
+        key_id(&self.name, &self.key)
+    }
+}
+
+impl fmt::Display for NoteKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = vec![ALGORITHM_ED25519];
+        key.extend_from_slice(&self.key.0);
+        write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id()), STANDARD.encode(key))
+    }
+}
+
+/// Text that is not a verifier key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a verifier key of the form `name+hash+key`: {0}")]
+pub struct BadNoteKey(pub String);
+
+impl FromStr for NoteKey {
+    type Err = BadNoteKey;
+
+    fn from_str(text: &str) -> Result<Self, BadNoteKey> {
+        // Base64 may hold a plus sign, a name and a hash may not.
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(BadNoteKey(format!("`{text}` has no three parts")));
+        };
+        if !is_key_name(name) {
+            return Err(BadNoteKey(format!("`{name}` is not a key name")));
+        }
+        let decoded = STANDARD.decode(key).map_err(|error| BadNoteKey(format!("its key is not base64: {error}")))?;
+        let [ALGORITHM_ED25519, key @ ..] = decoded.as_slice() else {
+            return Err(BadNoteKey("its key is not of type 1 (Ed25519)".into()));
+        };
+        let key = key.try_into().map_err(|_| BadNoteKey(format!("its key has {} bytes, not 32", key.len())))?;
+        let key = NoteKey { name: name.into(), key: VerifyingKey(key) };
+        let expected = format!("{:08x}", u32::from_be_bytes(key.id()));
+        if hash != expected {
+            return Err(BadNoteKey(format!("its hash is `{hash}`, but name and key have `{expected}`")));
+        }
+        Ok(key)
+    }
+}
+
+/// Whether text may name a key, and so be a log's origin: not empty, without plus sign, white space or control
+/// characters (C2SP signed-note).
+pub fn is_key_name(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c == '+' || c.is_whitespace() || c.is_control())
+}
+
+fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
+    let digest =
+        Sha256::new().chain_update(name).chain_update([b'\n', ALGORITHM_ED25519]).chain_update(key.0).finalize();
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+/// What a checkpoint says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log. A key name, see [`is_key_name`].
+    pub origin: String,
+    /// Number of leaves.
+    pub size: u64,
+    /// Root of those leaves.
+    pub root: Hash,
+}
+
+/// Why a note is not a checkpoint of this log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Not in the format.
+    #[error("not a checkpoint: {0}")]
+    Malformed(String),
+    /// Of another log.
+    #[error("a checkpoint of `{found}`, not of `{expected}`")]
+    WrongOrigin {
+        /// asked for
+        expected: String,
+        /// found
+        found: String,
+    },
+    /// No valid signature by the pinned key.
+    #[error("no signature by `{0}` verifies")]
+    Unsigned(String),
+}
+
+impl Checkpoint {
+    /// The text that is signed: origin, size and root, a line each.
+    pub fn text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
+    }
+
+    /// The signed note. Verifies only where the origin is a key name.
+    pub fn sign(&self, key: &SigningKey) -> String {
+        let text = self.text();
+        let mut signature = key_id(&self.origin, &key.verifying_key()).to_vec();
+        signature.extend_from_slice(&key.sign(text.as_bytes()));
+        format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(signature))
+    }
+
+    /// Parses and verifies a signed note: the origin and at least one valid signature by `key`; unknown signatures
+    /// are ignored, as the specification demands, and so are extension lines. A signature that claims to be by `key`
+    /// and is not makes the whole note void.
+    ///
+    /// # Errors
+    /// See [`NoteError`].
+    pub fn verify(note: &str, key: &NoteKey) -> Result<Self, NoteError> {
+        let (text, signatures) = split_note(note)?;
+        let checkpoint = Self::parse(text)?;
+        if checkpoint.origin != key.name {
+            return Err(NoteError::WrongOrigin { expected: key.name.clone(), found: checkpoint.origin });
+        }
+        let mut signed = false;
+        for line in signatures.split_terminator('\n') {
+            let (name, signature) = parse_signature(line)?;
+            let Some(signature) = signature.strip_prefix(&key.id()).filter(|_| name == key.name) else { continue };
+            key.key.verify(text.as_bytes(), signature).map_err(|_| NoteError::Unsigned(key.name.clone()))?;
+            signed = true;
+        }
+        if signed { Ok(checkpoint) } else { Err(NoteError::Unsigned(key.name.clone())) }
+    }
+
+    /// Parses the text of a checkpoint, without its signatures: C2SP tlog-checkpoint.
+    fn parse(text: &str) -> Result<Self, NoteError> {
+        let malformed = |why: String| NoteError::Malformed(why);
+        let lines: Vec<&str> = text.split_terminator('\n').collect();
+        let [origin, size, root, extensions @ ..] = lines.as_slice() else {
+            return Err(malformed(format!("it has {} of at least 3 lines", lines.len())));
+        };
+        if origin.is_empty() || extensions.iter().any(|line| line.is_empty()) {
+            return Err(malformed("it has an empty line".into()));
+        }
+        let canonical = size.bytes().all(|byte| byte.is_ascii_digit()) && (!size.starts_with('0') || *size == "0");
+        let size = size.parse().ok().filter(|_| canonical);
+        let size = size.ok_or_else(|| malformed("its size is not a decimal number below 2^64".into()))?;
+        let root = STANDARD.decode(root).map_err(|error| malformed(format!("its root is not base64: {error}")))?;
+        let root = root.try_into().map_err(|root: Vec<u8>| malformed(format!("its root has {} bytes", root.len())))?;
+        Ok(Checkpoint { origin: (*origin).into(), size, root })
+    }
+}
+
+/// Text and signature lines of a signed note. Signature lines are never empty, so the last empty line parts them.
+fn split_note(note: &str) -> Result<(&str, &str), NoteError> {
+    let malformed = |why: &str| Err(NoteError::Malformed(why.into()));
+    if note.len() > NOTE_BYTES_MAX {
+        return malformed("it is longer than 64 KiB");
+    }
+    if note.chars().any(|c| c < ' ' && c != '\n') {
+        return malformed("it has control characters");
+    }
+    let Some(at) = note.rfind("\n\n") else { return malformed("it has no signatures") };
+    let (text, signatures) = (&note[..=at], &note[at + 2..]);
+    if signatures.is_empty() || !signatures.ends_with('\n') {
+        return malformed("its last line is not a whole signature");
+    }
+    Ok((text, signatures))
+}
+
+/// Name and bytes (key id, then signature) of a signature line.
+fn parse_signature(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
+    let malformed = || NoteError::Malformed(format!("`{line}` is not a signature line"));
+    let (name, encoded) = line.strip_prefix("\u{2014} ").and_then(|rest| rest.split_once(' ')).ok_or_else(malformed)?;
+    let signature = STANDARD.decode(encoded).map_err(|_| malformed())?;
+    if !is_key_name(name) || signature.len() < 5 {
+        return Err(malformed());
+    }
+    Ok((name, signature))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ORIGIN: &str = "log.example/audit";
+
+    fn keys() -> (SigningKey, NoteKey) {
+        let signing = SigningKey::from_seed(&[7; 32]);
+        let verifying = NoteKey { name: ORIGIN.into(), key: signing.verifying_key() };
+        (signing, verifying)
+    }
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint { origin: ORIGIN.into(), size: 20_852_163, root: [0xfb; 32] }
+    }
+
+    /// Signs any text, to try what a signer of ours would never write.
+    fn sign_text(text: &str) -> String {
+        let (signing, verifying) = keys();
+        let signature = [&verifying.id()[..], &signing.sign(text.as_bytes())].concat();
+        format!("{text}\n\u{2014} {ORIGIN} {}\n", STANDARD.encode(signature))
+    }
+
+    #[test]
+    fn signatures_are_those_of_rfc_8032() {
+        let seed: [u8; 32] = [
+            0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49,
+            0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
+        ];
+        let key = SigningKey::from_seed(&seed);
+        assert_eq!(key.seed(), seed);
+        assert_eq!(key.verifying_key().0[..4], [0xd7, 0x5a, 0x98, 0x01]);
+        assert_eq!(key.sign(b"")[..4], [0xe5, 0x56, 0x43, 0x00]);
+        assert!(key.verifying_key().verify(b"", &key.sign(b"")).is_ok());
+        assert!(key.verifying_key().verify(b"x", &key.sign(b"")).is_err());
+        assert!(key.verifying_key().verify(b"", b"short").is_err());
+    }
+
+    #[test]
+    fn two_generated_keys_differ_and_hide_their_seed() {
+        let (one, two) = (SigningKey::generate(), SigningKey::generate());
+        assert_ne!(one.seed(), two.seed());
+        assert_eq!(format!("{one:?}"), "SigningKey(..)");
+    }
+
+    #[test]
+    fn the_published_verifier_key_of_a_public_log_is_read_and_written() {
+        let text = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+        let key: NoteKey = text.parse().unwrap();
+        assert_eq!(key.name, "PeterNeumann");
+        assert_eq!(key.to_string(), text);
+    }
+
+    #[test]
+    fn a_verifier_key_with_a_defect_is_refused() {
+        let text = keys().1.to_string();
+        assert_eq!(text.parse::<NoteKey>().unwrap(), keys().1);
+        for bad in [
+            "",
+            "log.example",
+            "a+b",
+            &text.replacen("log", "lot", 1),
+            &text.to_uppercase(),
+            &format!("{text} "),
+            &format!(" {text}"),
+            &text[..text.len() - 4],
+            "+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+            "PeterNeumann+c74f20a3+AhpC2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+        ] {
+            assert!(bad.parse::<NoteKey>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_written_as_the_specification_says() {
+        let note = checkpoint().sign(&keys().0);
+        let (text, signature) = note.split_once("\n\n").unwrap();
+        assert_eq!(text, "log.example/audit\n20852163\n+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=");
+        assert!(signature.starts_with("\u{2014} log.example/audit "));
+        assert!(signature.ends_with('\n'));
+        assert_eq!(Checkpoint::verify(&note, &keys().1).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn extension_lines_and_unknown_signatures_are_tolerated() {
+        let note = sign_text(&format!("{}an extension\nanother\n", checkpoint().text()));
+        let note = format!("{note}\u{2014} witness.example {}\n", STANDARD.encode([1; 76]));
+        assert_eq!(Checkpoint::verify(&note, &keys().1).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn a_false_signature_beside_a_true_one_makes_the_note_void() {
+        let false_signature = [&keys().1.id()[..], &[9; 64]].concat();
+        let note =
+            format!("{}\u{2014} {ORIGIN} {}\n", sign_text(&checkpoint().text()), STANDARD.encode(false_signature));
+        assert_eq!(Checkpoint::verify(&note, &keys().1), Err(NoteError::Unsigned(ORIGIN.into())));
+    }
+
+    #[test]
+    fn another_log_and_another_key_are_told_apart() {
+        let note = checkpoint().sign(&keys().0);
+        let other_log = NoteKey { name: "other".into(), ..keys().1 };
+        assert!(matches!(Checkpoint::verify(&note, &other_log), Err(NoteError::WrongOrigin { .. })));
+        let other_key = NoteKey { key: SigningKey::from_seed(&[8; 32]).verifying_key(), ..keys().1 };
+        assert_eq!(Checkpoint::verify(&note, &other_key), Err(NoteError::Unsigned(ORIGIN.into())));
+    }
+
+    #[test]
+    fn a_signed_text_that_is_not_canonical_is_malformed() {
+        let root = STANDARD.encode([0xfb; 32]);
+        for text in [
+            format!("{ORIGIN}\n\n{root}\n"),
+            format!("{ORIGIN}\n007\n{root}\n"),
+            format!("{ORIGIN}\n+7\n{root}\n"),
+            format!("{ORIGIN}\n-7\n{root}\n"),
+            format!("{ORIGIN}\n 7\n{root}\n"),
+            format!("{ORIGIN}\n18446744073709551616\n{root}\n"),
+            format!("{ORIGIN}\n7\n{}\n", STANDARD.encode([0; 31])),
+            format!("{ORIGIN}\n7\n{}\n", STANDARD.encode([0; 33])),
+            format!("{ORIGIN}\n7\n{}\n", root.trim_end_matches('=')),
+            format!("{ORIGIN}\n7\n{}\n", root.replace("s=", "t=")),
+            format!("{ORIGIN}\n7\n{root}\r\n"),
+            format!("{ORIGIN}\n7\n{root}\nextension\n\nanother\n"),
+            format!("{ORIGIN}\n7\n"),
+            String::new(),
+        ] {
+            let verified = Checkpoint::verify(&sign_text(&text), &keys().1);
+            assert!(matches!(verified, Err(NoteError::Malformed(_))), "{text:?} gave {verified:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_without_whole_signature_lines_is_malformed() {
+        let text = checkpoint().text();
+        for note in [
+            text.clone(),
+            format!("{text}\n"),
+            sign_text(&text).trim_end().to_owned(),
+            sign_text(&text).replace('\u{2014}', "-"),
+            format!("{}\n", sign_text(&text)),
+            format!("{text}\n\u{2014} {ORIGIN} AAAA\n"),
+            "x".repeat(NOTE_BYTES_MAX + 1),
+        ] {
+            let verified = Checkpoint::verify(&note, &keys().1);
+            assert!(matches!(verified, Err(NoteError::Malformed(_))), "{note:?} gave {verified:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_is_what_is_verified(size: u64, root: [u8; 32], seed: [u8; 32]) {
+            let signing = SigningKey::from_seed(&seed);
+            let key = NoteKey { name: ORIGIN.into(), key: signing.verifying_key() };
+            let checkpoint = Checkpoint { origin: ORIGIN.into(), size, root };
+            prop_assert_eq!(Checkpoint::verify(&checkpoint.sign(&signing), &key), Ok(checkpoint));
+            prop_assert_eq!(key.to_string().parse::<NoteKey>(), Ok(key));
+        }
+
+        #[test]
+        fn a_note_with_one_altered_byte_never_verifies(at: usize, flip in 1u8..128) {
+            let mut note = checkpoint().sign(&keys().0).into_bytes();
+            let at = at % note.len();
+            note[at] ^= flip;
+            if let Ok(note) = String::from_utf8(note) {
+                prop_assert!(Checkpoint::verify(&note, &keys().1).is_err());
+            }
+        }
+
+        #[test]
+        fn any_text_is_refused_without_a_panic(note in "(\\PC|\n|\u{2014} |[a-z0-9+/=]){0,300}") {
+            prop_assert!(Checkpoint::verify(&note, &keys().1).is_err());
+            let _ = note.parse::<NoteKey>();
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Pipelined appends: entries go to the node in the order in which they come, answers go back in the same order.
+//!
+//! Nothing is spawned: the stream reads a further entry only while somebody takes its answers and fewer than a bounded
+//! number are in flight. Entries that were read belong to the node; a caller that goes away takes back none of them,
+//! and learns their fate by sending them again.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::{
+    Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{FuturesOrdered, unfold},
+};
+use tokio::time::sleep;
+use tonic::{Status, Streaming};
+
+use super::{connection::Caller, service::Service};
+use crate::audit::wire::{AppendRequest, AppendResponse};
+
+/// Entries of one stream that may wait for their answers.
+const IN_FLIGHT_MAX: usize = 256;
+
+/// The answers of one stream.
+pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
+
+/// Answers one stream of entries.
+pub(super) fn answers(service: Service, caller: Caller, requests: Streaming<AppendRequest>, idle: Duration) -> Answers {
+    let pipeline =
+        Pipeline { service, caller, requests, idle, in_flight: FuturesOrdered::new(), end: None, over: false };
+    Box::pin(unfold(pipeline, |mut pipeline| async move { Some((pipeline.next().await?, pipeline)) }))
+}
+
+struct Pipeline {
+    service: Service,
+    caller: Caller,
+    requests: Streaming<AppendRequest>,
+    idle: Duration,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<AppendResponse, Status>>>,
+    /// Set once no more is read; said when everything in flight is answered.
+    end: Option<Result<(), Status>>,
+    over: bool,
+}
+
+impl Pipeline {
+    async fn next(&mut self) -> Option<Result<AppendResponse, Status>> {
+        if self.over {
+            return None;
+        }
+        loop {
+            let reads = self.end.is_none();
+            tokio::select! {
+                biased;
+                Some(answer) = self.in_flight.next() => {
+                    self.over = answer.is_err();
+                    return Some(answer);
+                }
+                () = self.caller.closed(), if reads => {
+                    self.end = Some(Err(Status::unavailable("the connection is winding up: go on over another")));
+                }
+                request = self.requests.message(), if reads && self.in_flight.len() < IN_FLIGHT_MAX => match request {
+                    Ok(Some(request)) => self.submit(request).await,
+                    Ok(None) => self.end = Some(Ok(())),
+                    Err(status) => self.end = Some(Err(status)),
+                },
+                () = sleep(self.idle), if reads && self.in_flight.is_empty() => {
+                    let said = "no entry came for too long: open a stream again when there is one";
+                    self.end = Some(Err(Status::deadline_exceeded(said)));
+                }
+                else => break,
+            }
+        }
+        self.over = true;
+        self.end.take()?.err().map(Err)
+    }
+
+    /// Hands the entry to the node before the next one is read: the first poll queues it there.
+    async fn submit(&mut self, request: AppendRequest) {
+        let mut answer: BoxFuture<'static, _> = Box::pin(self.service.clone().answer(self.caller.clone(), request));
+        match futures::poll!(answer.as_mut()) {
+            std::task::Poll::Ready(answer) => self.in_flight.push_back(Box::pin(std::future::ready(answer))),
+            std::task::Poll::Pending => self.in_flight.push_back(answer),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The accept loop: every connection that comes in becomes a task, and there are never too many of them.
+//!
+//! The loop itself waits for nothing but the next connection. Handshakes run in their own tasks, with a deadline, so
+//! that a peer that says nothing keeps nobody else out. Whoever is one too many is closed at once rather than left
+//! to queue in the kernel, where its handshake would time out without a word.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tonic::service::Routes;
+
+use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection};
+use crate::{
+    audit::tls::{self, Identity, Peer, TlsError},
+    world::{Listener, LogEvent, World},
+};
+
+/// Pause after an accept that failed for want of something (descriptors, memory) that a moment may bring back.
+const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
+
+/// Handshakes at once. They cost more than anything else that a stranger can ask for; further ones wait their turn, and
+/// their deadline runs meanwhile.
+const HANDSHAKES_MAX: usize = 256;
+
+/// What accepts connections, and the connections that it accepted. Dropping it closes them all.
+pub(super) struct Front {
+    listener: Box<dyn Listener>,
+    credentials: Credentials,
+    connections: JoinSet<()>,
+    connections_max: usize,
+    draining: watch::Sender<bool>,
+    terms: Terms,
+}
+
+/// What every connection is given.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) world: World,
+    pub(super) routes: Routes,
+    pub(super) deadlines: Deadlines,
+    pub(super) handshakes: Arc<Semaphore>,
+    /// True from the moment that the server stops.
+    pub(super) draining: watch::Receiver<bool>,
+    pub(super) reply_hook: Option<ReplyHook>,
+}
+
+impl Front {
+    /// Binds the address.
+    pub(super) async fn open(world: &World, settings: &ServeSettings, routes: Routes) -> Result<Front, ServeError> {
+        let credentials = Credentials::new(settings.identity.clone())?;
+        let listener = world.net.listen(&settings.listen).await.map_err(ServeError::Listen)?;
+        tracing::info!(address = listener.local_address(), "listening");
+        let (draining, drained) = watch::channel(false);
+        let terms = Terms {
+            world: world.clone(),
+            routes,
+            deadlines: settings.deadlines,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            draining: drained,
+            reply_hook: settings.reply_hook.clone(),
+        };
+        let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
+        Ok(Front { listener, credentials, connections, connections_max, draining, terms })
+    }
+
+    /// Accepts connections. Ends only where one of them panicked. Cancel safe.
+    pub(super) async fn accept_until_failure(&mut self) -> ServeError {
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.connections.join_next() => {
+                    if let Err(panic) = ended {
+                        return ServeError::Panicked(panic);
+                    }
+                }
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => self.welcome(stream, address),
+                    Err(why) => {
+                        tracing::warn!(%why, "a connection could not be accepted");
+                        sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn welcome(&mut self, stream: Box<dyn crate::world::Stream>, address: String) {
+        if self.connections.len() >= self.connections_max {
+            let reason = "too-many-connections".to_owned();
+            self.terms.world.tell(LogEvent::HandshakeRefused { peer: address, reason });
+            return;
+        }
+        let (config, own) = self.credentials.current();
+        self.connections.spawn(connection::run(self.terms.clone(), config, own, stream, address));
+    }
+
+    /// Accepts no more, asks every connection to end, and waits for them as long as they may take; whatever is left
+    /// then is cut off.
+    pub(super) async fn drain(self) {
+        let Front { listener, mut connections, draining, terms, .. } = self;
+        drop(listener);
+        draining.send_replace(true);
+        // Each connection has `drain` for its calls; a little more, so that it is the connection that gives up first.
+        let all_ended = timeout(terms.deadlines.drain + Duration::from_secs(1), async {
+            while let Some(ended) = connections.join_next().await {
+                log_panic(ended);
+            }
+        });
+        if all_ended.await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections did not end in time and are cut off");
+        }
+    }
+}
+
+/// At the end of a process a panic of a connection changes nothing any more, but it must not go unseen.
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(panic) = ended {
+        tracing::error!(%panic, "a connection ended in a panic");
+    }
+}
+
+/// The identity in force, and what TLS makes of it.
+struct Credentials {
+    identity: watch::Receiver<Identity>,
+    config: Arc<ServerConfig>,
+    own: Arc<Peer>,
+}
+
+impl Credentials {
+    fn new(mut identity: watch::Receiver<Identity>) -> Result<Credentials, TlsError> {
+        let first = identity.borrow_and_update().clone();
+        Ok(Credentials { identity, config: tls::server_config(&first)?, own: Arc::new(first.peer()?) })
+    }
+
+    /// What the next handshake shows. A renewal that cannot be used is passed over: the old identity still stands,
+    /// and says `expired` to everybody when its time comes.
+    fn current(&mut self) -> (Arc<ServerConfig>, Arc<Peer>) {
+        if self.identity.has_changed().unwrap_or(false) {
+            let renewed = self.identity.borrow_and_update().clone();
+            match tls::server_config(&renewed).and_then(|config| Ok((config, renewed.peer()?))) {
+                Ok((config, own)) => {
+                    tracing::info!(name = own.name, not_after = own.not_after, "certificate renewed");
+                    (self.config, self.own) = (config, Arc::new(own));
+                }
+                Err(why) => tracing::error!(%why, "the renewed certificate cannot be used, the old one stays"),
+            }
+        }
+        (self.config.clone(), self.own.clone())
+    }
+}

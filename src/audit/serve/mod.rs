@@ -1,0 +1,194 @@
+//! The log's front door: mutual TLS, HTTP/2 and gRPC over a [`Node`].
+//!
+//! Everything that is decided about an entry is decided behind this room, in the node; here it is decided who may
+//! speak, for how long, and how much at once. A caller is who its verified certificate says, a connection lives no
+//! longer than its certificates, every call has a deadline, and a stop answers whatever was accepted before it.
+//! Nothing here may acknowledge an entry of its own accord, or outlive a node that failed.
+
+mod append_stream;
+mod connection;
+mod deadline;
+mod listener;
+mod reply_hook;
+mod service;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, io, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+use tonic::service::Routes;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use self::{listener::Front, service::Service};
+pub use reply_hook::ReplyHook;
+
+use super::{
+    cluster::{Node, NodeError},
+    tls::{Identity, TlsError},
+    wire::{self, audit_log_server::AuditLogServer},
+};
+use crate::world::{LogEvent, World};
+
+/// Largest request in bytes: an entry of the largest payload with its envelope, twice over.
+const REQUEST_BYTES_MAX: usize = 128 * 1024;
+
+/// How a server serves.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// The log's id in lower-case hex and this node's id, as told when serving begins.
+    pub log_id: String,
+    /// See `log_id`.
+    pub node: u64,
+    /// `host:port` to bind.
+    pub listen: String,
+    /// What it shows and whom it trusts. A new value holds from the next handshake on; one that cannot be used is
+    /// logged and passed over. See [`Identity::fixed`] where nothing is ever renewed.
+    pub identity: watch::Receiver<Identity>,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// Connections at once, those that still shake hands included. More are closed at once.
+    pub connections_max: usize,
+    /// For rehearsals only: see [`ReplyHook`].
+    pub reply_hook: Option<ReplyHook>,
+}
+
+impl ServeSettings {
+    /// Settings with the deadlines and bounds that suit most.
+    pub fn new(log_id: &[u8; 16], node: u64, listen: &str, identity: watch::Receiver<Identity>) -> ServeSettings {
+        ServeSettings {
+            log_id: log_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            node,
+            listen: listen.to_owned(),
+            identity,
+            deadlines: Deadlines::default(),
+            connections_max: 1024,
+            reply_hook: None,
+        }
+    }
+}
+
+/// How long things may take before the server ends them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// A TLS handshake.
+    pub handshake: Duration,
+    /// A unary call, whatever deadline its caller gave.
+    pub call_max: Duration,
+    /// A stream of appends without an entry.
+    pub stream_idle: Duration,
+    /// Between two HTTP/2 pings.
+    pub keepalive_interval: Duration,
+    /// For the answer to a ping.
+    pub keepalive_timeout: Duration,
+    /// For calls in flight, once a connection or the server is asked to end.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            call_max: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(60),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why serving ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The identity cannot be used.
+    #[error("the server's identity: {0}")]
+    Identity(#[from] TlsError),
+    /// Nothing can be bound there.
+    #[error("{0}; stop whatever listens there, or choose another `listen`")]
+    Listen(#[source] io::Error),
+    /// The descriptors of the contract do not decode.
+    #[error("the reflection service cannot be built: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The node ended by itself: nothing that it says can be relied upon any more.
+    #[error("the node failed: {0}; the process must end and recover from its disk")]
+    NodeFailed(String),
+    /// The node did not stop in order.
+    #[error("the node did not stop in order: {0}")]
+    Stop(#[from] NodeError),
+    /// The node took too long.
+    #[error("the node did not stop within {} s; what was acknowledged is on disk", .0.as_secs())]
+    StopTimedOut(Duration),
+    /// A task of a connection panicked.
+    #[error("a connection ended in a panic: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Serves `node` until `stop` resolves; then finishes the calls in flight within [`Deadlines::drain`], stops the node
+/// and answers with the size of the log.
+///
+/// # Errors
+/// Where it cannot begin; and where the node fails or a connection panics: the process must end then.
+pub async fn serve(
+    world: World,
+    node: Node,
+    settings: ServeSettings,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<u64, ServeError> {
+    let health = HealthReporter::new();
+    let mut front = Front::open(&world, &settings, routes(&node, &settings, &health, &world)?).await?;
+    say(&health, ServingStatus::Serving).await;
+    world.tell(LogEvent::ServerStarted {
+        log_id: settings.log_id.clone(),
+        node: settings.node,
+        size: node.committed(),
+    });
+
+    let ended = tokio::select! {
+        biased;
+        why = node.failed() => Err(ServeError::NodeFailed(why)),
+        why = front.accept_until_failure() => Err(why),
+        () = stop => Ok(()),
+    };
+    say(&health, ServingStatus::NotServing).await;
+    // Where the node failed, dropping `front` resets all connections: no call may get another answer from it.
+    ended?;
+
+    world.tell(LogEvent::ShutdownBegun {});
+    tokio::select! {
+        biased;
+        why = node.failed() => return Err(ServeError::NodeFailed(why)),
+        () = front.drain() => {}
+    }
+    let stopping = timeout(settings.deadlines.drain, node.shut_down());
+    let size = stopping.await.map_err(|_| ServeError::StopTimedOut(settings.deadlines.drain))??;
+    world.tell(LogEvent::ShutdownDone { size });
+    Ok(size)
+}
+
+fn routes(
+    node: &Node,
+    settings: &ServeSettings,
+    health: &HealthReporter,
+    world: &World,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let log = AuditLogServer::new(Service::new(node.clone(), world.clone(), settings.deadlines.stream_idle))
+        .max_decoding_message_size(REQUEST_BYTES_MAX);
+    let reflection =
+        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(wire::DESCRIPTORS);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(log)
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health.clone()),
+        ))
+        .add_service(reflection.build_v1()?);
+    Ok(routes.routes().prepare())
+}
+
+/// Tells health of the log and of the server as a whole, which the protocol names by the empty string.
+async fn say(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status(<AuditLogServer<Service> as tonic::server::NamedService>::NAME, status).await;
+}

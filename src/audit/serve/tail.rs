@@ -1,0 +1,75 @@
+//! Following the log: every committed leaf from an index on, then each new one as it is committed.
+//!
+//! The stream holds no more than one read's worth of leaves and reads on only when those were taken, so a slow reader
+//! costs the log nothing. It never skips: whoever resumes names the next index, and gets exactly that one.
+
+use std::{collections::VecDeque, pin::Pin};
+
+use bytes::Bytes;
+use futures::{Stream, stream::unfold};
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::{connection::Caller, service::not_answered};
+use crate::audit::{cluster::Node, wire::TailResponse};
+
+/// Leaves and bytes that are read at once.
+const READ_AHEAD: (u32, usize) = (256, 256 * 1024);
+
+/// The leaves of one tail.
+pub(super) type Leaves = Pin<Box<dyn Stream<Item = Result<TailResponse, Status>> + Send>>;
+
+/// Follows the log from `start`. Past the end it waits: a replica that lags gets there.
+pub(super) fn leaves(node: Node, caller: Caller, start: u64) -> Leaves {
+    let committed = node.committed_changes();
+    let tail = Tail { node, caller, committed, next: start, ahead: VecDeque::new(), over: false };
+    Box::pin(unfold(tail, |mut tail| async move { Some((tail.next().await?, tail)) }))
+}
+
+struct Tail {
+    node: Node,
+    caller: Caller,
+    committed: watch::Receiver<u64>,
+    /// Index of the next leaf that the reader gets.
+    next: u64,
+    /// Leaves from `next` on.
+    ahead: VecDeque<Bytes>,
+    over: bool,
+}
+
+impl Tail {
+    async fn next(&mut self) -> Option<Result<TailResponse, Status>> {
+        if self.over {
+            return None;
+        }
+        if self.ahead.is_empty()
+            && let Err(status) = self.read_on().await
+        {
+            self.over = true;
+            return Some(Err(status));
+        }
+        // A read of what is committed answers with at least one leaf; where it does not, the tail ends and is resumed.
+        let leaf = self.ahead.pop_front()?;
+        let index = self.next;
+        self.next += 1;
+        Some(Ok(TailResponse { index, leaf }))
+    }
+
+    /// Waits until there is something to read, and reads it.
+    async fn read_on(&mut self) -> Result<(), Status> {
+        let next = self.next;
+        let reached = tokio::select! {
+            biased;
+            () = self.caller.closed() => false,
+            reached = self.committed.wait_for(|committed| *committed > next) => reached.is_ok(),
+        };
+        if !reached {
+            return Err(Status::unavailable(
+                "the server is winding up: resume over another connection at the next index",
+            ));
+        }
+        let read = self.node.read(next, READ_AHEAD.0, READ_AHEAD.1).await;
+        self.ahead = read.map_err(|why| not_answered(&why))?.into();
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! A server on a bench: a real node, real TLS and HTTP/2, and in between a network in memory.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::DuplexStream,
+    sync::{Notify, mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tonic::transport::Channel;
+
+use super::disk::{Breakable, Switch};
+use crate::{
+    audit::{
+        cluster::{self, Limits, Node, NodeSettings},
+        leaf::{Body, ClientId, Entry, Epoch, Sequence},
+        note::{NoteKey, SigningKey},
+        serve::{ServeError, ServeSettings, serve},
+        tls::{self, Identity, Issuer},
+        wire::{AppendRequest, audit_log_client::AuditLogClient},
+    },
+    world::{Listener, LogEvent, Net, Observer, Stream, World, net::BoxFuture, real::RealDisk},
+};
+
+const ORIGIN: &str = "log.example/test";
+pub(super) const LONG_AGO: i64 = 1_000_000_000;
+pub(super) const FAR_AWAY: i64 = 4_000_000_000;
+
+/// Names to listeners.
+#[derive(Clone, Default)]
+pub(super) struct MemoryNet(Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>);
+
+struct MemoryListener(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Net for MemoryNet {
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        let (incoming, accepted) = mpsc::unbounded_channel();
+        self.0.lock().unwrap().insert(address.to_owned(), incoming);
+        Box::pin(async { Ok(Box::new(MemoryListener(accepted)) as Box<dyn Listener>) })
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let sent = self.0.lock().unwrap().get(address).is_some_and(|listener| listener.send(far).is_ok());
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        Box::pin(async move { sent.then(|| Box::new(near) as Box<dyn Stream>).ok_or_else(refused) })
+    }
+}
+
+impl Listener for MemoryListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
+        Box::pin(async {
+            match self.0.recv().await {
+                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, "somewhere".to_owned())),
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn local_address(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+/// Remembers what it is told.
+#[derive(Default)]
+pub(super) struct Heard {
+    events: Mutex<Vec<LogEvent>>,
+    more: Notify,
+}
+
+impl Observer for Heard {
+    fn see(&self, event: LogEvent) {
+        self.events.lock().unwrap().push(event);
+        self.more.notify_waiters();
+    }
+}
+
+impl Heard {
+    pub(super) async fn wait_for(&self, wanted: impl Fn(&LogEvent) -> bool) -> LogEvent {
+        let waiting = async {
+            loop {
+                let more = self.more.notified();
+                if let Some(found) = self.events.lock().unwrap().iter().find(|event| wanted(event)) {
+                    return found.clone();
+                }
+                more.await;
+            }
+        };
+        timeout(Duration::from_secs(10), waiting).await.expect("the event comes")
+    }
+
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.events.lock().unwrap().iter().map(LogEvent::name).collect()
+    }
+}
+
+/// A running server and all that is needed to talk to it.
+pub(super) struct Bench {
+    _folder: tempfile::TempDir,
+    /// Breaks the disk.
+    pub(super) disk: Switch,
+    pub(super) net: MemoryNet,
+    pub(super) heard: Arc<Heard>,
+    pub(super) issuer: Issuer,
+    pub(super) renew: watch::Sender<Identity>,
+    pub(super) log_key: NoteKey,
+    stop: Option<oneshot::Sender<()>>,
+    pub(super) served: JoinHandle<Result<u64, ServeError>>,
+}
+
+impl Bench {
+    pub(super) async fn new() -> Bench {
+        Bench::with(|_| ()).await
+    }
+
+    pub(super) async fn with(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let net = MemoryNet::default();
+        let heard = Arc::new(Heard::default());
+        let disk = Arc::new(Breakable::new(RealDisk::open(folder.path()).unwrap()));
+        let switch = disk.switch();
+        let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
+        let signing_key = Arc::new(SigningKey::from_seed(&[7; 32]));
+        let log_key = NoteKey { name: ORIGIN.to_owned(), key: signing_key.verifying_key() };
+        let settings = NodeSettings {
+            origin: ORIGIN.to_owned(),
+            log_id: [1; 16],
+            node: 1,
+            signing_key,
+            limits: Limits::default(),
+        };
+        cluster::init(&world, &settings).await.unwrap();
+        let node = Node::start(world.clone(), settings).await.unwrap();
+
+        let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
+        let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap();
+        let (renew, identity) = watch::channel(identity);
+        let mut settings = ServeSettings::new(&[1; 16], 1, "server-1:50051", identity);
+        adjust(&mut settings);
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(serve(world, node, settings, async { _ = stopped.await }));
+        heard.wait_for(|event| event.name() == "server-started").await;
+        Bench { _folder: folder, disk: switch, net, heard, issuer, renew, log_key, stop: Some(stop), served }
+    }
+
+    pub(super) fn client(&self, name: &str) -> Identity {
+        self.issuer.issue(name, 3, LONG_AGO, FAR_AWAY).unwrap()
+    }
+
+    pub(super) async fn channel(&self, identity: &Identity) -> Result<Channel, tonic::transport::Error> {
+        let (net, config) = (self.net.clone(), tls::client_config(identity).unwrap());
+        let connector = tower::service_fn(move |_| {
+            let (net, config) = (net.clone(), config.clone());
+            async move {
+                let stream = net.connect("server-1:50051").await?;
+                let connector = tokio_rustls::TlsConnector::from(config);
+                let stream = connector.connect(ServerName::try_from("server-1").unwrap(), stream).await?;
+                Ok::<_, io::Error>(TokioIo::new(stream))
+            }
+        });
+        tonic::transport::Endpoint::from_static("http://server-1:50051").connect_with_connector(connector).await
+    }
+
+    pub(super) async fn connect(&self, name: &str) -> AuditLogClient<Channel> {
+        AuditLogClient::new(self.channel(&self.client(name)).await.unwrap())
+    }
+
+    /// Stops the server; answers the size of the log.
+    pub(super) async fn stop(&mut self) -> u64 {
+        self.stop.take().unwrap().send(()).unwrap();
+        timeout(Duration::from_secs(20), &mut self.served).await.expect("it stops").unwrap().unwrap()
+    }
+}
+
+/// The entries 0.. of one client.
+pub(super) struct Author {
+    client: ClientId,
+    key: SigningKey,
+}
+
+impl Author {
+    pub(super) fn new(name: &str) -> Author {
+        Author { client: ClientId::new(name).unwrap(), key: SigningKey::from_seed(&[9; 32]) }
+    }
+
+    pub(super) fn request(&self, sequence: u64) -> AppendRequest {
+        let body = match sequence {
+            0 => Body::EpochOpened { key: self.key.verifying_key(), previous: None },
+            n => Body::Event(Bytes::from(format!("event {n}"))),
+        };
+        self.saying(sequence, body)
+    }
+
+    pub(super) fn saying(&self, sequence: u64, body: Body) -> AppendRequest {
+        let entry =
+            Entry { client: self.client.clone(), epoch: Epoch(1), sequence: Sequence(sequence), body }.sign(&self.key);
+        AppendRequest { entry: entry.bytes().clone(), known_size: 0 }
+    }
+}

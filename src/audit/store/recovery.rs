@@ -1,0 +1,355 @@
+//! Recovery: from the files of a journal to what they say, or to a refusal.
+//!
+//! All segments are read and judged before anything is changed. Damage where a sync had completed is corruption:
+//! recovery tells it, changes nothing and gives up, because cutting there would lose what somebody was promised. Damage
+//! behind the last marker is what a crash leaves of writes that nobody was promised: it is kept aside and cut off.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    StoreError,
+    frame::{Encoded, Frame, LENGTH_BYTES},
+    segment::{self, FRAMES_AT, Point, Segment},
+};
+use crate::world::{Disk, File, LogEvent, Observer, OpenMode};
+
+/// Bytes that are read or copied at once.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Where a journal is, and who watches.
+pub(super) struct Place<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) observer: &'a dyn Observer,
+    /// The journal's folder.
+    pub(super) folder: &'a Path,
+    pub(super) id: [u8; 16],
+}
+
+impl Place<'_> {
+    /// The folder of the segment files.
+    pub(super) fn segments(&self) -> PathBuf {
+        self.folder.join("segments")
+    }
+
+    /// Reads and repairs; answers the segments in order, at least one, the last one open and all of it durable.
+    pub(super) async fn recover(&self, first_index: u64) -> Result<Vec<Segment>, StoreError> {
+        let folder = self.segments();
+        create_folder(self.disk, &folder).await?;
+        let mut names = self.disk.list(&folder).await.map_err(StoreError::io("list", &folder))?;
+        names.sort();
+        let scans = self.scan_all(&names).await.inspect_err(|error| self.tell_corruption(error))?;
+
+        self.remove_unfinished(&names).await?;
+        let mut segments = Vec::with_capacity(scans.len());
+        let last = scans.len().saturating_sub(1);
+        for (position, scan) in scans.into_iter().enumerate() {
+            segments.push(if position == last { self.repair(scan).await? } else { scan.segment });
+        }
+        if segments.is_empty() {
+            let mut segment = Segment::new(first_index, 0);
+            segment.file = Some(segment::create(self.disk, &folder, self.id, &segment).await?);
+            segments.push(segment);
+        }
+        Ok(segments)
+    }
+
+    /// Removes what a crash left of the creation of a segment; it never held a frame.
+    ///
+    /// Durably, before another is created: a removal that was lost together with the new creation, but not with its
+    /// rename, would give the name of a segment to the remains.
+    async fn remove_unfinished(&self, names: &[String]) -> Result<(), StoreError> {
+        let folder = self.segments();
+        for name in names.iter().filter(|name| name.ends_with(".seg.new")) {
+            let path = folder.join(name);
+            self.disk.remove(&path).await.map_err(StoreError::io("remove", &path))?;
+            self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
+        }
+        Ok(())
+    }
+
+    /// Reads and judges every segment; changes nothing.
+    async fn scan_all(&self, names: &[String]) -> Result<Vec<Scan>, StoreError> {
+        let folder = self.segments();
+        let mut scans: Vec<Scan> = Vec::new();
+        for first in names.iter().filter_map(|name| segment::first_in_name(name)) {
+            if let Some(before) = scans.last_mut() {
+                before.check_closed()?;
+                before.file = None;
+            }
+            let scan = Scan::of(self.disk, segment::path_of(&folder, first), self.id, first).await?;
+            if let Some(before) = scans.last() {
+                scan.check_follows(before)?;
+            }
+            scans.push(scan);
+        }
+        Ok(scans)
+    }
+
+    /// Cuts off a torn tail and makes everything that is left durable.
+    async fn repair(&self, scan: Scan) -> Result<Segment, StoreError> {
+        let Scan { path, len, mut segment, marked, file, .. } = scan;
+        let file = match file {
+            Some(file) => file,
+            None => self.disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?,
+        };
+        let end = segment.end();
+        if end.offset < len {
+            // A crash in here leaves the tail where it is, and perhaps a copy of it: the next recovery does it again.
+            let kept = self.keep_aside(&*file, segment.first, end.offset, len).await?;
+            file.truncate(end.offset).await.map_err(StoreError::io("truncate", &path))?;
+            file.sync().await.map_err(StoreError::io("sync", &path))?;
+            self.observer.see(LogEvent::TornTailTruncated {
+                file: path.display().to_string(),
+                offset: end.offset,
+                bytes: len - end.offset,
+                kept_as: kept.display().to_string(),
+            });
+        }
+        self.make_durable(&*file, &path, &mut segment, marked).await?;
+        segment.file = Some(file);
+        Ok(segment)
+    }
+
+    /// Writes the marker and the frames above it once more, and syncs them, before anybody builds on them.
+    ///
+    /// They were read from the page cache. Had the sync of an earlier life failed, then the kernel may hold them as
+    /// clean although they never reached the disk, and a sync alone would do nothing. The same bytes at the same place
+    /// can tear nothing that was whole.
+    async fn make_durable(
+        &self,
+        file: &dyn File,
+        path: &Path,
+        segment: &mut Segment,
+        marked: Point,
+    ) -> Result<(), StoreError> {
+        let end = segment.end();
+        let (offset, marker) = segment.mark_again();
+        file.write_at(offset, marker).await.map_err(StoreError::io("write", path))?;
+        let mut offset = marked.offset;
+        while offset < end.offset {
+            let chunk = chunk_at(file, path, offset, end.offset).await?;
+            let bytes = chunk.len() as u64;
+            file.write_at(offset, chunk).await.map_err(StoreError::io("write", path))?;
+            offset += bytes;
+        }
+        file.sync().await.map_err(StoreError::io("sync", path))?;
+        let (offset, marker) = segment.mark(end);
+        file.write_at(offset, marker).await.map_err(StoreError::io("write", path))?;
+        file.sync().await.map_err(StoreError::io("sync", path))?;
+        segment.marked(segment.slots.generation);
+        segment.synced = end;
+        Ok(())
+    }
+
+    /// Copies a torn tail to a file of its own, durably.
+    async fn keep_aside(&self, file: &dyn File, first: u64, from: u64, len: u64) -> Result<PathBuf, StoreError> {
+        let folder = self.folder.join("torn");
+        create_folder(self.disk, &folder).await?;
+        let taken = self.disk.list(&folder).await.map_err(StoreError::io("list", &folder))?;
+        let mut name = format!("{first:020}-{from}.torn");
+        let mut again = 2;
+        while taken.contains(&name) {
+            name = format!("{first:020}-{from}-{again}.torn");
+            again += 1;
+        }
+        let path = folder.join(name);
+        let copy = self.disk.open(&path, OpenMode::CreateNew).await.map_err(StoreError::io("create", &path))?;
+        let mut offset = from;
+        while offset < len {
+            let chunk = chunk_at(file, &path, offset, len).await?;
+            let bytes = chunk.len() as u64;
+            copy.write_at(offset - from, chunk).await.map_err(StoreError::io("write", &path))?;
+            offset += bytes;
+        }
+        copy.sync().await.map_err(StoreError::io("sync", &path))?;
+        self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
+        Ok(path)
+    }
+
+    fn tell_corruption(&self, error: &StoreError) {
+        tell_corruption(self.observer, error);
+    }
+}
+
+/// Tells the observer, where the error is corruption.
+pub(super) fn tell_corruption(observer: &dyn Observer, error: &StoreError) {
+    if let StoreError::Corrupt { file, offset, what } = error {
+        observer.see(LogEvent::CorruptionFound { file: file.clone(), offset: *offset, what: what.clone() });
+    }
+}
+
+/// What one segment file says.
+struct Scan {
+    path: PathBuf,
+    len: u64,
+    segment: Segment,
+    /// Up to where a sync is known to have completed.
+    marked: Point,
+    /// Why the walk ended before the file did.
+    damage: Option<String>,
+    file: Option<Arc<dyn File>>,
+}
+
+impl Scan {
+    /// Walks all frames. Damage at or below the marker is an error, damage above it is noted.
+    async fn of(disk: &dyn Disk, path: PathBuf, id: [u8; 16], first: u64) -> Result<Self, StoreError> {
+        let file = disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?;
+        let len = file.len().await.map_err(StoreError::io("measure", &path))?;
+        let blocks = file.read_at(0, FRAMES_AT as usize).await.map_err(StoreError::io("read", &path))?;
+        // Header and first marker were durable before the file got its name, and of the two marker slots a crash can
+        // tear only the one that is being written. So no crash leaves a segment without a header or without a marker.
+        let header = segment::decode_header(&blocks);
+        let header = header.ok_or_else(|| StoreError::corrupt(&path, 0, "the header of the segment is damaged"))?;
+        header.check(&path, id)?;
+        if header.first != first {
+            let what = format!("its header is that of the segment that begins with frame {}", header.first);
+            return Err(StoreError::corrupt(&path, 0, what));
+        }
+        let markers = segment::decode_markers(&blocks);
+        let (marked, slots) = markers.ok_or_else(|| StoreError::corrupt(&path, 512, "both markers are damaged"))?;
+        let mut segment = Segment::new(first, header.chain_before);
+        segment.slots = slots;
+        segment.synced = marked;
+        let damage = walk(&mut Window::new(&*file, &path, len), &mut segment, marked).await?;
+        Ok(Scan { path, len, segment, marked, damage, file: Some(file) })
+    }
+
+    /// A segment that is not the last was closed: its final marker was durable before the next one was created.
+    fn check_closed(&self) -> Result<(), StoreError> {
+        let end = self.segment.end();
+        let corrupt = |what| Err(StoreError::corrupt(&self.path, end.offset, what));
+        match &self.damage {
+            Some(damage) => corrupt(damage.clone()),
+            None if end != self.marked => corrupt("frames follow its final marker".into()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_follows(&self, before: &Scan) -> Result<(), StoreError> {
+        let end = before.segment.end();
+        if self.segment.first != end.next {
+            let what = format!("it begins with frame {} where frame {} is next", self.segment.first, end.next);
+            return Err(StoreError::corrupt(&self.path, 0, what));
+        }
+        if self.segment.chain_before != end.chain {
+            return Err(StoreError::corrupt(
+                &self.path,
+                0,
+                "the segment before it is not the one that it was begun behind",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Adds the frames of a file to its segment; answers the damage behind the last whole one.
+async fn walk(window: &mut Window<'_>, segment: &mut Segment, marked: Point) -> Result<Option<String>, StoreError> {
+    let path = window.path;
+    let corrupt = |offset, what: String| Err(StoreError::corrupt(path, offset, what));
+    loop {
+        let end = segment.end();
+        if end.offset == marked.offset && end != marked {
+            return corrupt(
+                end.offset,
+                format!("the frames before frame {} are not those that were synced", marked.next),
+            );
+        }
+        let (frame, encoded) = match window.frame(end).await? {
+            Next::Frame(frame, encoded) => (frame, encoded),
+            Next::End if end.offset < marked.offset => {
+                return corrupt(
+                    end.offset,
+                    format!("the file ends here, but frames up to {} were synced", marked.next),
+                );
+            }
+            Next::End => return Ok(None),
+            Next::Damage(what) if end.offset < marked.offset => return corrupt(end.offset, what),
+            Next::Damage(what) => return Ok(Some(what)),
+        };
+        segment.push(encoded, frame.term);
+        if end.offset < marked.offset && segment.end().offset > marked.offset {
+            return corrupt(end.offset, format!("the marker at byte {} points into a frame", marked.offset));
+        }
+    }
+}
+
+enum Next {
+    Frame(Frame, Encoded),
+    End,
+    Damage(String),
+}
+
+/// Reads a file from front to back, a chunk at a time.
+struct Window<'a> {
+    file: &'a dyn File,
+    path: &'a Path,
+    len: u64,
+    /// Read, and not yet taken.
+    buffer: BytesMut,
+    /// Where the buffer ends in the file.
+    offset: u64,
+}
+
+impl<'a> Window<'a> {
+    fn new(file: &'a dyn File, path: &'a Path, len: u64) -> Self {
+        Self { file, path, len, buffer: BytesMut::new(), offset: FRAMES_AT }
+    }
+
+    /// The frame at `at`, which is where the one before ended.
+    async fn frame(&mut self, at: Point) -> Result<Next, StoreError> {
+        let left = self.len.saturating_sub(at.offset);
+        if left == 0 {
+            return Ok(Next::End);
+        }
+        if left < LENGTH_BYTES as u64 {
+            return Ok(Next::Damage(format!("frame {} is cut off", at.next)));
+        }
+        let mut length = [0; LENGTH_BYTES];
+        length.copy_from_slice(&self.take(LENGTH_BYTES).await?);
+        let length = match Frame::decode_length(length) {
+            Ok(length) if u64::from(length) > left - LENGTH_BYTES as u64 => {
+                return Ok(Next::Damage(format!("frame {} is cut off", at.next)));
+            }
+            Ok(length) => length,
+            Err(what) => return Ok(Next::Damage(what)),
+        };
+        match Frame::decode(self.take(length as usize).await?, at.next) {
+            Ok((frame, crc)) => Ok(Next::Frame(frame, Encoded { bytes: LENGTH_BYTES as u32 + length, crc })),
+            Err(what) => Ok(Next::Damage(what)),
+        }
+    }
+
+    /// The next bytes; the file has them.
+    async fn take(&mut self, bytes: usize) -> Result<Bytes, StoreError> {
+        while self.buffer.len() < bytes {
+            let chunk = chunk_at(self.file, self.path, self.offset, self.len).await?;
+            self.offset += chunk.len() as u64;
+            self.buffer.extend_from_slice(&chunk);
+        }
+        Ok(self.buffer.split_to(bytes).freeze())
+    }
+}
+
+/// The next bytes of `from..to`, at least one.
+async fn chunk_at(file: &dyn File, path: &Path, from: u64, to: u64) -> Result<Bytes, StoreError> {
+    let bytes = usize::try_from(to - from).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+    let chunk = file.read_at(from, bytes).await.map_err(StoreError::io("read", path))?;
+    if chunk.is_empty() {
+        return Err(StoreError::io("read", path)(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(chunk)
+}
+
+/// Creates a folder and its parents, durably.
+pub(super) async fn create_folder(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
+    disk.create_folder(folder).await.map_err(StoreError::io("create", folder))?;
+    for parent in folder.ancestors().skip(1) {
+        disk.sync_folder(parent).await.map_err(StoreError::io("sync", parent))?;
+    }
+    Ok(())
+}

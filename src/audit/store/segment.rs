@@ -1,0 +1,252 @@
+//! A segment: one file of a journal, with its header, its two markers and the places of its frames.
+//!
+//! The header says whose frames these are and where they begin. A marker says "up to here a sync completed": damage
+//! below it is corruption, damage above it a torn tail. There are two slots, so that writing one can never cost the
+//! other.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{
+    StoreError,
+    frame::{Encoded, chained},
+};
+use crate::world::{Disk, File, OpenMode};
+
+/// Where the frames begin: behind the header and two marker slots.
+pub(super) const FRAMES_AT: u64 = 3 * BLOCK_BYTES as u64;
+
+/// Header and markers have a disk sector each, so that a torn write of one cannot touch another.
+const BLOCK_BYTES: usize = 512;
+const MAGIC: &[u8; 8] = b"gapless\x01";
+const FORMAT_VERSION: u32 = 1;
+
+/// Where a frame is, 24 bytes each. Its index is its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) term: u64,
+    /// Length field included.
+    pub(super) bytes: u32,
+    /// The chain of checksums up to and with this frame.
+    pub(super) chain: u32,
+}
+
+/// A point between two frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Point {
+    /// Index of the frame behind it.
+    pub(super) next: u64,
+    /// Its offset in the file.
+    pub(super) offset: u64,
+    /// The chain of checksums before it.
+    pub(super) chain: u32,
+}
+
+/// Which marker slots hold what.
+///
+/// The slot `durable` is never written: a crash while the other is being written leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slots {
+    /// Of the newest marker submitted.
+    pub(super) generation: u64,
+    /// The slot of the newest marker that is known to be durable.
+    pub(super) durable: usize,
+    /// Whether the other slot holds a newer marker that is not known to be durable.
+    pub(super) pending: bool,
+}
+
+/// One file of a journal, as it is kept in memory.
+pub(super) struct Segment {
+    /// Index of its first frame.
+    pub(super) first: u64,
+    /// The chain of checksums before its first frame.
+    pub(super) chain_before: u32,
+    /// Its frames.
+    pub(super) places: Vec<Place>,
+    /// Its markers.
+    pub(super) slots: Slots,
+    /// Up to where a sync of it completed.
+    pub(super) synced: Point,
+    /// Open for the newest segment, closed for older ones.
+    pub(super) file: Option<Arc<dyn File>>,
+}
+
+impl Segment {
+    /// Without frames.
+    pub(super) fn new(first: u64, chain_before: u32) -> Self {
+        let synced = Point { next: first, offset: FRAMES_AT, chain: chain_before };
+        let slots = Slots { generation: 1, durable: 0, pending: false };
+        Self { first, chain_before, places: Vec::new(), slots, synced, file: None }
+    }
+
+    /// Behind its last frame.
+    pub(super) fn end(&self) -> Point {
+        match self.places.last() {
+            None => Point { next: self.first, offset: FRAMES_AT, chain: self.chain_before },
+            Some(last) => Point {
+                next: self.first + self.places.len() as u64,
+                offset: last.offset + u64::from(last.bytes),
+                chain: last.chain,
+            },
+        }
+    }
+
+    /// Adds a frame at the end.
+    pub(super) fn push(&mut self, encoded: Encoded, term: u64) {
+        let Point { offset, chain, .. } = self.end();
+        self.places.push(Place { offset, term, bytes: encoded.bytes, chain: chained(chain, encoded.crc) });
+    }
+
+    /// The marker "synced up to `through`", about to be submitted: the slot's offset and its new bytes.
+    ///
+    /// It goes to the slot that is not known to be durable, even where that one is still being written.
+    pub(super) fn mark(&mut self, through: Point) -> (u64, Bytes) {
+        self.slots.generation += 1;
+        self.slots.pending = true;
+        (slot_offset(1 - self.slots.durable), encode_marker(self.slots.generation, through))
+    }
+
+    /// The newest durable marker once more, with its slot's offset.
+    pub(super) fn mark_again(&self) -> (u64, Bytes) {
+        (slot_offset(self.slots.durable), encode_marker(self.slots.generation, self.synced))
+    }
+
+    /// A sync that was submitted behind marker `generation` completed.
+    pub(super) fn marked(&mut self, generation: u64) {
+        if self.slots.pending && self.slots.generation == generation {
+            self.slots.durable = 1 - self.slots.durable;
+            self.slots.pending = false;
+        }
+    }
+}
+
+/// The file of the segment that begins with this index.
+pub(super) fn path_of(folder: &Path, first: u64) -> PathBuf {
+    folder.join(format!("{first:020}.seg"))
+}
+
+/// The index in the name of a segment file; `None` for other files.
+pub(super) fn first_in_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Creates the file of an empty segment, durably, and opens it.
+///
+/// It is written under another name first: a crash before the rename leaves a `.new` file that recovery removes, a
+/// crash behind it a whole, empty segment. So a segment with a damaged header was damaged later, whatever its length.
+pub(super) async fn create(
+    disk: &dyn Disk,
+    folder: &Path,
+    id: [u8; 16],
+    segment: &Segment,
+) -> Result<Arc<dyn File>, StoreError> {
+    let path = path_of(folder, segment.first);
+    let new = path.with_extension("seg.new");
+    let file = disk.open(&new, OpenMode::Create).await.map_err(StoreError::io("create", &new))?;
+    file.truncate(0).await.map_err(StoreError::io("empty", &new))?;
+    let blocks = encode_blocks(id, segment);
+    file.write_at(0, blocks).await.map_err(StoreError::io("write", &new))?;
+    file.sync().await.map_err(StoreError::io("sync", &new))?;
+    disk.rename(&new, &path).await.map_err(StoreError::io("rename", &new))?;
+    disk.sync_folder(folder).await.map_err(StoreError::io("sync", folder))?;
+    disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))
+}
+
+/// What a header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) version: u32,
+    pub(super) id: [u8; 16],
+    pub(super) first: u64,
+    pub(super) chain_before: u32,
+}
+
+impl Header {
+    /// Whether this build can read what follows.
+    pub(super) fn check(&self, path: &Path, id: [u8; 16]) -> Result<(), StoreError> {
+        let file = || path.display().to_string();
+        if self.version != FORMAT_VERSION {
+            return Err(StoreError::UnknownVersion { file: file(), found: self.version, known: FORMAT_VERSION });
+        }
+        if self.id != id {
+            let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
+            return Err(StoreError::WrongIdentity { file: file(), expected: hex(id), found: hex(self.id) });
+        }
+        Ok(())
+    }
+}
+
+/// Reads the header from the first [`FRAMES_AT`] bytes, or fewer; `None` where it is damaged.
+pub(super) fn decode_header(blocks: &Bytes) -> Option<Header> {
+    let mut from = unsealed(blocks.get(..BLOCK_BYTES)?)?;
+    if !from.starts_with(MAGIC) {
+        return None;
+    }
+    from.advance(MAGIC.len());
+    let version = from.get_u32();
+    let mut id = [0; 16];
+    from.copy_to_slice(&mut id);
+    Some(Header { version, id, first: from.get_u64(), chain_before: from.get_u32() })
+}
+
+/// The newest marker and the state of the slots; `None` where both are damaged.
+pub(super) fn decode_markers(blocks: &Bytes) -> Option<(Point, Slots)> {
+    let slots = (0..2).filter_map(|slot| {
+        let at = slot_offset(slot) as usize;
+        let (generation, point) = decode_marker(blocks.get(at..at + BLOCK_BYTES)?)?;
+        Some((point, Slots { generation, durable: slot, pending: false }))
+    });
+    slots.max_by_key(|(_, slots)| slots.generation)
+}
+
+fn slot_offset(slot: usize) -> u64 {
+    ((1 + slot) * BLOCK_BYTES) as u64
+}
+
+fn encode_blocks(id: [u8; 16], segment: &Segment) -> Bytes {
+    let mut header = BytesMut::with_capacity(FRAMES_AT as usize);
+    header.put_slice(MAGIC);
+    header.put_u32(FORMAT_VERSION);
+    header.put_slice(&id);
+    header.put_u64(segment.first);
+    header.put_u32(segment.chain_before);
+    let mut blocks = sealed(header);
+    blocks.put_slice(&encode_marker(segment.slots.generation, segment.synced));
+    blocks.put_bytes(0, BLOCK_BYTES);
+    blocks.freeze()
+}
+
+fn encode_marker(generation: u64, through: Point) -> Bytes {
+    let mut marker = BytesMut::with_capacity(BLOCK_BYTES);
+    marker.put_u64(generation);
+    marker.put_u64(through.next);
+    marker.put_u64(through.offset);
+    marker.put_u32(through.chain);
+    sealed(marker).freeze()
+}
+
+fn decode_marker(block: &[u8]) -> Option<(u64, Point)> {
+    let mut from = unsealed(block)?;
+    let generation = from.get_u64();
+    let point = Point { next: from.get_u64(), offset: from.get_u64(), chain: from.get_u32() };
+    (generation > 0).then_some((generation, point))
+}
+
+/// Fills a block with zeroes and closes it with a checksum over all of it.
+fn sealed(mut block: BytesMut) -> BytesMut {
+    block.resize(BLOCK_BYTES - 4, 0);
+    block.put_u32(crc32c::crc32c(&block));
+    block
+}
+
+/// A block without its checksum; `None` where that does not hold.
+fn unsealed(block: &[u8]) -> Option<&[u8]> {
+    let (content, mut crc) = block.split_at_checked(BLOCK_BYTES - 4)?;
+    (crc.len() == 4 && crc32c::crc32c(content) == crc.get_u32()).then_some(content)
+}
