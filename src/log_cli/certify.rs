@@ -1,0 +1,153 @@
+//! `gapless-log certify`: certificates from the small authority that stands beside a log's own.
+//!
+//! Enough for a first evening, a test bench or a handful of clients. Where an organisation has an authority of its own,
+//! its certificates are named in the configuration and this verb is not used.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rand::{TryRngCore as _, rngs::OsRng};
+
+use super::{
+    Failure,
+    config::{LogConfig, TlsFiles},
+    files::{self, Access},
+};
+use crate::audit::{leaf::ClientId, tls::Issuer};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The log's configuration: certificates are kept where its own is.
+    #[arg(long)]
+    config: PathBuf,
+    /// Clients to issue certificates for.
+    #[arg(value_name = "CLIENT", required_unless_present = "server")]
+    clients: Vec<String>,
+    /// Also issues the server's certificate anew. A running server takes it up by itself.
+    #[arg(long)]
+    server: bool,
+    /// Replaces certificates that exist.
+    #[arg(long)]
+    replace: bool,
+    /// How long they are valid.
+    #[arg(long, default_value_t = DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    days: u16,
+}
+
+const DAYS: u16 = 365;
+const AUTHORITY_DAYS: u16 = 3650;
+/// Certificates are valid from a little before now, for the sake of clocks that are late.
+const EARLIER_SECONDS: i64 = 300;
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let config = LogConfig::read(&args.config)?;
+    let order =
+        Order { config: &config, server: args.server, clients: &args.clients, replace: args.replace, days: args.days };
+    order.check()?;
+    order.fulfil()
+}
+
+/// What is to be issued.
+pub(super) struct Order<'a> {
+    config: &'a LogConfig,
+    server: bool,
+    clients: &'a [String],
+    replace: bool,
+    days: u16,
+}
+
+impl<'a> Order<'a> {
+    /// The first order of a new log, already checked.
+    pub(super) fn first(config: &'a LogConfig, clients: &'a [String]) -> Result<Order<'a>, Failure> {
+        let order = Order { config, server: true, clients, replace: false, days: DAYS };
+        order.check()?;
+        Ok(order)
+    }
+
+    /// Whether names are good and nothing would be overwritten.
+    fn check(&self) -> Result<(), Failure> {
+        for client in self.clients {
+            if let Err(why) = ClientId::new(client) {
+                return Err(invalid(format!("`{client}` cannot name a client: {why}")));
+            }
+        }
+        let standing = self.files().into_iter().flat_map(|(_, files)| [files.certificate, files.key]);
+        match standing.into_iter().find(|path| path.exists() && !self.replace) {
+            Some(path) => Err(invalid(format!(
+                "{} exists and is not overwritten; remove it, or use `gapless-log certify --replace`",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Issues and writes everything. Private keys are readable by their owner only.
+    pub(super) fn fulfil(&self) -> Result<(), Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX / 2);
+        let issuer = self.issuer(now)?;
+        let write = if self.replace { files::replace } else { files::create };
+        for (names, files) in self.files() {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let end = now + i64::from(self.days) * 86_400;
+            let identity = issuer.issue_for(&names, serial()?, now - EARLIER_SECONDS, end)?;
+            write(&files.certificate, &identity.chain_pem, Access::Public).map_err(Failure::File)?;
+            write(&files.key, &identity.key_pem, Access::Secret).map_err(Failure::File)?;
+            eprintln!("{} is a certificate for {}", files.certificate.display(), names.join(", "));
+        }
+        Ok(())
+    }
+
+    /// The authority beside the log; made by the first order.
+    fn issuer(&self, now: i64) -> Result<Issuer, Failure> {
+        let (ca, key) = (&self.config.tls.ca, self.config.tls.ca.with_extension("key"));
+        if ca.exists() || key.exists() {
+            let (ca, key) = (files::read(ca).map_err(Failure::File)?, files::read(&key).map_err(Failure::File)?);
+            return Ok(Issuer::restore(&ca, &key)?);
+        }
+        let end = now + i64::from(AUTHORITY_DAYS) * 86_400;
+        let issuer = Issuer::new(&format!("{} clients and servers", self.config.origin), now - EARLIER_SECONDS, end)?;
+        files::create(&key, &issuer.key_pem(), Access::Secret).map_err(Failure::File)?;
+        files::create(ca, issuer.ca_pem(), Access::Public).map_err(Failure::File)?;
+        Ok(issuer)
+    }
+
+    /// Names and files of all that is to be issued.
+    fn files(&self) -> Vec<(Vec<String>, TlsFiles)> {
+        let tls = &self.config.tls;
+        let folder = tls.certificate.parent().unwrap_or(Path::new("."));
+        let server = self.server.then(|| (server_names(&self.config.listen), tls.clone()));
+        let clients = self.clients.iter().map(|client| {
+            let files = TlsFiles {
+                certificate: folder.join(format!("{client}.pem")),
+                key: folder.join(format!("{client}.key")),
+                ca: tls.ca.clone(),
+            };
+            (vec![client.clone()], files)
+        });
+        server.into_iter().chain(clients).collect()
+    }
+}
+
+/// A server is reached as `localhost`, by loopback address and by the host that it listens on.
+fn server_names(listen: &str) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
+    if host != "0.0.0.0" && host != "::" && !names.iter().any(|name| name == host) {
+        names.push(host.to_owned());
+    }
+    names
+}
+
+/// Serials only have to differ (RFC 5280, 4.1.2.2); a random one needs no memory of the last.
+fn serial() -> Result<u64, Failure> {
+    let random = OsRng.try_next_u64().map_err(|why| Failure::Runtime(std::io::Error::other(why.to_string())))?;
+    // Positive, also for readers that take the first bit for a sign.
+    Ok(random >> 1 | 1)
+}
+
+fn invalid(why: String) -> Failure {
+    Failure::File(std::io::Error::new(std::io::ErrorKind::InvalidInput, why))
+}

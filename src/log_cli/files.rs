@@ -1,0 +1,97 @@
+//! Files that are written once: keys, certificates, and small facts that must survive.
+//!
+//! A key must never be readable by others, not even for a moment, so its file is created with its permissions. Nothing
+//! here overwrites a file that it was not told to replace.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Its owner only.
+    Secret,
+    /// Everybody.
+    Public,
+}
+
+impl Access {
+    fn mode(self) -> u32 {
+        match self {
+            Access::Secret => 0o600,
+            Access::Public => 0o644,
+        }
+    }
+}
+
+/// Writes a file that must not exist yet, durably.
+pub(super) fn create(path: &Path, text: &str, access: Access) -> io::Result<()> {
+    write_new(path, text, access).map_err(|why| naming("create", path, &why))?;
+    sync_parent(path)
+}
+
+/// Writes a file whether or not it exists, in one step: a reader finds the old text or the new one.
+pub(super) fn replace(path: &Path, text: &str, access: Access) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = Path::new(&aside);
+    // One that an interrupted run left behind holds nothing that anybody relies on.
+    match fs::remove_file(aside) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(naming("remove", aside, &why)),
+        _ => {}
+    }
+    write_new(aside, text, access).map_err(|why| naming("create", aside, &why))?;
+    fs::rename(aside, path).map_err(|why| naming("replace", path, &why))?;
+    sync_parent(path)
+}
+
+/// Reads a text file. Errors name it.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path).map_err(|why| naming("read", path, &why))
+}
+
+fn write_new(path: &Path, text: &str, access: Access) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(access.mode()).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|why| naming("sync", folder, &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn naming(what: &str, path: &Path, why: &io::Error) -> io::Error {
+    io::Error::new(why.kind(), format!("cannot {what} {}: {why}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_their_owners_alone_and_nothing_is_overwritten_by_accident() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/key");
+        create(&path, "first", Access::Secret).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = create(&path, "second", Access::Secret).unwrap_err();
+        assert!(refused.to_string().contains("deep/key"), "{refused}");
+        assert_eq!(read(&path).unwrap(), "first");
+        replace(&path, "third", Access::Secret).unwrap();
+        assert_eq!(read(&path).unwrap(), "third");
+    }
+}

@@ -1,0 +1,57 @@
+//! `gapless-log init`: makes a new log. The one moment at which an empty folder becomes a log; a server never does that
+//! by itself, because an empty folder may also be one whose disk was lost.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    Failure, certify,
+    config::LogConfig,
+    key::{LogKey, verifier_path},
+};
+use crate::{
+    audit::cluster,
+    world::{
+        World,
+        observer::Unobserved,
+        real::{RealDisk, RealNet},
+    },
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The log's configuration.
+    #[arg(long)]
+    config: PathBuf,
+    /// Also makes an authority, a certificate for the server and one for each of these clients.
+    #[arg(long, value_name = "CLIENT", num_args = 1..)]
+    with_certificates: Vec<String>,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let config = LogConfig::read(&args.config)?;
+    // Looked at before anything is made: an `init` that refuses has done nothing.
+    let certificates = match args.with_certificates.is_empty() {
+        true => None,
+        false => Some(certify::Order::first(&config, &args.with_certificates)?),
+    };
+    // A key that is there already is used: it may have been made elsewhere, or by an `init` that was interrupted.
+    let key = match config.key.exists() {
+        true => LogKey::read(&config.key, &config.origin)?,
+        false => {
+            let key = LogKey::generate(&config.origin);
+            key.create(&config.key)?;
+            key
+        }
+    };
+    let disk = RealDisk::create(&config.data).map_err(Failure::File)?;
+    let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: Arc::new(Unobserved) };
+    cluster::init(&world, &config.node_settings(&key)).await?;
+    key.publish(&config.key)?;
+    if let Some(certificates) = certificates {
+        certificates.fulfil()?;
+    }
+    eprintln!("the log `{}` is in {}", config.origin, config.data.display());
+    eprintln!("its key is {}; its readers pin {}:", config.key.display(), verifier_path(&config.key).display());
+    println!("{}", key.verifier);
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The log's signing key in a file: the form that Go's `sumdb/note` gives a signer key,
+//! `PRIVATE+KEY+<name>+<hash>+<base64 of 0x01 and the seed>`. The verifier key stands beside it, for those who read.
+//!
+//! Whoever has the key can sign another history, so a file that others may read is refused rather than used.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::files::{self, Access};
+use crate::audit::note::{NoteKey, SigningKey};
+
+const PREFIX: &str = "PRIVATE+KEY+";
+const ALGORITHM_ED25519: u8 = 0x01;
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeyError {
+    #[error("{0}; `gapless-log init` makes a key where there is none")]
+    Missing(io::Error),
+    #[error("{0}")]
+    File(io::Error),
+    #[error("{path} can be read by others (mode {mode:03o}); who has it can sign for the log: chmod 600 {path}", path = .path.display())]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{path} is not a signing key: {why}; restore it from a copy, a log cannot change its key", path = .path.display())]
+    Malformed { path: PathBuf, why: String },
+    #[error("{path} is the key of `{found}`, the configuration says `{expected}`; one of them is wrong", path = .path.display())]
+    OtherOrigin { path: PathBuf, found: String, expected: String },
+}
+
+/// A log's key with its name.
+#[derive(Debug, Clone)]
+pub(super) struct LogKey {
+    pub(super) signing: Arc<SigningKey>,
+    pub(super) verifier: NoteKey,
+}
+
+impl LogKey {
+    /// A fresh key.
+    pub(super) fn generate(origin: &str) -> LogKey {
+        LogKey::named(origin, SigningKey::generate())
+    }
+
+    /// Reads the key of `origin`.
+    pub(super) fn read(path: &Path, origin: &str) -> Result<LogKey, KeyError> {
+        let text = files::read(path).map_err(|why| match why.kind() {
+            io::ErrorKind::NotFound => KeyError::Missing(why),
+            _ => KeyError::File(why),
+        })?;
+        let mode = std::fs::metadata(path).map_err(KeyError::File)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Exposed { path: path.to_owned(), mode });
+        }
+        let key = parse(text.trim()).map_err(|why| KeyError::Malformed { path: path.to_owned(), why })?;
+        if key.verifier.name != origin {
+            let (found, expected) = (key.verifier.name, origin.to_owned());
+            return Err(KeyError::OtherOrigin { path: path.to_owned(), found, expected });
+        }
+        Ok(key)
+    }
+
+    /// Writes the key, and its verifier key beside it. Overwrites no key.
+    pub(super) fn create(&self, path: &Path) -> Result<(), KeyError> {
+        let mut secret = vec![ALGORITHM_ED25519];
+        secret.extend_from_slice(&self.signing.seed());
+        let id = u32::from_be_bytes(self.verifier.id());
+        let text = format!("{PREFIX}{}+{id:08x}+{}\n", self.verifier.name, STANDARD.encode(secret));
+        files::create(path, &text, Access::Secret).map_err(KeyError::File)?;
+        self.publish(path)
+    }
+
+    /// Writes the verifier key beside the key.
+    pub(super) fn publish(&self, path: &Path) -> Result<(), KeyError> {
+        let text = format!("{}\n", self.verifier);
+        files::replace(&verifier_path(path), &text, Access::Public).map_err(KeyError::File)
+    }
+
+    /// The id of the log that this key signs: the first 16 bytes of the SHA-256 of its verifier key. So data folder
+    /// and key belong together, and neither can be exchanged unnoticed.
+    pub(super) fn log_id(&self) -> [u8; 16] {
+        use sha2::Digest as _;
+        let digest: [u8; 32] = sha2::Sha256::digest(self.verifier.to_string()).into();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        id
+    }
+
+    fn named(origin: &str, signing: SigningKey) -> LogKey {
+        let verifier = NoteKey { name: origin.to_owned(), key: signing.verifying_key() };
+        LogKey { signing: Arc::new(signing), verifier }
+    }
+}
+
+/// Where the verifier key of a key stands.
+pub(super) fn verifier_path(key: &Path) -> PathBuf {
+    key.with_extension("vkey")
+}
+
+fn parse(text: &str) -> Result<LogKey, String> {
+    let rest = text.strip_prefix(PREFIX).ok_or_else(|| format!("it does not begin with `{PREFIX}`"))?;
+    let mut parts = rest.splitn(3, '+');
+    let (Some(name), Some(hash), Some(secret)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("it has no name, hash and key".to_owned());
+    };
+    let secret = STANDARD.decode(secret).map_err(|why| format!("its key is not base64: {why}"))?;
+    let [ALGORITHM_ED25519, seed @ ..] = secret.as_slice() else {
+        return Err("its key is not of type 1 (Ed25519)".to_owned());
+    };
+    let seed: [u8; 32] = seed.try_into().map_err(|_| format!("its key has {} bytes, not 32", seed.len()))?;
+    let key = LogKey::named(name, SigningKey::from_seed(&seed));
+    match format!("{:08x}", u32::from_be_bytes(key.verifier.id())) == hash {
+        true => Ok(key),
+        false => Err("its hash does not belong to its name and key".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_itself_and_stands_beside_its_verifier_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.key");
+        let made = LogKey::generate("log.example/a");
+        made.create(&path).unwrap();
+        let read = LogKey::read(&path, "log.example/a").unwrap();
+        assert_eq!((read.signing.seed(), &read.verifier), (made.signing.seed(), &made.verifier));
+        assert_eq!(read.log_id(), made.log_id());
+        let published: NoteKey = files::read(&verifier_path(&path)).unwrap().trim().parse().unwrap();
+        assert_eq!(published, made.verifier);
+        assert!(matches!(made.create(&path), Err(KeyError::File(_))), "no key is overwritten");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.key");
+        assert!(matches!(LogKey::read(&path, "a"), Err(KeyError::Missing(_))));
+        LogKey::generate("a").create(&path).unwrap();
+        assert!(matches!(LogKey::read(&path, "b"), Err(KeyError::OtherOrigin { .. })));
+        let text = files::read(&path).unwrap();
+        files::replace(&path, &text.replace("KEY+a", "KEY+c"), Access::Secret).unwrap();
+        assert!(matches!(LogKey::read(&path, "c"), Err(KeyError::Malformed { .. })));
+        files::replace(&path, &text, Access::Public).unwrap();
+        assert!(matches!(LogKey::read(&path, "a"), Err(KeyError::Exposed { mode: 0o644, .. })));
+    }
+}

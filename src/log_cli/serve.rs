@@ -1,0 +1,116 @@
+//! `gapless-log serve`: serves until it is told to stop, and ends the process where it can no longer be relied upon.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::sleep,
+};
+
+use super::{
+    Failure,
+    config::{LogConfig, TlsFiles},
+    key::LogKey,
+};
+use crate::{
+    audit::{
+        cluster::Node,
+        serve::{ServeSettings, serve},
+        tls::{self, Identity},
+    },
+    world::{
+        Observer,
+        real::{self, EventFile, Several, TracingObserver},
+    },
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The log's configuration.
+    #[arg(long)]
+    config: PathBuf,
+    /// Appends what the log says of itself to this file, as JSON lines. They hold entries.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+/// How often the certificate files are looked at. A new certificate is shown from the next handshake on.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
+/// How long the last events may take to reach their file.
+const EVENTS_FLUSH: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    abort_on_panic();
+    let config = LogConfig::read(&args.config)?;
+    let key = LogKey::read(&config.key, &config.origin)?;
+    let identity = config.tls.load()?;
+    // Tried before the disk is touched: what the configuration names wrongly is said first.
+    tls::server_config(&identity)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
+
+    let events = args.events.as_deref().map(EventFile::open).transpose().map_err(Failure::File)?.map(Arc::new);
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(TracingObserver)];
+    observers.extend(events.clone().map(|events| events as Arc<dyn Observer>));
+    let world = real::world(&config.data, Arc::new(Several(observers))).map_err(|why| match why.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::File(std::io::Error::new(why.kind(), format!("{why}; `gapless-log init` makes a new log")))
+        }
+        _ => Failure::File(why),
+    })?;
+
+    let node_settings = config.node_settings(&key);
+    let node = Node::start(world.clone(), node_settings.clone()).await?;
+    let (renewals, shown) = watch::channel(identity);
+    let mut settings = ServeSettings::new(&node_settings.log_id, config.node, &config.listen, shown);
+    settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
+    let renewing = tokio::spawn(watch_certificates(config.tls, renewals));
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let served = serve(world, node, settings, stop).await;
+    renewing.abort();
+    if let Some(events) = events
+        && !events.flush(EVENTS_FLUSH)
+    {
+        tracing::warn!("the last events did not reach their file");
+    }
+    served?;
+    Ok(())
+}
+
+/// A task that panicked may have left anything behind: the process ends at once and recovers from its disk, like after
+/// any other crash.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// Passes on what changes in the certificate files. Compares texts rather than times of modification: those are kept
+/// by copies and by clocks that jump.
+async fn watch_certificates(files: TlsFiles, renewals: watch::Sender<Identity>) {
+    loop {
+        sleep(CERTIFICATE_CHECK).await;
+        match files.load() {
+            Ok(found) => {
+                _ = renewals.send_if_modified(|shown| {
+                    let differs = found.chain_pem != shown.chain_pem
+                        || found.key_pem != shown.key_pem
+                        || found.ca_pem != shown.ca_pem;
+                    if differs {
+                        *shown = found;
+                    }
+                    differs
+                })
+            }
+            Err(why) => tracing::warn!(%why, "certificates cannot be read, the old ones stay"),
+        }
+    }
+}
