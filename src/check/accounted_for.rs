@@ -1,0 +1,162 @@
+//! # accounted-for
+//!
+//! Whatever was accepted is in the log, in a dead-letter queue or still in the outbox. What a wiped client held is
+//! listed as unknown.
+//!
+//! **Where it comes from.** The transactional outbox (Richardson, "Microservices Patterns", 2018), taken at its word:
+//! between "accepted" and "delivered" there is always exactly one place that owes the entry. It is the conservation law
+//! that accountants call double entry.
+//!
+//! **What it looks at.** Every entry that a client's outbox said it had accepted, before the final log was read. It
+//! must count in the final log, or the client must say at the end that it still holds it. A log without an outbox
+//! accepts an entry by acknowledging it.
+//!
+//! **What leaves it idle.** Nothing was accepted; or a client was not asked at the end what it holds, and entries of
+//! its are not in the log. Entries that a client held before its data folder was wiped are nobody's fault: if the log
+//! has them not, they are listed.
+//!
+//! **A corner that goes wrong.** The client dies after it removed the entry from its outbox and before anybody knew
+//! that the log had it. Or an entry is rejected for good and quietly dropped, because nobody thought of a dead letter
+//! as a place. Neither shows in the log: there is no hole where nothing was ever numbered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    index::Index,
+    no_gaps::no_final_log,
+    verdict::{Finding, Violation},
+    violations::Violations,
+    words,
+};
+use crate::history::{EntryId, Name, What};
+
+pub(super) fn judge(index: &Index<'_>) -> Finding {
+    if index.log.is_none() {
+        return Finding::Idle { why: no_final_log(index) };
+    }
+    let held = held(index);
+    let wiped = last_wipes(index);
+    let mut violations = Violations::default();
+    let (mut seen, mut unasked, mut unknown) = (0, BTreeSet::new(), Vec::new());
+    for (event, number) in accepted(index) {
+        seen += 1;
+        let entry = &index.entries[number];
+        if entry.times > 0 || held.contains(&number) || !index.owed(event) {
+            continue;
+        }
+        if wiped.get(entry.client).is_some_and(|&wiped| event < wiped) {
+            unknown.push(entry.id());
+        } else if index.holds.contains_key(&**entry.client) {
+            violations.add("lost", Some(entry.id()), || dropped(index, entry.id(), event));
+        } else {
+            unasked.insert(entry.client);
+        }
+    }
+    if let Some(client) = unasked.first().filter(|_| violations.is_empty()) {
+        let others = if unasked.len() > 1 { format!(" (nor {} others)", unasked.len() - 1) } else { String::new() };
+        return Finding::Idle { why: format!("{client}{others} was not asked at the end what it still holds") };
+    }
+    let exercised = || {
+        let lost = match unknown.len() as u64 {
+            0 => String::new(),
+            total => format!("; unknown, held by a client when it was wiped: {}", words::entries(&unknown, total)),
+        };
+        format!("{}{lost}", words::count(seen, "accepted entry", "accepted entries"))
+    };
+    violations.or_held(seen, exercised, "nothing was accepted")
+}
+
+/// Event and number of every entry accepted.
+fn accepted(index: &Index<'_>) -> Vec<(usize, usize)> {
+    if index.accepted.is_empty() {
+        let acked =
+            index.entries.iter().enumerate().filter_map(|(n, entry)| entry.acked().map(|(event, _)| (event, n)));
+        return acked.collect();
+    }
+    index.accepted.iter().map(|&(event, _, entry)| (event, entry)).collect()
+}
+
+/// What clients hold at the end.
+fn held(index: &Index<'_>) -> BTreeSet<usize> {
+    let all = index.holds.values().flat_map(|(_, outbox, dead)| outbox.iter().chain(dead.iter()));
+    all.filter_map(|id| index.entry(id)).collect()
+}
+
+/// Each host's last wipe.
+fn last_wipes<'h>(index: &Index<'h>) -> BTreeMap<&'h Name, usize> {
+    let wipes = index.history.events.iter().enumerate().filter(|(_, event)| matches!(event.what, What::Wiped {}));
+    wipes.map(|(at, event)| (&event.host, at)).collect()
+}
+
+fn dropped(index: &Index<'_>, id: EntryId, event: usize) -> Violation {
+    let at = words::time(index.event(event).at);
+    let client = &id.client;
+    let summary = format!("{id} was accepted at {at}; it is not in the final log, and {client} no longer holds it.");
+    let entry = index.entry(&id).map(|entry| &index.entries[entry]);
+    let path = entry.into_iter().flat_map(|it| [it.submitted.map(|s| s.0), it.returned.map(|r| r.0)]).flatten();
+    let holds = index.holds.get(&**client).map(|held| held.0);
+    let downs = (event..index.history.events.len()).filter(|&at| {
+        index.event(at).host == *client && matches!(index.event(at).what, What::Down { .. } | What::Up { .. })
+    });
+    Violation::new(summary).shown_by([event].into_iter().chain(path).chain(holds).chain(downs.take(4)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{check::testing::Story, history::Promise};
+
+    /// Two entries accepted; the final log has the first; the client holds what is given.
+    fn story(outbox: &[u64], dead: &[u64]) -> Story {
+        let mut story = Story::new();
+        story.at(1_000).submits("client-1", 0).accepts("client-1", 0);
+        story.at(1_100).submits("client-1", 1).accepts("client-1", 1);
+        let found = [story.find(0, "client-1", 0)];
+        let ids = |numbers: &[u64]| numbers.iter().map(|&n| Story::id("client-1", n)).collect();
+        story.at(9_000).reads_everywhere(&found);
+        story.says("client-1", What::Holds { outbox: ids(outbox), dead_letters: ids(dead) });
+        story
+    }
+
+    #[test]
+    fn the_log_the_outbox_and_the_dead_letters_are_places() {
+        for story in [story(&[1], &[]), story(&[], &[1])] {
+            let Finding::Holds { exercised } = story.finding(Promise::AccountedFor) else { panic!("not held") };
+            assert_eq!(exercised, "2 accepted entries");
+        }
+        assert!(matches!(Story::new().finding(Promise::AccountedFor), Finding::Idle { .. }));
+    }
+
+    #[test]
+    fn an_accepted_entry_that_is_nowhere_was_dropped() {
+        let violation = story(&[], &[]).violation(Promise::AccountedFor);
+        assert_eq!(
+            violation.summary,
+            "client-1 #1 was accepted at 1.100s; it is not in the final log, and client-1 no longer holds it."
+        );
+    }
+
+    #[test]
+    fn a_client_that_was_not_asked_leaves_it_open() {
+        let mut story = story(&[], &[]);
+        story.history.events.pop();
+        let Finding::Idle { why } = story.finding(Promise::AccountedFor) else { panic!("not idle") };
+        assert_eq!(why, "client-1 was not asked at the end what it still holds");
+    }
+
+    #[test]
+    fn what_a_wiped_client_held_is_listed() {
+        let mut story = Story::new();
+        story.at(1_000).submits("client-1", 0).accepts("client-1", 0).says("client-1", What::Wiped {});
+        story.at(9_000).reads_everywhere(&[]);
+        story.says("client-1", What::Holds { outbox: vec![], dead_letters: vec![] });
+        let Finding::Holds { exercised } = story.finding(Promise::AccountedFor) else { panic!("not held") };
+        assert_eq!(exercised, "1 accepted entry; unknown, held by a client when it was wiped: client-1 #0");
+    }
+
+    #[test]
+    fn dead_letters_beyond_those_expected_are_an_expectation_not_met() {
+        let judgement = story(&[], &[1]).judge();
+        assert!(judgement.unmet.iter().any(|it| it.contradicted && it.text.starts_with("1 dead letter at the end")));
+    }
+}

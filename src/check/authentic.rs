@@ -1,0 +1,261 @@
+//! # authentic
+//!
+//! Signatures verify. Every entry was submitted by the client it names. Nobody altered bytes.
+//!
+//! **Where it comes from.** Non-repudiation as audit logs mean it (Schneier and Kelsey, "Secure Audit Logs to Support
+//! Computer Forensics", 1999; Crosby and Wallach, 2009), with today's formats: C2SP `signed-note` and
+//! `tlog-checkpoint`, inclusion proofs of RFC 6962 verified by the algorithm of RFC 9162, section 2.1.3.2.
+//!
+//! **What it looks at.** Every receipt that a client took for good, by its exact bytes: the note inside must be signed
+//! with the log's key, the leaf must be included under the root in it at the index told, and the leaf must contain the
+//! bytes that the client accepted. Every note that anybody signed or kept must be signed with that key. And everything
+//! that anybody found: an entry of the workload must have exactly the bytes that were submitted, and the client under
+//! whose name the log counts it must be the one that submitted it. All of it is verified by code that is not the log's.
+//!
+//! **What leaves it idle.** Nobody found an entry of the workload, and no receipt or checkpoint was seen.
+//!
+//! **A corner that goes wrong.** A server of an older schema takes an entry, decodes it, encodes it again to store it,
+//! and drops the field that it did not know. Every signature over the *stored* bytes verifies. Only a comparison with
+//! what left the client shows it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{
+    index::{Find, Index, Receipt},
+    merkle,
+    note::{self, Seen, Verifier},
+    verdict::{Finding, Violation},
+    violations::Violations,
+    words,
+};
+use crate::{audit::wire, history::Name, world::LogEvent};
+
+pub(super) fn judge(index: &Index<'_>) -> Finding {
+    let mut violations = Violations::default();
+    let found = entries_found(index, &mut violations);
+    let Some(key) = &index.history.header.log_key else {
+        let exercised = || format!("the bytes of {} found", words::count(found, "entry", "entries"));
+        return violations.or_held(found, exercised, "nobody found an entry of the workload");
+    };
+    let verifier = match Verifier::parse(key) {
+        Ok(verifier) => verifier,
+        Err(why) => {
+            return violations.or(Finding::Idle { why: format!("the log's key `{key}` cannot be read: {why}") });
+        }
+    };
+    let mut seen = Seen::default();
+    notes(index, &verifier, &mut seen, &mut violations);
+    receipts(index, &verifier, &mut seen, &mut violations);
+    let (receipts, notes) = (index.receipts.len() as u64, seen.len() as u64);
+    let exercised = || {
+        format!(
+            "the bytes of {} found, {}, {}",
+            words::count(found, "entry", "entries"),
+            words::count(receipts, "receipt", "receipts"),
+            words::count(notes, "signed checkpoint", "signed checkpoints"),
+        )
+    };
+    violations.or_held(found + receipts + notes, exercised, "nobody found an entry, a receipt or a checkpoint")
+}
+
+/// Compares what was found with what was submitted, and the names.
+fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
+    let mut found = 0;
+    for find in &index.finds {
+        let Some(entry) = find.entry.map(|entry| &index.entries[entry]) else { continue };
+        found += 1;
+        if let Some((submitted, bytes)) = entry.submitted
+            && !find.found.bytes.is_empty()
+            && find.found.bytes != *bytes
+        {
+            violations.add("altered", Some(entry.id()), || altered(index, find, submitted, bytes));
+        }
+        if let Some((client, _, _)) = &find.found.numbered
+            && client != entry.client
+        {
+            violations.add("another's", Some(entry.id()), || {
+                let (id, position) = (entry.id(), find.found.position);
+                let summary = format!("{id} stands at position {position} under the name of {client}.");
+                Violation::new(summary).shown_by(entry.submitted.map(|it| it.0).into_iter().chain([find.event]))
+            });
+        }
+    }
+    found
+}
+
+fn altered(index: &Index<'_>, find: &Find<'_>, submitted: usize, bytes: &Bytes) -> Violation {
+    let id = find.entry.map(|entry| index.entries[entry].id());
+    let name = id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let got = &find.found.bytes;
+    let at = got.iter().zip(bytes.iter()).position(|(one, other)| one != other).unwrap_or(got.len().min(bytes.len()));
+    let summary = format!(
+        "{name} was submitted with {} and {} found {} at position {}; they differ from byte {at} on.",
+        words::count(bytes.len() as u64, "byte", "bytes"),
+        index.reader(find),
+        words::number(got.len() as u64),
+        find.found.position,
+    );
+    Violation::new(summary).of(id).shown_by([submitted, find.event])
+}
+
+/// Verifies every note that was signed or kept.
+fn notes(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations: &mut Violations) {
+    seen.verify_together(verifier, index.checkpoints.iter().filter_map(|checkpoint| checkpoint.note));
+    for checkpoint in &index.checkpoints {
+        let Some(note) = checkpoint.note else { continue };
+        let signed = note::parse(note).map_err(str::to_owned).and_then(|note| seen.signed(verifier, &note));
+        if let Err(why) = signed {
+            violations.add("note", None, || {
+                let event = index.event(checkpoint.event);
+                let (at, host) = (words::time(event.at), &event.host);
+                let leaves = words::count(checkpoint.size, "leaf", "leaves");
+                let summary = format!("the checkpoint of {leaves} at {at} on {host} is no proof: {why}.");
+                Violation::new(summary).shown_by([checkpoint.event])
+            });
+        }
+    }
+}
+
+/// Verifies every receipt and holds its leaf against what its client had accepted.
+fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations: &mut Violations) {
+    let accepted = accepted(index);
+    for receipt in &index.receipts {
+        let host = &index.event(receipt.event).host;
+        let owed = accepted.get(&(host, receipt.slot.0, receipt.slot.1)).copied();
+        if let Err(why) = verify(receipt, verifier, seen, owed.map(|it| it.1)) {
+            violations.add("receipt", None, || {
+                let (at, (epoch, sequence)) = (words::time(index.event(receipt.event).at), receipt.slot);
+                let summary = format!("{host} took a receipt for epoch {epoch}, sequence {sequence} at {at}: {why}.");
+                Violation::new(summary).shown_by(owed.map(|it| it.0).into_iter().chain([receipt.event]))
+            });
+        }
+    }
+}
+
+/// What each client accepted under each epoch and sequence: event and payload.
+fn accepted<'h>(index: &Index<'h>) -> BTreeMap<(&'h Name, u64, u64), (usize, &'h Bytes)> {
+    let of = |&(event, _, _): &(usize, u64, usize)| match &index.event(event).what {
+        crate::history::What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
+            Some(((&index.event(event).host, *epoch, *sequence), (event, entry)))
+        }
+        _ => None,
+    };
+    index.accepted.iter().filter_map(of).collect()
+}
+
+fn verify(receipt: &Receipt<'_>, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
+    let decoded = wire::Receipt::decode(receipt.bytes.clone()).map_err(|error| format!("it is no receipt: {error}"))?;
+    let note = note::parse(&decoded.checkpoint).map_err(|why| format!("its checkpoint is none: {why}"))?;
+    seen.signed(verifier, &note).map_err(|why| format!("its checkpoint is no proof: {why}"))?;
+    if decoded.index != receipt.index {
+        return Err(format!("it is for index {}, the client took it for {}", decoded.index, receipt.index));
+    }
+    let proof: Option<Vec<merkle::Hash>> = decoded.inclusion.iter().map(|hash| hash[..].try_into().ok()).collect();
+    let proof = proof.ok_or("its proof has a hash that is not 32 bytes long")?;
+    if !merkle::includes(&note.root, note.size, decoded.index, &merkle::leaf_hash(&decoded.leaf), &proof) {
+        return Err(format!("its leaf is not included at index {} of {} leaves", decoded.index, note.size));
+    }
+    match owed {
+        Some(entry) if !contains(&decoded.leaf, entry) => Err("its leaf does not hold the accepted bytes".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn contains(leaf: &[u8], entry: &[u8]) -> bool {
+    // A leaf ends soon after its payload, so looking from the back finds it at once; most places differ in one byte.
+    let Some(first) = entry.first() else { return true };
+    leaf.windows(entry.len()).rev().any(|window| window.first() == Some(first) && window == entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::{merkle::tests as tree, note::tests::Signer, testing::Story},
+        history::{Promise, What},
+    };
+
+    fn signer() -> Signer {
+        Signer::new("log.example", 1)
+    }
+
+    /// client-1 #0 accepted, and a receipt for it as leaf 1 of 3, changed by `spoil`.
+    fn receipt(spoil: impl FnOnce(&mut wire::Receipt)) -> Story {
+        let mut story = Story::new();
+        story.history.header.log_key = Some(signer().vkey());
+        story.submits("client-1", 0).accepts("client-1", 0);
+        let leaf: Bytes = [b"envelope", &Story::bytes("client-1", 0)[..], b"signature"].concat().into();
+        let leaves = [merkle::leaf_hash(b"a"), merkle::leaf_hash(&leaf), merkle::leaf_hash(b"c")];
+        let mut receipt = wire::Receipt {
+            index: 1,
+            leaf,
+            checkpoint: signer().note(3, &tree::by_definition(&leaves)),
+            inclusion: tree::path(1, &leaves).into_iter().map(|hash| hash.to_vec().into()).collect(),
+            ..Default::default()
+        };
+        spoil(&mut receipt);
+        let receipt = receipt.encode_to_vec().into();
+        let event = LogEvent::ReceiptVerified { epoch: 1, sequence: 0, index: 1, receipt };
+        story.at(2_000).says("client-1", What::Log { event });
+        story
+    }
+
+    fn why(spoil: impl FnOnce(&mut wire::Receipt)) -> String {
+        let summary = receipt(spoil).violation(Promise::Authentic).summary;
+        let told = "client-1 took a receipt for epoch 1, sequence 0 at 2.000s: ";
+        summary.strip_prefix(told).expect("the receipt is named").to_owned()
+    }
+
+    #[test]
+    fn a_receipt_that_verifies_holds() {
+        let Finding::Holds { exercised } = receipt(|_| ()).finding(Promise::Authentic) else { panic!("not held") };
+        assert_eq!(exercised, "the bytes of 0 entries found, 1 receipt, 1 signed checkpoint");
+    }
+
+    #[test]
+    fn each_part_of_a_receipt_is_verified() {
+        let signature = why(|it| it.checkpoint = Signer::new("log.example", 2).note(3, &[0; 32]));
+        assert_eq!(signature, "its checkpoint is no proof: `log.example` has not signed it.");
+        let proof = why(|it| it.inclusion.truncate(1));
+        assert_eq!(proof, "its leaf is not included at index 1 of 3 leaves.");
+        assert_eq!(why(|it| it.index = 2), "it is for index 2, the client took it for 1.");
+        assert_eq!(
+            why(|it| it.checkpoint.clear()),
+            "its checkpoint is none: it has no empty line before its signatures."
+        );
+    }
+
+    #[test]
+    fn a_leaf_that_holds_another_entry_is_no_receipt() {
+        let other = why(|it| {
+            it.leaf = Bytes::from_static(b"another entry");
+            let leaves = [merkle::leaf_hash(b"a"), merkle::leaf_hash(&it.leaf), merkle::leaf_hash(b"c")];
+            it.checkpoint = signer().note(3, &tree::by_definition(&leaves));
+        });
+        assert_eq!(other, "its leaf does not hold the accepted bytes.");
+    }
+
+    #[test]
+    fn found_bytes_and_names_are_those_of_the_submission() {
+        assert!(matches!(Story::healthy().finding(Promise::Authentic), Finding::Holds { .. }));
+        assert!(matches!(Story::new().finding(Promise::Authentic), Finding::Idle { .. }));
+        let mut story = Story::new();
+        story.submits("client-1", 0);
+        let mut found = story.find(4, "client-1", 0);
+        let mut bytes = found.bytes.to_vec();
+        bytes[3] ^= 1;
+        found.bytes = bytes.into();
+        let mut named = story.clone();
+        story.at(9_000).reads("server-1", true, std::slice::from_ref(&found));
+        let summary = story.violation(Promise::Authentic).summary;
+        assert!(summary.ends_with("at position 4; they differ from byte 3 on."), "{summary}");
+        let mut found = named.find(4, "client-1", 0);
+        found.numbered = Some(("client-2".into(), 1, 0));
+        named.reads("server-1", true, &[found]);
+        let summary = named.violation(Promise::Authentic).summary;
+        assert_eq!(summary, "client-1 #0 stands at position 4 under the name of client-2.");
+    }
+}

@@ -1,0 +1,394 @@
+//! What the engineer wants to have seen, as plain data, and whether it was.
+//!
+//! The counterpart of `[expect]` in a scenario file. Two kinds of falling short are kept apart: what events
+//! contradict (a bound exceeded, something that was never to happen) violates; what merely left no evidence makes the
+//! run inconclusive, because a run that did not meet its incident says nothing about it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    index::Index,
+    verdict::{EVENTS_MAX, Facts, Hits, Unmet},
+    words,
+};
+use crate::history::{Name, What};
+
+/// `[expect]`, with its defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expectations {
+    /// After the last heal, each client's appends succeed within this time.
+    pub recovers_within: Duration,
+    /// Longest time for which a client with something to send may have no acknowledgement; `None`: only reported.
+    pub blind_at_most: Option<Duration>,
+    /// Most dead letters that clients may hold at the end, all together.
+    pub dead_letters: u64,
+    /// Fewest acknowledgements for each client.
+    pub acked_at_least: u64,
+    /// Must be seen in every run.
+    pub seen: Vec<Pattern>,
+    /// Must not be seen.
+    pub never: Vec<Pattern>,
+    /// Must be seen once in a sweep; counted here, not judged.
+    pub sometimes: Vec<Pattern>,
+    /// A violation that is expected to happen.
+    pub known_violation: Option<KnownViolation>,
+}
+
+/// A violation that is known and not yet cured: it is shown, and does not count; once it no longer happens, that does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownViolation {
+    /// The invariant, by its name.
+    pub invariant: String,
+    /// Where it is discussed.
+    pub issue: String,
+}
+
+impl Default for Expectations {
+    fn default() -> Self {
+        Expectations {
+            recovers_within: Duration::from_secs(30),
+            blind_at_most: None,
+            dead_letters: 0,
+            acked_at_least: 1,
+            seen: Vec::new(),
+            never: Vec::new(),
+            sometimes: Vec::new(),
+            known_violation: None,
+        }
+    }
+}
+
+/// A pattern for events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// Name of the event, or the text of a mark.
+    pub event: String,
+    /// On one of these hosts. `@step` stands for the hosts that the step hit.
+    pub on: Option<Vec<Name>>,
+    /// While this step lasts.
+    pub during: Option<MomentRef>,
+    /// After this moment.
+    pub after: Option<MomentRef>,
+    /// With this reason, why, status or error.
+    pub reason: Option<String>,
+    /// As written, for messages.
+    pub text: String,
+    /// Line of the scenario file.
+    pub line: usize,
+}
+
+/// A moment, as scenario files name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MomentRef {
+    /// Of a step.
+    Step {
+        /// Its name.
+        step: Name,
+        /// Which moment of it. Only `after` asks; `during` is about the whole step.
+        point: Point,
+    },
+    /// The first event of this name, on any host.
+    First {
+        /// Its name.
+        event: String,
+    },
+}
+
+/// A moment of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Point {
+    /// It began.
+    Begins,
+    /// First evidence.
+    Bites,
+    /// The nth host of it is done.
+    Nth(u32),
+    /// It ended.
+    Ended,
+}
+
+/// Everything expected that was not so, and the counts of what is expected of a sweep.
+pub(super) fn judge(index: &Index<'_>, facts: &Facts) -> (Vec<Unmet>, Vec<Hits>) {
+    let expect = index.expect;
+    let mut unmet = steps_without_trace(index);
+    unmet.extend(bounds(index, facts));
+    let lists = [&expect.seen, &expect.never, &expect.sometimes];
+    let mut matches = Matches::of(index, lists.into_iter().flatten());
+    let (seen, rest) = matches.0.split_at_mut(expect.seen.len());
+    let (never, sometimes) = rest.split_at_mut(expect.never.len());
+    for (pattern, _) in expect.seen.iter().zip(seen).filter(|(_, hits)| hits.count == 0) {
+        unmet.push(unseen(pattern));
+    }
+    for (pattern, hits) in expect.never.iter().zip(never).filter(|(_, hits)| hits.count > 0) {
+        unmet.push(happened(index, pattern, hits));
+    }
+    let counted = expect.sometimes.iter().zip(sometimes);
+    let counted = counted.map(|(it, hits)| Hits { text: it.text.clone(), line: it.line, hits: hits.count });
+    (unmet, counted.collect())
+}
+
+fn unseen(pattern: &Pattern) -> Unmet {
+    let text = format!("expected but never seen: {}", pattern.text);
+    Unmet { text, line: Some(pattern.line), contradicted: false, events: Vec::new() }
+}
+
+fn happened(index: &Index<'_>, pattern: &Pattern, hits: &mut Matched) -> Unmet {
+    let first = hits.events.first().map(|&at| &index.history.events[at]);
+    let first = first.map(|it| format!(", first at {} on {}", words::time(it.at), it.host)).unwrap_or_default();
+    let times = words::count(hits.count, "time", "times");
+    let text = format!("must never happen, and did {times}{first}: {}", pattern.text);
+    Unmet { text, line: Some(pattern.line), contradicted: true, events: std::mem::take(&mut hits.events) }
+}
+
+/// A step that left no trace proves nothing about what it was to break.
+fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
+    let mut unmet = Vec::new();
+    for step in &index.steps {
+        if step.bit() {
+            continue;
+        }
+        let why = match (step.not_run, step.begins, step.ended) {
+            (Some((_, why)), _, _) => format!("it never ran: {why}"),
+            (None, None, _) => "it never began".to_owned(),
+            (None, Some(_), None) => "it began and nothing shows that it bit before the run was over".to_owned(),
+            (None, Some(began), Some(ended)) => {
+                let at = |event: usize| words::time(index.history.events[event].at);
+                format!("nothing met it from {} to {}", at(began), at(ended))
+            }
+        };
+        let events = [step.begins, step.ended, step.not_run.map(|(at, _)| at)].into_iter().flatten().collect();
+        let text = format!("step `{}` left no trace: {why}", step.name);
+        unmet.push(Unmet { text, line: None, contradicted: false, events });
+    }
+    unmet
+}
+
+fn bounds(index: &Index<'_>, facts: &Facts) -> Vec<Unmet> {
+    let expect = index.expect;
+    let unmet = |contradicted, text| Unmet { text, line: None, contradicted, events: Vec::new() };
+    let mut all = Vec::new();
+    if let (Some(most), Some((blind, client))) = (expect.blind_at_most, &facts.longest_blind)
+        && *blind > most
+    {
+        let (blind, most) = (words::span(*blind), words::span(most));
+        all.push(unmet(true, format!("{client} was blind for {blind}, longer than blind-at-most = {most}")));
+    }
+    if facts.dead_letters > expect.dead_letters {
+        let (have, most) = (words::count(facts.dead_letters, "dead letter", "dead letters"), expect.dead_letters);
+        all.push(unmet(true, format!("{have} at the end, more than dead-letters = {most}")));
+    }
+    for client in &index.history.header.clients {
+        let acked = index.acked_of(client);
+        if acked < expect.acked_at_least {
+            let (acked, least) = (words::number(acked), words::number(expect.acked_at_least));
+            all.push(unmet(false, format!("{client} had {acked} acknowledged, fewer than acked-at-least = {least}")));
+        }
+    }
+    all
+}
+
+/// What one pattern matched.
+#[derive(Debug, Default)]
+struct Matched {
+    count: u64,
+    events: Vec<usize>,
+}
+
+/// What each pattern matched, in one pass over the events.
+struct Matches(Vec<Matched>);
+
+impl Matches {
+    fn of<'p>(index: &Index<'_>, patterns: impl Iterator<Item = &'p Pattern>) -> Matches {
+        let patterns: Vec<Resolved<'p>> = patterns.map(|pattern| Resolved::of(index, pattern)).collect();
+        let mut matched: Vec<Matched> = patterns.iter().map(|_| Matched::default()).collect();
+        let mut by_event: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (n, pattern) in patterns.iter().enumerate() {
+            by_event.entry(pattern.pattern.event.as_str()).or_default().push(n);
+        }
+        if by_event.is_empty() {
+            return Matches(matched);
+        }
+        for (at, event) in index.history.events.iter().enumerate() {
+            let mark = if let What::Marked { mark } = &event.what { by_event.get(mark.as_str()) } else { None };
+            for &n in by_event.get(event.what.name()).into_iter().chain(mark).flatten() {
+                if patterns[n].matches(at, &event.host, event.what.reason()) {
+                    matched[n].count += 1;
+                    if matched[n].events.len() < EVENTS_MAX {
+                        matched[n].events.push(at);
+                    }
+                }
+            }
+        }
+        Matches(matched)
+    }
+}
+
+/// A pattern with its hosts and moments looked up.
+struct Resolved<'p> {
+    pattern: &'p Pattern,
+    hosts: Option<Vec<Name>>,
+    /// Indexes of events, both exclusive; `None` where its moment never came, so that nothing can match.
+    between: Option<(Option<usize>, usize)>,
+}
+
+impl<'p> Resolved<'p> {
+    fn of(index: &Index<'_>, pattern: &'p Pattern) -> Self {
+        let hosts = pattern.on.as_ref().map(|names| {
+            let of_step =
+                |name: &Name| name.strip_prefix('@').and_then(|step| index.step(step)).map(|s| s.hosts.to_vec());
+            names.iter().flat_map(|name| of_step(name).unwrap_or_else(|| vec![name.clone()])).collect()
+        });
+        Resolved { pattern, hosts, between: between(index, pattern) }
+    }
+
+    fn matches(&self, at: usize, host: &Name, reason: Option<&str>) -> bool {
+        self.between.is_some_and(|(after, before)| after.is_none_or(|after| at > after) && at < before)
+            && self.hosts.as_ref().is_none_or(|hosts| hosts.contains(host))
+            && self.pattern.reason.as_deref().is_none_or(|wanted| reason == Some(wanted))
+    }
+}
+
+fn between(index: &Index<'_>, pattern: &Pattern) -> Option<(Option<usize>, usize)> {
+    let (mut after, mut before) = (None, usize::MAX);
+    if let Some(during) = &pattern.during {
+        after = Some(match during {
+            MomentRef::Step { step, .. } => {
+                let step = index.step(step)?;
+                before = step.ended.unwrap_or(usize::MAX);
+                step.begins?
+            }
+            MomentRef::First { .. } => moment(index, during)?,
+        });
+    }
+    if let Some(moment_ref) = &pattern.after {
+        after = after.max(Some(moment(index, moment_ref)?));
+    }
+    Some((after, before))
+}
+
+/// Index of the event at which a moment came.
+fn moment(index: &Index<'_>, moment: &MomentRef) -> Option<usize> {
+    match moment {
+        MomentRef::First { event } => index.history.events.iter().position(|it| it.what.name() == event),
+        MomentRef::Step { step, point } => {
+            let step = index.step(step)?;
+            match point {
+                Point::Begins => step.begins,
+                Point::Bites => step.bites,
+                Point::Nth(n) => step.nth.iter().find(|(nth, _)| nth == n).map(|&(_, at)| at),
+                Point::Ended => step.ended,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::{Verdict, testing::Story},
+        history::Moment,
+        world::LogEvent,
+    };
+
+    fn pattern(event: &str) -> Pattern {
+        Pattern { event: event.to_owned(), text: format!("{{ event = \"{event}\" }}"), line: 30, ..Pattern::default() }
+    }
+
+    fn step(step: &str) -> Option<MomentRef> {
+        Some(MomentRef::Step { step: step.into(), point: Point::Ended })
+    }
+
+    fn refused(reason: &str) -> What {
+        What::Log { event: LogEvent::HandshakeRefused { peer: "client-1".to_owned(), reason: reason.to_owned() } }
+    }
+
+    /// A healthy run in which `cut` lasts from 10 to 20 s on server-2.
+    fn story() -> Story {
+        let mut story = Story::healthy();
+        let moment = |moment| What::Step { step: "cut".into(), moment };
+        story.at(10_000).says("harness", moment(Moment::Begins { hosts: vec!["server-2".into()] }));
+        story.at(15_000).says("server-2", refused("expired"));
+        story.at(20_000).says("harness", moment(Moment::Ended { evidence: Some("1 refused".to_owned()) }));
+        story.at(25_000).says("server-1", refused("not-yet-valid"));
+        story
+    }
+
+    #[test]
+    fn patterns_narrow_by_host_reason_and_moment() {
+        let on = |name: &str| Some(vec![Name::from(name)]);
+        let count = |pattern: Pattern| {
+            let mut story = story();
+            story.expect.sometimes = vec![pattern];
+            story.judge().sometimes[0].hits
+        };
+        let all = || pattern("handshake-refused");
+        assert_eq!(count(all()), 2);
+        assert_eq!(count(Pattern { on: on("server-2"), ..all() }), 1);
+        assert_eq!(count(Pattern { on: on("@cut"), ..all() }), 1);
+        assert_eq!(count(Pattern { on: on("server-3"), ..all() }), 0);
+        assert_eq!(count(Pattern { reason: Some("expired".to_owned()), ..all() }), 1);
+        assert_eq!(count(Pattern { during: step("cut"), ..all() }), 1);
+        assert_eq!(count(Pattern { after: step("cut"), ..all() }), 1);
+        assert_eq!(count(Pattern { after: step("another"), ..all() }), 0);
+        let first = Some(MomentRef::First { event: "handshake-refused".to_owned() });
+        assert_eq!(count(Pattern { after: first, ..all() }), 1);
+        assert_eq!(count(Pattern { after: step("cut"), during: step("cut"), ..all() }), 0);
+    }
+
+    #[test]
+    fn what_was_to_be_seen_and_was_not_is_inconclusive() {
+        let mut story = story();
+        story.expect.seen = vec![pattern("handshake-refused"), pattern("leader-change")];
+        let judgement = story.judge();
+        assert_eq!(judgement.verdict, Verdict::Inconclusive);
+        assert_eq!(judgement.unmet.len(), 1);
+        assert!(judgement.unmet[0].text.contains("leader-change"));
+    }
+
+    #[test]
+    fn what_must_never_happen_and_does_violates() {
+        let mut story = story();
+        story.expect.never = vec![pattern("handshake-refused")];
+        let judgement = story.judge();
+        assert_eq!(judgement.verdict, Verdict::Violated);
+        assert!(judgement.unmet[0].text.contains("2 times, first at 15.000s on server-2"), "{judgement:?}");
+    }
+
+    #[test]
+    fn a_mark_is_named_by_its_text() {
+        let mut story = story();
+        story.says("server-1", What::Marked { mark: "rare thing".to_owned() });
+        story.expect.seen = vec![pattern("rare thing"), pattern("marked")];
+        assert_eq!(story.judge().verdict, Verdict::Holds);
+    }
+
+    #[test]
+    fn a_step_without_evidence_is_inconclusive_and_says_when_it_lasted() {
+        let mut story = story();
+        let moment = |moment| What::Step { step: "jump".into(), moment };
+        story.at(40_000).says("harness", moment(Moment::Begins { hosts: vec![] }));
+        story.at(70_000).says("harness", moment(Moment::Ended { evidence: None }));
+        let moment = |moment| What::Step { step: "later".into(), moment };
+        story.says("harness", moment(Moment::NotRun { why: "`jump:bites` never came".to_owned() }));
+        let judgement = story.judge();
+        assert_eq!(judgement.verdict, Verdict::Inconclusive);
+        assert_eq!(judgement.unmet[0].text, "step `jump` left no trace: nothing met it from 40.000s to 70.000s");
+        assert_eq!(judgement.unmet[1].text, "step `later` left no trace: it never ran: `jump:bites` never came");
+        assert_eq!(judgement.facts.faults_bit, (1, 3));
+    }
+
+    #[test]
+    fn bounds_are_kept_or_named() {
+        let mut story = story();
+        story.expect.acked_at_least = 1_000;
+        assert_eq!(story.judge().verdict, Verdict::Inconclusive);
+        let mut story = self::story();
+        story.expect.blind_at_most = Some(Duration::from_millis(1));
+        assert_eq!(story.judge().verdict, Verdict::Violated);
+    }
+}

@@ -1,0 +1,327 @@
+//! The judge: what a history says about the promises of the log under test. Pure: `History -> Judgement`.
+//!
+//! One invariant per file, each with its statement, its source, what it looks at and what leaves it idle. All of them
+//! share one pass over the events (`index`) and nothing else; none asks another. The judge computes Merkle roots
+//! and verifies signatures with code of its own, because it must not share a mistake with the log that it judges.
+//!
+//! It never says that something holds which this run could not have shown to be broken.
+
+mod accounted_for;
+mod acked_durable;
+mod append_only;
+mod authentic;
+mod deadlines_kept;
+mod expect;
+mod facts;
+mod faithful_reads;
+mod index;
+mod merkle;
+mod no_fork;
+mod no_gaps;
+mod no_phantoms;
+mod note;
+mod real_time_order;
+mod recovers;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verdict;
+mod violations;
+pub(crate) mod words;
+
+pub use expect::{Expectations, KnownViolation, MomentRef, Pattern, Point};
+pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
+
+use self::index::Index;
+use crate::history::{History, Promise};
+
+/// One invariant.
+struct Check {
+    promise: Promise,
+    judge: fn(&Index<'_>) -> Finding,
+    /// The source file, whose opening comment explains the invariant.
+    source: &'static str,
+}
+
+macro_rules! check {
+    ($promise:ident, $module:ident) => {
+        Check {
+            promise: Promise::$promise,
+            judge: $module::judge,
+            source: include_str!(concat!(stringify!($module), ".rs")),
+        }
+    };
+}
+
+const CHECKS: &[Check] = &[
+    check!(AppendOnly, append_only),
+    check!(NoFork, no_fork),
+    check!(NoGaps, no_gaps),
+    check!(AckedDurable, acked_durable),
+    check!(NoPhantoms, no_phantoms),
+    check!(AccountedFor, accounted_for),
+    check!(Authentic, authentic),
+    check!(FaithfulReads, faithful_reads),
+    check!(RealTimeOrder, real_time_order),
+    check!(DeadlinesKept, deadlines_kept),
+    check!(Recovers, recovers),
+];
+
+/// Judges a run. Linear in its events, up to logarithms.
+pub fn judge(history: &History, expect: &Expectations) -> Judgement {
+    let index = Index::of(history, expect);
+    let findings = findings(&index);
+    let facts = facts::facts(&index);
+    let (mut unmet, sometimes) = expect::judge(&index, &facts);
+    let verdict = match &expect.known_violation {
+        None => verdict(&findings, &unmet),
+        Some(known) => {
+            let (verdict, said) = excuse(known, &findings, &unmet);
+            unmet.push(said);
+            verdict
+        }
+    };
+    Judgement { verdict, findings, unmet, sometimes, facts }
+}
+
+/// A finding for each promise that the log keeps or declines.
+fn findings(index: &Index<'_>) -> Vec<(Promise, Finding)> {
+    let promises = &index.history.header.promises;
+    let finding = |&promise: &Promise| {
+        if let Some((_, why)) = promises.declined.iter().find(|(declined, _)| *declined == promise) {
+            return Some((promise, Finding::Declined { why: why.clone() }));
+        }
+        if !promises.kept.contains(&promise) {
+            return None;
+        }
+        let finding = match CHECKS.iter().find(|check| check.promise == promise) {
+            Some(check) => (check.judge)(index),
+            None => Finding::Declined { why: "no check judges it yet".to_owned() },
+        };
+        Some((promise, finding))
+    };
+    Promise::ALL.iter().filter_map(finding).collect()
+}
+
+fn verdict(findings: &[(Promise, Finding)], unmet: &[Unmet]) -> Verdict {
+    let found = findings.iter().map(|(_, finding)| match finding {
+        Finding::Holds { .. } | Finding::Declined { .. } => Verdict::Holds,
+        Finding::Idle { .. } => Verdict::Inconclusive,
+        Finding::Violated(_) => Verdict::Violated,
+    });
+    let expected = unmet.iter().map(|it| if it.contradicted { Verdict::Violated } else { Verdict::Inconclusive });
+    found.chain(expected).max().unwrap_or(Verdict::Holds)
+}
+
+/// The verdict where a violation is known: that one alone does not count, and its absence does.
+fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unmet]) -> (Verdict, Unmet) {
+    let KnownViolation { invariant, issue } = known;
+    let is_known =
+        |promise: Promise, finding: &Finding| matches!(finding, Finding::Violated(_)) && promise.name() == invariant;
+    let happened = findings.iter().any(|(promise, finding)| is_known(*promise, finding));
+    let text = match happened {
+        true => format!("known violation: `{invariant}`, see {issue}; it does not count"),
+        false => format!(
+            "the known violation of `{invariant}` ({issue}) did not happen: remove `known-violation` if it is cured, or \
+             run only seeds that show it"
+        ),
+    };
+    let said = Unmet { text, line: None, contradicted: !happened, events: Vec::new() };
+    if !happened {
+        return (Verdict::Violated, said);
+    }
+    let others: Vec<_> = findings.iter().filter(|(promise, finding)| !is_known(*promise, finding)).cloned().collect();
+    (verdict(&others, unmet), said)
+}
+
+/// The page that explains an invariant: the opening comment of its file, in Markdown. `None` where no check judges it.
+pub fn explain(promise: Promise) -> Option<String> {
+    let source = CHECKS.iter().find(|check| check.promise == promise)?.source;
+    let page = source.lines().map_while(|line| line.strip_prefix("//!"));
+    Some(page.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n") + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        check::testing::Story,
+        history::{Down, Found, LeafBytes, Outcome, What},
+        report::{Hints, Palette, RunSummary, terminal},
+        world::LogEvent,
+    };
+
+    #[test]
+    fn a_healthy_run_holds_and_every_promise_has_a_finding() {
+        let judgement = Story::healthy().judge();
+        assert_eq!(judgement.verdict, Verdict::Holds, "{judgement:#?}");
+        let kept: Vec<Promise> = judgement.findings.iter().map(|it| it.0).collect();
+        assert_eq!(kept, Story::healthy().history.header.promises.kept);
+    }
+
+    fn known(story: &Story, invariant: &str) -> Judgement {
+        let issue = "https://example.org/417".to_owned();
+        let known_violation = Some(KnownViolation { invariant: invariant.to_owned(), issue });
+        judge(&story.history, &Expectations { known_violation, ..Expectations::default() })
+    }
+
+    #[test]
+    fn a_known_violation_that_no_longer_happens_is_a_violation() {
+        let judgement = known(&Story::healthy(), "acked-durable");
+        assert_eq!(judgement.verdict, Verdict::Violated);
+        assert!(judgement.unmet.iter().any(|it| it.text.contains("did not happen")), "{:?}", judgement.unmet);
+    }
+
+    #[test]
+    fn a_known_violation_that_happens_does_not_count_but_any_other_does() {
+        let mut story = Story::new();
+        story.submits("client-1", 0).acked("client-1", 0, Some(0));
+        story.at(9_000).reads_everywhere(&[]);
+        let broken: Vec<String> = story.judge().violated().map(|it| it.0.name().to_owned()).collect();
+        assert!(!broken.is_empty());
+        let judgement = known(&story, &broken[0]);
+        assert_eq!(judgement.verdict == Verdict::Violated, broken.len() > 1, "{judgement:#?}");
+        assert!(judgement.unmet.iter().any(|it| it.text.starts_with("known violation")));
+    }
+
+    #[test]
+    fn a_promise_without_a_check_is_never_said_to_hold() {
+        let mut story = Story::healthy();
+        story.history.header.promises.kept = vec![Promise::TrustedPeers, Promise::BoundedMemory];
+        for (_, finding) in story.judge().findings {
+            assert_eq!(finding, Finding::Declined { why: "no check judges it yet".to_owned() });
+        }
+    }
+
+    #[test]
+    fn a_declined_promise_is_not_judged_and_says_why() {
+        let mut story = Story::new();
+        story.history.header.promises.kept = vec![Promise::AppendOnly];
+        story.history.header.promises.declined = vec![(Promise::AppendOnly, "it forgets".to_owned())];
+        let why = "it forgets".to_owned();
+        assert_eq!(story.judge().findings, [(Promise::AppendOnly, Finding::Declined { why })]);
+    }
+
+    #[test]
+    fn an_idle_check_makes_the_verdict_inconclusive_and_a_violation_outweighs_it() {
+        let mut story = Story::new();
+        assert_eq!(story.judge().verdict, Verdict::Inconclusive);
+        let found = [story.find(0, "client-1", 0)];
+        story.reads("server-1", false, &found);
+        assert_eq!(story.judge().verdict, Verdict::Violated);
+    }
+
+    #[test]
+    fn every_check_explains_itself_in_the_same_order() {
+        for check in CHECKS {
+            let page = explain(check.promise).unwrap();
+            let name = check.promise.name();
+            assert!(page.starts_with(&format!("# {name}\n\n")), "{name}: {page}");
+            let parts = ["**Where it comes from.**", "**What it looks at.**", "**What leaves it idle.**", "**A corner"];
+            let at: Vec<usize> = parts.iter().map(|part| page.find(part).expect(part)).collect();
+            assert!(at.is_sorted(), "{name}");
+        }
+        assert_eq!(explain(Promise::BoundedMemory), None);
+    }
+
+    /// Any event, with numbers at both ends of their range, in no sensible order.
+    fn any_event() -> impl Strategy<Value = What> {
+        let number = || prop_oneof![0u64..4, Just(u64::MAX), Just(u64::MAX - 1)];
+        let client = || prop_oneof![Just("client-1"), Just("client-2"), Just("stranger")];
+        let id = move || (client(), number()).prop_map(|(client, number)| Story::id(client, number));
+        let epoch =
+            (client(), number(), number()).prop_map(|(client, epoch, sequence)| (client.into(), epoch, sequence));
+        let numbered = proptest::option::of(epoch);
+        let found = (number(), proptest::option::of(id()), any::<bool>(), numbered, any::<bool>());
+        let found = found.prop_map(|(position, entry, counts, numbered, leaf)| Found {
+            position,
+            entry,
+            counts,
+            numbered,
+            bytes: Default::default(),
+            leaf: leaf.then(|| LeafBytes(position.to_be_bytes().to_vec().into())),
+        });
+        prop_oneof![
+            Just(What::Began {}),
+            Just(What::Healed {}),
+            any::<bool>().prop_map(|quiet| What::Settled { quiet }),
+            any::<bool>().prop_map(|paused| What::Paused { paused }),
+            Just(What::Down { how: Down::PowerLoss }),
+            Just(What::Up { life: 2 }),
+            Just(What::Lost { path: "log".to_owned(), bytes: u64::MAX, torn: u64::MAX }),
+            id().prop_map(|entry| What::Submitted { bytes: entry.mark().into(), entry }),
+            (id(), number()).prop_map(|(entry, at)| What::Returned { entry, outcome: Outcome::Acked { at: Some(at) } }),
+            id().prop_map(|entry| What::Returned { entry, outcome: Outcome::Refused { why: "no".to_owned() } }),
+            id().prop_map(|entry| What::Holds { outbox: vec![entry], dead_letters: vec![] }),
+            (0u32..3, any::<bool>()).prop_map(|(reading, last)| What::ReadingBegan {
+                reading,
+                server: "server-1".into(),
+                last
+            }),
+            (0u32..3, found.clone()).prop_map(|(reading, found)| What::Found { reading, found }),
+            (0u32..3).prop_map(|reading| What::ReadingEnded { reading, error: None }),
+            found.prop_map(|found| What::Followed { found }),
+            number().prop_map(|size| What::CheckpointRead { reading: 0, size, root: "00".repeat(32) }),
+            (number(), number()).prop_map(|(call, deadline_ms)| What::Log {
+                event: LogEvent::CallStarted {
+                    call,
+                    method: "m".to_owned(),
+                    peer: "p".to_owned(),
+                    attempt: 1,
+                    deadline_ms
+                },
+            }),
+            number().prop_map(|call| What::Log {
+                event: LogEvent::CallEnded { call, status: "ok".to_owned(), detail: String::new() },
+            }),
+            (number(), number()).prop_map(|(epoch, sequence)| What::Log {
+                event: LogEvent::ReceiptVerified { epoch, sequence, index: sequence, receipt: Default::default() },
+            }),
+            (id(), number()).prop_map(|(entry, sequence)| What::Log {
+                event: LogEvent::EntryAccepted { epoch: sequence, sequence, entry: entry.mark().into() },
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_however_absurd_gets_a_verdict_and_a_screen(
+            events in proptest::collection::vec((any_event(), 0u64..100_000, 0usize..3), 0..60),
+        ) {
+            let mut story = Story::new();
+            for (what, ms, host) in events {
+                story.at(ms).says(["client-1", "server-1", "harness"][host], what);
+            }
+            let judgement = story.judge();
+            for (promise, violations) in judgement.violated() {
+                for violation in violations {
+                    prop_assert!(!violation.summary.is_empty() && violation.events.len() <= EVENTS_MAX, "{}", promise);
+                    prop_assert!(violation.events.iter().all(|&at| at < story.history.events.len()));
+                }
+            }
+            let run = RunSummary {
+                scenario: "any".to_owned(),
+                file: "any.toml".to_owned(),
+                seed: 0,
+                simulated: judgement.facts.simulated,
+                judgement,
+                wall: None,
+                hash: String::new(),
+            };
+            let screen = terminal::screen(&run, &story.history, &Hints::default(), Palette::Plain);
+            prop_assert!(screen.lines().count() <= terminal::LINES_MAX, "{}", screen);
+            prop_assert!(screen.lines().all(|line| line.chars().count() <= terminal::COLUMNS_MAX), "{}", screen);
+        }
+    }
+
+    #[test]
+    fn a_judgement_crosses_a_process_boundary_as_json() {
+        let mut story = Story::healthy();
+        let found = [story.find(7, "client-9", 9)];
+        story.reads("server-1", false, &found);
+        let judgement = story.judge();
+        let text = serde_json::to_string(&judgement).unwrap();
+        assert_eq!(serde_json::from_str::<Judgement>(&text).unwrap(), judgement);
+    }
+}

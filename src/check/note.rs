@@ -1,0 +1,244 @@
+//! Signed checkpoints, as the judge reads them: C2SP `tlog-checkpoint` inside a C2SP `signed-note`, Ed25519 by ring, and
+//! by ed25519-dalek where many signatures are verified in one go.
+//!
+//! Written from the specifications and apart from the audit log's own code, for the same reason as
+//! [`super::merkle`]. It must never take a note for signed because it could not read it.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ed25519_dalek::{Signature, VerifyingKey};
+use ring::signature::{ED25519, UnparsedPublicKey};
+use sha2::{Digest, Sha256};
+
+use super::merkle::Hash;
+
+/// Algorithm byte of Ed25519 in a verifier key.
+const ED25519_KEY: u8 = 1;
+
+/// Signatures verified in one go: beyond this, more at once gains nothing.
+const BATCH: usize = 256;
+
+/// A checkpoint inside its note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note<'a> {
+    /// Who signs, by the first line.
+    pub(super) origin: &'a str,
+    /// Leaves.
+    pub(super) size: u64,
+    /// Root of those leaves.
+    pub(super) root: Hash,
+    /// What is signed: everything up to the empty line, with the last newline of the text.
+    body: &'a str,
+    /// The signature lines.
+    signatures: &'a str,
+}
+
+/// Reads a note without verifying it.
+pub(super) fn parse(note: &str) -> Result<Note<'_>, &'static str> {
+    // From the back and byte by byte: the signatures are short, and text is not searched faster in another way.
+    let split = note.as_bytes().windows(2).rposition(|pair| pair == b"\n\n");
+    let split = split.ok_or("it has no empty line before its signatures")?;
+    let (body, signatures) = (&note[..=split], &note[split + 2..]);
+    if !signatures.ends_with('\n') {
+        return Err("its last line is not complete");
+    }
+    let mut lines = body.lines();
+    let origin = lines.next().filter(|line| !line.is_empty()).ok_or("it names no origin")?;
+    let size = lines.next().and_then(decimal).ok_or("its second line is no tree size")?;
+    let root = lines.next().and_then(|line| STANDARD.decode(line).ok()).and_then(|root| root.try_into().ok());
+    Ok(Note { origin, size, root: root.ok_or("its third line is no root hash")?, body, signatures })
+}
+
+/// ASCII decimal without leading zeroes.
+fn decimal(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain)
+}
+
+/// A verifier key: `name+hash+base64(0x01 || key)`.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    name: String,
+    id: [u8; 4],
+    key: [u8; 32],
+}
+
+impl Verifier {
+    /// Reads the text form and checks that the hash in it is the key's.
+    pub(super) fn parse(vkey: &str) -> Result<Self, &'static str> {
+        let mut parts = vkey.splitn(3, '+');
+        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err("it is not `name+hash+key`");
+        };
+        let bytes = STANDARD.decode(key).map_err(|_| "its key is not base64")?;
+        let (&algorithm, key) = bytes.split_first().ok_or("its key is empty")?;
+        if algorithm != ED25519_KEY {
+            return Err("its key is not Ed25519");
+        }
+        let key: [u8; 32] = key.try_into().map_err(|_| "its key is not 32 bytes long")?;
+        let digest = Sha256::new().chain_update(name).chain_update(b"\n").chain_update(&bytes).finalize();
+        let id = [digest[0], digest[1], digest[2], digest[3]];
+        if super::merkle::hex(&id) != hash {
+            return Err("its hash is not that of its name and key");
+        }
+        Ok(Verifier { name: name.to_owned(), id, key })
+    }
+
+    /// Whether the note is of this log and signed by this key. Signatures by others are passed over, as the
+    /// specification demands.
+    fn signed(&self, note: &Note<'_>) -> Result<(), String> {
+        if note.origin != self.name {
+            return Err(format!("it is a checkpoint of `{}`, not of `{}`", note.origin, self.name));
+        }
+        let signature = self.signature(note).ok_or_else(|| format!("`{}` has not signed it", self.name))?;
+        UnparsedPublicKey::new(&ED25519, self.key)
+            .verify(note.body.as_bytes(), &signature)
+            .map_err(|_| format!("the signature by `{}` does not verify", self.name))
+    }
+
+    /// This key's signature among those of the note.
+    fn signature(&self, note: &Note<'_>) -> Option<Vec<u8>> {
+        note.signatures.lines().find_map(|line| {
+            let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+            let signature = STANDARD.decode(signature).ok().filter(|_| name == self.name)?;
+            signature.strip_prefix(&self.id).map(<[u8]>::to_vec)
+        })
+    }
+}
+
+/// Verifies notes, each text and signature once: one checkpoint comes with every receipt of its batch.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    known: BTreeMap<Hash, Result<(), String>>,
+}
+
+impl Seen {
+    /// Verifies many notes in one go, which costs a fraction of verifying each. Only what verifies together is settled
+    /// by it; where anything in a batch does not, each of that batch is looked at alone, when it is asked for.
+    pub(super) fn verify_together<'n>(&mut self, verifier: &Verifier, notes: impl Iterator<Item = &'n str>) {
+        let Ok(key) = VerifyingKey::from_bytes(&verifier.key) else { return };
+        let mut batch = BTreeMap::new();
+        for note in notes {
+            let Ok(note) = parse(note) else { continue };
+            let Some(signature) = verifier.signature(&note).filter(|_| note.origin == verifier.name) else { continue };
+            let Ok(parsed) = Signature::from_slice(&signature) else { continue };
+            batch.insert(Self::digest(&signature, &note), (note.body.as_bytes(), parsed));
+            if batch.len() == BATCH {
+                self.settle(key, std::mem::take(&mut batch));
+            }
+        }
+        self.settle(key, batch);
+    }
+
+    fn settle(&mut self, key: VerifyingKey, batch: BTreeMap<Hash, (&[u8], Signature)>) {
+        let (bodies, signatures): (Vec<&[u8]>, Vec<Signature>) = batch.values().copied().unzip();
+        if ed25519_dalek::verify_batch(&bodies, &signatures, &vec![key; bodies.len()]).is_ok() {
+            self.known.extend(batch.into_keys().map(|digest| (digest, Ok(()))));
+        }
+    }
+
+    fn digest(signature: &[u8], note: &Note<'_>) -> Hash {
+        Sha256::new().chain_update(signature).chain_update(note.body).finalize().into()
+    }
+
+    /// Whether `verifier` has signed `note`; else why not.
+    pub(super) fn signed(&mut self, verifier: &Verifier, note: &Note<'_>) -> Result<(), String> {
+        let signature = verifier.signature(note).unwrap_or_default();
+        self.known.entry(Self::digest(&signature, note)).or_insert_with(|| verifier.signed(note)).clone()
+    }
+
+    /// Notes verified.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+    use super::*;
+
+    /// A log's key, and its signature under checkpoints.
+    pub(in crate::check) struct Signer {
+        name: String,
+        pair: Ed25519KeyPair,
+    }
+
+    impl Signer {
+        pub(in crate::check) fn new(name: &str, seed: u8) -> Self {
+            Signer { name: name.to_owned(), pair: Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap() }
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            [&[ED25519_KEY], self.pair.public_key().as_ref()].concat()
+        }
+
+        fn id(&self) -> [u8; 4] {
+            let digest = Sha256::digest([self.name.as_bytes(), b"\n", &self.bytes()].concat());
+            [digest[0], digest[1], digest[2], digest[3]]
+        }
+
+        pub(in crate::check) fn vkey(&self) -> String {
+            format!("{}+{}+{}", self.name, crate::check::merkle::hex(&self.id()), STANDARD.encode(self.bytes()))
+        }
+
+        pub(in crate::check) fn note(&self, size: u64, root: &Hash) -> String {
+            let body = format!("{}\n{size}\n{}\n", self.name, STANDARD.encode(root));
+            let signature = [&self.id(), self.pair.sign(body.as_bytes()).as_ref()].concat();
+            format!("{body}\n\u{2014} {} {}\n", self.name, STANDARD.encode(signature))
+        }
+    }
+
+    fn verify(note: &str, vkey: &str) -> Result<(), String> {
+        Verifier::parse(vkey)?.signed(&parse(note)?)
+    }
+
+    #[test]
+    fn a_note_verifies_under_its_own_key_only() {
+        let (log, other) = (Signer::new("log.example", 1), Signer::new("log.example", 2));
+        let note = log.note(7, &[9; 32]);
+        let read = parse(&note).unwrap();
+        assert_eq!((read.origin, read.size, read.root), ("log.example", 7, [9; 32]));
+        verify(&note, &log.vkey()).unwrap();
+        verify(&note, &other.vkey()).unwrap_err();
+        verify(&note, &Signer::new("another", 1).vkey()).unwrap_err();
+        verify(&note.replace("\n7\n", "\n8\n"), &log.vkey()).unwrap_err();
+    }
+
+    #[test]
+    fn notes_verified_together_are_judged_as_if_alone() {
+        let log = Signer::new("log.example", 1);
+        let verifier = Verifier::parse(&log.vkey()).unwrap();
+        let mut notes: Vec<String> = (1..600).map(|size| log.note(size, &[7; 32])).collect();
+        notes[300] = notes[300].replace("\n301\n", "\n999\n");
+        notes[301] = Signer::new("log.example", 2).note(302, &[7; 32]);
+        let mut seen = Seen::default();
+        seen.verify_together(&verifier, notes.iter().map(String::as_str));
+        assert!(!seen.known.is_empty(), "no batch was settled");
+        for (n, note) in notes.iter().enumerate() {
+            let alone = verifier.signed(&parse(note).unwrap());
+            assert_eq!(seen.signed(&verifier, &parse(note).unwrap()), alone);
+            assert_eq!(alone.is_ok(), n != 300 && n != 301);
+        }
+    }
+
+    #[test]
+    fn signatures_by_others_are_passed_over() {
+        let log = Signer::new("log.example", 1);
+        let note = log.note(7, &[9; 32]);
+        let cosigned = note.replace("\n\n", "\n\n\u{2014} witness AAAAAAAAAAAA\n");
+        verify(&cosigned, &log.vkey()).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_a_checkpoint_is_refused() {
+        for text in ["", "log\n7\n\n", "log\n07\nAAAA\n\n\n", "\n\n", "log\n7\nAAAA\n\n\u{2014} log AAAA\n"] {
+            parse(text).unwrap_err();
+        }
+        let vkey = Signer::new("log.example", 1).vkey();
+        Verifier::parse(&vkey.replace("log.example", "log.example2")).unwrap_err();
+        Verifier::parse("log").unwrap_err();
+    }
+}

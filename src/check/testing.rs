@@ -1,0 +1,180 @@
+//! Tiny histories, written by hand: what tests of checks and reports are made of.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Expectations, Finding, Judgement, Violation, judge};
+use crate::{
+    history::{EntryId, Event, Found, Header, History, LeafBytes, Outcome, Promise, Promises, What},
+    world::LogEvent,
+};
+
+/// A history under construction. Time stands still until it is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Story {
+    pub(crate) history: History,
+    pub(crate) expect: Expectations,
+    now: Duration,
+    readings: u32,
+}
+
+impl Story {
+    /// Three servers, two clients, every promise that has a check and needs no signatures.
+    pub(crate) fn new() -> Self {
+        let unchecked = [Promise::TrustedPeers, Promise::NoSilentCorruption, Promise::BoundedMemory];
+        let kept = Promise::ALL.iter().copied().filter(|it| !unchecked.contains(it));
+        let header = Header {
+            format: 1,
+            scenario: "story".to_owned(),
+            seed: 7,
+            build: "0.1.0".to_owned(),
+            tick: Duration::from_millis(5),
+            servers: ["server-1", "server-2", "server-3"].map(Into::into).to_vec(),
+            clients: ["client-1", "client-2"].map(Into::into).to_vec(),
+            promises: Promises { kept: kept.collect(), declined: Vec::new(), may_repeat: None },
+            log_key: None,
+            recovers_within: Duration::from_secs(30),
+        };
+        let history = History { header, events: Vec::new() };
+        Story { history, expect: Expectations::default(), now: Duration::ZERO, readings: 0 }
+    }
+
+    /// A run in which everything goes well, and nothing is left idle: four entries of two clients, one call, one
+    /// checkpoint, healed at 30 s, read at 100 s.
+    pub(crate) fn healthy() -> Self {
+        let mut story = Story::new();
+        let call = LogEvent::CallStarted {
+            call: 1,
+            method: "Append".to_owned(),
+            peer: "server-1".to_owned(),
+            attempt: 1,
+            deadline_ms: 5_000,
+        };
+        story.says("harness", What::Began {});
+        for number in 0..2 {
+            for client in ["client-1", "client-2"] {
+                story.at(1_000 + 100 * number).submits(client, number).accepts(client, number);
+                story.at(1_050 + 100 * number).acked(client, number, None);
+            }
+        }
+        story.says("client-1", What::Log { event: call });
+        let ended = LogEvent::CallEnded { call: 1, status: "ok".to_owned(), detail: String::new() };
+        story.says("client-1", What::Log { event: ended });
+        story.at(1_500).says("auditor", What::CheckpointRead { reading: 0, size: 0, root: hex_of_nothing() });
+        story.at(30_000).says("harness", What::Healed {});
+        story.submits("client-1", 2).accepts("client-1", 2).at(30_050).acked("client-1", 2, None);
+        story.at(90_000).says("harness", What::Settled { quiet: true });
+        let order = [("client-1", 0), ("client-2", 0), ("client-1", 1), ("client-2", 1), ("client-1", 2)];
+        let found = order.iter().enumerate().map(|(at, (client, number))| story.find(at as u64, client, *number));
+        let found: Vec<Found> = found.collect();
+        story.at(100_000).reads_everywhere(&found);
+        for client in ["client-1", "client-2"] {
+            story.says(client, What::Holds { outbox: vec![], dead_letters: vec![] });
+        }
+        story.now = Duration::from_millis(1_500);
+        story
+    }
+
+    /// From here on it is this many milliseconds into the run.
+    pub(crate) fn at(&mut self, ms: u64) -> &mut Self {
+        self.now = Duration::from_millis(ms);
+        self
+    }
+
+    /// Any event.
+    pub(crate) fn says(&mut self, host: &str, what: What) -> &mut Self {
+        self.history.events.push(Event { at: self.now, host: host.into(), what });
+        self
+    }
+
+    pub(crate) fn id(client: &str, number: u64) -> EntryId {
+        EntryId { client: client.into(), number }
+    }
+
+    /// The bytes of an entry.
+    pub(crate) fn bytes(client: &str, number: u64) -> Bytes {
+        format!("an event, {}", Story::id(client, number).mark()).into()
+    }
+
+    pub(crate) fn submits(&mut self, client: &str, number: u64) -> &mut Self {
+        let what = What::Submitted { entry: Story::id(client, number), bytes: Story::bytes(client, number) };
+        self.says(client, what)
+    }
+
+    /// Into the outbox, in epoch 1 with the entry's number as sequence.
+    pub(crate) fn accepts(&mut self, client: &str, number: u64) -> &mut Self {
+        let event = LogEvent::EntryAccepted { epoch: 1, sequence: number, entry: Story::bytes(client, number) };
+        self.says(client, What::Log { event })
+    }
+
+    fn returns(&mut self, client: &str, number: u64, outcome: Outcome) -> &mut Self {
+        self.says(client, What::Returned { entry: Story::id(client, number), outcome })
+    }
+
+    pub(crate) fn acked(&mut self, client: &str, number: u64, at: Option<u64>) -> &mut Self {
+        self.returns(client, number, Outcome::Acked { at })
+    }
+
+    pub(crate) fn refused(&mut self, client: &str, number: u64) -> &mut Self {
+        self.returns(client, number, Outcome::Refused { why: "refused".to_owned() })
+    }
+
+    pub(crate) fn unknown(&mut self, client: &str, number: u64) -> &mut Self {
+        self.returns(client, number, Outcome::Unknown { why: "late".to_owned() })
+    }
+
+    /// An entry as a reader finds it when all is well.
+    pub(crate) fn find(&self, position: u64, client: &str, number: u64) -> Found {
+        let entry = Some(Story::id(client, number));
+        Found { position, entry, counts: true, numbered: None, bytes: Story::bytes(client, number), leaf: None }
+    }
+
+    /// A leaf that holds no entry of the workload.
+    pub(crate) fn leaf(position: u64, leaf: &str) -> Found {
+        let leaf = Some(LeafBytes(Bytes::copy_from_slice(leaf.as_bytes())));
+        Found { position, entry: None, counts: false, numbered: None, bytes: Bytes::new(), leaf }
+    }
+
+    /// A client reads a leaf.
+    pub(crate) fn leaf_read(index: u64, leaf: &str) -> What {
+        What::Log { event: LogEvent::LeafRead { index, leaf: Bytes::copy_from_slice(leaf.as_bytes()) } }
+    }
+
+    /// A complete reading of a server by the auditor.
+    pub(crate) fn reads(&mut self, server: &str, last: bool, found: &[Found]) -> &mut Self {
+        self.readings += 1;
+        let reading = self.readings;
+        self.says("auditor", What::ReadingBegan { reading, server: server.into(), last });
+        for found in found {
+            self.says("auditor", What::Found { reading, found: found.clone() });
+        }
+        self.says("auditor", What::ReadingEnded { reading, error: None })
+    }
+
+    /// The last readings: all three servers say the same.
+    pub(crate) fn reads_everywhere(&mut self, found: &[Found]) -> &mut Self {
+        self.reads("server-1", true, found).reads("server-2", true, found).reads("server-3", true, found)
+    }
+
+    pub(crate) fn judge(&self) -> Judgement {
+        judge(&self.history, &self.expect)
+    }
+
+    pub(crate) fn finding(&self, promise: Promise) -> Finding {
+        let found = self.judge().findings.into_iter().find(|it| it.0 == promise);
+        found.expect("the promise is kept").1
+    }
+
+    /// The first violation of a promise.
+    pub(crate) fn violation(&self, promise: Promise) -> Violation {
+        match self.finding(promise) {
+            Finding::Violated(mut violations) => violations.swap_remove(0),
+            other => panic!("{promise} is not violated: {other:?}"),
+        }
+    }
+}
+
+fn hex_of_nothing() -> String {
+    super::merkle::hex(&super::merkle::Range::default().root())
+}

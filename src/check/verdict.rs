@@ -1,0 +1,189 @@
+//! What a judgement says: a verdict, a finding for each promise, and the facts that a reader asks for next.
+//!
+//! Plain data that crosses a process boundary as JSON. A finding never says that something holds unless it was
+//! exercised; what nothing exercised is said to be idle, and makes the verdict inconclusive.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::{EntryId, Name, Promise};
+
+/// Most events that one violation points at: they have to fit a screen.
+pub const EVENTS_MAX: usize = 12;
+/// Most entries that one violation names; its sentence says how many there are in all.
+pub const ENTRIES_MAX: usize = 64;
+
+/// The verdict of a run, from best to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every promise was exercised and kept, and everything expected was seen.
+    Holds,
+    /// Nothing was broken, but the run does not show that it could not have been: it proves too little.
+    Inconclusive,
+    /// A promise or an expectation was broken.
+    Violated,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// The promise was exercised and kept.
+    Holds {
+        /// What was looked at, e.g. `912 acknowledged entries`.
+        exercised: String,
+    },
+    /// The promise was broken.
+    Violated(Vec<Violation>),
+    /// Nothing in this run could have shown that it is broken.
+    Idle {
+        /// What was missing.
+        why: String,
+    },
+    /// Not judged.
+    Declined {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// One way in which a promise was broken, with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// One or two sentences that name entries, times and hosts.
+    pub summary: String,
+    /// The cause, where events show one.
+    pub why: Option<String>,
+    /// The entries concerned, at most [`ENTRIES_MAX`].
+    pub entries: Vec<EntryId>,
+    /// Indexes into the history's events that show it, ascending, at most [`EVENTS_MAX`].
+    pub events: Vec<usize>,
+}
+
+impl Violation {
+    /// A violation without evidence yet.
+    pub fn new(summary: impl Into<String>) -> Self {
+        Violation { summary: summary.into(), why: None, entries: Vec::new(), events: Vec::new() }
+    }
+
+    /// Adds events. The most telling ones first: those beyond [`EVENTS_MAX`] are left out.
+    #[must_use]
+    pub fn shown_by(mut self, events: impl IntoIterator<Item = usize>) -> Self {
+        for event in events {
+            if self.events.len() < EVENTS_MAX && !self.events.contains(&event) {
+                self.events.push(event);
+            }
+        }
+        self.events.sort_unstable();
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, why: Option<String>) -> Self {
+        self.why = why;
+        self
+    }
+
+    /// Adds entries concerned.
+    #[must_use]
+    pub fn of(mut self, entries: impl IntoIterator<Item = EntryId>) -> Self {
+        for entry in entries {
+            if self.entries.len() < ENTRIES_MAX && !self.entries.contains(&entry) {
+                self.entries.push(entry);
+            }
+        }
+        self
+    }
+}
+
+/// Something expected that was not so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmet {
+    /// What, in a sentence.
+    pub text: String,
+    /// Line of the scenario file, where it stands on one.
+    pub line: Option<usize>,
+    /// True where events contradict the expectation: the verdict is then violated. False where evidence is missing.
+    pub contradicted: bool,
+    /// Indexes of events that show it, at most [`EVENTS_MAX`].
+    pub events: Vec<usize>,
+}
+
+/// How often something that is only expected of a sweep happened in this run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hits {
+    /// The expectation as written.
+    pub text: String,
+    /// Line of the scenario file.
+    pub line: usize,
+    /// Events that matched.
+    pub hits: u64,
+}
+
+/// Entries without an answer, and what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unknowns {
+    /// How many.
+    pub total: u64,
+    /// Of these, in the final log (however often).
+    pub found: u64,
+    /// Of these, not in the final log.
+    pub never: u64,
+}
+
+/// The figures of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Entries acknowledged.
+    pub acked: u64,
+    /// Entries refused.
+    pub refused: u64,
+    /// Entries without an answer.
+    pub unknown: Unknowns,
+    /// Longest time for which one client with something to send had no acknowledgement, and which client.
+    pub longest_blind: Option<(Duration, Name)>,
+    /// From the last heal until the last of the clients that had something to send had its first acknowledgement.
+    pub recovered_after: Option<Duration>,
+    /// Steps that left evidence, and steps.
+    pub faults_bit: (u32, u32),
+    /// Dead letters that clients hold at the end.
+    pub dead_letters: u64,
+    /// Time of the last event.
+    pub simulated: Duration,
+}
+
+/// The whole judgement of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// A finding for each promise kept or declined, in the order of [`Promise::ALL`].
+    pub findings: Vec<(Promise, Finding)>,
+    /// Expectations not met and steps without evidence.
+    pub unmet: Vec<Unmet>,
+    /// What is expected of a sweep only.
+    pub sometimes: Vec<Hits>,
+    /// The figures.
+    pub facts: Facts,
+}
+
+impl Judgement {
+    /// The promises broken, with their violations, of which there is at least one.
+    pub fn violated(&self) -> impl Iterator<Item = (Promise, &[Violation])> {
+        self.findings.iter().filter_map(|(promise, finding)| match finding {
+            Finding::Violated(violations) if !violations.is_empty() => Some((*promise, violations.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// The violation to be told first: one whose cause is known, else one of what a caller was promised, else the
+    /// first.
+    pub fn headline(&self) -> Option<(Promise, &Violation)> {
+        let firsts = || self.violated().filter_map(|(promise, all)| Some((promise, all.first()?)));
+        let caused = firsts().find(|(_, violation)| violation.why.is_some());
+        caused.or_else(|| firsts().find(|it| it.0 == Promise::AckedDurable)).or_else(|| firsts().next())
+    }
+}

@@ -1,0 +1,345 @@
+//! The events of a history, in the words that checkers and reports share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::world::{LogEvent, observer::base64_bytes};
+
+/// Name of a host, a step or a client.
+pub type Name = Arc<str>;
+
+/// Simulated (or, in a drill, monotonic) time since the run began.
+pub type RunClock = Duration;
+
+/// One entry of the workload. `number` counts from 0 per client, over all lives of that client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryId {
+    /// The client host that submits it.
+    pub client: Name,
+    /// Its number.
+    pub number: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}", self.client, self.number)
+    }
+}
+
+/// What the caller of `append` knows afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    /// Acknowledged: from now on it must be found, unchanged, whatever fails. `at` is its index where one was told.
+    Acked {
+        /// Position in the log. Written as `index`: an outcome is flattened into its event, whose `at` is a time.
+        #[serde(rename = "index")]
+        at: Option<u64>,
+    },
+    /// Definitely not written and never will be. If it turns up later, that is a violation.
+    Refused {
+        /// In the log's words.
+        why: String,
+    },
+    /// Anything else: a timeout, a reset, a cancelled call. May turn up once, or never.
+    Unknown {
+        /// In the log's words.
+        why: String,
+    },
+}
+
+/// How a host went down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Down {
+    /// The process died; the kernel, its page cache and its FINs live on.
+    Crash,
+    /// Everything not synced is gone, and nobody was told.
+    PowerLoss,
+    /// It was asked to stop and did.
+    Stop,
+}
+
+/// An operation of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "named as the methods of `Disk` and `File`")]
+pub enum DiskOp {
+    Open,
+    Append,
+    Write,
+    Read,
+    Truncate,
+    Sync,
+    Rename,
+    Remove,
+    SyncFolder,
+}
+
+/// One thing a reader found in the log under test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Found {
+    /// Its position, as the log counts.
+    pub position: u64,
+    /// The workload's entry that was recognised in it, if any. Logs hold other things too.
+    pub entry: Option<EntryId>,
+    /// Whether the entry counts. A log may hold void repeats that it knows to be void.
+    pub counts: bool,
+    /// Where the log numbers its clients' entries: client, epoch, sequence.
+    pub numbered: Option<(Name, u64, u64)>,
+    /// The bytes of the entry as the reader got them, for byte equality. Empty for positions that hold none.
+    #[serde(with = "base64_bytes")]
+    pub bytes: Bytes,
+    /// For a Merkle log, the whole leaf: its hash is SHA-256 over 0x00 and these bytes (RFC 6962).
+    pub leaf: Option<LeafBytes>,
+}
+
+/// Bytes as base64 inside an `Option`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeafBytes(#[serde(with = "base64_bytes")] pub Bytes);
+
+/// A moment that scenario files can name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "moment")]
+#[allow(missing_docs, reason = "named as in scenario files")]
+pub enum Moment {
+    /// The step began: its hosts or links are resolved, the fault is applied.
+    Begins { hosts: Vec<Name> },
+    /// First evidence that it bit.
+    Bites { evidence: String },
+    /// One host of a rolling or churning step is done, counted from 1.
+    Nth { n: u32 },
+    /// The step ended; `evidence` sums up all that it did, `None` where it left no trace.
+    Ended { evidence: Option<String> },
+    /// The step never ran.
+    NotRun { why: String },
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "what")]
+pub enum What {
+    /// t = 0: every client has had one append acknowledged.
+    Began {},
+    /// The workload offers nothing new from here on.
+    WorkloadEnded {},
+    /// The last fault has been lifted.
+    Healed {},
+    /// The settle phase is over: either everything owed was delivered or its time is up.
+    Settled {
+        /// Whether nothing was left to deliver.
+        quiet: bool,
+    },
+    /// A step of the scenario reached a moment.
+    Step {
+        /// Its name.
+        step: Name,
+        /// Which.
+        #[serde(flatten)]
+        moment: Moment,
+    },
+    /// The host runs, for the `life`-th time, counted from 1.
+    Up {
+        /// Count of starts.
+        life: u32,
+    },
+    /// The host is down.
+    Down {
+        /// How.
+        how: Down,
+    },
+    /// The host's data folder was replaced by an empty one: whatever it held is gone, on purpose.
+    Wiped {},
+    /// The software on the host ended by itself with an error; the harness restarts it as a supervisor would.
+    Failed {
+        /// The error, with its causes.
+        error: String,
+    },
+    /// The host stands still, or goes on.
+    Paused {
+        /// True where it stands still from now on.
+        paused: bool,
+    },
+    /// A disk operation of interest: every sync, and everything that failed or was lost.
+    Disk {
+        /// Which operation.
+        op: DiskOp,
+        /// File, relative to the data folder.
+        path: String,
+        /// Bytes concerned.
+        bytes: u64,
+        /// The error that the caller got, if any.
+        error: Option<String>,
+    },
+    /// A power loss took these bytes: they were written and not synced. `torn` counts those of writes that survived in part.
+    Lost {
+        /// File, relative to the data folder.
+        path: String,
+        /// Bytes gone.
+        bytes: u64,
+        /// Bytes of writes that survived in part.
+        torn: u64,
+    },
+    /// The workload hands an entry to the client.
+    Submitted {
+        /// Which.
+        entry: EntryId,
+        /// Its bytes.
+        #[serde(with = "base64_bytes")]
+        bytes: Bytes,
+    },
+    /// The client's `append` came back (or its host died: `Unknown`).
+    Returned {
+        /// Which.
+        entry: EntryId,
+        /// With what.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// At the end: what a client still holds, by its own count.
+    Holds {
+        /// Still to be delivered.
+        outbox: Vec<EntryId>,
+        /// Rejected for good and kept.
+        dead_letters: Vec<EntryId>,
+    },
+    /// A reader begins to read a server from the first entry. Finds and the end follow with the same `reading`.
+    ReadingBegan {
+        /// Counts readings of this run.
+        reading: u32,
+        /// Which server.
+        server: Name,
+        /// Whether this is the auditor's last word, after everything has healed.
+        last: bool,
+    },
+    /// A reading found this.
+    Found {
+        /// Which reading.
+        reading: u32,
+        /// What.
+        found: Found,
+    },
+    /// A follower (a tail that resumes by itself) was given this.
+    Followed {
+        /// What.
+        found: Found,
+    },
+    /// A checkpoint that a reading saw or verified: size and RFC 6962 root, in hex.
+    CheckpointRead {
+        /// Which reading.
+        reading: u32,
+        /// Leaves.
+        size: u64,
+        /// Root in lower-case hex.
+        root: String,
+    },
+    /// The reading ended, with an error where it did not reach the end of the log.
+    ReadingEnded {
+        /// Which reading.
+        reading: u32,
+        /// Why it stopped early.
+        error: Option<String>,
+    },
+    /// The software under test marked something rare.
+    Marked {
+        /// In its words.
+        mark: String,
+    },
+    /// What the log under test says of itself.
+    Log {
+        /// The event. Nested, not flattened: its fields are the log's own and may be called `what` or `at`.
+        #[serde(rename = "log")]
+        event: LogEvent,
+    },
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    #[serde(with = "nanoseconds")]
+    pub at: RunClock,
+    /// Where: a host, or `harness`.
+    pub host: Name,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// Something that a log under test promises and is then held to. Named as the invariants of `gapless explain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "each is explained in the file of its check")]
+pub enum Promise {
+    AppendOnly,
+    NoFork,
+    NoGaps,
+    AckedDurable,
+    NoPhantoms,
+    AccountedFor,
+    Authentic,
+    TrustedPeers,
+    FaithfulReads,
+    RealTimeOrder,
+    NoSilentCorruption,
+    DeadlinesKept,
+    Recovers,
+    BoundedMemory,
+}
+
+/// What a log under test promises, and what it declines to, with reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promises {
+    /// Held to these.
+    pub kept: Vec<Promise>,
+    /// Not judged, with the reason that every verdict prints.
+    pub declined: Vec<(Promise, String)>,
+    /// An entry may be recorded more than once, with the reason.
+    pub may_repeat: Option<String>,
+}
+
+/// What was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Header {
+    /// Version of this format.
+    pub format: u32,
+    /// The scenario's name: its file name without `.toml`.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// Version and source hash of the program that ran it.
+    pub build: String,
+    /// Length of a tick.
+    #[serde(with = "nanoseconds")]
+    pub tick: Duration,
+    /// Servers, in order.
+    pub servers: Vec<Name>,
+    /// Clients, in order.
+    pub clients: Vec<Name>,
+    /// What it promises.
+    pub promises: Promises,
+    /// C2SP vkey of the log, where it signs checkpoints.
+    pub log_key: Option<String>,
+    /// `[expect] recovers-within`.
+    #[serde(with = "nanoseconds")]
+    pub recovers_within: Duration,
+}
+
+mod nanoseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_nanos)
+    }
+}

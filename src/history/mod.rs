@@ -1,0 +1,20 @@
+//! The history of a run: one append-only stream of typed events, the only thing that checkers and reports read.
+
+mod event;
+mod file;
+pub(crate) mod mark;
+mod named;
+
+pub use event::{
+    DiskOp, Down, EntryId, Event, Found, Header, LeafBytes, Moment, Name, Outcome, Promise, Promises, RunClock, What,
+};
+pub use file::{HistoryError, read, write};
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// What was run, and what the log under test promises.
+    pub header: Header,
+    /// All events, in the order in which they happened.
+    pub events: Vec<Event>,
+}

@@ -1,0 +1,126 @@
+//! The names by which scenario files and reports speak of events and promises.
+
+use std::fmt;
+
+use super::{Promise, What};
+use crate::world::LogEvent;
+
+impl What {
+    /// The event's name in scenario files: that of the log's own event where it is one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            What::Began {} => "began",
+            What::WorkloadEnded {} => "workload-ended",
+            What::Healed {} => "healed",
+            What::Settled { .. } => "settled",
+            What::Step { .. } => "step",
+            What::Up { .. } => "up",
+            What::Down { .. } => "down",
+            What::Wiped {} => "wiped",
+            What::Failed { .. } => "failed",
+            What::Paused { .. } => "paused",
+            What::Disk { .. } => "disk",
+            What::Lost { .. } => "lost",
+            What::Submitted { .. } => "submitted",
+            What::Returned { .. } => "returned",
+            What::Holds { .. } => "holds",
+            What::ReadingBegan { .. } => "reading-began",
+            What::Found { .. } => "found",
+            What::Followed { .. } => "followed",
+            What::CheckpointRead { .. } => "checkpoint-read",
+            What::ReadingEnded { .. } => "reading-ended",
+            What::Marked { .. } => "marked",
+            What::Log { event } => event.name(),
+        }
+    }
+
+    /// What a scenario file's `reason` is compared with: the event's `reason`, `why`, `status` or `error`.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            What::Returned { outcome, .. } => match outcome {
+                super::Outcome::Acked { .. } => None,
+                super::Outcome::Refused { why } | super::Outcome::Unknown { why } => Some(why),
+            },
+            What::Step { moment: super::Moment::NotRun { why }, .. } => Some(why),
+            What::Failed { error } => Some(error),
+            What::Disk { error, .. } | What::ReadingEnded { error, .. } => error.as_deref(),
+            What::Log { event } => reason_of(event),
+            _ => None,
+        }
+    }
+}
+
+fn reason_of(event: &LogEvent) -> Option<&str> {
+    match event {
+        LogEvent::EntryRefused { reason, .. }
+        | LogEvent::HandshakeRefused { reason, .. }
+        | LogEvent::DeadLettered { reason, .. } => Some(reason),
+        LogEvent::ConnectionClosed { why, .. }
+        | LogEvent::Retry { why, .. }
+        | LogEvent::ReceiptRejected { why, .. }
+        | LogEvent::Parked { why } => Some(why),
+        LogEvent::CallEnded { status, .. } => Some(status),
+        LogEvent::CorruptionFound { what, .. } => Some(what),
+        _ => None,
+    }
+}
+
+impl Promise {
+    /// Every promise, in the order in which verdicts list them.
+    pub const ALL: &'static [Promise] = &[
+        Promise::AppendOnly,
+        Promise::NoFork,
+        Promise::NoGaps,
+        Promise::AckedDurable,
+        Promise::NoPhantoms,
+        Promise::AccountedFor,
+        Promise::Authentic,
+        Promise::TrustedPeers,
+        Promise::FaithfulReads,
+        Promise::RealTimeOrder,
+        Promise::NoSilentCorruption,
+        Promise::DeadlinesKept,
+        Promise::Recovers,
+        Promise::BoundedMemory,
+    ];
+
+    /// Its name in `gapless explain`, in verdicts and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Promise::AppendOnly => "append-only",
+            Promise::NoFork => "no-fork",
+            Promise::NoGaps => "no-gaps",
+            Promise::AckedDurable => "acked-durable",
+            Promise::NoPhantoms => "no-phantoms",
+            Promise::AccountedFor => "accounted-for",
+            Promise::Authentic => "authentic",
+            Promise::TrustedPeers => "trusted-peers",
+            Promise::FaithfulReads => "faithful-reads",
+            Promise::RealTimeOrder => "real-time-order",
+            Promise::NoSilentCorruption => "no-silent-corruption",
+            Promise::DeadlinesKept => "deadlines-kept",
+            Promise::Recovers => "recovers",
+            Promise::BoundedMemory => "bounded-memory",
+        }
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_file_format() {
+        for promise in Promise::ALL {
+            assert_eq!(serde_json::to_value(promise).unwrap(), promise.name());
+        }
+        let wiped = serde_json::to_value(What::Wiped {}).unwrap();
+        assert_eq!(wiped["what"], What::Wiped {}.name());
+    }
+}
