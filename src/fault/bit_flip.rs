@@ -1,0 +1,47 @@
+//! A bit that flips in memory: what no checksum on the wire or on disk can see, because it happens before both.
+
+use std::time::Duration;
+
+use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+
+/// The entry of `bit-flip`.
+pub(super) static FAULT: Fault = Fault {
+    name: "bit-flip",
+    summary: "a bit of a reply is flipped in the memory of a server",
+    does: "\
+Once every `every`, one bit of a reply about an append is flipped after the server has encoded
+it and before TLS protects it: the position is drawn from the seed. The connection is intact and
+its checksums are right; only the content is wrong. A client that believes what it is told would
+take a false receipt for a true one; one that verifies rejects it, keeps the entry and asks
+again.",
+    loses: "\
+Lost: nothing at rest. The log, its disk and its signatures are as they were; only the copy
+under way is false. If the flip hits the frame of the message, the call fails instead, which
+counts as well.",
+    simulated: "\
+The reply passes through the bit flipper of its host on the way to TLS.",
+    drilled: "\
+Only for the copy of the log that the harness itself starts, which has the same bit flipper; a
+process that was attached from outside cannot be reached before its TLS, and `check --target`
+says so.",
+    evidence: "\
+At least one reply left a server with a flipped bit. Their number is shown, and where each bit
+was.",
+    acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false },
+    end: End::Healed,
+    overlap: Overlap::SameValues,
+    counted: Some("flip"),
+    parameters: &[Parameter {
+        name: "every",
+        kind: Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(3600) },
+        need: Need::Default(Value::Duration(Duration::from_secs(3))),
+        means: "from one flipped reply to the next",
+    }],
+    causes: &["receipt-rejected", "retry", "duplicate-answered", "connection-closed", "parked", "resumed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::BitFlip { on: given.on.clone()?, every: given.duration("every")? })
+}

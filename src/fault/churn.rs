@@ -1,0 +1,62 @@
+//! A process that is killed again and again, as by an orchestrator that finds it unhealthy.
+
+use std::time::Duration;
+
+use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+
+/// The entry of `churn`.
+pub(super) static FAULT: Fault = Fault {
+    name: "churn",
+    summary: "crashes again and again",
+    does: "\
+The process of each host in `on` crashes at the start of the step and then once every `every`;
+each time it is started again `down` later. Recovery itself is struck when it takes longer than
+the rest of the interval.",
+    loses: "\
+Lost, each time: what a crash loses: memory, calls in flight, connections. Not lost: anything
+handed to the operating system. The last crash is one that leaves room for its restart before
+the step ends.",
+    simulated: "\
+As crash, repeated. The intervals are exact.",
+    drilled: "\
+As crash, repeated. Intervals count from crash to crash, so a slow start does not shift them.",
+    evidence: "\
+At least two crashes struck a running process, and it served again after the last one. The
+number of crashes is shown.",
+    acts_on: SERVERS_AND_CLIENTS,
+    end: End::Healed,
+    overlap: Overlap::Refused,
+    counted: Some("crash"),
+    parameters: &[
+        Parameter {
+            name: "every",
+            kind: Kind::Duration { min: Duration::from_millis(100), max: Duration::from_secs(3600) },
+            need: Need::Default(Value::Duration(Duration::from_secs(5))),
+            means: "from one crash to the next",
+        },
+        Parameter {
+            name: "down",
+            kind: Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(3600) },
+            need: Need::Default(Value::Duration(Duration::from_secs(1))),
+            means: "how long it stays down each time; shorter than `every`",
+        },
+    ],
+    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
+    rule: Some(up_between_crashes),
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::Churn { on: given.on.clone()?, every: given.duration("every")?, down: given.duration("down")? })
+}
+
+fn up_between_crashes(given: &Given) -> Result<(), (&'static str, &'static str)> {
+    let (Some(every), Some(down)) = (given.duration("every"), given.duration("down")) else { return Ok(()) };
+    if down >= every {
+        return Err(("down", "it would never be up: `down` must be shorter than `every`"));
+    }
+    if given.length.is_some_and(|length| length < every.saturating_add(down)) {
+        return Err(("for", "too short for two crashes: `for` must be `every` and `down` together at least"));
+    }
+    Ok(())
+}

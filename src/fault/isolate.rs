@@ -1,0 +1,34 @@
+//! Hosts that are cut from everybody else: a rack, a zone, a machine with a dead switch port.
+
+use super::{Action, ActsOn, End, Fault, Given, Overlap};
+
+/// The entry of `isolate`.
+pub(super) static FAULT: Fault = Fault {
+    name: "isolate",
+    summary: "the hosts are cut from everybody else",
+    does: "\
+A partition between the hosts in `on` and every host that is not in `on`, servers, clients and
+auditor alike. Among themselves the hosts in `on` still talk. At the heal everything that waited
+flows on.",
+    loses: "\
+Lost: nothing, as with a partition: bytes wait.",
+    simulated: "\
+As partition, on each link between a host in `on` and a host outside.",
+    drilled: "\
+As partition, on each proxied link between a host in `on` and a host outside. Links that pass no
+proxy are listed, and then the step is not performed.",
+    evidence: "\
+Bytes, a connect or a close were held on one of the links while the step lasted.",
+    acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true },
+    end: End::Healed,
+    overlap: Overlap::Allowed,
+    counted: None,
+    parameters: &[],
+    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::Isolate { on: given.on.clone()? })
+}

@@ -1,0 +1,54 @@
+//! A network that is slow: congestion, a detour, another continent.
+
+use std::time::Duration;
+
+use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+
+/// The entry of `latency`.
+pub(super) static FAULT: Fault = Fault {
+    name: "latency",
+    summary: "bytes over the link arrive later",
+    does: "\
+Everything that is sent over the link arrives `delay` later than otherwise, and up to `jitter`
+later still, drawn from the seed for each piece of data. Order is kept. With `from` and `to`
+only that way is slow. Opening a connection is slowed as well.",
+    loses: "\
+Lost: nothing, and nothing overtakes. Calls whose deadline is shorter than the detour fail for
+their caller and may still take effect.",
+    simulated: "\
+The stream adapter holds each piece of data until its time has come.",
+    drilled: "\
+The proxy does the same on real time, to about a millisecond.",
+    evidence: "\
+Bytes passed over the link while the step lasted and were held for `delay`. Their number and the
+longest hold are shown.",
+    acts_on: ActsOn::Links { one_way: true },
+    end: End::Healed,
+    overlap: Overlap::SameValues,
+    counted: None,
+    parameters: &[
+        Parameter {
+            name: "delay",
+            kind: Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) },
+            need: Need::Required,
+            means: "by how much later, on top of the latency of the network",
+        },
+        Parameter {
+            name: "jitter",
+            kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(60) },
+            need: Need::Default(Value::Duration(Duration::ZERO)),
+            means: "up to this much later still, drawn anew for each piece of data",
+        },
+    ],
+    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::Latency {
+        link: given.link.clone()?,
+        delay: given.duration("delay")?,
+        jitter: given.duration("jitter")?,
+    })
+}

@@ -1,0 +1,290 @@
+//! The catalogue of faults: what each is called, what it does, whom it strikes, and what proves that it bit.
+//!
+//! One file per fault. The entry is the only source for the parser, for `gapless explain` and for the reports: its
+//! text is what a person reads at night, so it says exactly what is lost and what is not. The catalogue performs
+//! nothing; the simulator and the drill do.
+
+mod action;
+mod target;
+
+mod bit_flip;
+mod blackhole;
+mod churn;
+mod crash;
+mod isolate;
+mod latency;
+mod partition;
+mod pause;
+mod power_loss;
+mod refuse;
+mod reset;
+mod restart;
+
+use std::{fmt::Write as _, time::Duration};
+
+pub use action::{Action, Given, Value};
+pub use target::{HostRef, Link};
+
+/// One entry of the catalogue.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its name in scenario files, kebab-case.
+    pub name: &'static str,
+    /// One sentence, for lists.
+    pub summary: &'static str,
+    /// What it does, in plain words.
+    pub does: &'static str,
+    /// Exactly what is lost, and what is not.
+    pub loses: &'static str,
+    /// How the simulator performs it.
+    pub simulated: &'static str,
+    /// How a drill performs it on real processes, or why it cannot.
+    pub drilled: &'static str,
+    /// What proves that it bit; without that the verdict is inconclusive.
+    pub evidence: &'static str,
+    /// Hosts or links.
+    pub acts_on: ActsOn,
+    /// Whether, and when by default, it ends.
+    pub end: End,
+    /// What two overlapping steps of this fault on one host or link mean.
+    pub overlap: Overlap,
+    /// What it does repeatedly (`crash`), if `STEP:2` may speak of its second time.
+    pub counted: Option<&'static str>,
+    /// The parameters besides hosts, links, `for` and the start.
+    pub parameters: &'static [Parameter],
+    /// Events of the log that it can cause and that a quiet run does not have.
+    pub causes: &'static [&'static str],
+    /// A rule between parameters; an error names the parameter and says what is wrong with it.
+    pub rule: Option<Rule>,
+    /// Makes the action; `None` if something that the fault needs was not given.
+    pub build: fn(&Given) -> Option<Action>,
+}
+
+/// A rule between the parameters of one fault, `for` included. The error is a parameter's name and what is wrong with
+/// its value.
+pub type Rule = fn(&Given) -> Result<(), (&'static str, &'static str)>;
+
+/// What a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActsOn {
+    /// The hosts in `on`, of these kinds.
+    Hosts {
+        /// Servers may be named.
+        servers: bool,
+        /// Clients may be named.
+        clients: bool,
+        /// The auditor may be named.
+        auditor: bool,
+    },
+    /// The link in `between`; with `one_way` also in `from` and `to`.
+    Links {
+        /// Whether one way alone can be struck.
+        one_way: bool,
+    },
+}
+
+/// How a fault ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It happens at one instant; `for` is an error.
+    Instant,
+    /// It lasts for `for`, or until the final heal.
+    Healed,
+    /// It lasts for `for`, or for this long.
+    After(Duration),
+}
+
+/// What two overlapping steps of one fault on one host or link mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// Nothing special: both hold.
+    Allowed,
+    /// An error unless their parameters are equal: which one would count?
+    SameValues,
+    /// An error: the second would find nothing to strike.
+    Refused,
+}
+
+/// One parameter of a fault.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its key, kebab-case.
+    pub name: &'static str,
+    /// What kind of value it takes, with its bounds.
+    pub kind: Kind,
+    /// What happens without it.
+    pub need: Need,
+    /// What it means, one sentence.
+    pub means: &'static str,
+}
+
+/// The kind of a parameter's value. Bounds are inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A length of time.
+    Duration {
+        /// The shortest allowed.
+        min: Duration,
+        /// The longest allowed.
+        max: Duration,
+    },
+}
+
+/// What happens if a parameter is not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// An error.
+    Required,
+    /// This value.
+    Default(Value),
+}
+
+/// Every fault, in the order in which they are listed.
+pub static CATALOGUE: &[&Fault] = &[
+    &crash::FAULT,
+    &power_loss::FAULT,
+    &restart::FAULT,
+    &churn::FAULT,
+    &pause::FAULT,
+    &partition::FAULT,
+    &blackhole::FAULT,
+    &refuse::FAULT,
+    &isolate::FAULT,
+    &reset::FAULT,
+    &latency::FAULT,
+    &bit_flip::FAULT,
+];
+
+/// The fault of this name.
+pub fn find(name: &str) -> Option<&'static Fault> {
+    CATALOGUE.iter().copied().find(|fault| fault.name == name)
+}
+
+/// Hosts of servers and clients: what most faults of a process act on.
+const SERVERS_AND_CLIENTS: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: false };
+
+impl Fault {
+    /// Its page in plain text, as `gapless explain` prints it.
+    pub fn page(&self) -> String {
+        let mut page = format!("{}: {}\n", self.name, self.summary);
+        let sections = [
+            ("What it does", self.does),
+            ("What is lost, and what is not", self.loses),
+            ("In the simulator", self.simulated),
+            ("Against real processes", self.drilled),
+            ("What proves that it bit", self.evidence),
+        ];
+        for (title, text) in sections {
+            let _ = write!(page, "\n{title}\n{text}\n");
+        }
+        let _ = write!(page, "\nParameters\n{}", self.parameter_list());
+        page
+    }
+
+    fn parameter_list(&self) -> String {
+        let mut list = String::new();
+        let mut line = |name: &str, text: &str| {
+            let _ = writeln!(list, "  {name:<9} {text}");
+        };
+        match self.acts_on {
+            ActsOn::Hosts { servers, clients, auditor } => {
+                let kinds = [(servers, "servers"), (clients, "clients"), (auditor, "the auditor")];
+                let kinds: Vec<_> = kinds.iter().filter(|(may, _)| *may).map(|(_, kind)| *kind).collect();
+                line("on", &format!("whom: {}; one name or a list", kinds.join(", ")));
+            }
+            ActsOn::Links { one_way } => {
+                line("between", "two ends, each a name or a list: both ways are struck");
+                if one_way {
+                    line("from, to", "instead of between: only what `from` sends to `to` is struck");
+                }
+            }
+        }
+        for parameter in self.parameters {
+            let need = match parameter.need {
+                Need::Required => "required".to_owned(),
+                Need::Default(Value::Duration(Duration::ZERO)) => "default none".to_owned(),
+                Need::Default(Value::Duration(length)) => format!("default {length:?}"),
+            };
+            line(parameter.name, &format!("{} ({need})", parameter.means));
+        }
+        match self.end {
+            End::Instant => line("for", "not allowed: it happens at one instant"),
+            End::Healed => line("for", "how long (default: until the final heal)"),
+            End::After(length) => line("for", &format!("how long (default {length:?})")),
+        }
+        list
+    }
+
+    /// The keys that a step of this fault may have, besides those that every step has.
+    pub fn keys(&self) -> Vec<&'static str> {
+        let mut keys = match self.acts_on {
+            ActsOn::Hosts { .. } => vec!["on"],
+            ActsOn::Links { one_way: true } => vec!["between", "from", "to"],
+            ActsOn::Links { one_way: false } => vec!["between"],
+        };
+        keys.extend(self.parameters.iter().map(|parameter| parameter.name));
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::LogEvent;
+
+    #[test]
+    fn names_are_unique_and_events_exist() {
+        for (i, fault) in CATALOGUE.iter().enumerate() {
+            assert!(CATALOGUE.iter().skip(i + 1).all(|other| other.name != fault.name), "{} twice", fault.name);
+            for event in fault.causes {
+                assert!(LogEvent::NAMES.contains(event), "{}: no event is called {event}", fault.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_built_action_leads_back_to_its_entry() {
+        for fault in CATALOGUE {
+            let mut given = Given::default();
+            match fault.acts_on {
+                ActsOn::Hosts { .. } => given.on = Some(vec![HostRef::Servers]),
+                ActsOn::Links { .. } => {
+                    given.link = Some(Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]));
+                }
+            }
+            for parameter in fault.parameters {
+                given.values.insert(parameter.name, Value::Duration(Duration::from_secs(1)));
+            }
+            let action = (fault.build)(&given).unwrap_or_else(|| panic!("{} was not built", fault.name));
+            assert_eq!(action.name(), fault.name);
+            let names: Vec<_> = action.values().iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, fault.parameters.iter().map(|p| p.name).collect::<Vec<_>>());
+            assert_eq!(action.on().is_some(), matches!(fault.acts_on, ActsOn::Hosts { .. }));
+            assert_eq!(action.link().is_some(), matches!(fault.acts_on, ActsOn::Links { .. }));
+            assert_eq!(action.map(&mut Clone::clone), action);
+            assert!((fault.build)(&Given::default()).is_none(), "{} needs something", fault.name);
+        }
+    }
+
+    #[test]
+    fn every_page_names_every_parameter_and_fits_a_terminal() {
+        for fault in CATALOGUE {
+            let page = fault.page();
+            for parameter in fault.parameters {
+                assert!(page.contains(parameter.name));
+            }
+            let longest = page.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(longest <= 100, "{}: a line of {longest} columns", fault.name);
+        }
+    }
+
+    #[test]
+    fn a_host_word_reads_back_as_written() {
+        for word in ["servers", "leader", "any-client", "server-1", "client-64", "@cut", "auditor"] {
+            assert_eq!(HostRef::read(word).map(|host| host.to_string()).as_deref(), Some(word));
+        }
+        for word in ["server", "server-", "server-01", "server-0", "server-+1", "server-99999999999", ""] {
+            assert_eq!(HostRef::read(word), None, "{word}");
+        }
+    }
+}

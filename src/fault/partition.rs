@@ -1,0 +1,36 @@
+//! A network that is cut and heals: bytes wait, nothing is lost.
+
+use super::{Action, ActsOn, End, Fault, Given, Overlap};
+
+/// The entry of `partition`.
+pub(super) static FAULT: Fault = Fault {
+    name: "partition",
+    summary: "nothing passes over the link; everything flows on at the heal",
+    does: "\
+Nothing passes between the two ends: no data, no FIN and no RST. A connect completes, as it does
+against a middlebox, and then nothing follows. Senders do not notice until a buffer is full or a
+deadline passes. At the heal everything that waited flows on, in order, as TCP does after its
+retransmissions. With `from` and `to` only that way is cut: requests arrive and answers do not, or
+the reverse.",
+    loses: "\
+Lost: nothing. Not even a connection, unless one of its ends gives up on it. What was sent
+before the heal arrives after it, however late and however unwelcome by then.",
+    simulated: "\
+The stream adapter on the link holds every byte and every close until the heal.",
+    drilled: "\
+The proxy on the link accepts and stops reading; back-pressure does the rest.",
+    evidence: "\
+Bytes or a close were held on the link while the step lasted. The number of bytes is shown.",
+    acts_on: ActsOn::Links { one_way: true },
+    end: End::Healed,
+    overlap: Overlap::Allowed,
+    counted: None,
+    parameters: &[],
+    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::Partition { link: given.link.clone()? })
+}

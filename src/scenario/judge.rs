@@ -1,0 +1,383 @@
+//! What only the whole file can answer: do the steps, hosts and events that it names exist, can each step begin and
+//! bite, can what is expected happen at all?
+//!
+//! A scenario that could only end inconclusive is refused here, before anybody waits for it. What depends on the seed
+//! or on the run is given the benefit of the doubt.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use crate::fault::{ActsOn, End, HostRef, Link, Overlap};
+
+use super::{
+    model::{Moment, Start},
+    order::{Order, Reference},
+    parse::{Draft, PROBLEMS_MAX, Pattern},
+    problem::{quote, suggest},
+    quantity::print_duration,
+    step::Step,
+    walk::Problems,
+};
+
+/// Events that every run has, or that the workload alone can bring about.
+const ALWAYS: &[&str] = &[
+    "server-started",
+    "log-recovered",
+    "leader-change",
+    "batch-written",
+    "batch-synced",
+    "batch-committed",
+    "checkpoint-signed",
+    "load-shed",
+    "handshake-accepted",
+    "call-started",
+    "call-message",
+    "call-ended",
+    "entry-accepted",
+    "outbox-recovered",
+    "receipt-verified",
+    "checkpoint-kept",
+    "outbox-full",
+    "tail-started",
+    "leaf-read",
+];
+
+/// Events that tell a reason.
+pub(super) const WITH_REASON: &[&str] = &[
+    "entry-refused",
+    "handshake-refused",
+    "connection-closed",
+    "call-ended",
+    "retry",
+    "receipt-rejected",
+    "dead-lettered",
+    "parked",
+];
+
+/// Files everything that is wrong between the parts of a draft.
+pub(super) fn judge(draft: &Draft, problems: &mut Problems) {
+    let names = Names { draft };
+    names.judge_names(problems);
+    for (index, step) in draft.steps.iter().enumerate() {
+        judge_hosts(&names, step, problems);
+        judge_link(draft, step, problems);
+        judge_start(&names, index, step, problems);
+    }
+    for pattern in &draft.patterns {
+        judge_pattern(&names, pattern, problems);
+    }
+    let order = Order::of(&draft.steps);
+    order.report_circles(&draft.steps, problems);
+    judge_times(draft, &order, problems);
+    judge_overlaps(draft, problems);
+}
+
+/// The names of steps, and what refers to them.
+struct Names<'d> {
+    draft: &'d Draft,
+}
+
+impl<'d> Names<'d> {
+    fn judge_names(&self, problems: &mut Problems) {
+        for (index, step) in self.draft.steps.iter().enumerate() {
+            let mut before = self.draft.steps[..index].iter();
+            if before.any(|other| other.name == step.name && (other.named || step.named)) {
+                let message = format!("a second step is called `{}`", step.name);
+                problems.file("duplicate-name", step.name_span.clone(), message, "give it a name of its own");
+            }
+        }
+    }
+
+    /// The one step that a word means; files a problem if there is none or more than one.
+    fn find(&self, word: &str, span: &Range<usize>, problems: &mut Problems) -> Option<&'d Step> {
+        let mut named = self.draft.steps.iter().filter(|step| step.name == word);
+        let Some(step) = named.next() else {
+            let message = format!("no step is called {}", quote(word));
+            // A file can hold a hundred thousand wrong words: not each is worth a comparison with every name.
+            let note = if problems.0.len() < 5 * PROBLEMS_MAX { self.suggest(word) } else { String::new() };
+            problems.file("unknown-step", span.clone(), message, note);
+            return None;
+        };
+        if !step.named && named.next().is_some() {
+            let message = format!("more than one step is called `{word}`");
+            problems.file("ambiguous-name", span.clone(), message, "give the one that you mean a `name`");
+            return None;
+        }
+        Some(step)
+    }
+
+    fn suggest(&self, word: &str) -> String {
+        let mut known: Vec<_> = self.draft.steps.iter().map(|step| step.name.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        suggest(word, &known)
+    }
+
+    /// `within_run`: the moment must come before the final heal to be of any use.
+    fn judge_moment(&self, moment: &Moment, span: &Range<usize>, within_run: bool, problems: &mut Problems) {
+        let Some(step) = moment.step().and_then(|word| self.find(word, span, problems)) else { return };
+        let Some(fault) = step.fault else { return };
+        match moment {
+            Moment::Nth(_, n) if fault.counted.is_none() => {
+                let message = format!("`{}` does nothing a {n}. time: it is no repeated fault", step.name);
+                let note = format!("write {0}, {0}:begins or {0}:bites", step.name);
+                problems.file("cannot-happen", span.clone(), message, note);
+            }
+            Moment::Ended(name)
+                if within_run && fault.end == End::Healed && step.duration.is_none() && !step.has_for =>
+            {
+                let message = format!("`{name}` lasts until the final heal: nothing comes after it");
+                let note = format!("give `{name}` a `for`, or write {name}:begins");
+                problems.file("cannot-happen", span.clone(), message, note);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether some step, other than the one of this index, can cause an event.
+    fn can_happen(&self, event: &str, except: Option<usize>) -> bool {
+        let mut others = self.draft.steps.iter().enumerate().filter(|(index, _)| Some(*index) != except);
+        ALWAYS.contains(&event) || others.any(|(_, step)| step.fault.is_none_or(|fault| fault.causes.contains(&event)))
+    }
+}
+
+fn judge_start(names: &Names<'_>, index: usize, step: &Step, problems: &mut Problems) {
+    let Some(Start::After { moment, since, .. }) = &step.start else { return };
+    names.judge_moment(moment, &step.start_span, true, problems);
+    if let Some(since) = since {
+        names.judge_moment(since, &step.since_span, true, problems);
+    }
+    let moments = [(Some(moment), &step.start_span), (since.as_ref(), &step.since_span)];
+    for (moment, span) in moments {
+        if let Some(Moment::First(event)) = moment
+            && !names.can_happen(event, Some(index))
+        {
+            let message = format!("no other step here can cause `{event}`");
+            problems.file("cannot-happen", span.clone(), message, "this step would never begin");
+        }
+    }
+}
+
+fn judge_hosts(names: &Names<'_>, step: &Step, problems: &mut Problems) {
+    let fault = step.fault;
+    for (host, span) in &step.hosts {
+        judge_count(names.draft, host, span, problems);
+        let HostRef::Step(word) = host else { continue };
+        let hit = names.find(word, span, problems).and_then(|other| other.fault);
+        if hit.is_some_and(|fault| matches!(fault.acts_on, ActsOn::Links { .. })) {
+            let message = format!("`@{word}`: that step acts on a link, not on hosts");
+            problems.file("wrong-host", span.clone(), message, "name the hosts themselves");
+        }
+    }
+    let Some((fault, ActsOn::Hosts { servers, clients, auditor })) = fault.map(|fault| (fault, fault.acts_on)) else {
+        return;
+    };
+    for (host, span) in &step.hosts {
+        let wrong =
+            (host.is_server() && !servers) || (host.is_client() && !clients) || (*host == HostRef::Auditor && !auditor);
+        if wrong {
+            let kinds = [(servers, "servers"), (clients, "clients"), (auditor, "the auditor")];
+            let kinds: Vec<_> = kinds.iter().filter(|(may, _)| *may).map(|(_, kind)| *kind).collect();
+            let message = format!("`{}` does not act on `{host}`", fault.name);
+            problems.file("wrong-host", span.clone(), message, format!("only on {}", kinds.join(" and ")));
+        }
+    }
+}
+
+fn judge_count(draft: &Draft, host: &HostRef, span: &Range<usize>, problems: &mut Problems) {
+    let (kind, n, count) = match host {
+        HostRef::Server(n) => ("server", *n, draft.servers),
+        HostRef::Client(n) => ("client", *n, draft.clients),
+        HostRef::Followers if draft.servers == Some(1) => {
+            problems.file("empty-selection", span.clone(), "one server has no followers", "raise `servers`");
+            return;
+        }
+        _ => return,
+    };
+    let Some(count) = count.filter(|count| n > *count) else { return };
+    let all = if count == 1 { format!("{kind}-1") } else { format!("{kind}-1 … {kind}-{count}") };
+    let message = format!("there is no `{host}`");
+    problems.file("empty-selection", span.clone(), message, format!("there is {all}"));
+}
+
+fn judge_link(draft: &Draft, step: &Step, problems: &mut Problems) {
+    let Some(link) = step.action.as_ref().and_then(|action| action.link()) else { return };
+    let (a, b) = link.ends();
+    let lonely = |hosts: &[HostRef]| match hosts {
+        [one] => lone_host(draft, one),
+        _ => None,
+    };
+    if let (Some(a), Some(b)) = (lonely(a), lonely(b))
+        && a == b
+    {
+        let message = format!("this is a link from `{a}` to itself");
+        problems.file("self-link", step.place.clone(), message, "name two different ends");
+        return;
+    }
+    let no_server = |hosts: &[HostRef]| hosts.iter().all(|host| host.is_client() || *host == HostRef::Auditor);
+    if no_server(a) && no_server(b) {
+        let message = "no call ever goes over this link: one end has to be a server";
+        problems.file("cannot-happen", step.place.clone(), message, "this step would never bite");
+    }
+}
+
+/// The name of the one host that a word can only mean, or the word itself if it always means the same one.
+fn lone_host(draft: &Draft, host: &HostRef) -> Option<String> {
+    let servers = matches!(host, HostRef::Servers | HostRef::Leader | HostRef::AnyServer);
+    if servers && draft.servers == Some(1) {
+        return Some("server-1".to_owned());
+    }
+    if matches!(host, HostRef::Clients | HostRef::AnyClient) && draft.clients == Some(1) {
+        return Some("client-1".to_owned());
+    }
+    let one = matches!(host, HostRef::Leader | HostRef::Auditor | HostRef::Server(_) | HostRef::Client(_));
+    one.then(|| host.to_string())
+}
+
+fn judge_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problems) {
+    let Pattern { list, pattern, span, hosts, during_span, after_span } = pattern;
+    if *list != "never" && !names.can_happen(&pattern.event, None) {
+        let message = format!("no step here can cause `{}`", pattern.event);
+        let able: Vec<_> = crate::fault::CATALOGUE
+            .iter()
+            .filter(|fault| fault.causes.contains(&pattern.event.as_str()))
+            .map(|fault| fault.name)
+            .collect();
+        let every = if *list == "seen" { "every run would be inconclusive" } else { "no sweep would ever see it" };
+        problems.file("cannot-happen", span.clone(), message, every);
+        if let Some(last) = problems.0.last_mut() {
+            last.cure = Some(match able.join(", ") {
+                able if able.is_empty() => "drop the line: no action causes it".to_owned(),
+                able => format!("add a step that can ({able}), or drop the line"),
+            });
+        }
+    }
+    for (host, span) in hosts {
+        judge_count(names.draft, host, span, problems);
+        match host {
+            HostRef::Step(word) => {
+                names.find(word, span, problems);
+            }
+            HostRef::AnyServer | HostRef::AnyClient => {
+                let message = format!("`{host}` is drawn for a step, and this is none");
+                problems.file("wrong-host", span.clone(), message, "write @STEP for the hosts that a step hit");
+            }
+            _ => {}
+        }
+    }
+    if let Some(word) = &pattern.during {
+        let step = names.find(word, during_span, problems);
+        if step.and_then(|step| step.fault).is_some_and(|fault| fault.end == End::Instant) {
+            let message = format!("`{word}` happens at one instant: nothing is during it");
+            problems.file("cannot-happen", during_span.clone(), message, format!("write after = \"{word}\""));
+        }
+    }
+    if let Some(after) = &pattern.after {
+        names.judge_moment(after, after_span, false, problems);
+    }
+}
+
+/// Steps that would begin once the workload is over, and steps that strike whom another step has not struck yet.
+fn judge_times(draft: &Draft, order: &Order, problems: &mut Problems) {
+    for (index, step) in draft.steps.iter().enumerate() {
+        let Some(earliest) = order.earliest(index) else { continue };
+        if let Some(work) = draft.work.filter(|work| earliest >= *work) {
+            let message = format!(
+                "the workload ends at {}, and this step begins at {} or later",
+                print_duration(work),
+                print_duration(earliest)
+            );
+            problems.file("starts-after-end", step.start_span.clone(), message, "begin earlier, or work longer");
+        }
+        for reference in order.references(index) {
+            let Reference::Hosts { step: other, span } = reference else { continue };
+            if let (Some(Start::At(at)), Some(struck)) = (&step.start, order.earliest(*other))
+                && struck > *at
+            {
+                let message =
+                    format!("`{}` has not struck anybody at {}", draft.steps[*other].name, print_duration(*at));
+                problems.file("cannot-happen", span.clone(), message, "begin later");
+            }
+        }
+    }
+}
+
+fn judge_overlaps(draft: &Draft, problems: &mut Problems) {
+    let timed: Vec<_> = draft.steps.iter().filter_map(|step| Timed::new(draft, step)).collect();
+    for (index, one) in timed.iter().enumerate() {
+        let clash = timed[..index].iter().find(|other| one.clashes(other));
+        if let Some(other) = clash {
+            let again = one.rule == Overlap::Refused;
+            let message = format!("this step overlaps `{}`, the same action in the same place", other.step.name);
+            let note = if again { "it would find nothing to strike" } else { "which of the two values counts?" };
+            let end = other.end.map_or("the final heal".to_owned(), print_duration);
+            problems.file("overlap", one.step.start_span.clone(), message, note);
+            if let Some(last) = problems.0.last_mut() {
+                last.cure = Some(format!("`{}` lasts from {} to {end}", other.step.name, print_duration(other.begin)));
+            }
+        }
+    }
+}
+
+/// A step whose times and places are all known before the run.
+struct Timed<'d> {
+    step: &'d Step,
+    rule: Overlap,
+    begin: Duration,
+    /// `None`: the final heal.
+    end: Option<Duration>,
+    /// Hosts as pairs with themselves, links as pairs from sender to receiver.
+    places: BTreeSet<(String, String)>,
+}
+
+impl<'d> Timed<'d> {
+    fn new(draft: &Draft, step: &'d Step) -> Option<Self> {
+        let (Some(Start::At(begin)), Some(action)) = (&step.start, &step.action) else { return None };
+        let fault = action.fault();
+        if fault.end == End::Instant || fault.overlap == Overlap::Allowed {
+            return None;
+        }
+        let mut places = BTreeSet::new();
+        if let Some(on) = action.on() {
+            places.extend(certain(draft, on).into_iter().map(|host| (host.clone(), host)));
+        }
+        if let Some(link) = action.link() {
+            let (a, b) = link.ends();
+            let (a, b) = (certain(draft, a), certain(draft, b));
+            for one in &a {
+                for other in b.iter().filter(|other| *other != one) {
+                    places.insert((one.clone(), other.clone()));
+                    if let Link::Between(..) = link {
+                        places.insert((other.clone(), one.clone()));
+                    }
+                }
+            }
+        }
+        let end = step.duration.and_then(|length| begin.checked_add(length));
+        Some(Timed { step, rule: fault.overlap, begin: *begin, end, places })
+    }
+
+    fn clashes(&self, other: &Timed<'_>) -> bool {
+        let (Some(mine), Some(theirs)) = (&self.step.action, &other.step.action) else { return false };
+        mine.name() == theirs.name()
+            && (self.rule == Overlap::Refused || mine.values() != theirs.values())
+            && other.end.is_none_or(|end| self.begin < end)
+            && self.end.is_none_or(|end| other.begin < end)
+            && !self.places.is_disjoint(&other.places)
+    }
+}
+
+/// The names of the hosts that a selection certainly holds, whatever the seed and the run.
+fn certain(draft: &Draft, hosts: &[HostRef]) -> Vec<String> {
+    let all = |kind: &str, count: Option<u32>| (1..=count.unwrap_or(0)).map(|n| format!("{kind}-{n}")).collect();
+    let mut names = Vec::new();
+    for host in hosts {
+        let more: Vec<String> = match host {
+            HostRef::Servers => all("server", draft.servers),
+            HostRef::Clients => all("client", draft.clients),
+            HostRef::Step(_) => Vec::new(),
+            host => lone_host(draft, host).into_iter().collect(),
+        };
+        names.extend(more);
+    }
+    names
+}

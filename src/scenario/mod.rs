@@ -1,0 +1,31 @@
+//! The file format of scenarios: from text to a checked [`Scenario`], and from that and a seed to a [`Plan`].
+//!
+//! An engineer writes a file after an incident or before a change. Everything that is wrong with it is said at once,
+//! each with its line and its cure. Only [`read()`] and [`discover`] touch the disk; all else is pure.
+
+mod judge;
+mod model;
+mod order;
+mod parse;
+mod plan;
+mod print;
+mod problem;
+mod quantity;
+mod read;
+mod step;
+mod walk;
+
+pub mod render;
+
+#[cfg(test)]
+mod tests;
+
+pub use model::{
+    Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link, Moment,
+    SIZE_DEFAULT, STEPS_MAX, Scenario, Start, Step, Workload,
+};
+pub use parse::{FILE_BYTES_MAX, PROBLEMS_MAX, parse};
+pub use plan::{Plan, PlannedStep, Targets, plan};
+pub use problem::Problem;
+pub use quantity::{LONGEST, Per, QuantityError, Rate, duration, print_duration, print_size};
+pub use read::{DiscoverError, ReadError, discover, read};

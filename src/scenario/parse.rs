@@ -1,0 +1,357 @@
+//! From the text of a scenario file to a [`Scenario`], or to everything that is wrong with it.
+//!
+//! Two passes over one tree: here each table is read by itself; then [`judge`](super::judge) asks what only the whole
+//! can answer (does this step exist, can this event happen). Both file every problem they meet, so that an engineer
+//! mends a file in one go. Nothing here touches the disk.
+
+use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc, time::Duration};
+
+use toml::de::DeTable;
+
+use crate::{audit::leaf::PAYLOAD_BYTES_MAX, fault::HostRef};
+
+use super::{
+    judge,
+    model::{
+        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, SIZE_DEFAULT, Scenario,
+        Workload,
+    },
+    problem::{NOT_SHOWN, Problem, quote, suggest},
+    quantity::LONGEST,
+    step::{Step, read_event, read_hosts, read_moment, read_steps},
+    walk::{COUNT_MAX, Node, Problems, Table},
+};
+
+/// The largest scenario file, in bytes (1 MiB).
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The most problems that are shown of one file; a last one says how many more there are.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// The most patterns in one list of `[expect]`, hosts in one list, and seeds in one file.
+pub(super) const LIST_MAX: usize = 1_000;
+
+/// The shortest length of most things.
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Reads a scenario file's text; `path` is only remembered.
+///
+/// # Errors
+///
+/// Every problem of the file, in the order of the file; at least one, at most [`PROBLEMS_MAX`].
+pub fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!("the file has {} bytes; at most {FILE_BYTES_MAX} (1 MiB) are read", text.len());
+        return Err(vec![Problem::new("too-many", 0..0, message, "split it: one file per incident")]);
+    }
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    let syntax: Vec<Problem> = syntax.iter().map(|error| syntax_problem(text, error)).collect();
+    let mut draft = Draft { lines: Lines::new(text), ..Draft::default() };
+    let mut problems = Problems::default();
+    read_document(root.get_ref(), &mut draft, &mut problems);
+    judge::judge(&draft, &mut problems);
+    let mut problems = join(text, syntax, problems.0);
+    if problems.is_empty() {
+        if let Some(scenario) = draft.finish(path, text) {
+            return Ok(scenario);
+        }
+        problems.push(Problem::new(
+            "missing-key",
+            0..0,
+            "the scenario is not complete",
+            "see the examples in scenarios/",
+        ));
+    }
+    Err(problems)
+}
+
+/// What was read of a file so far; each part is missing if it was wrong.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) title: Option<String>,
+    pub(super) story: String,
+    pub(super) cluster: Option<Cluster>,
+    /// The number of servers if at least that could be read.
+    pub(super) servers: Option<u32>,
+    pub(super) clients: Option<u32>,
+    pub(super) work: Option<Duration>,
+    pub(super) workload: Option<Workload>,
+    pub(super) steps: Vec<Step>,
+    pub(super) expect: Expect,
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) seeds: Vec<u64>,
+    pub(super) known_violation: Option<KnownViolation>,
+    lines: Lines,
+}
+
+/// An event pattern with the places of its parts.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    pub(super) list: &'static str,
+    pub(super) pattern: EventPattern,
+    pub(super) span: Range<usize>,
+    pub(super) hosts: Vec<(HostRef, Range<usize>)>,
+    pub(super) during_span: Range<usize>,
+    pub(super) after_span: Range<usize>,
+}
+
+impl Draft {
+    fn finish(self, path: &Path, text: &str) -> Option<Scenario> {
+        let lines = &self.lines;
+        let steps = self.steps.into_iter().map(|step| {
+            let line = lines.of(step.header.start);
+            Some(super::model::Step {
+                name: step.name,
+                action: step.action?,
+                start: step.start?,
+                duration: step.duration,
+                line,
+            })
+        });
+        let steps = steps.collect::<Option<Vec<_>>>()?;
+        let mut expect = self.expect;
+        for Pattern { list, pattern, .. } in self.patterns {
+            match list {
+                "seen" => expect.seen.push(pattern),
+                "never" => expect.never.push(pattern),
+                _ => expect.sometimes.push(pattern),
+            }
+        }
+        Some(Scenario {
+            title: self.title?,
+            story: self.story,
+            cluster: self.cluster?,
+            workload: self.workload?,
+            steps,
+            expect,
+            seeds: self.seeds,
+            known_violation: self.known_violation,
+            path: path.to_owned(),
+            source: Arc::from(text),
+        })
+    }
+}
+
+/// Where lines begin, to find the line of a byte.
+#[derive(Debug, Default)]
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        Lines(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// From 1.
+    fn of(&self, at: usize) -> usize {
+        self.0.partition_point(|newline| *newline < at) + 1
+    }
+}
+
+fn read_document(root: &DeTable<'_>, draft: &mut Draft, problems: &mut Problems) {
+    let mut top = Table::new("a scenario", 0..0, root);
+    if let Some(node) = top.need("title", "\"…\" as the first line", problems) {
+        draft.title = problems.text("title", node, false);
+        if draft.title.as_ref().is_some_and(|title| title.trim().is_empty() || title.chars().count() > 200) {
+            problems.file("out-of-range", node.span(), "`title` is empty or too long", "1 to 200 characters");
+        }
+    }
+    if let Some(node) = top.take("story") {
+        draft.story = problems.text("story", node, true).unwrap_or_default();
+    }
+    if let Some(node) = top.need("cluster", "… : [cluster] with servers = 1", problems) {
+        read_cluster(node, draft, problems);
+    }
+    if let Some(node) = top.need("workload", "… : [workload] with clients, appends, for", problems) {
+        read_workload(node, draft, problems);
+    }
+    if let Some(node) = top.take("step") {
+        read_steps(node, draft, problems);
+    }
+    if let Some(node) = top.take("expect") {
+        read_expect(node, draft, problems);
+    }
+    if let Some(node) = top.take("seeds") {
+        let seeds = problems.array("seeds", node).unwrap_or_default();
+        too_many(seeds.len(), LIST_MAX, "seeds", node, problems);
+        draft.seeds = seeds.iter().filter_map(|seed| problems.count("seeds", seed, 0..=COUNT_MAX)).collect();
+    }
+    if let Some(node) = top.take("known-violation") {
+        draft.known_violation = read_known_violation(node, problems);
+    }
+    top.finish(problems);
+}
+
+fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
+    let Some(mut table) = problems.table("[cluster]", node) else { return };
+    let servers = table.need("servers", "1", problems).and_then(|node| problems.count("servers", node, 1..=9));
+    let latency = table.take("latency");
+    let latency = latency
+        .map_or(Some(LATENCY_DEFAULT), |node| problems.duration("latency", node, MILLISECOND, Duration::from_secs(10)));
+    draft.servers = servers.and_then(|servers| u32::try_from(servers).ok());
+    if let (Some(servers), Some(latency)) = (draft.servers, latency) {
+        draft.cluster = Some(Cluster { servers, latency });
+    }
+    table.finish(problems);
+}
+
+fn read_workload(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
+    let Some(mut table) = problems.table("[workload]", node) else { return };
+    let clients = table.need("clients", "4", problems).and_then(|node| problems.count("clients", node, 1..=64));
+    let appends = table.need("appends", "\"40/s\"", problems).and_then(|node| problems.rate("appends", node));
+    let work = table.need("for", "\"60s\"", problems);
+    let work = work.and_then(|node| problems.duration("for", node, Duration::from_secs(1), LONGEST));
+    let call = table.take("call").map_or(Some(Call::default()), |node| read_call(node, problems));
+    let max = PAYLOAD_BYTES_MAX as u64;
+    let size = table.take("size").map_or(Some(SIZE_DEFAULT), |node| problems.size("size", node, 64, max));
+    draft.clients = clients.and_then(|clients| u32::try_from(clients).ok());
+    draft.work = work;
+    if let (Some(clients), Some(appends), Some(duration), Some(call), Some(size)) =
+        (draft.clients, appends, work, call, size)
+    {
+        draft.workload = Some(Workload { clients, appends, duration, call, size });
+    }
+    table.finish(problems);
+}
+
+fn read_call(node: Node<'_>, problems: &mut Problems) -> Option<Call> {
+    let word = problems.string("call", node)?;
+    let call = Call::NAMES.iter().find(|(name, _)| *name == word).map(|(_, call)| *call);
+    if call.is_none() {
+        let names: Vec<_> = Call::NAMES.iter().map(|(name, _)| *name).collect();
+        problems.file("unknown-call", node.span(), format!("there is no call {}", quote(word)), suggest(word, &names));
+    }
+    call
+}
+
+fn read_known_violation(node: Node<'_>, problems: &mut Problems) -> Option<KnownViolation> {
+    let mut table = problems.table("`known-violation`", node)?;
+    let invariant = table.need("invariant", "\"no-gaps\"", problems);
+    let invariant = invariant.and_then(|node| {
+        let word = problems.string("invariant", node)?;
+        if !INVARIANTS.contains(&word) {
+            let message = format!("no invariant is called {}", quote(word));
+            problems.file("unknown-invariant", node.span(), message, suggest(word, INVARIANTS));
+        }
+        Some(word.to_owned())
+    });
+    let issue = table.need("issue", "\"https://…\"", problems).and_then(|node| {
+        let address = problems.text("issue", node, false)?;
+        if !address.starts_with("https://") && !address.starts_with("http://") {
+            problems.file("not-an-address", node.span(), "`issue` is not an address", "write \"https://…\"");
+        }
+        Some(address)
+    });
+    table.finish(problems);
+    Some(KnownViolation { invariant: invariant?, issue: issue? })
+}
+
+fn read_expect(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
+    let Some(mut table) = problems.table("[expect]", node) else { return };
+    let mut expect = Expect::default();
+    if let Some(node) = table.take("recovers-within") {
+        let read = problems.duration("recovers-within", node, MILLISECOND, LONGEST);
+        expect.recovers_within = read.unwrap_or(expect.recovers_within);
+    }
+    if let Some(node) = table.take("blind-at-most") {
+        expect.blind_at_most = problems.duration("blind-at-most", node, MILLISECOND, LONGEST);
+    }
+    if let Some(node) = table.take("dead-letters") {
+        expect.dead_letters = problems.count("dead-letters", node, 0..=COUNT_MAX).unwrap_or_default();
+    }
+    if let Some(node) = table.take("acked-at-least") {
+        expect.acked_at_least = problems.count("acked-at-least", node, 0..=COUNT_MAX).unwrap_or_default();
+    }
+    for list in ["seen", "never", "sometimes"] {
+        let Some(node) = table.take(list) else { continue };
+        let patterns = problems.array(list, node).unwrap_or_default();
+        too_many(patterns.len(), LIST_MAX, "patterns", node, problems);
+        for node in patterns.iter().take(LIST_MAX) {
+            let pattern = read_pattern(list, node, &draft.lines, problems);
+            draft.patterns.extend(pattern);
+        }
+    }
+    table.finish(problems);
+    draft.expect = expect;
+}
+
+fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mut Problems) -> Option<Pattern> {
+    let mut table = problems.table("an event pattern", node)?;
+    let event = table.need("event", "\"retry\"", problems).and_then(|node| {
+        let word = problems.string("event", node)?;
+        read_event(word, node.span(), problems)
+    });
+    let mut hosts = Vec::new();
+    let (on, by) = (table.take("on"), table.take("by"));
+    if on.is_some() && by.is_some() {
+        problems.file("duplicate-key", table.key_span("by"), "`by` is another word for `on`", "drop one of them");
+    }
+    let on = on.or(by).and_then(|node| read_hosts("on", node, &mut hosts, problems));
+    let during = table.take("during");
+    let after = table.take("after");
+    let (during_span, after_span) = (span_of(during, &table), span_of(after, &table));
+    let during = during.and_then(|node| problems.string("during", node)).map(str::to_owned);
+    let after = after.and_then(|node| read_moment("after", node, problems));
+    let reason = table.take("reason");
+    let reason_span = span_of(reason, &table);
+    let reason = reason.and_then(|node| problems.text("reason", node, false));
+    table.finish(problems);
+    let event = event?;
+    if reason.is_some() && !judge::WITH_REASON.contains(&event.as_str()) {
+        let message = format!("`{event}` gives no reason");
+        problems.file("no-reason", reason_span, message, format!("these do: {}", judge::WITH_REASON.join(", ")));
+    }
+    let line = lines.of(node.span().start);
+    let pattern = EventPattern { event, on, during, after, reason, line };
+    Some(Pattern { list, pattern, span: node.span(), hosts, during_span, after_span })
+}
+
+fn span_of(node: Option<Node<'_>>, table: &Table<'_>) -> Range<usize> {
+    node.map_or(table.span.clone(), |node| node.span())
+}
+
+pub(super) fn too_many(count: usize, max: usize, what: &str, node: Node<'_>, problems: &mut Problems) {
+    if count > max {
+        let message = format!("{count} {what} are too many");
+        problems.file("too-many", node.span(), message, format!("at most {max}"));
+    }
+}
+
+fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let span = span.start.min(text.len())..span.end.min(text.len());
+    if error.message() == "duplicate key" {
+        return Problem::new("duplicate-key", span, "this key was already given", "drop one of them");
+    }
+    let message: String = error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Problem::new("syntax", span, message, "not TOML from here on")
+}
+
+/// Puts both kinds in the order of the file. What the parser of TOML had to guess after a syntax error is no ground
+/// for further complaints: nothing is said about its lines, nor about something that may only seem to be missing.
+fn join(text: &str, syntax: Vec<Problem>, rest: Vec<Problem>) -> Vec<Problem> {
+    const OF_ABSENCE: &[&str] = &[
+        "missing-key",
+        "start-missing",
+        "wait-without-after",
+        "since-without-after",
+        "unknown-step",
+        "cannot-happen",
+        "circle",
+    ];
+    let lines = Lines::new(text);
+    let broken: BTreeSet<_> = syntax.iter().map(|problem| lines.of(problem.span.start)).collect();
+    let mut all = syntax;
+    all.extend(rest.into_iter().filter(|problem| {
+        let on_broken_line = broken.contains(&lines.of(problem.span.start));
+        broken.is_empty() || !(on_broken_line || OF_ABSENCE.contains(&problem.code))
+    }));
+    all.sort_by_key(|problem| problem.span.start);
+    all.dedup();
+    if all.len() > PROBLEMS_MAX {
+        let more = all.len() - (PROBLEMS_MAX - 1);
+        let at = all[PROBLEMS_MAX - 1].span.clone();
+        all.truncate(PROBLEMS_MAX - 1);
+        all.push(Problem::new(NOT_SHOWN, at, format!("{more} more problems are not shown"), "mend the others first"));
+    }
+    all
+}

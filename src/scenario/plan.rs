@@ -1,0 +1,163 @@
+//! Every choice that the seed can make, made before the run.
+//!
+//! A pure function from scenario and seed. Each step draws from a stream of its own, named by its place in the file,
+//! so a step that is added at the end leaves the others as they were. What only the run knows (who leads, when the
+//! first retry comes) stays a word here.
+
+use std::time::Duration;
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
+use serde::Serialize;
+
+use crate::fault::{Action, HostRef};
+
+use super::model::{Scenario, Start};
+
+/// One scenario under one seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The scenario's title.
+    pub title: String,
+    /// The seed.
+    pub seed: u64,
+    /// The length of one simulated step: the network's latency, but 1 ms at least and 5 ms at most; whole milliseconds.
+    pub tick: Duration,
+    /// `server-1` and so on.
+    pub servers: Vec<String>,
+    /// `client-1` and so on.
+    pub clients: Vec<String>,
+    /// `auditor`.
+    pub auditor: String,
+    /// In the order of the file.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// A step whose choices are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    /// Its place in the file, from 0.
+    pub index: usize,
+    /// Its name. Unlike in the file every name is there once: `crash`, `crash#2`.
+    pub name: String,
+    /// What it does, and to whom.
+    pub action: Action<Targets>,
+    /// When it begins.
+    pub start: Start,
+    /// For how long; `None`: until the final heal, or no length at all.
+    pub duration: Option<Duration>,
+    /// Its line in the file, from 1.
+    pub line: usize,
+}
+
+/// Hosts, as far as they are known before the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Targets {
+    /// These hosts, each once.
+    Fixed(Vec<String>),
+    /// Whoever leads when the step begins.
+    Leader,
+    /// Whoever does not lead when the step begins.
+    Followers,
+    /// The hosts that the step of this name hit.
+    SameAs(String),
+    /// All of these together; at least two, none of them `Several`.
+    Several(Vec<Targets>),
+}
+
+/// Makes every choice. Equal arguments give equal plans, in every build.
+pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
+    let names = |kind: &str, count: u32| (1..=count).map(|n| format!("{kind}-{n}")).collect::<Vec<_>>();
+    let servers = names("server", scenario.cluster.servers);
+    let clients = names("client", scenario.workload.clients);
+    let steps = scenario.steps.iter().enumerate().map(|(index, step)| {
+        let mut draw = Draw::new(seed, index, &servers, &clients);
+        let same = scenario.steps[..index].iter().filter(|other| other.name == step.name).count();
+        PlannedStep {
+            index,
+            name: if same == 0 { step.name.clone() } else { format!("{}#{}", step.name, same + 1) },
+            action: step.action.map(&mut |hosts| draw.resolve(hosts)),
+            start: step.start.clone(),
+            duration: step.duration,
+            line: step.line,
+        }
+    });
+    Plan {
+        title: scenario.title.clone(),
+        seed,
+        tick: tick(scenario.cluster.latency),
+        steps: steps.collect(),
+        auditor: "auditor".to_owned(),
+        servers,
+        clients,
+    }
+}
+
+fn tick(latency: Duration) -> Duration {
+    let whole = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(whole.clamp(1, 5))
+}
+
+/// The draws of one step.
+struct Draw<'p> {
+    random: ChaCha8Rng,
+    servers: &'p [String],
+    clients: &'p [String],
+    /// Hosts that `any-…` already drew here: the next draw is another host as long as there is one.
+    drawn: Vec<String>,
+}
+
+impl<'p> Draw<'p> {
+    fn new(seed: u64, index: usize, servers: &'p [String], clients: &'p [String]) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(index as u64);
+        Draw { random, servers, clients, drawn: Vec::new() }
+    }
+
+    fn resolve(&mut self, hosts: &Vec<HostRef>) -> Targets {
+        let mut fixed: Vec<String> = Vec::new();
+        let mut open = Vec::new();
+        for host in hosts {
+            match host {
+                HostRef::Leader => open.push(Targets::Leader),
+                HostRef::Followers => open.push(Targets::Followers),
+                HostRef::Step(name) => open.push(Targets::SameAs(name.clone())),
+                HostRef::Servers => fixed.extend(self.servers.iter().cloned()),
+                HostRef::Clients => fixed.extend(self.clients.iter().cloned()),
+                HostRef::AnyServer => fixed.extend(self.any(self.servers)),
+                HostRef::AnyClient => fixed.extend(self.any(self.clients)),
+                HostRef::Auditor | HostRef::Server(_) | HostRef::Client(_) => fixed.push(host.to_string()),
+            }
+        }
+        let mut seen = Vec::new();
+        fixed.retain(|name| {
+            let new = !seen.contains(name);
+            seen.push(name.clone());
+            new
+        });
+        if !fixed.is_empty() || open.is_empty() {
+            open.insert(0, Targets::Fixed(fixed));
+        }
+        match open.len() {
+            1 => open.remove(0),
+            _ => Targets::Several(open),
+        }
+    }
+
+    /// The remainder of a 64-bit draw: with at most 64 hosts its bias is below 2⁻⁵⁸, and unlike a library's range it
+    /// never changes with a version.
+    fn any(&mut self, names: &[String]) -> Option<String> {
+        let mut left: Vec<_> = names.iter().filter(|name| !self.drawn.contains(name)).collect();
+        if left.is_empty() {
+            left = names.iter().collect();
+        }
+        let count = u64::try_from(left.len()).ok().filter(|count| *count > 0)?;
+        let drawn = usize::try_from(self.random.next_u64() % count).ok()?;
+        let name = left.get(drawn).map(|name| (*name).clone())?;
+        self.drawn.push(name.clone());
+        Some(name)
+    }
+}

@@ -1,0 +1,193 @@
+//! A scenario written back as a file: canonical TOML, from which [`parse`](super::parse()) reads the same scenario.
+//!
+//! For `shrink` and `new`. Defaults are left out where that says the same, comments are gone, and nothing is ever
+//! printed that would read back as something else.
+
+use std::fmt::{self, Display, Write as _};
+
+use crate::fault::{End, HostRef, Link, Need, Value};
+
+use super::{
+    model::{Call, EventPattern, Expect, LATENCY_DEFAULT, SIZE_DEFAULT, Scenario, Start, Step},
+    quantity::{print_duration, print_size},
+};
+
+impl Scenario {
+    /// The canonical text. Reading it gives this scenario again, apart from `path`, `source` and lines.
+    pub fn print(&self) -> String {
+        let mut page = Page::default();
+        page.text("title", &self.title);
+        if !self.story.is_empty() {
+            page.story(&self.story);
+        }
+        if !self.seeds.is_empty() {
+            let seeds: Vec<_> = self.seeds.iter().map(u64::to_string).collect();
+            page.raw("seeds", format!("[{}]", seeds.join(", ")));
+        }
+        if let Some(known) = &self.known_violation {
+            let (invariant, issue) = (quoted(&known.invariant), quoted(&known.issue));
+            page.raw("known-violation", format!("{{ invariant = {invariant}, issue = {issue} }}"));
+        }
+        page.header("[cluster]");
+        page.raw("servers", self.cluster.servers);
+        if self.cluster.latency != LATENCY_DEFAULT {
+            page.text("latency", &print_duration(self.cluster.latency));
+        }
+        page.header("[workload]");
+        page.raw("clients", self.workload.clients);
+        page.text("appends", &self.workload.appends.to_string());
+        if let Some((name, _)) = Call::NAMES.iter().skip(1).find(|(_, call)| *call == self.workload.call) {
+            page.text("call", name);
+        }
+        if self.workload.size != SIZE_DEFAULT {
+            page.text("size", &print_size(self.workload.size));
+        }
+        page.text("for", &print_duration(self.workload.duration));
+        self.steps.iter().for_each(|step| page.step(step));
+        if self.expect != Expect::default() {
+            page.expect(&self.expect);
+        }
+        page.0
+    }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn header(&mut self, header: &str) {
+        let _ = write!(self.0, "\n{header}\n");
+    }
+
+    fn raw(&mut self, key: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.raw(key, quoted(value));
+    }
+
+    /// Lines stay lines, so that a story stays readable.
+    fn story(&mut self, story: &str) {
+        let mut text = story.split('\n').map(escaped).collect::<Vec<_>>().join("\n");
+        if text.starts_with('\n') {
+            // TOML drops a newline that follows the opening quotes.
+            text.insert(0, '\n');
+        }
+        let _ = writeln!(self.0, "story = \"\"\"{text}\"\"\"");
+    }
+
+    fn step(&mut self, step: &Step) {
+        let fault = step.action.fault();
+        self.header("[[step]]");
+        if step.name != fault.name {
+            self.text("name", &step.name);
+        }
+        self.text("action", fault.name);
+        if let Some(on) = step.action.on() {
+            self.raw("on", hosts(on));
+        }
+        match step.action.link() {
+            Some(Link::Between(a, b)) => self.raw("between", format!("[{}, {}]", hosts(a), hosts(b))),
+            Some(Link::OneWay { from, to }) => {
+                self.raw("from", hosts(from));
+                self.raw("to", hosts(to));
+            }
+            None => {}
+        }
+        for ((name, value), parameter) in step.action.values().into_iter().zip(fault.parameters) {
+            if parameter.need != Need::Default(value) {
+                let Value::Duration(length) = value;
+                self.text(name, &print_duration(length));
+            }
+        }
+        match &step.start {
+            Start::At(at) => self.text("at", &print_duration(*at)),
+            Start::After { moment, wait, since } => {
+                self.text("after", &moment.to_string());
+                if let Some(since) = since {
+                    self.text("since", &since.to_string());
+                }
+                if !wait.is_zero() {
+                    self.text("wait", &print_duration(*wait));
+                }
+            }
+        }
+        if let Some(length) = step.duration.filter(|length| fault.end != End::After(*length)) {
+            self.text("for", &print_duration(length));
+        }
+    }
+
+    fn expect(&mut self, expect: &Expect) {
+        let default = Expect::default();
+        self.header("[expect]");
+        if expect.recovers_within != default.recovers_within {
+            self.text("recovers-within", &print_duration(expect.recovers_within));
+        }
+        if let Some(blind) = expect.blind_at_most {
+            self.text("blind-at-most", &print_duration(blind));
+        }
+        if expect.dead_letters != default.dead_letters {
+            self.raw("dead-letters", expect.dead_letters);
+        }
+        if expect.acked_at_least != default.acked_at_least {
+            self.raw("acked-at-least", expect.acked_at_least);
+        }
+        for (key, patterns) in [("seen", &expect.seen), ("never", &expect.never), ("sometimes", &expect.sometimes)] {
+            if !patterns.is_empty() {
+                let lines: Vec<_> = patterns.iter().map(EventPattern::to_string).collect();
+                self.raw(key, format!("[\n  {},\n]", lines.join(",\n  ")));
+            }
+        }
+    }
+}
+
+/// As it stands in a file: an inline table.
+impl fmt::Display for EventPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{ event = {}", quoted(&self.event))?;
+        if let Some(on) = &self.on {
+            write!(f, ", on = {}", hosts(on))?;
+        }
+        if let Some(during) = &self.during {
+            write!(f, ", during = {}", quoted(during))?;
+        }
+        if let Some(after) = &self.after {
+            write!(f, ", after = {}", quoted(&after.to_string()))?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, ", reason = {}", quoted(reason))?;
+        }
+        f.write_str(" }")
+    }
+}
+
+fn hosts(hosts: &[HostRef]) -> String {
+    let names: Vec<_> = hosts.iter().map(|host| quoted(&host.to_string())).collect();
+    match names.as_slice() {
+        [one] => one.clone(),
+        _ => format!("[{}]", names.join(", ")),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
+}
+
+/// Basic-string escapes of TOML 1.0.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '"' => escaped.push_str("\\\""),
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(escaped, "\\u{:04X}", u32::from(c));
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

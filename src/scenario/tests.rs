@@ -1,0 +1,480 @@
+//! The file format as a whole: each mistake has its code, all are found at once, no text makes the parser panic, and
+//! what is printed reads back.
+
+use std::{path::Path, time::Duration};
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::*;
+use crate::{
+    fault::{self, ActsOn, End, Given, Kind, Need, Value},
+    world::LogEvent,
+};
+
+/// A file that is right, to be spoiled in one place.
+const SOUND: &str = r#"title = "t"
+[cluster]
+servers = 3
+[workload]
+clients = 2
+appends = "20/s"
+for = "60s"
+[[step]]
+name = "cut"
+action = "partition"
+between = ["clients", "servers"]
+at = "10s"
+for = "10s"
+[[step]]
+action = "crash"
+on = "server-1"
+after = "cut"
+wait = "1s"
+[expect]
+seen = [{ event = "retry", on = "clients", during = "cut" }]
+"#;
+
+fn read_text(text: &str) -> Result<Scenario, Vec<Problem>> {
+    parse(Path::new("scenarios/test.toml"), text)
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    read_text(text).err().unwrap_or_default().iter().map(|problem| problem.code).collect()
+}
+
+/// The codes after one piece of the sound file was replaced.
+fn spoiled(from: &str, to: &str) -> Vec<&'static str> {
+    assert!(SOUND.contains(from), "{from}");
+    codes(&SOUND.replacen(from, to, 1))
+}
+
+fn with_step(step: &str) -> Vec<&'static str> {
+    codes(&SOUND.replace("[expect]", &format!("[[step]]\n{step}\n[expect]")))
+}
+
+#[test]
+fn a_sound_file_is_read_with_its_defaults() {
+    let scenario = read_text(SOUND).expect("sound");
+    assert_eq!(scenario.name(), "test");
+    assert_eq!(scenario.cluster.latency, LATENCY_DEFAULT);
+    assert_eq!(scenario.workload.call, Call::Append);
+    assert_eq!((scenario.workload.size, scenario.expect.acked_at_least), (256, 1));
+    assert_eq!(scenario.steps[1].name, "crash");
+    assert_eq!((scenario.steps[0].line, scenario.steps[1].line), (8, 14));
+    assert_eq!(scenario.horizon(), Duration::from_secs(60 + 60 + 30 + 60));
+}
+
+#[test]
+fn each_mistake_has_its_code() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("servers = 3", "servers = 3\nserver = 1", "unknown-key"),
+        ("\"partition\"", "\"partiton\"", "unknown-action"),
+        ("\"server-1\"", "\"servrs\"", "unknown-host"),
+        ("\"retry\"", "\"retri\"", "unknown-event"),
+        ("servers = 3", "servers = \"3\"", "wrong-type"),
+        ("servers = 3", "", "missing-key"),
+        ("on = \"server-1\"", "", "missing-key"),
+        ("between = [\"clients\", \"servers\"]", "", "missing-key"),
+        ("at = \"10s\"", "at = 10", "no-unit"),
+        ("at = \"10s\"", "at = \"10\"", "no-unit"),
+        ("at = \"10s\"", "at = \"-10s\"", "bad-quantity"),
+        ("at = \"10s\"", "at = \"99999999999999999999s\"", "bad-quantity"),
+        ("at = \"10s\"", "at = \"soon\"", "bad-quantity"),
+        ("at = \"10s\"", "at = \"25h\"", "out-of-range"),
+        ("servers = 3", "servers = 10", "out-of-range"),
+        ("servers = 3", "servers = 0xffffffffffffffff", "out-of-range"),
+        ("\"20/s\"", "\"0/s\"", "out-of-range"),
+        ("clients = 2", "clients = 2\nsize = \"61KiB\"", "out-of-range"),
+        ("at = \"10s\"\n", "", "start-missing"),
+        ("at = \"10s\"", "at = \"10s\"\nafter = \"crash\"", "start-twice"),
+        ("at = \"10s\"", "at = \"10s\"\nwait = \"1s\"", "wait-without-after"),
+        ("at = \"10s\"", "at = \"10s\"\nsince = \"crash\"", "since-without-after"),
+        ("wait = \"1s\"", "since = \"cut\"", "since-without-first"),
+        ("at = \"10s\"", "at = \"60s\"", "starts-after-end"),
+        ("wait = \"1s\"", "wait = \"40s\"", "starts-after-end"),
+        ("after = \"cut\"", "after = \"cat\"", "unknown-step"),
+        ("after = \"cut\"", "after = \"crash:begins\"", "circle"),
+        ("after = \"cut\"", "after = \"cut:soon\"", "unknown-moment"),
+        ("after = \"cut\"", "after = \"cut:2\"", "cannot-happen"),
+        ("after = \"cut\"", "after = \"first:torn-tail-truncated\"", "cannot-happen"),
+        ("for = \"10s\"", "", "cannot-happen"),
+        ("\"retry\"", "\"corruption-found\"", "cannot-happen"),
+        ("on = \"server-1\"", "name = \"cut\"\non = \"server-1\"", "duplicate-name"),
+        ("on = \"server-1\"", "on = \"server-1\"\non = \"server-2\"", "duplicate-key"),
+        ("on = \"server-1\"", "on = [\"server-1\", \"server-1\"]", "duplicate-name"),
+        ("[\"clients\", \"servers\"]", "[\"server-1\", \"server-1\"]", "self-link"),
+        ("[\"clients\", \"servers\"]", "[\"clients\", \"auditor\"]", "cannot-happen"),
+        ("[\"clients\", \"servers\"]", "[\"clients\"]", "wrong-type"),
+        ("at = \"10s\"", "at = \"10s\"\nfrom = \"servers\"", "link-twice"),
+        ("\"server-1\"", "\"server-5\"", "empty-selection"),
+        ("\"server-1\"", "[]", "empty-selection"),
+        ("\"server-1\"", "\"auditor\"", "wrong-host"),
+        ("\"server-1\"", "\"@cut\"", "wrong-host"),
+        ("on = \"clients\"", "on = \"any-client\"", "wrong-host"),
+        ("title = \"t\"", "title = \"a\\u001b[2Jb\"", "control-character"),
+        ("title = \"t\"", "title = \"\"", "out-of-range"),
+        ("name = \"cut\"", "name = \"Cut!\"", "bad-name"),
+        ("during = \"cut\"", "reason = \"x\", event2 = 1", "unknown-key"),
+        ("title = \"t\"", "title = \"t\"\nseeds = [-1]", "out-of-range"),
+        ("title = \"t\"", "title = t", "syntax"),
+        (
+            "title = \"t\"",
+            "title = \"t\"\nknown-violation = { invariant = \"no-gap\", issue = \"https://x\" }",
+            "unknown-invariant",
+        ),
+    ];
+    for (from, to, code) in cases {
+        let found = spoiled(from, to);
+        assert!(found.contains(code), "{from} -> {to}: {found:?}");
+    }
+}
+
+#[test]
+fn one_mistake_is_one_problem() {
+    for (from, to) in [
+        ("\"partition\"", "\"partiton\""),
+        ("at = \"10s\"", "at = 10"),
+        ("\"server-1\"", "\"server-9\""),
+        ("servers = 3", "servers = \"3\""),
+        ("after = \"cut\"", "after = \"cat\""),
+        ("title = \"t\"", "title = "),
+    ] {
+        assert_eq!(spoiled(from, to).len(), 1, "{from} -> {to}: {:?}", spoiled(from, to));
+    }
+}
+
+#[test]
+fn a_fault_without_an_end_has_no_for() {
+    let step = "action = \"reset\"\nbetween = [\"clients\", \"servers\"]\nat = \"30s\"";
+    assert_eq!(with_step(step), [""; 0]);
+    assert_eq!(with_step(&format!("{step}\nfor = \"1s\"")), ["for-on-endless"]);
+    let one_way = "action = \"reset\"\nfrom = \"clients\"\nto = \"servers\"\nat = \"30s\"";
+    assert!(with_step(one_way).contains(&"unknown-key"));
+}
+
+#[test]
+fn a_second_step_of_one_action_needs_a_name_only_if_something_refers_to_it() {
+    let crash = "action = \"crash\"\non = \"server-2\"\nat = \"30s\"\nfor = \"1s\"";
+    assert_eq!(with_step(crash), [""; 0]);
+    let referred = format!("{crash}\n[[step]]\naction = \"pause\"\non = \"server-3\"\nafter = \"crash:begins\"");
+    assert_eq!(with_step(&referred), ["ambiguous-name"]);
+}
+
+#[test]
+fn overlapping_steps_of_one_action_are_refused_where_they_contradict() {
+    let slow = |name: &str, delay: &str, at: &str| {
+        format!(
+            "name = \"{name}\"\naction = \"latency\"\nbetween = [\"clients\", \"server-1\"]\ndelay = \"{delay}\"\n\
+             at = \"{at}\"\nfor = \"10s\""
+        )
+    };
+    let two = |a: String, b: String| with_step(&format!("{a}\n[[step]]\n{b}"));
+    assert_eq!(two(slow("a", "1s", "20s"), slow("b", "2s", "25s")), ["overlap"]);
+    assert_eq!(two(slow("a", "1s", "20s"), slow("b", "1s", "25s")), [""; 0]);
+    assert_eq!(two(slow("a", "1s", "20s"), slow("b", "2s", "30s")), [""; 0]);
+    let crash = |name: &str, host: &str| {
+        format!("name = \"{name}\"\naction = \"crash\"\non = \"{host}\"\nat = \"20s\"\nfor = \"5s\"")
+    };
+    assert_eq!(two(crash("a", "servers"), crash("b", "server-2")), ["overlap"]);
+    assert_eq!(two(crash("a", "server-3"), crash("b", "server-2")), [""; 0]);
+}
+
+#[test]
+fn one_server_has_no_followers_and_no_link_to_itself() {
+    let one = SOUND.replace("servers = 3", "servers = 1");
+    assert_eq!(codes(&one), [""; 0]);
+    assert_eq!(codes(&one.replace("\"server-1\"", "\"followers\"")), ["empty-selection"]);
+    assert_eq!(codes(&one.replace("[\"clients\", \"servers\"]", "[\"leader\", \"server-1\"]")), ["self-link"]);
+}
+
+#[test]
+fn churn_must_leave_time_to_be_up_and_to_crash_twice() {
+    let churn = "action = \"churn\"\non = \"server-2\"\nat = \"30s\"\nfor = \"9s\"";
+    assert_eq!(with_step(churn), [""; 0]);
+    assert_eq!(with_step(&format!("{churn}\nevery = \"2s\"\ndown = \"2s\"")), ["out-of-range"]);
+    assert_eq!(with_step(&churn.replace("9s", "5999ms")), ["out-of-range"]);
+}
+
+#[test]
+fn a_circle_is_named_once() {
+    let step = |name: &str, after: &str| {
+        format!("name = \"{name}\"\naction = \"pause\"\non = \"server-2\"\nafter = \"{after}:begins\"\nfor = \"1s\"")
+    };
+    let circle = [step("a", "c"), step("b", "a"), step("c", "b"), step("d", "c")].join("\n[[step]]\n");
+    assert_eq!(with_step(&circle), ["circle"]);
+    let through_hosts = "name = \"a\"\naction = \"pause\"\non = \"@a\"\nat = \"20s\"\nfor = \"1s\"";
+    assert_eq!(with_step(through_hosts), ["circle"]);
+}
+
+#[test]
+fn limits_are_said_before_the_work_is_done() {
+    let large = "#".repeat(FILE_BYTES_MAX + 1);
+    let problems = read_text(&large).expect_err("too large");
+    assert_eq!((problems.len(), problems[0].code), (1, "too-many"));
+    assert!(problems[0].message.contains("1048576"));
+    let reset = "[[step]]\naction = \"reset\"\nbetween = [\"clients\", \"servers\"]\nat = \"1s\"\n";
+    let many = SOUND.replace("[expect]", &format!("{}[expect]", reset.repeat(STEPS_MAX + 1)));
+    assert_eq!(codes(&many), ["too-many"]);
+    let wrong = SOUND.replace("[expect]", &format!("{}[expect]", "[[step]]\n".repeat(PROBLEMS_MAX)));
+    let problems = read_text(&wrong).expect_err("wrong");
+    assert_eq!((problems.len(), problems[PROBLEMS_MAX - 1].code), (PROBLEMS_MAX, "not-shown"));
+    assert!(!render::all_shown(&problems));
+}
+
+#[test]
+fn eight_mistakes_look_like_this() {
+    let text = include_str!("eight_mistakes.toml");
+    let path = Path::new("scenarios/upgrade-in-the-dark.toml");
+    let problems = parse(path, text).expect_err("wrong");
+    assert_eq!(problems.len(), 8);
+    let page = render::problems(path, text, &problems) + &render::summary(1, problems.len(), 0, 3);
+    insta::assert_snapshot!(page);
+}
+
+#[test]
+fn every_shipped_scenario_is_sound_and_reads_back_as_printed() {
+    let paths = discover(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")]).expect("some");
+    assert!(paths.len() >= 7);
+    for path in paths {
+        match read(&path) {
+            Ok(scenario) => assert_eq!(bare(read_text(&scenario.print()).expect("sound")), bare(scenario)),
+            Err(ReadError::Invalid { text, problems, .. }) => {
+                panic!("{}", render::problems(&path, &text, &problems));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_the_same_for_the_same_seed_and_a_later_step_changes_nothing() {
+    let step = "[[step]]\nname = \"a\"\naction = \"pause\"\non = [\"any-server\", \"any-client\"]\nat = \"30s\"\n";
+    let one = read_text(&SOUND.replace("[expect]", &format!("{step}[expect]"))).expect("sound");
+    let more = format!("{step}{}[expect]", step.replace("\"a\"", "\"b\"").replace("30s", "40s"));
+    let more = more.replacen("at = \"30s\"", "at = \"30s\"\nfor = \"1s\"", 1);
+    let two = read_text(&SOUND.replace("[expect]", &more)).expect("sound");
+    let mut drawn = std::collections::BTreeSet::new();
+    for seed in 0..50 {
+        let (first, second) = (plan(&one, seed), plan(&two, seed));
+        assert_eq!(first, plan(&one, seed));
+        assert_eq!(first.steps[2].action, second.steps[2].action);
+        assert_eq!(first.tick, Duration::from_millis(5));
+        drawn.insert(format!("{:?}", first.steps[2].action));
+    }
+    assert_eq!(drawn.len(), 6, "three servers and two clients are all drawn sooner or later");
+}
+
+#[test]
+fn a_plan_keeps_as_words_what_only_the_run_knows() {
+    let text = SOUND.replace("\"server-1\"", "[\"leader\", \"server-2\", \"@cat\"]").replace(
+        "[[step]]\naction = \"crash\"",
+        "[[step]]\nname = \"cat\"\naction = \"pause\"\non = \"followers\"\nat = \"5s\"\n[[step]]\naction = \"crash\"",
+    );
+    let plan = plan(&read_text(&text).expect("sound"), 0);
+    assert_eq!(plan.steps[1].action, Action::Pause { on: Targets::Followers });
+    let all = vec![Targets::Fixed(vec!["server-2".into()]), Targets::Leader, Targets::SameAs("cat".into())];
+    assert_eq!(plan.steps[2].action, Action::Crash { on: Targets::Several(all) });
+}
+
+/// Without what a print cannot keep.
+fn bare(mut scenario: Scenario) -> Scenario {
+    scenario.path = Default::default();
+    scenario.source = "".into();
+    scenario.steps.iter_mut().for_each(|step| step.line = 0);
+    let expect = &mut scenario.expect;
+    for patterns in [&mut expect.seen, &mut expect.never, &mut expect.sometimes] {
+        patterns.iter_mut().for_each(|pattern| pattern.line = 0);
+    }
+    scenario
+}
+
+/// Steps one after the other, so that none overlaps another: this many milliseconds each.
+const SLOT: u64 = 10_000;
+
+fn any_step(index: usize) -> impl Strategy<Value = Step> {
+    let start = Duration::from_millis(index as u64 * SLOT + 1);
+    let number = 0u64..SLOT / 2;
+    (select(fault::CATALOGUE), number.clone(), number, any::<[bool; 4]>(), 1u32..=3).prop_map(
+        move |(fault, length, value, [named, with_length, one_way, symbolic], n)| {
+            let mut given = Given::default();
+            let client = if symbolic { HostRef::AnyClient } else { HostRef::Client(n.min(2)) };
+            let server = if symbolic { HostRef::Leader } else { HostRef::Server(n) };
+            match fault.acts_on {
+                ActsOn::Hosts { clients: true, .. } => given.on = Some(vec![client, server]),
+                ActsOn::Hosts { .. } => given.on = Some(vec![server]),
+                ActsOn::Links { one_way: true } if one_way => {
+                    given.link = Some(Link::OneWay { from: vec![server], to: vec![client, HostRef::Auditor] });
+                }
+                ActsOn::Links { .. } => given.link = Some(Link::Between(vec![client], vec![HostRef::Servers])),
+            }
+            for parameter in fault.parameters {
+                let Kind::Duration { min, .. } = parameter.kind;
+                let value = match parameter.need {
+                    Need::Default(default) if value % 2 == 0 || fault.rule.is_some() => default,
+                    _ => Value::Duration(min + Duration::from_millis(value)),
+                };
+                given.values.insert(parameter.name, value);
+            }
+            let duration = match fault.end {
+                End::Instant => None,
+                End::After(default) if !with_length => Some(default),
+                _ if fault.rule.is_some() => Some(Duration::from_millis(6_000 + length / 2)),
+                _ => Some(Duration::from_millis(length + 1)),
+            };
+            let name = if named { format!("step-{index}") } else { fault.name.to_owned() };
+            let action = (fault.build)(&given).expect("everything was given");
+            Step { name, action, start: Start::At(start), duration, line: 0 }
+        },
+    )
+}
+
+fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    (0usize..6, any::<bool>(), 0u64..2).prop_flat_map(|(count, chained, wait)| {
+        (0..count).map(any_step).collect::<Vec<_>>().prop_map(move |mut steps| {
+            let named = steps.first().filter(|first| first.name == "step-0").cloned();
+            if let (Some(first), Some(last), true) = (named, steps.last_mut(), chained)
+                && last.name != first.name
+            {
+                let moment = if wait == 0 { Moment::Ended(first.name) } else { Moment::Bites(first.name) };
+                last.start = Start::After { moment, wait: Duration::from_secs(wait), since: None };
+            }
+            steps
+        })
+    })
+}
+
+fn any_pattern() -> impl Strategy<Value = EventPattern> {
+    (select(LogEvent::NAMES), option::of(select(vec![HostRef::Servers, HostRef::Client(1)])), any::<bool>()).prop_map(
+        |(event, on, moment)| EventPattern {
+            event: event.to_owned(),
+            on: on.map(|host| vec![host]),
+            during: None,
+            after: moment.then(|| Moment::First("retry".to_owned())),
+            reason: (event == "retry").then(|| "it \"broke\" \\ é".to_owned()),
+            line: 0,
+        },
+    )
+}
+
+prop_compose! {
+    fn any_expect()(
+        recovers in 1u64..86_400_000, blind in option::of(1u64..100_000), dead_letters in 0u64..3,
+        acked_at_least in 0u64..1_000, never in vec(any_pattern(), 0..3)
+    ) -> Expect {
+        Expect {
+            recovers_within: Duration::from_millis(recovers),
+            blind_at_most: blind.map(Duration::from_millis),
+            dead_letters, acked_at_least, never, seen: Vec::new(), sometimes: Vec::new(),
+        }
+    }
+}
+
+prop_compose! {
+    fn any_scenario()(
+        title in "[ -~é漢]{1,30}".prop_filter("not blank", |title| !title.trim().is_empty()),
+        story in "(?s)[ -~é\n\t\"\\\\]{0,60}", seeds in vec(0u64..=i64::MAX as u64, 0..4),
+        latency in 1u64..10_000, count in 1u32..1_000,
+        per in select(vec![Per::Second, Per::Minute, Per::Hour]), stream in any::<bool>(), size in 64u64..=61_440,
+        steps in any_steps(), expect in any_expect(), known in any::<bool>()
+    ) -> Scenario {
+        let issue = "https://example.com/1".to_owned();
+        Scenario {
+            title, story, seeds, steps, expect,
+            cluster: Cluster { servers: 3, latency: Duration::from_millis(latency) },
+            workload: Workload {
+                clients: 2, appends: Rate { count, per }, duration: Duration::from_secs(120),
+                call: if stream { Call::AppendStream } else { Call::Append }, size,
+            },
+            known_violation: known.then(|| KnownViolation { invariant: "no-gaps".to_owned(), issue }),
+            path: Default::default(), source: "".into(),
+        }
+    }
+}
+
+/// A sound file with some bytes replaced, doubled or dropped.
+fn mutated() -> impl Strategy<Value = String> {
+    vec((any::<prop::sample::Index>(), 0u8..4, select(b"\"'[]{}=.,#\n0-s:@\\ \xc3\x00".to_vec())), 1..12).prop_map(
+        |changes| {
+            let mut bytes = SOUND.as_bytes().to_vec();
+            for (at, how, byte) in changes {
+                let at = at.index(bytes.len());
+                match how {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    2 => drop(bytes.remove(at)),
+                    _ => {
+                        let line: Vec<u8> = bytes[at..].iter().copied().take(30).collect();
+                        bytes.splice(at..at, line);
+                    }
+                }
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        },
+    )
+}
+
+/// Reads and renders; a refusal has at least one problem, and every span lies in the text.
+fn survives(text: &str) -> Result<(), TestCaseError> {
+    if let Err(problems) = read_text(text) {
+        prop_assert!(!problems.is_empty());
+        prop_assert!(problems.iter().all(|problem| problem.span.end <= text.len()));
+        prop_assert!(!render::problems(Path::new("x.toml"), text, &problems).is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn nesting_beyond_reason_is_a_problem_and_not_a_crash() {
+    for deep in ["[".repeat(200_000), "{a=".repeat(100_000), "a.".repeat(100_000), "\"a\" . ".repeat(50_000)] {
+        for text in [format!("x = {deep}"), format!("[{deep}b]"), format!("[[{deep}b]]\n"), format!("{deep}b = 1")] {
+            assert!(read_text(&text).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_still_read_quickly() {
+    let words = "\"@abc\", ".repeat(80);
+    let step = format!("[[step]]\naction = \"pause\"\nat = \"1s\"\non = [{words}]\n");
+    let text = SOUND.replace("[expect]", &format!("{}[expect]", step.repeat(900)));
+    assert!(text.len() <= FILE_BYTES_MAX);
+    assert_eq!(codes(&text).len(), PROBLEMS_MAX);
+}
+
+proptest! {
+    #[test]
+    fn a_printed_scenario_reads_back_as_it_was(scenario in any_scenario()) {
+        let text = scenario.print();
+        match read_text(&text) {
+            Ok(read) => prop_assert_eq!(bare(read), bare(scenario), "{}", text),
+            Err(problems) => prop_assert!(false, "{}", render::problems(Path::new("p"), &text, &problems)),
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in vec(any::<u8>(), 0..400)) {
+        survives(&String::from_utf8_lossy(&bytes))?;
+    }
+
+    #[test]
+    fn no_mutation_of_a_sound_file_makes_the_parser_panic(text in mutated()) {
+        survives(&text)?;
+    }
+
+    #[test]
+    fn a_plan_names_only_hosts_that_exist(scenario in any_scenario(), seed in any::<u64>()) {
+        let plan = plan(&scenario, seed);
+        let all: Vec<_> = plan.servers.iter().chain(&plan.clients).chain([&plan.auditor]).collect();
+        let mut names: Vec<_> = plan.steps.iter().map(|step| &step.name).collect();
+        names.sort();
+        names.dedup();
+        prop_assert_eq!(names.len(), plan.steps.len());
+        for step in &plan.steps {
+            step.action.map(&mut |targets| {
+                if let Targets::Fixed(hosts) = targets {
+                    assert!(!hosts.is_empty() && hosts.iter().all(|host| all.contains(&host)));
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Reading values out of a TOML tree that may be wrong anywhere.
+//!
+//! Each reader returns what it could read and files a problem for what it could not, so that one pass finds every
+//! mistake. Readers never stop the walk, and nothing here knows what a scenario is.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    problem::{Problem, obeyed_by_terminals, quote, suggest},
+    quantity::{self, QuantityError, Rate, print_duration, print_size},
+};
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+pub(super) struct Problems(pub(super) Vec<Problem>);
+
+/// A value with its place.
+pub(super) type Node<'a> = &'a Spanned<DeValue<'a>>;
+
+/// A table from which keys are taken one by one; what is left at the end is unknown.
+pub(super) struct Table<'a> {
+    /// Where a missing key is missed: the header, or the braces.
+    pub(super) span: Range<usize>,
+    what: &'static str,
+    entries: &'a DeTable<'a>,
+    known: BTreeSet<&'static str>,
+}
+
+impl<'a> Table<'a> {
+    /// A table that errors call `what` (`[workload]`).
+    pub(super) fn new(what: &'static str, span: Range<usize>, entries: &'a DeTable<'a>) -> Self {
+        Table { span, what, entries, known: BTreeSet::new() }
+    }
+
+    /// The value of a key, if it is there. The key counts as known from now on.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'a>> {
+        self.known.insert(key);
+        self.entries.get(key)
+    }
+
+    /// Counts keys as known without reading them.
+    pub(super) fn allow(&mut self, keys: &[&'static str]) {
+        self.known.extend(keys);
+    }
+
+    /// The place of a key itself.
+    pub(super) fn key_span(&self, key: &str) -> Range<usize> {
+        self.entries.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span())
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn need(&mut self, key: &'static str, example: &str, problems: &mut Problems) -> Option<Node<'a>> {
+        let value = self.take(key);
+        if value.is_none() {
+            let message = format!("{} needs `{key}`", self.what);
+            problems.file("missing-key", self.span.clone(), message, format!("add {key} = {example}"));
+        }
+        value
+    }
+
+    /// Files every key that nobody asked for.
+    pub(super) fn finish(self, problems: &mut Problems) {
+        let known: Vec<_> = self.known.iter().copied().collect();
+        for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
+            let message = format!("{} has no key {}", self.what, quote(key.get_ref()));
+            problems.file("unknown-key", key.span(), message, suggest(key.get_ref(), &known));
+        }
+    }
+}
+
+impl Problems {
+    /// Files a problem that needs no cure beyond its note.
+    pub(super) fn file(
+        &mut self,
+        code: &'static str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        note: impl Into<String>,
+    ) {
+        self.0.push(Problem::new(code, span, message, note));
+    }
+
+    /// A table.
+    pub(super) fn table<'a>(&mut self, what: &'static str, node: Node<'a>) -> Option<Table<'a>> {
+        match node.get_ref() {
+            DeValue::Table(entries) => Some(Table::new(what, node.span(), entries)),
+            other => self.wrong_type(node, other, what, "a table"),
+        }
+    }
+
+    /// The items of an array.
+    pub(super) fn array<'a>(&mut self, key: &str, node: Node<'a>) -> Option<&'a [Spanned<DeValue<'a>>]> {
+        match node.get_ref() {
+            DeValue::Array(items) => Some(items),
+            other => self.wrong_type(node, other, key, "an array"),
+        }
+    }
+
+    /// A string of one line or more, without anything that a terminal would obey. `\r\n` becomes `\n`.
+    pub(super) fn text(&mut self, key: &str, node: Node<'_>, lines: bool) -> Option<String> {
+        let text = self.string(key, node)?.replace("\r\n", "\n");
+        let bad = |c: &char| obeyed_by_terminals(*c) && !(lines && matches!(c, '\n' | '\t'));
+        if let Some(bad) = text.chars().find(bad) {
+            let message = format!("`{key}` holds a control character, U+{:04X}", u32::from(bad));
+            self.file("control-character", node.span(), message, "take it out");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A string as it is.
+    pub(super) fn string<'a>(&mut self, key: &str, node: Node<'a>) -> Option<&'a str> {
+        match node.get_ref() {
+            DeValue::String(text) => Some(text),
+            other => self.wrong_type(node, other, key, "a string"),
+        }
+    }
+
+    /// A bare number within inclusive bounds.
+    pub(super) fn count(&mut self, key: &str, node: Node<'_>, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let DeValue::Integer(written) = node.get_ref() else {
+            return self.wrong_type(node, node.get_ref(), key, "a bare number, since it counts something");
+        };
+        let number = i128::from_str_radix(written.as_str(), written.radix()).ok();
+        let number = number.and_then(|number| u64::try_from(number).ok()).filter(|number| bounds.contains(number));
+        if number.is_none() {
+            let message = format!("`{key}` is out of range: {}", quote(&written.to_string()));
+            let note = match *bounds.end() {
+                COUNT_MAX => format!("at least {}, and no more than 63 bits", bounds.start()),
+                end => format!("from {} to {end}", bounds.start()),
+            };
+            self.file("out-of-range", node.span(), message, note);
+        }
+        number
+    }
+
+    /// A length of time within inclusive bounds.
+    pub(super) fn duration(&mut self, key: &str, node: Node<'_>, min: Duration, max: Duration) -> Option<Duration> {
+        let example = "write \"60s\", \"1m30s\" or \"250ms\"";
+        let text = self.quantity(node, key, "duration", example, |number| match number {
+            Some(n) if n > 0 && n % 60 == 0 => format!("write \"{n}s\" or \"{}m\"", n / 60),
+            Some(n) => format!("write \"{n}s\" or \"{n}ms\""),
+            None => example.to_owned(),
+        })?;
+        let length = self.check(quantity::duration(text), node, text, "length of time", example)?;
+        let range = (print_duration(min), print_duration(max));
+        self.within(key, node, text, (min..=max).contains(&length), range).then_some(length)
+    }
+
+    /// A rate.
+    pub(super) fn rate(&mut self, key: &str, node: Node<'_>) -> Option<Rate> {
+        let example = "write \"60/s\" or \"30/m\"";
+        let text = self.quantity(node, key, "rate", example, |number| match number {
+            Some(n) => format!("write \"{n}/s\" or \"{n}/m\""),
+            None => example.to_owned(),
+        })?;
+        match Rate::read(text) {
+            Err(why @ (QuantityError::Zero | QuantityError::TooFast)) => {
+                let message = format!("`{key}` is out of range: {why}");
+                let note = format!("from 1/h to {}/s", Rate::PER_SECOND_MAX);
+                self.file("out-of-range", node.span(), message, note);
+                None
+            }
+            read => self.check(read, node, text, "rate", example),
+        }
+    }
+
+    /// A number of bytes within inclusive bounds.
+    pub(super) fn size(&mut self, key: &str, node: Node<'_>, min: u64, max: u64) -> Option<u64> {
+        let example = "write \"256B\" or \"16KiB\"";
+        let text = self.quantity(node, key, "size", example, |number| match number {
+            Some(n) => format!("write \"{n}B\" or \"{n}KiB\""),
+            None => example.to_owned(),
+        })?;
+        let bytes = self.check(quantity::size(text), node, text, "size", example)?;
+        self.within(key, node, text, (min..=max).contains(&bytes), (print_size(min), print_size(max))).then_some(bytes)
+    }
+
+    /// The text of a quantity; a bare number is answered with what should stand there.
+    fn quantity<'a>(
+        &mut self,
+        node: Node<'a>,
+        key: &str,
+        what: &str,
+        example: &str,
+        hint: impl Fn(Option<u64>) -> String,
+    ) -> Option<&'a str> {
+        /// Above this a number is not repeated with a unit: nobody means it.
+        const PLAUSIBLE_MAX: u64 = 999_999_999;
+        let plausible = |number: &u64| *number <= PLAUSIBLE_MAX;
+        match node.get_ref() {
+            DeValue::String(text) if text.parse::<u64>().is_ok() => {
+                let number = text.parse().ok().filter(plausible);
+                self.file("no-unit", node.span(), format!("a {what} needs a unit"), hint(number));
+                None
+            }
+            DeValue::String(text) => Some(text),
+            DeValue::Integer(number) => {
+                let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(plausible);
+                self.file("no-unit", node.span(), format!("a {what} needs a unit"), hint(number));
+                None
+            }
+            DeValue::Float(_) => {
+                self.file("no-unit", node.span(), format!("a {what} needs a unit"), example);
+                None
+            }
+            other => self.wrong_type(node, other, key, "a string with a unit"),
+        }
+    }
+
+    fn check<T>(
+        &mut self,
+        read: Result<T, QuantityError>,
+        node: Node<'_>,
+        text: &str,
+        what: &str,
+        example: &str,
+    ) -> Option<T> {
+        let code =
+            if read.as_ref().is_err_and(|why| *why == QuantityError::NoUnit) { "no-unit" } else { "bad-quantity" };
+        read.map_err(|why| {
+            self.file(code, node.span(), format!("{} is not a {what}: {why}", quote(text)), example);
+        })
+        .ok()
+    }
+
+    fn within(&mut self, key: &str, node: Node<'_>, text: &str, fits: bool, range: (String, String)) -> bool {
+        if !fits {
+            let message = format!("`{key}` is out of range: {}", quote(text));
+            self.file("out-of-range", node.span(), message, format!("from {} to {}", range.0, range.1));
+        }
+        fits
+    }
+
+    /// Files that something else was expected here.
+    pub(super) fn wrong_type<T>(
+        &mut self,
+        node: Node<'_>,
+        found: &DeValue<'_>,
+        key: &str,
+        expected: &str,
+    ) -> Option<T> {
+        let found = match found {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a bare number",
+            DeValue::Float(_) => "a decimal number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let name = if key.starts_with('[') { key.to_owned() } else { format!("`{key}`") };
+        self.file("wrong-type", node.span(), format!("{name} cannot be {found}"), format!("expected {expected}"));
+        None
+    }
+}
+
+/// The largest bare number: what TOML integers hold everywhere.
+pub(super) const COUNT_MAX: u64 = i64::MAX as u64;
