@@ -1,0 +1,89 @@
+//! One seed, one run: makes a run again and names the first event or packet that differs.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+    time::Duration,
+};
+
+use super::{
+    process::{RunError, run_unless},
+    scratch::Scratch,
+    worker::{Order, Outcome},
+};
+
+/// How two runs of one seed differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// For people: the two hashes, and the first line that differs where it could be found.
+    pub text: String,
+}
+
+/// Makes the run of `first` again; `None` where both are the same to the byte.
+pub fn check_determinism(order: &Order, first: &Outcome, limit: Duration) -> Option<Difference> {
+    run_again(order, first, limit, &AtomicBool::new(false))
+}
+
+/// The same, given up as soon as `stop` is set.
+pub(super) fn run_again(order: &Order, first: &Outcome, limit: Duration, stop: &AtomicBool) -> Option<Difference> {
+    let second = match run_unless(order, limit, stop) {
+        Ok(second) => second,
+        Err(RunError::Stopped) => return None,
+        Err(error) => return Some(Difference { text: format!("the second run came to no end: {error}") }),
+    };
+    let (a, b) = (mark(first), mark(&second));
+    if a == b {
+        return None;
+    }
+    let place = first_difference(order, limit, stop)
+        .unwrap_or_else(|| "two further runs agreed with each other, so the place could not be found".to_owned());
+    Some(Difference { text: format!("one seed, two runs: {a}, then {b}\n{place}") })
+}
+
+fn mark(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Judged { summary, .. } => summary.hash.clone(),
+        Outcome::Failed { error } => error.clone(),
+    }
+}
+
+/// Runs twice with a trail of every event and packet, and compares line by line.
+fn first_difference(order: &Order, limit: Duration, stop: &AtomicBool) -> Option<String> {
+    let trails = [Scratch::new().ok()?, Scratch::new().ok()?];
+    for trail in &trails {
+        let order = Order { trail: Some(trail.path()), ..order.clone() };
+        run_unless(&order, limit, stop).ok()?;
+    }
+    let (mut a, mut b) = (lines(trails[0].path())?, lines(trails[1].path())?);
+    let mut last = String::new();
+    for n in 1_u64.. {
+        match (a.next(), b.next()) {
+            (None, None) => return None,
+            (x, y) if x == y => last = x.unwrap_or_default(),
+            (x, y) => {
+                let show = |line: Option<String>| cut(&line.unwrap_or_else(|| "(nothing: it ended)".to_owned()));
+                return Some(format!(
+                    "first difference at line {n} of the trail\n  before  {}\n  first   {}\n  second  {}",
+                    cut(&last),
+                    show(x),
+                    show(y)
+                ));
+            }
+        }
+    }
+    None
+}
+
+fn lines(path: PathBuf) -> Option<impl Iterator<Item = String>> {
+    Some(BufReader::new(File::open(path).ok()?).lines().map_while(Result::ok))
+}
+
+fn cut(line: &str) -> String {
+    const SHOWN: usize = 400;
+    match line.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,14 @@
+//! Many runs: each in a process of its own, several at a time, twice where determinism is to be shown.
+
+mod determinism;
+mod expectations;
+mod process;
+mod scratch;
+mod sweep;
+mod worker;
+
+pub use determinism::{Difference, check_determinism};
+pub use process::{RUN_MAX, RunError, run};
+pub use scratch::Scratch;
+pub use sweep::{Done, Limits, Task, sweep};
+pub use worker::{Order, Outcome, Spent, Took, become_worker_if_asked};

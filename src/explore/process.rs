@@ -1,0 +1,112 @@
+//! The parent's side of a run: starts the child, waits for it, and kills it if it does not come back.
+//!
+//! Order and outcome pass through one file without a name, the child's standard input. The child ends with its parent.
+
+use std::{
+    io,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    scratch::Scratch,
+    worker::{Desk, ORDER, Order, Outcome},
+};
+
+/// A run that takes longer than this in real time is ended: something in it does not end.
+pub const RUN_MAX: Duration = Duration::from_secs(300);
+
+/// A child ends itself when its time is up, since it can say where it stands. One that cannot is killed after this.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often the parent looks whether the child is done.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Shown of what a dying child said.
+const LAST_WORDS_BYTES_MAX: u64 = 16 * 1024;
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file system or the process table refused.
+    #[error("cannot start a run's process: {0}")]
+    Io(#[from] io::Error),
+    /// Killed.
+    #[error("the run did not end within {0:?} of real time and was killed; a host that never yields would do this")]
+    TooLong(Duration),
+    /// The child died.
+    #[error("the run's process ended with {status} and without an outcome{}{stderr}", if .stderr.is_empty() { "" } else { "\n" })]
+    Died {
+        /// How.
+        status: ExitStatus,
+        /// Its last words.
+        stderr: String,
+    },
+    /// Nobody wants to know any more.
+    #[error("the run was stopped")]
+    Stopped,
+}
+
+/// Makes one run in a fresh process of this very program.
+///
+/// # Errors
+/// See [`RunError`]; a run that failed by itself is an [`Outcome::Failed`].
+pub fn run(order: &Order, limit: Duration) -> Result<Outcome, RunError> {
+    run_unless(order, limit, &AtomicBool::new(false))
+}
+
+/// The same, given up as soon as `stop` is set.
+pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> Result<Outcome, RunError> {
+    let mut desk = Scratch::new()?;
+    desk.fill(&serde_json::to_vec(&Desk { order, limit }).map_err(io::Error::other)?)?;
+    let mut stderr = Scratch::new()?;
+    let mut child = Reaped(
+        Command::new(this_program()?)
+            .env(ORDER, std::process::id().to_string())
+            .stdin(desk.hand_over()?)
+            .stdout(Stdio::null())
+            .stderr(stderr.hand_over()?)
+            .spawn()?,
+    );
+    let status = wait(&mut child.0, limit, stop)?;
+    // A system under test may end the process by itself, with any status: then the order is still there.
+    if let Ok(outcome) = serde_json::from_slice(&desk.tail(u64::MAX)?) {
+        return Ok(outcome);
+    }
+    let stderr = String::from_utf8_lossy(&stderr.tail(LAST_WORDS_BYTES_MAX)?).trim_end().to_owned();
+    Err(RunError::Died { status, stderr })
+}
+
+/// The running program itself, also where its file was replaced meanwhile: all runs of a sweep are of one build.
+fn this_program() -> io::Result<std::path::PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
+fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> Result<ExitStatus, RunError> {
+    let end = Instant::now() + limit + GRACE;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(RunError::Stopped);
+        }
+        if Instant::now() > end {
+            return Err(RunError::TooLong(limit));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A child that does not outlive its parent's interest.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // Both are refused where the child has ended, which is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

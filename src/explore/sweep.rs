@@ -1,0 +1,103 @@
+//! Several runs at a time, told in the order in which they were asked for.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    determinism::{Difference, run_again},
+    process::{RunError, run_unless},
+    worker::{Order, Outcome},
+};
+
+/// One run of a sweep.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// What to run.
+    pub order: Order,
+    /// Run it twice and compare.
+    pub twice: bool,
+}
+
+/// What came of a task, and how long it took.
+pub struct Done {
+    /// The outcome.
+    pub outcome: Result<Outcome, RunError>,
+    /// Where the task was run twice and the runs differ.
+    pub difference: Option<Difference>,
+    /// Real time, of both runs together.
+    pub wall: Duration,
+}
+
+/// How much a sweep may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Runs at a time.
+    pub jobs: usize,
+    /// Real time for one run.
+    pub run: Duration,
+    /// No run begins after this.
+    pub until: Option<Instant>,
+}
+
+/// Makes runs 0 to `total`, each as `task` describes it when its turn comes, and tells `each` in that order. Where
+/// `each` answers `false`, no further run begins, and those under way are killed.
+pub fn sweep(
+    total: usize,
+    limits: Limits,
+    task: impl Fn(usize) -> Task + Sync,
+    mut each: impl FnMut(&Task, Done) -> bool,
+) {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let late = || limits.until.is_some_and(|until| Instant::now() >= until);
+    let (sender, done) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..limits.jobs.clamp(1, total.max(1)) {
+            let (sender, next, stop, task) = (sender.clone(), &next, &stop, &task);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) && !late() {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= total {
+                        return;
+                    }
+                    let task = task(index);
+                    let done = make(&task, limits.run, stop);
+                    if sender.send((index, task, done)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        // Only the workers hold the channel now: it ends with the last of them.
+        drop(sender);
+        let mut early: BTreeMap<usize, (Task, Done)> = BTreeMap::new();
+        let mut told = 0;
+        for (index, task, result) in done {
+            early.insert(index, (task, result));
+            while let Some((task, result)) = early.remove(&told) {
+                if !each(&task, result) {
+                    stop.store(true, Ordering::Relaxed);
+                    return;
+                }
+                told += 1;
+            }
+        }
+    });
+}
+
+fn make(task: &Task, limit: Duration, stop: &AtomicBool) -> Done {
+    let begun = Instant::now();
+    let outcome = run_unless(&task.order, limit, stop);
+    let difference = match &outcome {
+        Ok(first) if task.twice => run_again(&task.order, first, limit, stop),
+        _ => None,
+    };
+    Done { outcome, difference, wall: begun.elapsed() }
+}

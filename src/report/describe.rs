@@ -1,0 +1,226 @@
+//! Each event in a few words, as timelines show it.
+//!
+//! ASCII of one line: its width is its length. Bytes are summed up, never shown: a history may hold secrets that
+//! somebody put into an audit entry, and a terminal is read over shoulders.
+
+use crate::{
+    check::words,
+    history::{DiskOp, Down, EntryId, Event, Found, Moment, Name, Outcome, What},
+    world::{LogEvent, observer::Direction},
+};
+
+/// One event in a few words, without its time and host.
+pub fn describe(event: &Event) -> String {
+    let text = match &event.what {
+        What::Began {} => "every client has one append acknowledged: t = 0".to_owned(),
+        What::WorkloadEnded {} => "the workload offers nothing new".to_owned(),
+        What::Healed {} => "the last fault is lifted".to_owned(),
+        What::Settled { quiet: true } => "settled: nothing is left to deliver".to_owned(),
+        What::Settled { quiet: false } => "NOT settled: something is left to deliver".to_owned(),
+        What::Step { step, moment } => format!("step `{step}` {}", moment_of(moment)),
+        What::Up { life: 1 } => "up".to_owned(),
+        What::Up { life } => format!("up again (life {life})"),
+        What::Down { how } => down(*how).to_owned(),
+        What::Wiped {} => "wiped: its data folder is empty now".to_owned(),
+        What::Failed { error } => format!("failed: {error}"),
+        What::Paused { paused: true } => "stands still".to_owned(),
+        What::Paused { paused: false } => "goes on".to_owned(),
+        What::Disk { op, path, bytes, error } => disk(*op, path, *bytes, error.as_deref()),
+        What::Lost { path, bytes, torn } => lost(path, *bytes, *torn),
+        What::Submitted { entry, .. } => format!("append {}", entry_of(entry, &event.host)),
+        What::Returned { entry, outcome } => {
+            format!("{} {}{}", outcome_of(outcome), entry_of(entry, &event.host), told(outcome))
+        }
+        What::Holds { outbox, dead_letters } => format!(
+            "holds {} and {}",
+            words::count(outbox.len() as u64, "entry to deliver", "entries to deliver"),
+            words::count(dead_letters.len() as u64, "dead letter", "dead letters"),
+        ),
+        What::ReadingBegan { reading, server, last: false } => format!("reading {reading} of {server} begins"),
+        What::ReadingBegan { reading, server, last: true } => format!("last reading ({reading}) of {server} begins"),
+        What::Found { reading, found } => format!("reading {reading}: {}", found_of(found)),
+        What::Followed { found } => format!("was given {}", found_of(found)),
+        What::CheckpointRead { reading, size, root } => {
+            format!("reading {reading}: checkpoint of {}, root {}", leaves(*size), short(root))
+        }
+        What::ReadingEnded { reading, error: None } => format!("reading {reading} reached the end"),
+        What::ReadingEnded { reading, error: Some(error) } => format!("reading {reading} broke off: {error}"),
+        What::Marked { mark } => format!("mark: {mark}"),
+        What::Log { event } => log_event(event),
+    };
+    one_line(&text)
+}
+
+/// Control characters and line ends do not reach the terminal: errors and marks are in the words of others.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn moment_of(moment: &Moment) -> String {
+    match moment {
+        Moment::Begins { hosts } if hosts.is_empty() => "begins".to_owned(),
+        Moment::Begins { hosts } => format!("begins on {}", hosts.join(", ")),
+        Moment::Bites { evidence } => format!("bites: {evidence}"),
+        Moment::Nth { n } => format!("is done on host {n}"),
+        Moment::Ended { evidence: Some(evidence) } => format!("ended: {evidence}"),
+        Moment::Ended { evidence: None } => "ended and left no trace".to_owned(),
+        Moment::NotRun { why } => format!("did not run: {why}"),
+    }
+}
+
+fn down(how: Down) -> &'static str {
+    match how {
+        Down::Crash => "crash",
+        Down::PowerLoss => "power loss",
+        Down::Stop => "stopped",
+    }
+}
+
+fn disk(op: DiskOp, path: &str, bytes: u64, error: Option<&str>) -> String {
+    let op = match op {
+        DiskOp::Open => "open",
+        DiskOp::Append => "append to",
+        DiskOp::Write => "write to",
+        DiskOp::Read => "read",
+        DiskOp::Truncate => "truncate",
+        DiskOp::Sync => "sync",
+        DiskOp::Rename => "rename",
+        DiskOp::Remove => "remove",
+        DiskOp::SyncFolder => "sync folder",
+    };
+    let bytes = if bytes > 0 { format!(" ({})", size(bytes)) } else { String::new() };
+    let error = error.map(|error| format!(" FAILED: {error}")).unwrap_or_default();
+    format!("{op} `{path}`{bytes}{error}")
+}
+
+fn lost(path: &str, bytes: u64, torn: u64) -> String {
+    let torn = if torn > 0 { format!(", {} torn", size(torn)) } else { String::new() };
+    format!("lost {} of `{path}`{torn}", size(bytes))
+}
+
+/// The client is left out where it is the host that the event stands under.
+fn entry_of(entry: &EntryId, host: &Name) -> String {
+    if entry.client == *host { format!("#{}", entry.number) } else { entry.to_string() }
+}
+
+fn outcome_of(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Acked { .. } => "acked",
+        Outcome::Refused { .. } => "refused",
+        Outcome::Unknown { .. } => "unknown",
+    }
+}
+
+fn told(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Acked { at: Some(at) } => format!(" as {at}"),
+        Outcome::Acked { at: None } => String::new(),
+        Outcome::Refused { why } | Outcome::Unknown { why } => format!(": {why}"),
+    }
+}
+
+fn found_of(found: &Found) -> String {
+    let entry = match &found.entry {
+        Some(entry) => entry.to_string(),
+        None => "no entry of the workload".to_owned(),
+    };
+    let void = if found.counts || found.entry.is_none() { "" } else { ", void" };
+    let numbered = found.numbered.as_ref().map(|(client, epoch, sequence)| format!(" ({client} {epoch}/{sequence})"));
+    format!("{} = {entry}{void}{}", found.position, numbered.unwrap_or_default())
+}
+
+/// What the log says of itself. Events whose name says all are shown by their name.
+fn log_event(event: &LogEvent) -> String {
+    match event {
+        LogEvent::ServerStarted { node, size, .. } => format!("serves as node {node}, log of {}", leaves(*size)),
+        LogEvent::LogRecovered { frames, leaves: all } => format!("recovered {frames} frames, {}", leaves(*all)),
+        LogEvent::TornTailTruncated { file, offset, bytes, .. } => {
+            format!("torn tail: cut {} off `{file}` at {offset}", size(*bytes))
+        }
+        LogEvent::CorruptionFound { file, offset, what } => format!("CORRUPTION in `{file}` at {offset}: {what}"),
+        LogEvent::LeaderChange { node, term } => format!("leads: node {node}, term {term}"),
+        LogEvent::ShutdownDone { size } => format!("shut down, log of {}", leaves(*size)),
+        LogEvent::BatchWritten { raft_index, first_leaf, leaves: all } => {
+            format!("batch {raft_index} written, not synced: {} from {first_leaf}", leaves(*all))
+        }
+        LogEvent::BatchSynced { raft_index } => format!("batch {raft_index} synced"),
+        LogEvent::BatchCommitted { raft_index, size } => format!("batch {raft_index} committed: {}", leaves(*size)),
+        LogEvent::CheckpointSigned { size, root, .. } => checkpoint("signed", *size, root),
+        LogEvent::CheckpointKept { size, root, .. } => checkpoint("kept", *size, root),
+        LogEvent::DuplicateAnswered { client, sequence, index } => {
+            format!("repeat of {client} {sequence} answered with its first receipt, {index}")
+        }
+        LogEvent::EntryRefused { client, sequence, reason } => format!("refused {client} {sequence}: {reason}"),
+        LogEvent::LoadShed { queued } => format!("load shed, {queued} queued"),
+        LogEvent::HandshakeRefused { peer, reason } => format!("handshake with {peer} refused: {reason}"),
+        LogEvent::HandshakeAccepted { peer, .. } => format!("handshake with {peer}"),
+        LogEvent::ConnectionClosed { peer, why } => format!("connection to {peer} closed: {why}"),
+        LogEvent::CallStarted { call, method, peer, attempt, deadline_ms } => {
+            let deadline = if *deadline_ms > 0 { format!(", {deadline_ms} ms") } else { String::new() };
+            let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+            format!("call {call} {method} with {peer}{attempt}{deadline}")
+        }
+        LogEvent::CallMessage { call, direction, bytes } => {
+            let way = if *direction == Direction::Request { "->" } else { "<-" };
+            format!("call {call} {way} {}", size(bytes.len() as u64))
+        }
+        LogEvent::CallEnded { call, status, detail } if detail.is_empty() => format!("call {call} ended: {status}"),
+        LogEvent::CallEnded { call, status, detail } => format!("call {call} ended: {status} ({detail})"),
+        LogEvent::EntryAccepted { epoch, sequence, entry } => {
+            format!("accepted {epoch}/{sequence} into the outbox, {}", size(entry.len() as u64))
+        }
+        LogEvent::OutboxRecovered { epoch, next_sequence, pending, dead_letters } => {
+            format!("outbox read: {epoch}/{next_sequence} is next, {pending} pending, {dead_letters} dead letters")
+        }
+        LogEvent::Retry { sequence, attempt, wait_ms, why } => {
+            format!("retry of {sequence} in {wait_ms} ms (attempt {attempt}): {why}")
+        }
+        LogEvent::ReceiptVerified { epoch, sequence, index, .. } => {
+            format!("receipt of {epoch}/{sequence} verified: index {index}")
+        }
+        LogEvent::ReceiptRejected { sequence, why } => format!("receipt of {sequence} REJECTED: {why}"),
+        LogEvent::DeadLettered { epoch, sequence, reason } => format!("dead letter {epoch}/{sequence}: {reason}"),
+        LogEvent::Parked { why } => format!("parked: {why}"),
+        LogEvent::OutboxFull { pending } => format!("outbox full, {pending} pending"),
+        LogEvent::TailStarted { from } => format!("tail starts at {from}"),
+        LogEvent::LeafRead { index, leaf } => format!("read leaf {index}, {}", size(leaf.len() as u64)),
+        other => other.name().replace('-', " "),
+    }
+}
+
+fn checkpoint(what: &str, size: u64, root: &str) -> String {
+    format!("{what} checkpoint of {}, root {}", leaves(size), short(root))
+}
+
+fn leaves(count: u64) -> String {
+    words::count(count, "leaf", "leaves")
+}
+
+fn size(bytes: u64) -> String {
+    words::count(bytes, "byte", "bytes")
+}
+
+/// The first digits of a root tell two of them apart.
+fn short(root: &str) -> String {
+    root.chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_cannot_move_the_cursor() {
+        let what = What::Failed { error: "two\nlines \u{1b}[31mred".to_owned() };
+        let event = Event { at: Default::default(), host: "server-1".into(), what };
+        assert_eq!(describe(&event), "failed: two lines  [31mred");
+    }
+
+    #[test]
+    fn bytes_are_summed_up_by_their_length() {
+        let bytes = bytes::Bytes::from_static(b"secret");
+        let log = LogEvent::CallMessage { call: 3, direction: Direction::Request, bytes };
+        let event = Event { at: Default::default(), host: "client-1".into(), what: What::Log { event: log } };
+        assert_eq!(describe(&event), "call 3 -> 6 bytes");
+    }
+}

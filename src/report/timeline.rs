@@ -1,0 +1,99 @@
+//! Timelines: the few events of a violation with its hosts as columns, and all events of a run for a `replay`.
+//!
+//! One line each, in the order of the history, at most [`COLUMNS_MAX`] columns. What died, failed or was lost stands
+//! out by a mark, not by colour alone.
+
+use std::fmt::Write as _;
+
+use super::{Palette, describe, terminal::COLUMNS_MAX, text::cut};
+use crate::{
+    check::{Verdict, words},
+    history::{Event, History, Name, What},
+};
+
+/// Width of the time in front of a line.
+const TIME_WIDTH: usize = 11;
+/// Most hosts that get a column of their own.
+const HOSTS_MAX: usize = 4;
+
+/// A few events, the hosts involved as columns. Each event's text begins in its host's column and may run on to the
+/// right, where its row is empty.
+pub(super) fn of_events(history: &History, events: &[usize], palette: Palette) -> String {
+    let events: Vec<&Event> = events.iter().filter_map(|&at| history.events.get(at)).collect();
+    if events.is_empty() {
+        return String::new();
+    }
+    let mut hosts: Vec<&Name> = Vec::new();
+    for event in &events {
+        if !hosts.contains(&&event.host) {
+            hosts.push(&event.host);
+        }
+    }
+    // Clients send, servers answer: people read from left to right.
+    hosts.sort_by_key(|host| !history.header.clients.contains(host));
+    let columns = hosts.len().min(HOSTS_MAX);
+    let width = (COLUMNS_MAX - TIME_WIDTH - 2) / columns.max(2);
+    let mut text = heading_of(&hosts[..columns], width, palette);
+    for event in events {
+        let column = hosts.iter().position(|host| **host == event.host).unwrap_or_default();
+        let (column, named) =
+            if column < columns { (column, String::new()) } else { (0, format!("[{}] ", event.host)) };
+        let told = format!("{named}{}", mark(event) + &describe(event));
+        let room = COLUMNS_MAX - TIME_WIDTH - 2 - column * width;
+        let told = if event.what.is_grave() {
+            palette.verdict(Verdict::Violated, &cut(&told, room))
+        } else {
+            cut(&told, room)
+        };
+        let time = words::time(event.at);
+        let _ = writeln!(text, "{time:>TIME_WIDTH$}  {:indent$}{told}", "", indent = column * width);
+    }
+    text
+}
+
+fn heading_of(hosts: &[&Name], width: usize, palette: Palette) -> String {
+    let mut line = format!("{:>TIME_WIDTH$}  ", "time");
+    for host in hosts {
+        let _ = write!(line, "{:<width$}", cut(host, width - 1));
+    }
+    palette.faint(line.trim_end()) + "\n"
+}
+
+fn mark(event: &Event) -> String {
+    if event.what.is_grave() { "✖ ".to_owned() } else { String::new() }
+}
+
+/// Whether an event stands out in a timeline: something died, was lost or failed.
+trait Grave {
+    fn is_grave(&self) -> bool;
+}
+
+impl Grave for What {
+    fn is_grave(&self) -> bool {
+        match self {
+            What::Down { .. } | What::Failed { .. } | What::Lost { .. } | What::Wiped {} => true,
+            What::Disk { error, .. } => error.is_some(),
+            What::Settled { quiet } => !quiet,
+            What::Log { event } => matches!(event.name(), "corruption-found" | "receipt-rejected"),
+            _ => false,
+        }
+    }
+}
+
+/// Every event of a run, a line each: time, host, what.
+pub fn timeline(history: &History, palette: Palette) -> String {
+    let widest = history.events.iter().map(|event| event.host.len()).max().unwrap_or_default().min(24);
+    let room = COLUMNS_MAX - TIME_WIDTH - widest - 4;
+    let mut text = String::with_capacity(history.events.len() * 60);
+    for event in &history.events {
+        let time = words::time(event.at);
+        let told = cut(&(mark(event) + &describe(event)), room);
+        let told = match &event.what {
+            What::Step { .. } => palette.strong(&told),
+            what if what.is_grave() => palette.verdict(Verdict::Violated, &told),
+            _ => told,
+        };
+        let _ = writeln!(text, "{time:>TIME_WIDTH$}  {:<widest$}  {told}", cut(&event.host, widest));
+    }
+    text
+}

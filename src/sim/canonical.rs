@@ -1,0 +1,346 @@
+//! The bytes of an event for the hash of its run: a serializer that writes every field, quickly and in one way only.
+//!
+//! Numbers have a fixed width, texts, bytes and lists their length before them, options and the entries of a map a byte
+//! that says whether one follows, and variants their number or name. A reader who knows the types could therefore read
+//! the events back, so two different events never are the same bytes. Nothing else is promised: no file holds this
+//! format, and it may change with any build.
+
+use std::fmt;
+
+use serde::ser::{self, Serialize};
+
+/// Appends `value` to `to`.
+///
+/// # Errors
+/// Where a type refuses to be serialized. Those of a history never do.
+pub(super) fn write(value: &impl Serialize, to: &mut Vec<u8>) -> Result<(), Refused> {
+    value.serialize(Canonical(to))
+}
+
+/// What a type said when it refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot be hashed: {0}")]
+pub(super) struct Refused(String);
+
+impl ser::Error for Refused {
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        Refused(text.to_string())
+    }
+}
+
+struct Canonical<'b>(&'b mut Vec<u8>);
+
+impl Canonical<'_> {
+    fn put(self, bytes: &[u8]) -> Result<(), Refused> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sized(self, bytes: &[u8]) -> Result<(), Refused> {
+        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.put(bytes)
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident $type:ty),*) => {
+        $(fn $method(self, number: $type) -> Result<(), Refused> {
+            self.put(&number.to_le_bytes())
+        })*
+    };
+}
+
+impl<'b> ser::Serializer for Canonical<'b> {
+    type Ok = ();
+    type Error = Refused;
+    type SerializeSeq = Parts<'b>;
+    type SerializeTuple = Parts<'b>;
+    type SerializeTupleStruct = Parts<'b>;
+    type SerializeTupleVariant = Parts<'b>;
+    type SerializeMap = Parts<'b>;
+    type SerializeStruct = Parts<'b>;
+    type SerializeStructVariant = Parts<'b>;
+
+    /// So that bytes come as they are and not as text.
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    numbers!(
+        serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64, serialize_i128 i128, serialize_u8 u8,
+        serialize_u16 u16, serialize_u32 u32, serialize_u64 u64, serialize_u128 u128, serialize_f32 f32,
+        serialize_f64 f64
+    );
+
+    fn serialize_bool(self, truth: bool) -> Result<(), Refused> {
+        self.put(&[u8::from(truth)])
+    }
+
+    fn serialize_char(self, character: char) -> Result<(), Refused> {
+        self.put(&u32::from(character).to_le_bytes())
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), Refused> {
+        self.sized(text.as_bytes())
+    }
+
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Refused> {
+        self.sized(bytes)
+    }
+
+    fn serialize_none(self) -> Result<(), Refused> {
+        self.put(&[0])
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Refused> {
+        self.0.push(1);
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(self, _name: &'static str, index: u32, _variant: &'static str) -> Result<(), Refused> {
+        self.put(&index.to_le_bytes())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> Result<(), Refused> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        value: &T,
+    ) -> Result<(), Refused> {
+        self.0.extend_from_slice(&index.to_le_bytes());
+        value.serialize(self)
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Parts<'b>, Refused> {
+        Parts::listed(self, len)
+    }
+
+    fn serialize_tuple(self, _len: usize) -> Result<Parts<'b>, Refused> {
+        Ok(Parts::known(self))
+    }
+
+    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Parts<'b>, Refused> {
+        Ok(Parts::known(self))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _len: usize,
+    ) -> Result<Parts<'b>, Refused> {
+        self.0.extend_from_slice(&index.to_le_bytes());
+        Ok(Parts::known(self))
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Parts<'b>, Refused> {
+        Parts::listed(self, len)
+    }
+
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Parts<'b>, Refused> {
+        Ok(Parts::known(self))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _len: usize,
+    ) -> Result<Parts<'b>, Refused> {
+        self.0.extend_from_slice(&index.to_le_bytes());
+        Ok(Parts::known(self))
+    }
+}
+
+/// The parts of a compound value.
+struct Parts<'b> {
+    to: &'b mut Vec<u8>,
+    /// The number of parts follows neither from the type nor from a length that was written: a byte before each part
+    /// says that it is there, and one in the end that none is.
+    open: bool,
+}
+
+impl<'b> Parts<'b> {
+    fn known(to: Canonical<'b>) -> Self {
+        Parts { to: to.0, open: false }
+    }
+
+    fn listed(to: Canonical<'b>, len: Option<usize>) -> Result<Self, Refused> {
+        // A length of this many means that it was not known.
+        let told = len.map_or(u64::MAX, |len| len as u64);
+        to.0.extend_from_slice(&told.to_le_bytes());
+        Ok(Parts { to: to.0, open: len.is_none() })
+    }
+
+    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        if self.open {
+            self.to.push(1);
+        }
+        value.serialize(Canonical(self.to))
+    }
+
+    fn close(self) -> Result<(), Refused> {
+        if self.open {
+            self.to.push(0);
+        }
+        Ok(())
+    }
+}
+
+impl ser::SerializeMap for Parts<'_> {
+    type Ok = ();
+    type Error = Refused;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
+        self.part(key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+        value.serialize(Canonical(self.to))
+    }
+
+    fn end(self) -> Result<(), Refused> {
+        self.close()
+    }
+}
+
+macro_rules! compound {
+    ($($of:ident $method:ident),*) => {
+        $(impl ser::$of for Parts<'_> {
+            type Ok = ();
+            type Error = Refused;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+                self.part(value)
+            }
+
+            fn end(self) -> Result<(), Refused> {
+                self.close()
+            }
+        })*
+    };
+}
+
+compound!(
+    SerializeSeq serialize_element,
+    SerializeTuple serialize_element,
+    SerializeTupleStruct serialize_field,
+    SerializeTupleVariant serialize_field
+);
+
+macro_rules! structure {
+    ($($of:ident),*) => {
+        $(impl ser::$of for Parts<'_> {
+            type Ok = ();
+            type Error = Refused;
+
+            /// Without the name: which fields there are follows from the type.
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), Refused> {
+                self.part(value)
+            }
+
+            /// A field that is left out would move the others.
+            fn skip_field(&mut self, field: &'static str) -> Result<(), Refused> {
+                Err(ser::Error::custom(format_args!("the field `{field}` is left out at times")))
+            }
+
+            fn end(self) -> Result<(), Refused> {
+                self.close()
+            }
+        })*
+    };
+}
+
+structure!(SerializeStruct, SerializeStructVariant);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        history::{EntryId, Event, Found, LeafBytes, Outcome, What},
+        world::LogEvent,
+    };
+
+    fn bytes(what: What) -> Vec<u8> {
+        let mut to = Vec::new();
+        write(&Event { at: Duration::from_nanos(5), host: "server-1".into(), what }, &mut to).unwrap();
+        to
+    }
+
+    fn found(bytes: &'static [u8], leaf: Option<&'static [u8]>) -> What {
+        let found = Found {
+            position: 1,
+            entry: None,
+            counts: true,
+            numbered: None,
+            bytes: bytes.into(),
+            leaf: leaf.map(|leaf| LeafBytes(leaf.into())),
+        };
+        What::Followed { found }
+    }
+
+    #[test]
+    fn the_same_event_is_the_same_bytes_and_bytes_stand_in_it_as_they_are() {
+        let payload = b"\x00\xff payload";
+        let twice = [bytes(found(payload, None)), bytes(found(payload, None))];
+        assert_eq!(twice[0], twice[1]);
+        assert!(twice[0].windows(payload.len()).any(|window| window == payload));
+    }
+
+    #[test]
+    fn events_that_differ_in_any_field_are_different_bytes() {
+        let entry = || EntryId { client: "client-1".into(), number: 1 };
+        let all = [
+            What::Began {},
+            What::Healed {},
+            What::Settled { quiet: true },
+            What::Settled { quiet: false },
+            What::Returned { entry: entry(), outcome: Outcome::Acked { at: None } },
+            What::Returned { entry: entry(), outcome: Outcome::Acked { at: Some(0) } },
+            What::Returned { entry: entry(), outcome: Outcome::Refused { why: "no".to_owned() } },
+            What::Returned { entry: entry(), outcome: Outcome::Unknown { why: "no".to_owned() } },
+            What::Holds { outbox: vec![entry()], dead_letters: vec![] },
+            What::Holds { outbox: vec![], dead_letters: vec![entry()] },
+            found(b"", None),
+            found(b"", Some(b"")),
+            found(b"a", Some(b"b")),
+            found(b"ab", Some(b"")),
+            What::Log { event: LogEvent::BatchSynced { raft_index: 1 } },
+            What::Log { event: LogEvent::LoadShed { queued: 1 } },
+            What::Log { event: LogEvent::TailStarted { from: 1 } },
+        ];
+        let all: Vec<Vec<u8>> = all.into_iter().map(bytes).collect();
+        for (n, one) in all.iter().enumerate() {
+            // Neither equal nor the beginning of another: a stream of them can be read in one way only.
+            let same = all.iter().enumerate().filter(|(m, other)| *m != n && other.starts_with(one));
+            assert_eq!(same.count(), 0, "{n}");
+        }
+    }
+
+    #[test]
+    fn a_type_whose_fields_come_and_go_is_refused() {
+        #[derive(serde::Serialize)]
+        struct Partly {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            here: Option<u8>,
+        }
+        assert!(write(&Partly { here: None }, &mut Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! The director: makes a plan happen, tick by tick, and lifts everything in the end.
+//!
+//! Warm-up until every client has had one append acknowledged (t = 0); the workload with the steps; the final heal, in
+//! reverse order; a settle phase in which what is owed is delivered; the auditor's last word; and what each client holds.
+
+mod moments;
+mod perform;
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use super::{SimError, auditor::Reading, panicked, stage::Stage, workload::Phase};
+use crate::{
+    audit::calls::error_chain,
+    history::{Event, Moment, Name, Outcome, What},
+    scenario::{Plan, Scenario},
+    seam,
+    world::LogEvent,
+};
+use moments::Moments;
+use perform::{Status, StepState};
+
+/// The clients' first acknowledgements come within this.
+const WARM_UP_MAX: Duration = Duration::from_secs(30);
+
+/// On top of `recovers-within`, before a settle phase is given up.
+const SETTLE_EXTRA: Duration = Duration::from_secs(5);
+
+/// The auditor's last word comes within this.
+const AUDIT_MAX: Duration = Duration::from_secs(60);
+
+/// The clients say what they hold within this.
+const REPORT_MAX: Duration = Duration::from_secs(10);
+
+/// A process that ended by itself is started again after this, as a supervisor would.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Makes one plan happen.
+pub(super) struct Director<'a> {
+    scenario: &'a Scenario,
+    plan: &'a Plan,
+    stage: Stage,
+    steps: Vec<StepState>,
+    moments: Moments,
+    now: Duration,
+    /// t = 0.
+    began: Duration,
+    /// Who leads, as far as the servers said.
+    leader: Option<Name>,
+    /// Hosts that are to be down, with the steps that want it so.
+    held_down: BTreeMap<Name, Vec<usize>>,
+    /// Hosts that ended by themselves, and when they are started again.
+    to_restart: BTreeMap<Name, Duration>,
+    last_failure: Option<String>,
+}
+
+impl<'a> Director<'a> {
+    /// A director for a stage whose hosts have just started.
+    pub(super) fn new(scenario: &'a Scenario, plan: &'a Plan, stage: Stage) -> Self {
+        let steps = plan.steps.iter().map(|_| StepState::default()).collect();
+        Self {
+            scenario,
+            plan,
+            stage,
+            steps,
+            moments: Moments::default(),
+            now: Duration::ZERO,
+            began: Duration::ZERO,
+            leader: None,
+            held_down: BTreeMap::new(),
+            to_restart: BTreeMap::new(),
+            last_failure: None,
+        }
+    }
+
+    /// Simulated time since the run began.
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// The whole run.
+    pub(super) fn direct(&mut self) -> Result<(), SimError> {
+        self.warm_up()?;
+        self.play()?;
+        self.settle()?;
+        self.stage.order.send_replace(Reading::Last);
+        self.tick_until(AUDIT_MAX, |this| this.stage.auditor.is_done())?;
+        self.stage.phase.send_replace(Phase::Report);
+        self.tick_until(REPORT_MAX, |this| this.stage.workloads.iter().all(|client| client.has_reported()))?;
+        Ok(())
+    }
+
+    fn warm_up(&mut self) -> Result<(), SimError> {
+        if self.tick_until(WARM_UP_MAX, |this| this.stage.workloads.iter().all(|client| client.is_warm()))? {
+            self.began = self.now;
+            self.record(What::Began {});
+            self.stage.phase.send_replace(Phase::Offer { since: self.now });
+            return Ok(());
+        }
+        let cold = self.stage.workloads.iter().filter(|client| !client.is_warm());
+        let missing: Vec<&str> = cold.map(|client| &**client.client()).collect();
+        let hint = self.last_failure.clone().unwrap_or_else(|| "nothing reported an error".to_owned());
+        Err(SimError::NotWarm { waited: self.now, missing: missing.join(", "), hint })
+    }
+
+    /// The workload and the steps. Ends when the workload does and every step with an end of its own has come to it.
+    fn play(&mut self) -> Result<(), SimError> {
+        let end = self.began + self.scenario.workload.duration;
+        while self.now < end {
+            self.direct_steps();
+            self.tick()?;
+        }
+        self.record(What::WorkloadEnded {});
+        self.stage.phase.send_replace(Phase::Rest);
+        self.give_up_waiting();
+        while self.steps.iter().any(|step| step.status == Status::Active && step.ends_at.is_some()) {
+            self.direct_steps();
+            self.tick()?;
+        }
+        self.heal();
+        // A graceful stop that a step began may still be under way.
+        self.tick_until(Duration::from_secs(60), |this| this.steps.iter().all(|step| step.status != Status::Active))?;
+        self.record(What::Healed {});
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), SimError> {
+        self.stage.phase.send_replace(Phase::Settle);
+        let limit = self.scenario.expect.recovers_within + SETTLE_EXTRA;
+        let quiet = self.tick_until(limit, |this| this.stage.workloads.iter().all(|client| client.is_quiet()))?;
+        self.record(What::Settled { quiet });
+        Ok(())
+    }
+
+    /// Ticks until `done`, for at most `limit`; answers whether it was.
+    fn tick_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<bool, SimError> {
+        let end = self.now + limit;
+        while !done(self) {
+            if self.now >= end {
+                return Ok(false);
+            }
+            self.direct_steps();
+            self.tick()?;
+        }
+        Ok(true)
+    }
+
+    /// One tick of the world, and what follows from it.
+    fn tick(&mut self) -> Result<(), SimError> {
+        seam::advance_to(self.now);
+        let stepped = self.stage.sim.step();
+        self.now = self.stage.sim.elapsed();
+        seam::advance_to(self.now);
+        if let Some(panic) = panicked() {
+            return Err(SimError::Panicked { at: self.now, panic });
+        }
+        if let Some(leak) = seam::leaks().into_iter().next() {
+            return Err(SimError::Leak { leak });
+        }
+        stepped.map_err(|error| SimError::Panicked { at: self.now, panic: error_chain(&*error) })?;
+        self.notice();
+        self.supervise();
+        Ok(())
+    }
+
+    /// Looks at what the tick brought.
+    fn notice(&mut self) {
+        let recorder = self.stage.recorder.clone();
+        recorder.look_at_fresh(|event| self.notice_one(event));
+    }
+
+    fn notice_one(&mut self, event: &Event) {
+        match &event.what {
+            What::Log { event: log } => {
+                if let LogEvent::LeaderChange { node, .. } = log {
+                    let n = usize::try_from(*node).unwrap_or(usize::MAX);
+                    self.leader = n.checked_sub(1).and_then(|n| self.plan.servers.get(n)).map(|s| s.as_str().into());
+                }
+                self.moments.saw(log.name(), event.at);
+            }
+            What::Failed { error } => self.last_failure = Some(format!("{} said: {error}", event.host)),
+            What::Returned { outcome: Outcome::Unknown { why }, entry } if self.began.is_zero() => {
+                self.last_failure = Some(format!("{} said: {why}", entry.client));
+            }
+            What::Marked { mark } => self.moments.saw(mark, event.at),
+            _ => {}
+        }
+    }
+
+    /// Starts hosts that ended by themselves again.
+    fn supervise(&mut self) {
+        if !self.stage.ended.swap(false, Ordering::Relaxed) {
+            return; // the usual tick, in which everybody goes on
+        }
+        for index in 0..self.stage.actors.len() {
+            let name = self.stage.actors[index].name.clone();
+            if self.stage.sim.is_host_running(&*name) {
+                self.to_restart.remove(&name);
+                continue;
+            }
+            // It is down, and so it has to be looked after in the next tick, too.
+            self.stage.ended.store(true, Ordering::Relaxed);
+            if self.held_down.contains_key(&name) {
+                self.to_restart.remove(&name);
+            } else if *self.to_restart.entry(name.clone()).or_insert(self.now + RESTART_AFTER) <= self.now {
+                self.to_restart.remove(&name);
+                self.stage.mourn(&name, self.now);
+                self.stage.start(&name);
+            }
+        }
+    }
+
+    /// Steps whose moment did not come while the workload ran will not run.
+    fn give_up_waiting(&mut self) {
+        for index in 0..self.steps.len() {
+            if self.steps[index].status == Status::Waiting {
+                self.steps[index].status = Status::NotRun;
+                let why = match &self.plan.steps[index].start {
+                    crate::scenario::Start::At(at) => format!("its start, {at:?}, is after the workload's end"),
+                    crate::scenario::Start::After { moment, .. } => {
+                        format!("`{moment}` did not come, or came too late, while the workload ran")
+                    }
+                };
+                self.record_step(index, Moment::NotRun { why });
+            }
+        }
+        self.stage.recorder.set_alarm(None);
+    }
+
+    fn record(&self, what: What) {
+        self.stage.recorder.record_at(self.now, &"harness".into(), what);
+    }
+
+    fn record_step(&self, index: usize, moment: Moment) {
+        let step = self.plan.steps[index].name.as_str().into();
+        self.record(What::Step { step, moment });
+    }
+}

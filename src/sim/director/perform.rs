@@ -1,0 +1,474 @@
+//! Performing steps: when one begins, what it does, what proves that it bit, and how it is undone.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    sync::atomic::Ordering,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::Director;
+use crate::{
+    fault::{Action, Link},
+    history::{Moment, Name, What},
+    link::LinkFault,
+    scenario::{self, PlannedStep, Start, Targets},
+    sim::{
+        disk::SimDisk,
+        stage::{Role, Stage},
+    },
+};
+
+/// How long a host that was asked to stop may take before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Status {
+    #[default]
+    Waiting,
+    Active,
+    Done,
+    NotRun,
+}
+
+/// What the director knows of one step.
+#[derive(Debug, Default)]
+pub(super) struct StepState {
+    pub(super) status: Status,
+    /// When it is undone; `None`: at the final heal.
+    pub(super) ends_at: Option<Duration>,
+    began_at: Duration,
+    hosts: Vec<Name>,
+    bit: bool,
+    /// What it did to hosts, in words; links keep count of what it did to them.
+    did: Vec<String>,
+    /// Hosts that were asked to stop, and since when.
+    stopping: BTreeMap<Name, Duration>,
+    /// Hosts that are to come up again at this time.
+    rising: BTreeMap<Name, Duration>,
+    /// The next crash of a churn, and how many there were.
+    next_crash: Option<Duration>,
+    crashes: u32,
+    /// Flipped replies that were counted as moments.
+    flips_told: u64,
+    syncs_held: u64,
+}
+
+impl Director<'_> {
+    /// Begins, goes on with and ends every step whose time it is.
+    pub(super) fn direct_steps(&mut self) {
+        if self.began.is_zero() {
+            return;
+        }
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for index in 0..self.steps.len() {
+                changed |= match self.steps[index].status {
+                    Status::Waiting => self.begin_if_due(index),
+                    Status::Active => self.go_on(index),
+                    Status::Done | Status::NotRun => false,
+                };
+            }
+        }
+        self.arm();
+    }
+
+    /// Ends what has no end of its own, in reverse order of beginning.
+    pub(super) fn heal(&mut self) {
+        let mut active: Vec<usize> =
+            (0..self.steps.len()).filter(|index| self.steps[*index].status == Status::Active).collect();
+        active.sort_by_key(|index| std::cmp::Reverse((self.steps[*index].began_at, *index)));
+        for index in active {
+            self.steps[index].ends_at = Some(self.now);
+            self.go_on(index);
+        }
+    }
+
+    fn begin_if_due(&mut self, index: usize) -> bool {
+        let due = match &self.plan.steps[index].start {
+            Start::At(at) => Some(self.began + *at),
+            Start::After { moment, wait, since } => {
+                self.moments.when(moment, since.as_ref(), self.began).map(|at| at + *wait)
+            }
+        };
+        if due.is_none_or(|due| due > self.now) {
+            return false;
+        }
+        self.begin(index);
+        true
+    }
+
+    fn begin(&mut self, index: usize) {
+        let step: &PlannedStep = &self.plan.steps[index];
+        let hosts = self.struck_hosts(&step.action);
+        let state = &mut self.steps[index];
+        state.status = Status::Active;
+        state.began_at = self.now;
+        state.hosts.clone_from(&hosts);
+        state.ends_at = match step.action.fault().end {
+            crate::fault::End::Instant => Some(self.now),
+            crate::fault::End::Healed => step.duration.map(|length| self.now + length),
+            crate::fault::End::After(default) => Some(self.now + step.duration.unwrap_or(default)),
+        };
+        self.moments.reached(scenario::Moment::Begins(step.name.clone()), self.now);
+        self.record_step(index, Moment::Begins { hosts: hosts.clone() });
+        let step = step.clone();
+        match &step.action {
+            Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
+            Action::PowerLoss { .. } => hosts.iter().for_each(|host| self.take_down(index, host, true)),
+            Action::Restart { .. } => {
+                for host in &hosts {
+                    self.stage.ask_to_stop(host);
+                    self.held_down.entry(host.clone()).or_default().push(index);
+                    self.steps[index].stopping.insert(host.clone(), self.now);
+                }
+                // Its length is the time between stop and start: it counts from the stop.
+                self.steps[index].ends_at = None;
+            }
+            Action::Churn { .. } => self.steps[index].next_crash = Some(self.now),
+            Action::Pause { .. } => hosts.iter().for_each(|host| self.pause(index, host, true)),
+            Action::Isolate { .. } => {
+                let others: Vec<Name> = self.others(&hosts);
+                self.strike_links(index, &hosts, &others, true, LinkFault::Stall);
+            }
+            Action::Partition { link } => self.strike(index, link, LinkFault::Stall),
+            Action::Blackhole { link } => self.strike(index, link, LinkFault::Blackhole),
+            Action::Refuse { link } => self.strike(index, link, LinkFault::Refuse),
+            Action::Latency { link, delay, jitter } => {
+                self.strike(index, link, LinkFault::Delay { delay: *delay, jitter: *jitter });
+            }
+            Action::Reset { link } => {
+                let (a, b) = link.ends();
+                let (a, b) = (self.resolve(a), self.resolve(b));
+                for (x, y) in pairs(&a, &b) {
+                    self.stage.links.reset(index, x, y);
+                }
+            }
+            Action::BitFlip { every, .. } => {
+                for host in &hosts {
+                    if let Some(actor) = self.stage.actor(host) {
+                        let mut flips = actor.flips.lock().unwrap_or_else(PoisonError::into_inner);
+                        flips.active.insert(index, (*every, self.now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an active step does in this tick; answers whether it ended.
+    fn go_on(&mut self, index: usize) -> bool {
+        self.churn(index);
+        self.finish_stops(index);
+        self.raise(index);
+        self.count_flips(index);
+        self.look_for_evidence(index);
+        if self.steps[index].ends_at.is_none_or(|end| end > self.now) {
+            return false;
+        }
+        self.undo(index);
+        self.raise(index);
+        self.finish_stops(index);
+        let state = &self.steps[index];
+        if !state.stopping.is_empty() || !state.rising.is_empty() {
+            return false;
+        }
+        self.look_for_evidence(index);
+        self.steps[index].status = Status::Done;
+        let evidence = self.evidence(index);
+        self.record_step(index, Moment::Ended { evidence });
+        self.moments.reached(scenario::Moment::Ended(self.plan.steps[index].name.clone()), self.now);
+        true
+    }
+
+    fn undo(&mut self, index: usize) {
+        self.steps[index].next_crash = None;
+        let hosts = self.steps[index].hosts.clone();
+        match &self.plan.steps[index].action {
+            Action::Crash { .. } | Action::PowerLoss { .. } | Action::Churn { .. } => {
+                for host in hosts {
+                    if self.held_down.get(&host).is_some_and(|by| by.contains(&index)) {
+                        self.steps[index].rising.insert(host, self.now);
+                    }
+                }
+            }
+            Action::Pause { .. } => hosts.iter().for_each(|host| self.pause(index, host, false)),
+            Action::BitFlip { .. } => {
+                for host in &hosts {
+                    if let Some(actor) = self.stage.actor(host) {
+                        actor.flips.lock().unwrap_or_else(PoisonError::into_inner).active.remove(&index);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.stage.links.lift(index);
+    }
+
+    // ---- hosts ----
+
+    /// Kills a host on behalf of a step, which then holds it down.
+    fn take_down(&mut self, index: usize, host: &Name, dark: bool) {
+        self.held_down.entry(host.clone()).or_default().push(index);
+        if let Some(lost) = self.stage.kill(host, dark, self.now) {
+            let did = match dark {
+                true => format!("{host} went dark, {lost} bytes that were not synced lost"),
+                false => format!("{host} died while it ran"),
+            };
+            self.bit(index, did);
+        }
+    }
+
+    fn churn(&mut self, index: usize) {
+        let Action::Churn { every, down, .. } = self.plan.steps[index].action else { return };
+        let Some(due) = self.steps[index].next_crash.filter(|due| *due <= self.now) else { return };
+        for host in self.steps[index].hosts.clone() {
+            self.take_down(index, &host, false);
+            self.steps[index].rising.insert(host, self.now + down);
+        }
+        let state = &mut self.steps[index];
+        state.next_crash = Some(due + every);
+        state.crashes += 1;
+        self.count(index, self.steps[index].crashes);
+    }
+
+    /// Each flipped reply is a moment: `STEP:2` is the second.
+    fn count_flips(&mut self, index: usize) {
+        while self.steps[index].flips_told < self.flips(index) {
+            self.steps[index].flips_told += 1;
+            self.count(index, u32::try_from(self.steps[index].flips_told).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn flips(&self, index: usize) -> u64 {
+        let flips = self.stage.actors.iter().map(|actor| &actor.flips);
+        flips.filter_map(|flips| flips.lock().unwrap_or_else(PoisonError::into_inner).done.get(&index).copied()).sum()
+    }
+
+    fn count(&mut self, index: usize, n: u32) {
+        self.moments.reached(scenario::Moment::Nth(self.plan.steps[index].name.clone(), n), self.now);
+        self.record_step(index, Moment::Nth { n });
+    }
+
+    /// Hosts that were asked to stop and did, or did not in time.
+    fn finish_stops(&mut self, index: usize) {
+        for (host, since) in self.steps[index].stopping.clone() {
+            let late = self.now >= since + STOP_MAX;
+            if self.stage.sim.is_host_running(&*host) && !late {
+                continue;
+            }
+            if late && self.stage.kill(&host, false, self.now).is_some() {
+                self.bit(index, format!("{host} did not stop within {STOP_MAX:?} and was killed"));
+            } else {
+                self.stage.mourn(&host, self.now);
+                self.bit(index, format!("{host} stopped by itself"));
+            }
+            let down = self.plan.steps[index].duration.unwrap_or(Duration::from_secs(1));
+            self.steps[index].stopping.remove(&host);
+            self.steps[index].rising.insert(host, self.now + down);
+            self.steps[index].ends_at = Some(self.now + down);
+        }
+    }
+
+    /// Starts hosts whose time has come, unless another step holds them down.
+    fn raise(&mut self, index: usize) {
+        for (host, at) in self.steps[index].rising.clone() {
+            if at > self.now {
+                continue;
+            }
+            self.steps[index].rising.remove(&host);
+            if let Some(by) = self.held_down.get_mut(&host) {
+                by.retain(|step| *step != index);
+                if by.is_empty() {
+                    self.held_down.remove(&host);
+                    self.stage.start(&host);
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, index: usize, host: &Name, paused: bool) {
+        let others = self.others(std::slice::from_ref(host));
+        if paused {
+            self.strike_links(index, std::slice::from_ref(host), &others, true, LinkFault::Stall);
+        }
+        let Some(actor) = self.stage.actor(host) else { return };
+        actor.still.store(paused, Ordering::Relaxed);
+        self.steps[index].syncs_held += actor.disk.pause(paused, self.now);
+        self.stage.recorder.record_at(self.now, host, What::Paused { paused });
+    }
+
+    // ---- links ----
+
+    fn strike(&mut self, index: usize, link: &Link<Targets>, fault: LinkFault) {
+        let (a, b) = link.ends();
+        let (a, b) = (self.resolve(a), self.resolve(b));
+        self.strike_links(index, &a, &b, !link.is_one_way(), fault);
+    }
+
+    fn strike_links(&self, index: usize, a: &[Name], b: &[Name], both_ways: bool, fault: LinkFault) {
+        for (x, y) in pairs(a, b) {
+            self.stage.links.apply(index, x, y, fault);
+            // A group may stand on both sides: each direction once.
+            if both_ways && !(a.contains(y) && b.contains(x)) {
+                self.stage.links.apply(index, y, x, fault);
+            }
+        }
+    }
+
+    // ---- evidence ----
+
+    fn bit(&mut self, index: usize, did: String) {
+        self.steps[index].did.push(did.clone());
+        if !std::mem::replace(&mut self.steps[index].bit, true) {
+            self.moments.reached(scenario::Moment::Bites(self.plan.steps[index].name.clone()), self.now);
+            self.record_step(index, Moment::Bites { evidence: did });
+        }
+    }
+
+    fn look_for_evidence(&mut self, index: usize) {
+        if self.steps[index].bit {
+            return;
+        }
+        if let Some(evidence) = self.counted_evidence(index) {
+            self.steps[index].bit = true;
+            self.moments.reached(scenario::Moment::Bites(self.plan.steps[index].name.clone()), self.now);
+            self.record_step(index, Moment::Bites { evidence });
+        }
+    }
+
+    /// What links, disks and servers counted for a step.
+    fn counted_evidence(&self, index: usize) -> Option<String> {
+        let mut said = Vec::new();
+        let links = self.stage.links.evidence(index);
+        if links.is_some() {
+            said.push(links.to_string());
+        }
+        if self.steps[index].syncs_held > 0 {
+            said.push(format!("{} syncs held", self.steps[index].syncs_held));
+        }
+        let flipped = self.flips(index);
+        if flipped > 0 {
+            said.push(format!("{flipped} replies with a flipped bit"));
+        }
+        (!said.is_empty()).then(|| said.join(", "))
+    }
+
+    fn evidence(&self, index: usize) -> Option<String> {
+        let state = &self.steps[index];
+        let mut said = state.did.clone();
+        if state.crashes > 1 {
+            said = vec![format!("{} crashes", state.crashes)];
+        }
+        said.extend(self.counted_evidence(index));
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
+    // ---- whom ----
+
+    fn struck_hosts(&self, action: &Action<Targets>) -> Vec<Name> {
+        match (action.on(), action.link()) {
+            (Some(on), _) => self.resolve(on),
+            (None, Some(link)) => {
+                let (a, b) = link.ends();
+                let mut hosts = self.resolve(a);
+                hosts.extend(self.resolve(b));
+                hosts.dedup();
+                hosts
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn resolve(&self, targets: &Targets) -> Vec<Name> {
+        let leader = || {
+            let only = || self.plan.servers.first().filter(|_| self.plan.servers.len() == 1).map(|s| s.as_str().into());
+            self.leader.clone().or_else(only)
+        };
+        match targets {
+            Targets::Fixed(names) => names.iter().map(|name| name.as_str().into()).collect(),
+            Targets::Leader => leader().into_iter().collect(),
+            Targets::Followers => {
+                let leads = leader();
+                self.plan.servers.iter().map(|s| Name::from(s.as_str())).filter(|s| Some(s) != leads.as_ref()).collect()
+            }
+            Targets::SameAs(step) => {
+                let index = self.plan.steps.iter().position(|other| other.name == *step);
+                index.map_or_else(Vec::new, |index| self.steps[index].hosts.clone())
+            }
+            Targets::Several(all) => {
+                let mut hosts: Vec<Name> = Vec::new();
+                for host in all.iter().flat_map(|targets| self.resolve(targets)) {
+                    if !hosts.contains(&host) {
+                        hosts.push(host);
+                    }
+                }
+                hosts
+            }
+        }
+    }
+
+    fn others(&self, hosts: &[Name]) -> Vec<Name> {
+        let names = self.stage.actors.iter().map(|actor| actor.name.clone());
+        names.filter(|name| !hosts.contains(name)).collect()
+    }
+
+    // ---- striking at the very instant ----
+
+    /// Arms power losses that wait for an event of the log itself: the power goes inside the tick, at the event.
+    fn arm(&self) {
+        let mut armed = Vec::new();
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            let Start::After { moment: scenario::Moment::First(event), wait: Duration::ZERO, since } = &step.start
+            else {
+                continue;
+            };
+            let open = since.as_ref().is_none_or(|since| self.moments.when(since, None, self.began).is_some());
+            if self.steps[index].status == Status::Waiting
+                && open
+                && let Action::PowerLoss { on } = &step.action
+            {
+                let disks = self.resolve(on).into_iter().filter_map(|host| {
+                    self.stage.actor(&host).filter(|actor| actor.role != Role::Auditor).map(|a| (host, a.disk.clone()))
+                });
+                armed.push(Armed { event: event.clone(), hosts: disks.collect() });
+            }
+        }
+        if armed.is_empty() {
+            return self.stage.recorder.set_alarm(None);
+        }
+        self.stage.recorder.set_alarm(Some(alarm(&self.stage, armed)));
+    }
+}
+
+struct Armed {
+    event: String,
+    hosts: Vec<(Name, SimDisk)>,
+}
+
+/// Cuts disk and links of the armed hosts at the first event that they wait for.
+fn alarm(stage: &Stage, armed: Vec<Armed>) -> crate::sim::recorder::Alarm {
+    let (links, recorder) = (stage.links.clone(), stage.recorder.clone());
+    let armed = Arc::new(Mutex::new(armed));
+    Box::new(move |event, at| {
+        let mut armed = armed.lock().unwrap_or_else(PoisonError::into_inner);
+        armed.retain(|step| {
+            let strikes = step.event == event;
+            if strikes {
+                for (host, disk) in &step.hosts {
+                    links.darken(host);
+                    recorder.silence(host);
+                    disk.lose_power(at);
+                }
+            }
+            !strikes
+        });
+    })
+}
+
+/// Every pair of two different hosts, one of `a` and one of `b`.
+fn pairs<'h>(a: &'h [Name], b: &'h [Name]) -> impl Iterator<Item = (&'h Name, &'h Name)> {
+    a.iter().flat_map(move |x| b.iter().map(move |y| (x, y))).filter(|(x, y)| x != y)
+}

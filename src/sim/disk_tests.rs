@@ -1,0 +1,338 @@
+//! What the simulated disk keeps and what it may lose. Without a simulation the clock stands at zero: a power loss at
+//! zero comes before every sync under way has completed, one a second later comes after.
+
+use futures::FutureExt;
+use proptest::prelude::*;
+
+use super::*;
+
+const BEFORE: Duration = Duration::ZERO;
+const AFTER: Duration = Duration::from_secs(1);
+
+fn disk(seed: u64) -> SimDisk {
+    let recorder = Recorder::new(vec!["harness".into()], false, true);
+    SimDisk::new("server-1".into(), recorder, seam::stream(seed, 1))
+}
+
+fn now<T>(pending: Pending<T>) -> T {
+    pending.now_or_never().expect("at once").expect("done")
+}
+
+/// A file whose name is on the platter.
+fn file(disk: &SimDisk, name: &str) -> Arc<dyn File> {
+    let file = now(disk.open(Path::new(name), OpenMode::Create));
+    drop(disk.sync_folder(Path::new("")));
+    disk.lose_power(AFTER);
+    disk.begin_life();
+    file
+}
+
+fn content(disk: &SimDisk, name: &str) -> Option<Vec<u8>> {
+    disk.contents().remove(Path::new(name))
+}
+
+/// How often something is so, over a hundred seeds.
+fn often(mut so: impl FnMut(u64) -> bool) -> usize {
+    (0..100).filter(|seed| so(*seed)).count()
+}
+
+#[test]
+fn what_was_synced_is_never_lost_and_what_was_not_may_be() {
+    let synced = often(|seed| {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append("synced".into()));
+        drop(file.sync());
+        now(file.append("loose".into()));
+        disk.lose_power(AFTER);
+        content(&disk, "a").is_some_and(|bytes| bytes.starts_with(b"synced"))
+    });
+    assert_eq!(synced, 100);
+    let kept = often(|seed| {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append("loose".into()));
+        disk.lose_power(AFTER);
+        content(&disk, "a").is_some_and(|bytes| bytes == b"loose")
+    });
+    assert!((10..90).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_sync_under_way_promises_nothing() {
+    let lost = often(|seed| {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append("loose".into()));
+        drop(file.sync());
+        disk.lose_power(BEFORE);
+        content(&disk, "a") != Some(b"loose".to_vec())
+    });
+    assert!((10..90).contains(&lost), "{lost}");
+}
+
+#[test]
+fn a_write_may_be_torn_or_have_holes_and_the_loss_is_told() {
+    let mut holes = 0;
+    let torn = often(|seed| {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append(vec![b'x'; 2000].into()));
+        let lost = disk.lose_power(AFTER);
+        let left = content(&disk, "a").unwrap_or_default();
+        let kept = left.iter().filter(|byte| **byte == b'x').count();
+        assert!(left.iter().all(|byte| matches!(byte, b'x' | 0)), "seed {seed}: bytes that nobody wrote");
+        assert_eq!(lost, 2000 - kept as u64, "seed {seed}");
+        assert_eq!(disk.lose_power(AFTER), lost, "told again");
+        holes += usize::from(kept < left.len() && kept > 0);
+        kept > 0 && kept < 2000
+    });
+    assert!((5..80).contains(&torn), "{torn}");
+    assert!(holes > 0, "a file never grew before its data came");
+}
+
+#[test]
+fn a_crash_of_the_process_alone_loses_nothing() {
+    let disk = disk(0);
+    let file = file(&disk, "a");
+    now(file.append("loose".into()));
+    disk.begin_life();
+    assert_eq!(content(&disk, "a"), Some(b"loose".to_vec()));
+}
+
+#[test]
+fn a_rename_without_a_folder_sync_happened_or_did_not_but_never_by_half() {
+    let happened = often(|seed| {
+        let disk = disk(seed);
+        let old = file(&disk, "marker");
+        now(old.append("old".into()));
+        drop(old.sync());
+        let new = file(&disk, "marker.new");
+        now(new.append("new".into()));
+        drop(new.sync());
+        now(disk.rename(Path::new("marker.new"), Path::new("marker")));
+        disk.lose_power(AFTER);
+        let (marker, spare) = (content(&disk, "marker"), content(&disk, "marker.new"));
+        match marker.as_deref() {
+            Some(b"new") => assert_eq!(spare, None, "seed {seed}: it has both names"),
+            Some(b"old") => assert_eq!(spare.as_deref(), Some(&b"new"[..]), "seed {seed}: it has no name"),
+            other => panic!("seed {seed}: the marker is {other:?}"),
+        }
+        spare.is_none()
+    });
+    assert!((20..80).contains(&happened), "{happened}");
+}
+
+#[test]
+fn a_rename_that_was_synced_stays() {
+    let disk = disk(0);
+    let new = file(&disk, "a.new");
+    now(new.append("new".into()));
+    drop(new.sync());
+    now(disk.rename(Path::new("a.new"), Path::new("a")));
+    drop(disk.sync_folder(Path::new("")));
+    disk.lose_power(AFTER);
+    assert_eq!(disk.contents().into_iter().collect::<Vec<_>>(), [(PathBuf::from("a"), b"new".to_vec())]);
+}
+
+#[test]
+fn a_removal_that_was_not_synced_brings_back_only_what_was_synced() {
+    for seed in 0..20 {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append("synced".into()));
+        drop(file.sync());
+        disk.lose_power(AFTER);
+        disk.begin_life();
+        now(file.truncate(0));
+        now(disk.remove(Path::new("a")));
+        assert_eq!(content(&disk, "a"), None);
+        disk.lose_power(AFTER);
+        let bytes = content(&disk, "a").expect("back");
+        assert!(bytes == b"synced" || bytes.is_empty(), "seed {seed}: {bytes:?}");
+        let durable =
+            disk.lock_state().files.iter().all(|file| file.changes.is_empty() && file.content == file.durable);
+        assert!(durable, "seed {seed}: the page cache survived");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dark_disk_never_answers() {
+    let disk = disk(0);
+    let file = file(&disk, "a");
+    let under_way = file.sync();
+    disk.lose_power(BEFORE);
+    let patience = Duration::from_secs(3600);
+    assert!(tokio::time::timeout(patience, under_way).await.is_err());
+    assert!(tokio::time::timeout(patience, file.sync()).await.is_err());
+    assert!(tokio::time::timeout(patience, file.append("x".into())).await.is_err());
+    assert!(tokio::time::timeout(patience, disk.open(Path::new("b"), OpenMode::Create)).await.is_err());
+    disk.begin_life();
+    assert_eq!(now(file.len()), 0, "what was submitted in the dark took effect");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_syncs_and_then_lets_them_go() {
+    let disk = disk(0);
+    let file = file(&disk, "a");
+    assert_eq!(disk.pause(true, BEFORE), 0);
+    let mut sync = file.sync();
+    assert!(tokio::time::timeout(Duration::from_secs(60), &mut sync).await.is_err());
+    assert_eq!(disk.pause(false, Duration::from_secs(60)), 1, "one sync was held");
+    tokio::time::timeout(Duration::from_secs(1), sync).await.expect("goes on").expect("done");
+}
+
+#[test]
+fn nothing_becomes_durable_while_the_host_stands_still() {
+    let lost = often(|seed| {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append("loose".into()));
+        drop(file.sync());
+        disk.pause(true, BEFORE);
+        disk.lose_power(AFTER);
+        content(&disk, "a") != Some(b"loose".to_vec())
+    });
+    assert!(lost > 10, "{lost}");
+}
+
+#[test]
+fn the_lock_is_exclusive_and_does_not_outlive_the_process() {
+    let disk = disk(0);
+    let held = now(disk.lock());
+    let second = disk.lock().now_or_never().expect("at once");
+    assert!(second.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+    disk.begin_life();
+    let mine = now(disk.lock());
+    drop(held); // of the former life
+    assert!(disk.lock().now_or_never().expect("at once").is_err());
+    drop(mine);
+    now(disk.lock());
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append(u8, usize),
+    WriteAt(u64, u8, usize),
+    Truncate(u64),
+    Sync,
+    PowerLoss { syncs_completed: bool },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1_u8.., 1_usize..1500).prop_map(|(byte, len)| Op::Append(byte, len)),
+        3 => (0_u64..3000, 1_u8.., 1_usize..1500).prop_map(|(at, byte, len)| Op::WriteAt(at, byte, len)),
+        1 => (0_u64..3000).prop_map(Op::Truncate),
+        3 => Just(Op::Sync),
+        2 => any::<bool>().prop_map(|syncs_completed| Op::PowerLoss { syncs_completed }),
+    ]
+}
+
+/// What a disk that keeps its word may show after a power loss: written down here in the plainest way.
+#[derive(Default)]
+struct Model {
+    /// What every completed sync has made durable.
+    durable: Vec<u8>,
+    /// Changes since, oldest first, and how many of them a sync was asked for.
+    loose: Vec<Op>,
+    asked: usize,
+}
+
+impl Model {
+    fn change(&mut self, op: &Op) {
+        self.loose.push(op.clone());
+    }
+
+    fn complete(&mut self) {
+        for op in self.loose.drain(..self.asked) {
+            apply(&op, &mut self.durable);
+        }
+        self.asked = 0;
+    }
+
+    /// Each byte is the durable one, or one that some loose change would have put there.
+    fn allows(&self, content: &[u8]) -> bool {
+        let shortest = self.loose.iter().filter_map(|op| match op {
+            Op::Truncate(len) => Some(*len as usize),
+            _ => None,
+        });
+        let shortest = shortest.min().unwrap_or(usize::MAX);
+        content.len() >= shortest.min(self.durable.len())
+            && content.iter().enumerate().all(|(at, byte)| {
+                let durable = self.durable.get(at).copied().unwrap_or(0);
+                let cut = at >= shortest || at >= self.durable.len();
+                *byte == durable || (cut && *byte == 0) || self.loose.iter().any(|op| puts(op, at) == Some(*byte))
+            })
+    }
+}
+
+/// The offset of an `Append` is resolved before it gets here.
+fn apply(op: &Op, to: &mut Vec<u8>) {
+    match op {
+        Op::WriteAt(at, byte, len) => {
+            let (start, end) = (*at as usize, *at as usize + len);
+            to.resize(to.len().max(end), 0);
+            to[start..end].fill(*byte);
+        }
+        Op::Truncate(len) => to.resize(*len as usize, 0),
+        Op::Append(..) | Op::Sync | Op::PowerLoss { .. } => {}
+    }
+}
+
+fn puts(op: &Op, at: usize) -> Option<u8> {
+    match op {
+        Op::WriteAt(start, byte, len) => (*start as usize..*start as usize + len).contains(&at).then_some(*byte),
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_happens_the_content_is_one_that_the_syncs_allow(
+        seed in any::<u64>(), ops in prop::collection::vec(op(), 1..40)
+    ) {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        let (mut model, mut cache) = (Model::default(), Vec::new());
+        for op in ops {
+            let op = match op {
+                Op::Append(byte, len) => {
+                    let at = now(file.append(vec![byte; len].into()));
+                    prop_assert_eq!(at as usize, cache.len());
+                    Op::WriteAt(at, byte, len)
+                }
+                Op::WriteAt(at, byte, len) => {
+                    now(file.write_at(at, vec![byte; len].into()));
+                    op
+                }
+                Op::Truncate(len) => {
+                    now(file.truncate(len));
+                    op
+                }
+                Op::Sync => {
+                    drop(file.sync());
+                    model.asked = model.loose.len();
+                    continue;
+                }
+                Op::PowerLoss { syncs_completed } => {
+                    disk.lose_power(if syncs_completed { AFTER } else { BEFORE });
+                    disk.begin_life();
+                    if syncs_completed {
+                        model.complete();
+                    }
+                    cache = content(&disk, "a").expect("its name is durable");
+                    prop_assert!(model.allows(&cache), "not allowed: {:?}", cache);
+                    model = Model { durable: cache.clone(), ..Model::default() };
+                    continue;
+                }
+            };
+            apply(&op, &mut cache);
+            model.change(&op);
+            let seen = content(&disk, "a");
+            prop_assert_eq!(seen.as_ref(), Some(&cache), "a process sees its own writes");
+        }
+    }
+}

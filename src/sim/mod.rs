@@ -1,0 +1,180 @@
+//! The simulator: a scenario's hosts on turmoil, their clocks and entropy at the seam, their disks and links simulated,
+//! and a director that makes the plan happen.
+//!
+//! A run takes a process of its own (see [`crate::explore`]): tokio and its kin keep counters per process, so that the
+//! second run in one process would differ from the first.
+
+mod auditor;
+mod canonical;
+mod director;
+mod disk;
+mod net;
+mod recorder;
+mod stage;
+mod workload;
+
+use std::{
+    panic,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+pub use disk::SimDisk;
+pub use recorder::Recorder;
+
+use crate::{
+    history::{Header, History, Name},
+    scenario::{Plan, Scenario},
+    seam,
+    system::System,
+};
+use director::Director;
+use stage::Stage;
+
+/// How a run is recorded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Keep a line per event and packet, to find the first that differs between two runs.
+    pub trail: bool,
+    /// Leave out history and hash: only for measuring what they cost.
+    pub bare: bool,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Run {
+    /// Everything that happened.
+    pub history: History,
+    /// SHA-256 over all events and packets, in hex.
+    pub hash: String,
+    /// How many packets there were.
+    pub packets: u64,
+    /// A line per event and packet, where asked for.
+    pub trail: Option<Vec<String>>,
+    /// Simulated length.
+    pub simulated: Duration,
+}
+
+/// Why a run came to no end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SimError {
+    /// The libc seam.
+    #[error(transparent)]
+    Seam(#[from] seam::ArmError),
+    /// The system could not be prepared.
+    #[error("the log under test could not be prepared: {0}")]
+    Prepare(String),
+    /// Some task panicked.
+    #[error("a task panicked at {at:?} of simulated time\n{panic}")]
+    Panicked {
+        /// When.
+        at: Duration,
+        /// Message and place.
+        panic: String,
+    },
+    /// Something reached past the simulation, so the run could not be replayed.
+    #[error("not replayable: {leak}\ncure: keep threads, blocking calls and real I/O out of a simulated host")]
+    Leak {
+        /// What, and where in the code.
+        leak: String,
+    },
+    /// The clients never got their first acknowledgement.
+    #[error("steady state was never reached: after {waited:?} {missing} had no append acknowledged; {hint}")]
+    NotWarm {
+        /// Simulated time waited.
+        waited: Duration,
+        /// Which clients.
+        missing: String,
+        /// The last thing that went wrong.
+        hint: String,
+    },
+    /// The scenario asks for a cluster that this system cannot form.
+    #[error(
+        "the scenario asks for {asked} servers, and this log runs on {most} at most\ncure: write `servers = {most}` \
+         under [cluster]"
+    )]
+    TooManyServers {
+        /// By the scenario.
+        asked: u32,
+        /// By the system.
+        most: u32,
+    },
+    /// The scenario asks for what this system cannot do.
+    #[error("step `{step}` cannot be performed: {why}")]
+    Unsupported {
+        /// The step.
+        step: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Simulates one run on this thread. The process must simulate nothing else, before or after.
+///
+/// # Errors
+/// Where the run comes to no end; see [`SimError`]. Everything else is in the history.
+pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, SimError> {
+    let hosts = hosts(plan);
+    seam::arm(plan.seed, hosts.len(), stage::EPOCH)?;
+    watch_panics();
+    let promises = system.promises();
+    if scenario.cluster.servers > system.servers_max() {
+        return Err(SimError::TooManyServers { asked: scenario.cluster.servers, most: system.servers_max() });
+    }
+    for step in &plan.steps {
+        let name = step.action.name();
+        if let Err(why) = system.can_suffer(name) {
+            return Err(SimError::Unsupported { step: step.name.clone(), why: why.into_owned() });
+        }
+    }
+    let recorder = Recorder::new(hosts, options.trail, !options.bare);
+    let (stage, system) = Stage::build(system, scenario, plan, recorder.clone())?;
+    let header = Header {
+        format: 1,
+        scenario: scenario.name().to_owned(),
+        seed: plan.seed,
+        build: crate::build_id().to_owned(),
+        tick: plan.tick,
+        servers: plan.servers.iter().map(|name| name.as_str().into()).collect(),
+        clients: plan.clients.iter().map(|name| name.as_str().into()).collect(),
+        promises,
+        log_key: system.log_key(),
+        recovers_within: scenario.expect.recovers_within,
+    };
+    let mut director = Director::new(scenario, plan, stage);
+    director.direct()?;
+    let simulated = director.now();
+    drop(director);
+    let recorded = recorder.finish();
+    Ok(Run {
+        history: History { header, events: recorded.events },
+        hash: recorded.hash,
+        packets: recorded.packets,
+        trail: recorded.trail,
+        simulated,
+    })
+}
+
+/// Everybody in a run, by their index in the seam: the harness itself, servers, clients, and the auditor.
+pub fn hosts(plan: &Plan) -> Vec<Name> {
+    let hosts = plan.servers.iter().chain(&plan.clients).map(String::as_str);
+    std::iter::once("harness").chain(hosts).chain(["auditor"]).map(Name::from).collect()
+}
+
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// tokio catches panics of spawned tasks; a run in which one happened has failed all the same.
+fn watch_panics() {
+    panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let owned = || payload.downcast_ref::<String>().map(String::as_str);
+        let message = payload.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("a panic without a message");
+        let place = info.location().map_or_else(String::new, |at| format!("  at {}:{}", at.file(), at.line()));
+        PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(format!("  {message}\n{place}"));
+    }));
+}
+
+/// The first panic so far.
+pub(crate) fn panicked() -> Option<String> {
+    PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}

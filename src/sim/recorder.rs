@@ -1,0 +1,202 @@
+//! The recorder: the one place where a run's events and packets are noted, in order, and hashed.
+//!
+//! The hash rolls over every event and every packet, ciphertext included: two runs of one seed are the same run if, and
+//! only if, their hashes agree.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::canonical;
+use crate::{
+    history::{Event, Name, What},
+    link::Tap,
+    seam::{self, HostIndex},
+    world::{LogEvent, Observer},
+};
+
+/// Notes what happens. Clones note into the same history.
+#[derive(Clone)]
+pub struct Recorder {
+    inner: Arc<Mutex<Inner>>,
+    hosts: Arc<[Name]>,
+}
+
+struct Inner {
+    events: Vec<Event>,
+    hash: Sha256,
+    /// Where an event is written before it is hashed.
+    scratch: Vec<u8>,
+    packets: u64,
+    /// How many of `events` the director has looked at.
+    looked_at: usize,
+    alarm: Option<Alarm>,
+    /// Hosts that lost their power inside this tick: what still runs on them is not part of the run any more.
+    silent: Vec<Name>,
+    trail: Option<Vec<String>>,
+    /// Without a history, events are dropped once the director has looked at them, and nothing is hashed: for measuring
+    /// what recording costs.
+    keep: bool,
+}
+
+/// Called at once with name and time of each event of the log under test, inside the tick in which it happens: for
+/// faults that must strike at that very instant.
+pub(super) type Alarm = Box<dyn FnMut(&'static str, Duration) + Send>;
+
+/// What a run left behind.
+pub struct Recorded {
+    /// All events, ordered by time; those of one instant in the order in which they were noted.
+    pub events: Vec<Event>,
+    /// SHA-256 over events and packets, in hex.
+    pub hash: String,
+    /// Packets seen.
+    pub packets: u64,
+    /// One line per event and packet, where asked for.
+    pub trail: Option<Vec<String>>,
+}
+
+impl Recorder {
+    /// `hosts` by their index in the seam; index 0 is the harness. With `trail`, a line per event and packet is kept.
+    pub fn new(hosts: Vec<Name>, trail: bool, keep: bool) -> Self {
+        let inner = Inner {
+            events: Vec::new(),
+            hash: Sha256::new(),
+            scratch: Vec::new(),
+            packets: 0,
+            looked_at: 0,
+            alarm: None,
+            silent: Vec::new(),
+            trail: trail.then(Vec::new),
+            keep,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), hosts: hosts.into() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of a host.
+    pub fn name(&self, host: HostIndex) -> &Name {
+        &self.hosts[host.min(self.hosts.len() - 1)]
+    }
+
+    /// Notes what the host that speaks does, now; nothing where that host is silent.
+    pub fn record(&self, what: What) {
+        if !self.is_silent() {
+            self.record_at(seam::now(), self.name(seam::speaking()), what);
+        }
+    }
+
+    /// Whether the host that speaks has lost its power inside this tick.
+    pub fn is_silent(&self) -> bool {
+        let inner = self.lock();
+        !inner.silent.is_empty() && inner.silent.contains(self.name(seam::speaking()))
+    }
+
+    /// A host lost its power: whatever its software still does in this tick is not noted.
+    pub fn silence(&self, host: &Name) {
+        self.lock().silent.push(host.clone());
+    }
+
+    /// The host's software is gone, or starts anew.
+    pub fn unsilence(&self, host: &Name) {
+        self.lock().silent.retain(|silent| silent != host);
+    }
+
+    /// Notes what `host` does, at a time.
+    pub fn record_at(&self, at: Duration, host: &Name, what: What) {
+        let event = Event { at, host: host.clone(), what };
+        let mut inner = self.lock();
+        if inner.keep {
+            inner.absorb(&event);
+        }
+        let log = if let What::Log { event } = &event.what { Some(event.name()) } else { None };
+        inner.events.push(event);
+        let Some((name, mut alarm)) = log.and_then(|name| Some((name, inner.alarm.take()?))) else { return };
+        drop(inner); // what the alarm sets off is itself recorded
+        alarm(name, at);
+        self.lock().alarm.get_or_insert(alarm);
+    }
+
+    /// Sets who is called at once for each event of the log under test.
+    pub fn set_alarm(&self, alarm: Option<Alarm>) {
+        self.lock().alarm = alarm;
+    }
+
+    /// Shows the events since the last call. `look` must not record.
+    pub fn look_at_fresh(&self, look: impl FnMut(&Event)) {
+        let mut inner = self.lock();
+        let from = std::mem::take(&mut inner.looked_at);
+        inner.events[from..].iter().for_each(look);
+        if inner.keep {
+            inner.looked_at = inner.events.len();
+        } else {
+            inner.events.clear();
+        }
+    }
+
+    /// Ends the recording.
+    pub fn finish(&self) -> Recorded {
+        let mut inner = self.lock();
+        inner.looked_at = 0;
+        let mut events = std::mem::take(&mut inner.events);
+        events.sort_by_key(|event| event.at);
+        let hash = hex(&inner.hash.clone().finalize());
+        Recorded { events, hash, packets: inner.packets, trail: inner.trail.take() }
+    }
+
+    /// An observer for the software on a host: notes its events as that host's.
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Inner {
+    fn absorb(&mut self, event: &Event) {
+        self.scratch.clear();
+        if let Err(refused) = canonical::write(event, &mut self.scratch) {
+            // No event of a history is refused; if one ever were, two runs would still be told apart by the reason.
+            self.scratch.extend_from_slice(refused.to_string().as_bytes());
+        }
+        self.hash.update((self.scratch.len() as u64).to_be_bytes());
+        self.hash.update(&self.scratch);
+        if let Some(trail) = &mut self.trail {
+            trail.push(serde_json::to_string(event).unwrap_or_else(|error| error.to_string()));
+        }
+    }
+}
+
+impl Observer for Recorder {
+    fn see(&self, event: LogEvent) {
+        self.record(What::Log { event });
+    }
+}
+
+impl Tap for Recorder {
+    fn passed(&self, from: &Name, to: &Name, bytes: &[u8]) {
+        let at = seam::now();
+        let mut inner = self.lock();
+        if !inner.keep {
+            return;
+        }
+        inner.packets += 1;
+        inner.hash.update(at.as_nanos().to_be_bytes());
+        inner.hash.update(from.as_bytes());
+        inner.hash.update(to.as_bytes());
+        inner.hash.update((bytes.len() as u64).to_be_bytes());
+        inner.hash.update(bytes);
+        if let Some(trail) = &mut inner.trail {
+            let digest = hex(&Sha256::digest(bytes)[..8]);
+            trail.push(format!("packet at {at:?} from {from} to {to}: {} bytes, sha256 {digest}…", bytes.len()));
+        }
+    }
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,240 @@
+//! The workload on a client host: entries offered at their times, whether or not the log keeps up.
+//!
+//! What has been offered outlives the client's process: numbers go on after a crash, and what a dead client had under
+//! way came back as unknown.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::recorder::Recorder;
+use crate::{
+    audit::calls::error_chain,
+    history::{EntryId, Name, Outcome, What},
+    seam,
+    system::{Client, Entry},
+};
+
+/// What all clients are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// One entry each, again until it is acknowledged: then it is t = 0.
+    WarmUp,
+    /// Entries at their times, counted from this moment.
+    Offer {
+        /// t = 0.
+        since: Duration,
+    },
+    /// Nothing new.
+    Rest,
+    /// Everything has healed: one more entry each, to see that it can be done, and what is owed is delivered.
+    Settle,
+    /// Say what is still held.
+    Report,
+}
+
+/// How often a settling client looks at what it still holds.
+const HELD_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a client waits before it tries again to come up.
+const START_AGAIN: Duration = Duration::from_millis(500);
+
+/// The workload of one client, over all its lives.
+#[derive(Clone)]
+pub(super) struct Workload {
+    client: Name,
+    /// From one entry to the next, and how much later than t = 0 the first one comes.
+    every: Duration,
+    offset: Duration,
+    size: usize,
+    recorder: Recorder,
+    phase: watch::Receiver<Phase>,
+    /// The host stands still, and so does its application.
+    still: Arc<AtomicBool>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// The turn at which an entry was offered last.
+    turn: Option<u128>,
+    outstanding: BTreeSet<u64>,
+    acknowledged: u64,
+    probed: bool,
+    /// Entries in the outbox by the client's last count; `None` before the first.
+    held: Option<usize>,
+    reported: bool,
+}
+
+impl Workload {
+    /// The workload of `client`, the `n`-th of `clients`, which together offer an entry every `interval`.
+    pub(super) fn new(
+        client: Name,
+        (n, clients): (u32, u32),
+        interval: Duration,
+        size: usize,
+        recorder: Recorder,
+        phase: watch::Receiver<Phase>,
+        still: Arc<AtomicBool>,
+    ) -> Self {
+        let offset = interval * n;
+        Self { client, every: interval * clients, offset, size, recorder, phase, still, state: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose it is.
+    pub(super) fn client(&self) -> &Name {
+        &self.client
+    }
+
+    /// Whether one append was acknowledged.
+    pub(super) fn is_warm(&self) -> bool {
+        self.lock().acknowledged > 0
+    }
+
+    /// Whether nothing is under way and nothing is owed.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.lock();
+        state.probed && state.outstanding.is_empty() && state.held == Some(0)
+    }
+
+    /// Whether the client has said what it holds.
+    pub(super) fn has_reported(&self) -> bool {
+        self.lock().reported
+    }
+
+    /// The client died: whoever waited for an answer will not get one.
+    pub(super) fn died(&self, at: Duration) {
+        let outstanding = {
+            let mut state = self.lock();
+            state.held = None;
+            state.probed = false;
+            std::mem::take(&mut state.outstanding)
+        };
+        for number in outstanding {
+            let entry = EntryId { client: self.client.clone(), number };
+            let outcome = Outcome::Unknown { why: "the client died".to_owned() };
+            self.recorder.record_at(at, &self.client, What::Returned { entry, outcome });
+        }
+    }
+
+    /// One life of the client. Ends only with the life.
+    pub(super) async fn run<C: Client>(&self, start: impl AsyncFn() -> Result<C, crate::system::Failure>) {
+        let client = loop {
+            match start().await {
+                Ok(client) => break Arc::new(client),
+                Err(error) => {
+                    self.recorder.record(What::Failed { error: error_chain(&*error) });
+                    tokio::time::sleep(START_AGAIN).await;
+                }
+            }
+        };
+        let mut phase = self.phase.clone();
+        loop {
+            let now = *phase.borrow_and_update();
+            let due = self.act(now, &client).await;
+            tokio::select! {
+                biased;
+                changed = phase.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Does what the phase asks for; answers when to look again.
+    async fn act<C: Client>(&self, phase: Phase, client: &Arc<C>) -> Instant {
+        let again = Instant::now() + HELD_EVERY;
+        if self.still.load(Ordering::Relaxed) {
+            return Instant::now() + Duration::from_millis(1);
+        }
+        match phase {
+            Phase::WarmUp => {
+                let idle = {
+                    let state = self.lock();
+                    state.acknowledged == 0 && state.outstanding.is_empty()
+                };
+                if idle {
+                    self.offer(client);
+                }
+                Instant::now() + Duration::from_millis(20)
+            }
+            Phase::Offer { since } => self.offer_when_due(since, client),
+            Phase::Rest => again,
+            Phase::Settle => {
+                if !std::mem::replace(&mut self.lock().probed, true) {
+                    self.offer(client);
+                }
+                if let Ok(held) = client.held().await {
+                    self.lock().held = Some(held.outbox.len());
+                }
+                again
+            }
+            Phase::Report => {
+                if !self.has_reported()
+                    && let Ok(held) = client.held().await
+                {
+                    let ids = |payloads: &[bytes::Bytes]| payloads.iter().filter_map(|p| EntryId::find(p)).collect();
+                    let (outbox, dead_letters) = (ids(&held.outbox), ids(&held.dead_letters));
+                    self.recorder.record(What::Holds { outbox, dead_letters });
+                    self.lock().reported = true;
+                }
+                again
+            }
+        }
+    }
+
+    /// Offers an entry if its time has come; a client that was down skips what it missed.
+    fn offer_when_due<C: Client>(&self, since: Duration, client: &Arc<C>) -> Instant {
+        let now = seam::now();
+        let into = now.saturating_sub(since + self.offset);
+        let turn = into.as_nanos() / self.every.as_nanos().max(1);
+        let started = now >= since + self.offset;
+        let late = Duration::from_nanos((into.as_nanos() % self.every.as_nanos().max(1)) as u64);
+        // Timers have a resolution of a millisecond: up to that much late is on time.
+        if started && late < Duration::from_millis(2) && self.turn_is_new(turn) {
+            self.offer(client);
+        }
+        let next = if started { self.every.saturating_sub(late) } else { (since + self.offset).saturating_sub(now) };
+        Instant::now() + next
+    }
+
+    fn turn_is_new(&self, turn: u128) -> bool {
+        self.lock().turn.replace(turn) != Some(turn)
+    }
+
+    /// Hands the next entry to the client, without waiting for it.
+    fn offer<C: Client>(&self, client: &Arc<C>) {
+        let number = {
+            let mut state = self.lock();
+            let number = state.next;
+            state.next += 1;
+            state.outstanding.insert(number);
+            number
+        };
+        let entry = Entry::new(EntryId { client: self.client.clone(), number }, self.size);
+        self.recorder.record(What::Submitted { entry: entry.id().clone(), bytes: entry.bytes().clone() });
+        let (this, client) = (self.clone(), client.clone());
+        tokio::spawn(async move {
+            let outcome = client.append(&entry).await;
+            if this.recorder.is_silent() {
+                return; // nobody hears it: the client died before
+            }
+            let mut state = this.lock();
+            state.outstanding.remove(&number);
+            state.acknowledged += u64::from(matches!(outcome, Outcome::Acked { .. }));
+            drop(state);
+            this.recorder.record(What::Returned { entry: entry.id().clone(), outcome });
+        });
+    }
+}

@@ -1,0 +1,131 @@
+//! What a log must offer to be tested: how to start its parts, how to append, how to read back, and what it promises.
+//!
+//! [`AuditLog`] is this crate's own log, offered in the same way as anybody else's.
+
+mod audit_log;
+mod host;
+
+use std::{borrow::Cow, future::Future};
+
+use bytes::Bytes;
+
+pub use crate::history::{EntryId, Name, Outcome, Promise, Promises};
+pub use audit_log::AuditLog;
+pub use host::{Findings, Host, Peer, ReplyFilter};
+
+/// Anything that went wrong in a system under test, with its causes.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The log under test: how to start its parts and what it promises. One value serves a whole run.
+pub trait System: Send + Sync + 'static {
+    /// Its client.
+    type Client: Client;
+
+    /// What a run may hold this log to. Nothing else is judged, and every verdict names what was left out.
+    fn promises(&self) -> Promises;
+
+    /// Whether a fault of the catalogue can be performed on this log; the reason where it cannot.
+    fn can_suffer(&self, fault: &str) -> Result<(), Cow<'static, str>> {
+        match fault {
+            "bit-flip" => Err("replies are flipped inside the server, which only gapless's own log offers".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many servers this log can run as one cluster.
+    fn servers_max(&self) -> u32 {
+        9
+    }
+
+    /// Prepares a run: called once, before any host starts, with everybody's names. Draw keys here.
+    fn prepare(&mut self, _servers: &[Name], _clients: &[Name]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The C2SP verifier key of a log that signs checkpoints, so that checks can verify them by themselves.
+    fn log_key(&self) -> Option<String> {
+        None
+    }
+
+    /// Runs one server until `host.stop_requested()`. Dropped at a crash, called again over the same disk.
+    fn serve(&self, host: Host) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// One workload client; called again after each crash of that client.
+    fn client(&self, host: Host) -> impl Future<Output = Result<Self::Client, Failure>> + Send;
+
+    /// Everything that `server` would tell a reader, in its order. Called during the run and after everything has healed.
+    fn read_back(
+        &self,
+        auditor: Host,
+        server: &Peer,
+        found: &mut Findings,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Follows the log from its first entry, through every interruption, and never returns. A log without such a reader
+    /// keeps the default.
+    fn follow(&self, _reader: Host, _found: Findings) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Who leads, if anybody. Without it, scenarios that say `leader` are unsupported, not guessed.
+    fn leader(&self, _auditor: Host) -> impl Future<Output = Option<Peer>> + Send {
+        async { None }
+    }
+}
+
+/// A client of the log under test.
+pub trait Client: Send + Sync + 'static {
+    /// One append, with the client's own retries and deadline.
+    fn append(&self, entry: &Entry) -> impl Future<Output = Outcome> + Send;
+
+    /// What the client still holds: entries to be delivered, and entries rejected for good. Read from where they are
+    /// kept, not from memory.
+    fn held(&self) -> impl Future<Output = Result<Held, Failure>> + Send {
+        async { Ok(Held::default()) }
+    }
+}
+
+/// What a client holds at some moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Still to be delivered.
+    pub outbox: Vec<Bytes>,
+    /// Rejected for good and kept.
+    pub dead_letters: Vec<Bytes>,
+}
+
+/// One entry of the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    id: EntryId,
+    bytes: Bytes,
+}
+
+impl Entry {
+    /// An entry of `size` bytes, or as many as its mark needs. Its id can be found in its bytes.
+    pub fn new(id: EntryId, size: usize) -> Self {
+        let mut bytes = id.mark().into_bytes();
+        // Filler that differs from entry to entry, so that a mixed-up tail is noticed.
+        let mut filler = id.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ bytes.len() as u64;
+        while bytes.len() < size {
+            filler = filler.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bytes.push(b'a' + (filler >> 33) as u8 % 26);
+        }
+        Self { id, bytes: bytes.into() }
+    }
+
+    /// Which entry this is.
+    pub fn id(&self) -> &EntryId {
+        &self.id
+    }
+
+    /// The client that submits it.
+    pub fn client(&self) -> &str {
+        &self.id.client
+    }
+
+    /// Its bytes, to be found again unchanged.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
