@@ -1,0 +1,11 @@
+//! The harness's command line. This binary defines the libc seam: it is the one that simulates.
+
+use std::process::ExitCode;
+
+gapless::define_seam!();
+
+fn main() -> ExitCode {
+    // First of all: a child of a run must not have done anything that would become part of the run.
+    gapless::explore::become_worker_if_asked(gapless::system::AuditLog::default);
+    gapless::cli::main()
+}

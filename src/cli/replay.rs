@@ -1,0 +1,77 @@
+//! `gapless replay`: one run, with its full timeline.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use super::{Exit, Stop, closed, select};
+use crate::{
+    check::Verdict,
+    explore::{Order, Outcome, RUN_MAX, Scratch, run},
+    history::{self, History},
+    report::{self, Palette, RunSummary, terminal},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The scenario file.
+    file: PathBuf,
+    /// The seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Only what happened on these hosts.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Keep the history there, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+}
+
+/// Runs, then prints the timeline, the verdict and the hash.
+pub(super) fn replay(arguments: &Arguments, colour: bool) -> Result<Exit, Stop> {
+    let scenarios = select::scenarios(std::slice::from_ref(&arguments.file))?;
+    let [scenario] = &scenarios[..] else {
+        let message = format!("error: {} is not one scenario file: replay takes one", arguments.file.display());
+        return Err(Stop::With(Exit::Usage, message));
+    };
+    let broken = |error: String| Stop::With(Exit::Internal, format!("error: {error}"));
+    let scratch = Scratch::new().map_err(|error| broken(error.to_string()))?;
+    let kept = arguments.history.clone().unwrap_or_else(|| scratch.path());
+    let order = Order {
+        path: scenario.path.clone(),
+        text: select::text(scenario).to_string(),
+        seed: arguments.seed,
+        history: Some(kept.clone()),
+        trail: None,
+        bare: false,
+        colour,
+        reproduce: select::reproduce(&scenario.path),
+    };
+    let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
+        Outcome::Judged { summary, screen, .. } => (summary, screen),
+        Outcome::Failed { error } => return Err(broken(error)),
+    };
+    let mut history = history::read(&kept).map_err(|error| broken(error.to_string()))?;
+    if !arguments.host.is_empty() {
+        history.events.retain(|event| arguments.host.iter().any(|host| **host == *event.host));
+    }
+    show(&history, &summary, &screen, colour).or_else(closed)?;
+    Ok(match summary.judgement.verdict {
+        Verdict::Holds => Exit::Holds,
+        Verdict::Violated => Exit::Violated,
+        Verdict::Inconclusive => Exit::Inconclusive,
+    })
+}
+
+fn show(history: &History, summary: &RunSummary, screen: &str, colour: bool) -> io::Result<()> {
+    let palette = if colour { Palette::Ansi } else { Palette::Plain };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", report::timeline(history, palette).trim_end())?;
+    writeln!(out, "\n{}", terminal::heading(palette).trim_end())?;
+    writeln!(out, "{}", terminal::row(summary, palette).trim_end())?;
+    if !screen.is_empty() {
+        writeln!(out, "\n{}", screen.trim_end())?;
+    }
+    writeln!(out, "seed {} · hash {}", summary.seed, summary.hash)
+}

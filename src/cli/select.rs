@@ -1,0 +1,162 @@
+//! Which scenarios and which seeds a command speaks of.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use super::{Exit, Stop};
+use crate::scenario::{self, DiscoverError, ReadError, Scenario, render};
+
+/// A range of seeds, `A..B`, without B.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seeds(pub Range<u64>);
+
+/// The most runs that one command may ask for per scenario: beyond that it is a typing error.
+const SEEDS_MAX: u64 = 10_000_000;
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a range of seeds; write A..B, for example 0..100 (B is not run)");
+        let (from, to) = text.split_once("..").ok_or_else(bad)?;
+        let (from, to): (u64, u64) = (from.parse().map_err(|_| bad())?, to.parse().map_err(|_| bad())?);
+        if from >= to {
+            return Err(format!("`{text}` holds no seed; write A..B with A below B"));
+        }
+        if to - from > SEEDS_MAX {
+            return Err(format!("`{text}` asks for more than {SEEDS_MAX} seeds"));
+        }
+        Ok(Seeds(from..to))
+    }
+}
+
+/// One shard of all runs, `K/N`, K from 1 to N.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub k: usize,
+    pub n: usize,
+}
+
+impl Shard {
+    /// How many of `total` runs are in this shard: every N-th, so that each shard has some of every scenario.
+    pub(super) fn share(self, total: usize) -> usize {
+        (total + self.n - self.k) / self.n
+    }
+
+    /// The number among all runs of this shard's `index`-th.
+    pub(super) fn index(self, index: usize) -> usize {
+        index * self.n + self.k - 1
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((k, n)) if 1 <= k && k <= n => Ok(Shard { k, n }),
+            _ => Err(format!("`{text}` is not a shard; write K/N with 1 ≤ K ≤ N, for example 3/16")),
+        }
+    }
+}
+
+/// The scenario files at these paths, parsed. All errors of all files are shown at once.
+pub(super) fn scenarios(paths: &[PathBuf]) -> Result<Vec<Scenario>, Stop> {
+    let mut good = Vec::new();
+    let mut bad = String::new();
+    let mut problems = 0;
+    let mut unreadable = false;
+    for path in files(paths)? {
+        match scenario::read(&path) {
+            Ok(scenario) => good.push(scenario),
+            Err(ReadError::Invalid { path, text, problems: found }) => {
+                problems += found.len();
+                bad.push_str(&render::problems(&path, &text, &found));
+            }
+            Err(error) => {
+                unreadable = true;
+                bad.push_str(&format!("error: {error}\n"));
+            }
+        }
+    }
+    if problems == 0 && !unreadable {
+        return Ok(good);
+    }
+    Err(Stop::With(Exit::InvalidScenario, bad.trim_end().to_owned()))
+}
+
+/// The files at these paths; of a folder all `*.toml` below it.
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    let default = [PathBuf::from("scenarios")];
+    if paths.is_empty() && !default[0].exists() {
+        let message = "error: nothing selected: there is no folder `scenarios` here; name scenario files or folders";
+        return Err(Stop::With(Exit::NothingSelected, message.to_owned()));
+    }
+    let paths = if paths.is_empty() { &default } else { paths };
+    scenario::discover(paths)
+        .map_err(|error: DiscoverError| Stop::With(Exit::NothingSelected, format!("error: {error}")))
+}
+
+/// The text of a scenario, to be handed to a run's process.
+pub(super) fn text(scenario: &Scenario) -> Arc<str> {
+    scenario.source.clone()
+}
+
+/// The command that makes a run of this file again, to be pasted; `{seed}` is filled in by the run.
+pub(super) fn reproduce(path: &Path) -> String {
+    format!("gapless replay {} --seed {{seed}}", quoted(&path.display().to_string()))
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | '@' | '=');
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn shards_cover_every_run_exactly_once(total in 0_usize..200, n in 1_usize..40) {
+            let mut all: Vec<usize> = (1..=n)
+                .flat_map(|k| (0..Shard { k, n }.share(total)).map(move |index| Shard { k, n }.index(index)))
+                .collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..total).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_shard_is_k_of_n() {
+        assert_eq!("3/16".parse(), Ok(Shard { k: 3, n: 16 }));
+        for bad in ["", "3", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3"] {
+            assert!(bad.parse::<Shard>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_a_range_without_its_end() {
+        assert_eq!("3..5".parse(), Ok(Seeds(3..5)));
+        for bad in ["", "3", "5..3", "3..3", "..3", "0..99999999999", "-1..3", "0..=3", "0..18446744073709551616"] {
+            assert!(bad.parse::<Seeds>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_space_is_pasted_as_one_word() {
+        assert_eq!(reproduce(Path::new("a/b-1.toml")), "gapless replay a/b-1.toml --seed {seed}");
+        assert_eq!(reproduce(Path::new("it's $x.toml")), "gapless replay 'it'\\''s $x.toml' --seed {seed}");
+    }
+}
