@@ -1,0 +1,346 @@
+//! How fast gapless is, as one table: each row with what was measured, the floor that it should never fall under, and
+//! the aim.
+//!
+//! Every figure is the median of several repetitions, and what is compared with each other takes turns, so that a busy
+//! machine slows both alike. A run is one thread, so each of its figures is given twice: by the wall, which floors and
+//! aims speak of, and by the processor, which is what the wall would show if nobody else wanted that core. Nothing here
+//! judges by a clock: a slow machine prints a slow table and that is all. Only a run that fails, or that does not hold,
+//! ends the program with an error.
+//!
+//! `cargo bench --bench speed` prints all rows; words after `--` choose the rows whose name contains one of them.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+
+use gapless::{
+    check::Verdict,
+    explore::{self, Limits, Order, Outcome, Spent, Task, Took},
+    report::RunSummary,
+    scenario,
+    system::AuditLog,
+};
+
+gapless::define_seam!();
+
+/// No run of this table takes longer, on any machine that somebody would wait for.
+const LIMIT: Duration = Duration::from_secs(600);
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    explore::become_worker_if_asked(AuditLog::default);
+    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    print!("{}", machine());
+    println!("{:<54} {:>10} {:>10} {:>9} {:>9}  how", "", "wall", "processor", "floor", "aim");
+    let mut exit = ExitCode::SUCCESS;
+    for row in ROWS {
+        if !wanted.is_empty() && !wanted.iter().any(|word| row.name.contains(word.as_str())) {
+            continue;
+        }
+        match (row.measure)() {
+            Ok(Measured { wall, processor, how }) => {
+                println!("{:<54} {wall:>10} {processor:>10} {:>9} {:>9}  {how}", row.name, row.floor, row.aim);
+            }
+            Err(error) => {
+                println!("{:<54} {:>10} {error}", row.name, "FAILED");
+                exit = ExitCode::FAILURE;
+            }
+        }
+    }
+    exit
+}
+
+struct Row {
+    name: &'static str,
+    floor: &'static str,
+    aim: &'static str,
+    measure: fn() -> Result<Measured, Failure>,
+}
+
+struct Measured {
+    wall: String,
+    processor: String,
+    how: String,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        name: "a run with history, hash and checks, over one without",
+        floor: "1.25 ×",
+        aim: "1.15 ×",
+        measure: cost,
+    },
+    Row {
+        name: "one server, three clients, 50 appends/s, all checked",
+        floor: "30 s/s",
+        aim: "100 s/s",
+        measure: || pace(&cluster("50/s", "60s")),
+    },
+    Row {
+        name: "the same cluster, quiet: 1 append/min",
+        floor: "400 s/s",
+        aim: "1000 s/s",
+        measure: || pace(&cluster("1/m", "10m")),
+    },
+    Row { name: "starting a run: process, certificates, cluster", floor: "30 ms", aim: "15 ms", measure: start },
+    Row { name: "judging a history of 1,000,000 events", floor: "2 s", aim: "1 s", measure: judging },
+    Row { name: "the whole scenarios/ folder, one seed each", floor: "60 s", aim: "20 s", measure: folder },
+];
+
+// ---- rows ----
+
+/// The same workload and seed with everything and with nothing, in turns.
+fn cost() -> Result<Measured, Failure> {
+    const PAIRS: usize = 9;
+    let text = cluster("50/s", "60s");
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for n in 0..=PAIRS {
+        let full = held(&order(&text))?;
+        let bare = ran(&Order { bare: true, ..order(&text) })?;
+        if full.summary.simulated != bare.summary.simulated {
+            return Err("the two runs are not the same run".into());
+        }
+        if n > 0 {
+            // The first pair only warms the caches.
+            with.push(whole(full.took));
+            without.push(bare.took.simulating);
+        }
+    }
+    let ratio = |by: fn(&Spent) -> Duration| {
+        let pairs = with.iter().zip(&without);
+        format!("{:.2} ×", median(pairs.map(|(a, b)| by(a).as_secs_f64() / by(b).as_secs_f64()).collect()))
+    };
+    let [a, b] = [&with, &without].map(|side| milliseconds(median(side.iter().map(processor_seconds).collect())));
+    let how = format!("median of {PAIRS} pairs in turns, the same run in all of them; on the processor {a} over {b}");
+    Ok(Measured { wall: ratio(|spent| spent.wall), processor: ratio(|spent| spent.processor), how })
+}
+
+/// Simulated seconds per second of one core.
+fn pace(text: &str) -> Result<Measured, Failure> {
+    const REPETITIONS: usize = 7;
+    let runs: Vec<Run> = (0..REPETITIONS).map(|_| held(&order(text))).collect::<Result<_, _>>()?;
+    let run = runs.last().ok_or("no repetition")?;
+    let scenario = scenario::parse(Path::new("speed.toml"), text)
+        .map_err(|problems| format!("{} errors in the scenario", problems.len()))?;
+    let simulated = run.summary.simulated.as_secs_f64();
+    let pace = |by: fn(&Spent) -> Duration| {
+        let took = runs.iter().map(|run| by(&whole(run.took)).as_secs_f64()).collect();
+        format!("{:.0} s/s", simulated / median(took))
+    };
+    let how = format!(
+        "median of {REPETITIONS}; {simulated:.1} s simulated, tick {:?}, {} events, {} packets",
+        scenario::plan(&scenario, SEED).tick,
+        run.events,
+        run.packets,
+    );
+    Ok(Measured { wall: pace(|spent| spent.wall), processor: pace(|spent| spent.processor), how })
+}
+
+/// The shortest run there is, from outside: an upper bound, for it also simulates, settles and is judged.
+fn start() -> Result<Measured, Failure> {
+    const REPETITIONS: usize = 15;
+    let text = cluster("1/h", "1s");
+    let (mut wall, mut processor, mut simulated) = (Vec::new(), Vec::new(), Duration::ZERO);
+    for _ in 0..REPETITIONS {
+        let begun = Instant::now();
+        let run = ran(&order(&text))?;
+        wall.push(begun.elapsed().as_secs_f64());
+        processor.push(run.took.process.as_secs_f64());
+        simulated = run.summary.simulated;
+    }
+    let how = format!(
+        "median of {REPETITIONS}; from outside, a whole run of {:.1} s, settling and verdict included",
+        simulated.as_secs_f64()
+    );
+    Ok(Measured { wall: milliseconds(median(wall)), processor: milliseconds(median(processor)), how })
+}
+
+/// Real histories of about a million events and of about a quarter of that, judged in turns.
+fn judging() -> Result<Measured, Failure> {
+    const PAIRS: usize = 3;
+    const EVENTS: u64 = 1_000_000;
+    let pilot = held(&order(&cluster("500/s", "10s")))?;
+    let length = (EVENTS * 10).div_ceil(pilot.events.max(1)) + 1;
+    let (large, small) = (cluster("500/s", &format!("{length}s")), cluster("500/s", &format!("{}s", length / 4)));
+    let mut pairs = Vec::new();
+    for _ in 0..PAIRS {
+        pairs.push((held(&order(&large))?, held(&order(&small))?));
+    }
+    let (large, small) = pairs.last().ok_or("no repetition")?;
+    // Of one event; a history has a few more or fewer of them than it was to have.
+    let each = |run: &Run, by: fn(&Spent) -> Duration| by(&run.took.judging).as_secs_f64() / run.events as f64;
+    let scaled = |by: fn(&Spent) -> Duration| {
+        format!("{:.2} s", median(pairs.iter().map(|(large, _)| each(large, by) * EVENTS as f64).collect()))
+    };
+    let growth = pairs.iter().map(|(large, small)| each(large, |it| it.processor) / each(small, |it| it.processor));
+    let how = format!(
+        "median of {PAIRS} pairs in turns, scaled from {} events; one of them costs {:.2} × what one of {} does",
+        large.events,
+        median(growth.collect()),
+        small.events
+    );
+    Ok(Measured { wall: scaled(|spent| spent.wall), processor: scaled(|spent| spent.processor), how })
+}
+
+/// Every scenario file once, on all cores.
+fn folder() -> Result<Measured, Failure> {
+    const REPETITIONS: usize = 3;
+    let mut files: Vec<PathBuf> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let task = |path: &PathBuf| {
+        let order = Order { path: path.clone(), ..order(&fs::read_to_string(path)?) };
+        Ok(Task { order, twice: false })
+    };
+    let tasks: Vec<Task> = files.iter().map(task).collect::<io::Result<_>>()?;
+    let (mut wall, mut processor, mut simulated) = (Vec::new(), Vec::new(), Duration::ZERO);
+    for _ in 0..REPETITIONS {
+        let begun = Instant::now();
+        let (mut worked, mut failed) = (Duration::ZERO, Ok(()));
+        simulated = Duration::ZERO;
+        let limits = Limits { jobs: cores(), run: LIMIT, until: None };
+        explore::sweep(
+            tasks.len(),
+            limits,
+            |index| tasks[index].clone(),
+            |task, done| {
+                match done.outcome.map_err(Failure::from).and_then(Run::of).and_then(Run::not_violated) {
+                    Ok(run) => {
+                        simulated += run.summary.simulated;
+                        worked += run.took.process;
+                    }
+                    Err(error) => failed = Err(format!("{}: {error}", task.order.path.display())),
+                }
+                failed.is_ok()
+            },
+        );
+        failed?;
+        wall.push(begun.elapsed().as_secs_f64());
+        processor.push(worked.as_secs_f64());
+    }
+    let how = format!(
+        "median of {REPETITIONS}; {} files, {:.0} s simulated, on {} cores",
+        tasks.len(),
+        simulated.as_secs_f64(),
+        cores()
+    );
+    let told = |times| format!("{:.1} s", median(times));
+    Ok(Measured { wall: told(wall), processor: told(processor), how })
+}
+
+// ---- runs ----
+
+const SEED: u64 = 1;
+
+/// A scenario in which nothing fails.
+fn cluster(appends: &str, length: &str) -> String {
+    format!(
+        "title = \"for measuring\"\n[cluster]\nservers = 1\n[workload]\nclients = 3\nappends = \"{appends}\"\n\
+         for = \"{length}\"\n"
+    )
+}
+
+fn order(text: &str) -> Order {
+    Order {
+        path: "speed.toml".into(),
+        text: text.to_owned(),
+        seed: SEED,
+        history: None,
+        trail: None,
+        bare: false,
+        colour: false,
+        reproduce: String::new(),
+    }
+}
+
+/// A run that came to its end.
+struct Run {
+    summary: RunSummary,
+    events: u64,
+    packets: u64,
+    took: Took,
+}
+
+impl Run {
+    fn of(outcome: Outcome) -> Result<Run, Failure> {
+        match outcome {
+            Outcome::Judged { summary, events, packets, took, .. } => {
+                Ok(Run { summary: *summary, events, packets, took })
+            }
+            Outcome::Failed { error } => Err(error.into()),
+        }
+    }
+
+    fn not_violated(self) -> Result<Run, Failure> {
+        match self.summary.judgement.verdict {
+            Verdict::Violated => Err("the run is violated, so its time means nothing".into()),
+            Verdict::Holds | Verdict::Inconclusive => Ok(self),
+        }
+    }
+}
+
+fn ran(order: &Order) -> Result<Run, Failure> {
+    Run::of(explore::run(order, LIMIT)?)
+}
+
+/// A run in which everything holds: a figure of another would be that of something else.
+fn held(order: &Order) -> Result<Run, Failure> {
+    let run = ran(order)?;
+    match run.summary.judgement.verdict {
+        Verdict::Holds => Ok(run),
+        other => Err(format!("the verdict is {other:?}: {:?}", run.summary.judgement.unmet).into()),
+    }
+}
+
+fn whole(took: Took) -> Spent {
+    Spent {
+        wall: took.simulating.wall + took.judging.wall,
+        processor: took.simulating.processor + took.judging.processor,
+    }
+}
+
+// ---- figures ----
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or_default()
+}
+
+fn processor_seconds(spent: &Spent) -> f64 {
+    spent.processor.as_secs_f64()
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1_000.0)
+}
+
+// ---- the machine ----
+
+fn machine() -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = processor.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let model = field("model name").unwrap_or_else(|| "unknown processor".to_owned());
+    let compiler = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("--version").output();
+    let compiler = compiler.map_or_else(
+        |_| "unknown compiler".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    );
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
+    let build = if cfg!(debug_assertions) { "DEBUG build, of no use for comparison" } else { "release build" };
+    format!("{model} · {} cores · load {load} · {compiler} · gapless {} · {build}\n\n", cores(), gapless::build_id())
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, Into::into)
+}
