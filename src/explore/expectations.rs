@@ -48,7 +48,7 @@ fn names(scenario: &Scenario, host: &HostRef) -> Vec<Name> {
             all("server", scenario.cluster.servers)
         }
         HostRef::Clients | HostRef::AnyClient => all("client", scenario.workload.clients),
-        HostRef::Auditor | HostRef::Server(_) | HostRef::Client(_) | HostRef::Step(_) => {
+        HostRef::Auditor | HostRef::Issuer | HostRef::Server(_) | HostRef::Client(_) | HostRef::Step(_) => {
             vec![Name::from(host.to_string())]
         }
     }

@@ -4,13 +4,14 @@
 //! made of them. Everything that differs from fault to fault stands in that fault's own file; here are only the
 //! shapes, so that whoever performs an action matches on it and the compiler tells them of a new one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{
-    Fault, HostRef, Link, bit_flip, blackhole, churn, crash, isolate, latency, partition, pause, power_loss, refuse,
-    reset, restart,
+    Fault, HostRef, Link, Rate, Value, bit_flip, blackhole, ca_rotate, cert_expire, cert_mismatch, cert_rotate, churn,
+    clock_drift, clock_jump, clock_skew, crash, isolate, latency, memory_pressure, partition, pause, power_loss,
+    refuse, reset, restart, rollback, rolling_upgrade, slow_reader, surge, upgrade,
 };
 
 /// What a step does. `on` is never empty.
@@ -87,6 +88,102 @@ pub enum Action<T = Vec<HostRef>> {
         /// From one flipped reply to the next.
         every: Duration,
     },
+    /// Hosts read what they are sent slowly.
+    SlowReader {
+        /// Who.
+        on: T,
+        /// Bytes a second that each reads from each of its peers.
+        bytes: u64,
+    },
+    /// A certificate ends at the step's moment.
+    CertExpire {
+        /// Whose.
+        on: T,
+        /// Whether open connections are reset at that moment.
+        reconnect: bool,
+    },
+    /// A fresh certificate that is valid from now on, by the issuer's clock.
+    CertRotate {
+        /// Whose.
+        on: T,
+        /// Whether open connections are reset, so that it is presented at once.
+        reconnect: bool,
+    },
+    /// A certificate that nobody should accept.
+    CertMismatch {
+        /// Whose.
+        on: T,
+        /// What is wrong with it.
+        wrong: Mismatch,
+        /// Whether open connections are reset, so that it is presented at once.
+        reconnect: bool,
+    },
+    /// A new certificate authority takes the place of the old one.
+    CaRotate {
+        /// Who is told to renew at once; the others learn of it when they renew by themselves.
+        on: T,
+        /// How long both authorities are trusted before the new one signs, and again before the old one is dropped.
+        /// Zero: the old one is dropped at once.
+        overlap: Duration,
+        /// Whether open connections are reset once the new authority signs.
+        reconnect: bool,
+    },
+    /// The wall clock is wrong by a constant.
+    ClockSkew {
+        /// Whose.
+        on: T,
+        /// By how many milliseconds.
+        offset: i64,
+    },
+    /// The wall clock runs too fast or too slow.
+    ClockDrift {
+        /// Whose.
+        on: T,
+        /// By how much, in parts per million.
+        drift: i32,
+        /// By how many milliseconds it is wrong already when the step begins.
+        offset: i64,
+    },
+    /// The wall clock jumps, from whatever it shows.
+    ClockJump {
+        /// Whose.
+        on: T,
+        /// By how many milliseconds.
+        by: i64,
+    },
+    /// A graceful stop, then a start at another schema revision.
+    Upgrade {
+        /// Whose.
+        on: T,
+        /// Which revision.
+        to: Role,
+    },
+    /// The same, one host after the other, the next one only once the last one serves.
+    RollingUpgrade {
+        /// Whose, in this order.
+        on: T,
+        /// Which revision.
+        to: Role,
+        /// Between two hosts.
+        pause: Duration,
+    },
+    /// Back to the revision that a host ran before the one it runs.
+    Rollback {
+        /// Whose.
+        on: T,
+    },
+    /// Queues and caches have to do with less memory.
+    MemoryPressure {
+        /// Whose.
+        on: T,
+        /// Bytes.
+        budget: u64,
+    },
+    /// More is offered than usual.
+    Surge {
+        /// By all clients together, on top of the workload.
+        appends: Rate,
+    },
 }
 
 impl<T> Action<T> {
@@ -105,6 +202,19 @@ impl<T> Action<T> {
             Action::Reset { .. } => &reset::FAULT,
             Action::Latency { .. } => &latency::FAULT,
             Action::BitFlip { .. } => &bit_flip::FAULT,
+            Action::SlowReader { .. } => &slow_reader::FAULT,
+            Action::CertExpire { .. } => &cert_expire::FAULT,
+            Action::CertRotate { .. } => &cert_rotate::FAULT,
+            Action::CertMismatch { .. } => &cert_mismatch::FAULT,
+            Action::CaRotate { .. } => &ca_rotate::FAULT,
+            Action::ClockSkew { .. } => &clock_skew::FAULT,
+            Action::ClockDrift { .. } => &clock_drift::FAULT,
+            Action::ClockJump { .. } => &clock_jump::FAULT,
+            Action::Upgrade { .. } => &upgrade::FAULT,
+            Action::RollingUpgrade { .. } => &rolling_upgrade::FAULT,
+            Action::Rollback { .. } => &rollback::FAULT,
+            Action::MemoryPressure { .. } => &memory_pressure::FAULT,
+            Action::Surge { .. } => &surge::FAULT,
         }
     }
 
@@ -122,7 +232,19 @@ impl<T> Action<T> {
             | Action::Churn { on, .. }
             | Action::Pause { on }
             | Action::Isolate { on }
-            | Action::BitFlip { on, .. } => Some(on),
+            | Action::BitFlip { on, .. }
+            | Action::SlowReader { on, .. }
+            | Action::CertExpire { on, .. }
+            | Action::CertRotate { on, .. }
+            | Action::CertMismatch { on, .. }
+            | Action::CaRotate { on, .. }
+            | Action::ClockSkew { on, .. }
+            | Action::ClockDrift { on, .. }
+            | Action::ClockJump { on, .. }
+            | Action::Upgrade { on, .. }
+            | Action::RollingUpgrade { on, .. }
+            | Action::Rollback { on }
+            | Action::MemoryPressure { on, .. } => Some(on),
             _ => None,
         }
     }
@@ -146,6 +268,27 @@ impl<T> Action<T> {
             Action::Churn { every, down, .. } => vec![duration("every", every), duration("down", down)],
             Action::Latency { delay, jitter, .. } => vec![duration("delay", delay), duration("jitter", jitter)],
             Action::BitFlip { every, .. } => vec![duration("every", every)],
+            Action::SlowReader { bytes, .. } => vec![("bytes", Value::Size(*bytes))],
+            Action::CertExpire { reconnect, .. } | Action::CertRotate { reconnect, .. } => {
+                vec![("reconnect", Value::Flag(*reconnect))]
+            }
+            Action::CertMismatch { wrong, reconnect, .. } => {
+                vec![("wrong", Value::Word(wrong.word())), ("reconnect", Value::Flag(*reconnect))]
+            }
+            Action::CaRotate { overlap, reconnect, .. } => {
+                vec![duration("overlap", overlap), ("reconnect", Value::Flag(*reconnect))]
+            }
+            Action::ClockSkew { offset, .. } => vec![("offset", Value::Offset(*offset))],
+            Action::ClockDrift { drift, offset, .. } => {
+                vec![("drift", Value::Drift(*drift)), ("offset", Value::Offset(*offset))]
+            }
+            Action::ClockJump { by, .. } => vec![("by", Value::Offset(*by))],
+            Action::Upgrade { to, .. } => vec![("to", Value::Word(to.word()))],
+            Action::RollingUpgrade { to, pause, .. } => {
+                vec![("to", Value::Word(to.word())), duration("pause", pause)]
+            }
+            Action::MemoryPressure { budget, .. } => vec![("budget", Value::Size(*budget))],
+            Action::Surge { appends } => vec![("appends", Value::Rate(*appends))],
             _ => Vec::new(),
         }
     }
@@ -167,34 +310,71 @@ impl<T> Action<T> {
                 Action::Latency { link: link.map(each), delay: *delay, jitter: *jitter }
             }
             Action::BitFlip { on, every } => Action::BitFlip { on: each(on), every: *every },
+            Action::SlowReader { on, bytes } => Action::SlowReader { on: each(on), bytes: *bytes },
+            Action::CertExpire { on, reconnect } => Action::CertExpire { on: each(on), reconnect: *reconnect },
+            Action::CertRotate { on, reconnect } => Action::CertRotate { on: each(on), reconnect: *reconnect },
+            Action::CertMismatch { on, wrong, reconnect } => {
+                Action::CertMismatch { on: each(on), wrong: *wrong, reconnect: *reconnect }
+            }
+            Action::CaRotate { on, overlap, reconnect } => {
+                Action::CaRotate { on: each(on), overlap: *overlap, reconnect: *reconnect }
+            }
+            Action::ClockSkew { on, offset } => Action::ClockSkew { on: each(on), offset: *offset },
+            Action::ClockDrift { on, drift, offset } => {
+                Action::ClockDrift { on: each(on), drift: *drift, offset: *offset }
+            }
+            Action::ClockJump { on, by } => Action::ClockJump { on: each(on), by: *by },
+            Action::Upgrade { on, to } => Action::Upgrade { on: each(on), to: *to },
+            Action::RollingUpgrade { on, to, pause } => Action::RollingUpgrade { on: each(on), to: *to, pause: *pause },
+            Action::Rollback { on } => Action::Rollback { on: each(on) },
+            Action::MemoryPressure { on, budget } => Action::MemoryPressure { on: each(on), budget: *budget },
+            Action::Surge { appends } => Action::Surge { appends: *appends },
         }
     }
 }
 
-/// The value of one parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Value {
-    /// A length of time.
-    Duration(Duration),
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal: $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl $name {
+            /// Each word of a scenario file with what it means.
+            pub const WORDS: &'static [(&'static str, &'static str)] = &[$(($word, $text)),*];
+
+            /// The word in scenario files.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word),* }
+            }
+
+            /// What a word means; `None` where it is none of them.
+            pub fn read(word: &str) -> Option<Self> {
+                match word { $($word => Some($name::$variant),)* _ => None }
+            }
+        }
+    };
 }
 
-/// What a step gave for its fault: everything that [`Fault::build`] needs. Defaults are already filled in.
-#[derive(Debug, Clone, Default)]
-pub struct Given {
-    /// Hosts, for a fault that acts on hosts.
-    pub on: Option<Vec<HostRef>>,
-    /// A link, for a fault that acts on links.
-    pub link: Option<Link>,
-    /// How long it lasts, if that was said.
-    pub length: Option<Duration>,
-    /// The other parameters.
-    pub values: BTreeMap<&'static str, Value>,
+words! {
+    /// What is wrong with a certificate that nobody should accept.
+    Mismatch {
+        Name = "name": "it is good, but for somebody else",
+        Issuer = "issuer": "an authority that nobody trusts has signed it",
+        NotYetValid = "not-yet-valid": "it begins to be valid in a year",
+        KeyUsage = "key-usage": "it is not good for its end of a connection",
+    }
 }
 
-impl Given {
-    /// A parameter that is a length of time.
-    pub fn duration(&self, name: &str) -> Option<Duration> {
-        self.values.get(name).map(|Value::Duration(length)| *length)
+words! {
+    /// A schema revision, by the part that it plays in a rollout.
+    Role {
+        Previous = "previous": "the one before",
+        Current = "current": "what every host runs when a run begins",
+        Next = "next": "a compatible successor: new fields, new enum values",
+        Breaking = "breaking": "a successor that is not compatible: a changed type, a re-used number",
     }
 }

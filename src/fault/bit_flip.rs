@@ -27,7 +27,7 @@ says so.",
     evidence: "\
 At least one reply left a server with a flipped bit. Their number is shown, and where each bit
 was.",
-    acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false },
+    acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false, issuer: false },
     end: End::Healed,
     overlap: Overlap::SameValues,
     counted: Some("flip"),

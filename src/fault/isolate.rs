@@ -19,12 +19,20 @@ As partition, on each proxied link between a host in `on` and a host outside. Li
 proxy are listed, and then the step is not performed.",
     evidence: "\
 Bytes, a connect or a close were held on one of the links while the step lasted.",
-    acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true },
+    acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
     counted: None,
     parameters: &[],
-    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
+    causes: &[
+        "retry",
+        "duplicate-answered",
+        "handshake-refused",
+        "connection-closed",
+        "renewal-failed",
+        "parked",
+        "resumed",
+    ],
     rule: None,
     build,
 };

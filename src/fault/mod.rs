@@ -6,24 +6,39 @@
 
 mod action;
 mod target;
+mod value;
 
 mod bit_flip;
 mod blackhole;
+mod ca_rotate;
+mod cert_expire;
+mod cert_mismatch;
+mod cert_rotate;
 mod churn;
+mod clock_drift;
+mod clock_jump;
+mod clock_skew;
 mod crash;
 mod isolate;
 mod latency;
+mod memory_pressure;
 mod partition;
 mod pause;
 mod power_loss;
 mod refuse;
 mod reset;
 mod restart;
+mod rollback;
+mod rolling_upgrade;
+mod slow_reader;
+mod surge;
+mod upgrade;
 
 use std::{fmt::Write as _, time::Duration};
 
-pub use action::{Action, Given, Value};
+pub use action::{Action, Mismatch, Role};
 pub use target::{HostRef, Link};
+pub use value::{Given, Kind, Per, Rate, Value};
 
 /// One entry of the catalogue.
 #[derive(Debug)]
@@ -75,12 +90,25 @@ pub enum ActsOn {
         clients: bool,
         /// The auditor may be named.
         auditor: bool,
+        /// The host that issues certificates may be named.
+        issuer: bool,
     },
     /// The link in `between`; with `one_way` also in `from` and `to`.
     Links {
         /// Whether one way alone can be struck.
         one_way: bool,
     },
+    /// What the clients are asked to do.
+    Workload,
+}
+
+impl ActsOn {
+    /// The kinds of hosts that may be named, in words.
+    pub fn kinds(self) -> Vec<&'static str> {
+        let ActsOn::Hosts { servers, clients, auditor, issuer } = self else { return Vec::new() };
+        let kinds = [(servers, "servers"), (clients, "clients"), (auditor, "the auditor"), (issuer, "the issuer")];
+        kinds.iter().filter(|(may, _)| *may).map(|(_, kind)| *kind).collect()
+    }
 }
 
 /// How a fault ends.
@@ -118,18 +146,6 @@ pub struct Parameter {
     pub means: &'static str,
 }
 
-/// The kind of a parameter's value. Bounds are inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A length of time.
-    Duration {
-        /// The shortest allowed.
-        min: Duration,
-        /// The longest allowed.
-        max: Duration,
-    },
-}
-
 /// What happens if a parameter is not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -152,7 +168,20 @@ pub static CATALOGUE: &[&Fault] = &[
     &isolate::FAULT,
     &reset::FAULT,
     &latency::FAULT,
+    &slow_reader::FAULT,
     &bit_flip::FAULT,
+    &cert_expire::FAULT,
+    &cert_rotate::FAULT,
+    &cert_mismatch::FAULT,
+    &ca_rotate::FAULT,
+    &clock_skew::FAULT,
+    &clock_drift::FAULT,
+    &clock_jump::FAULT,
+    &upgrade::FAULT,
+    &rolling_upgrade::FAULT,
+    &rollback::FAULT,
+    &memory_pressure::FAULT,
+    &surge::FAULT,
 ];
 
 /// The fault of this name.
@@ -161,7 +190,13 @@ pub fn find(name: &str) -> Option<&'static Fault> {
 }
 
 /// Hosts of servers and clients: what most faults of a process act on.
-const SERVERS_AND_CLIENTS: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: false };
+const SERVERS_AND_CLIENTS: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: false, issuer: false };
+
+/// Every host: what a fault of a clock acts on, the issuer's included.
+const EVERYBODY: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true };
+
+/// How wrong a clock may be: ten years.
+const FARTHEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 impl Fault {
     /// Its page in plain text, as `gapless explain` prints it.
@@ -187,10 +222,8 @@ impl Fault {
             let _ = writeln!(list, "  {name:<9} {text}");
         };
         match self.acts_on {
-            ActsOn::Hosts { servers, clients, auditor } => {
-                let kinds = [(servers, "servers"), (clients, "clients"), (auditor, "the auditor")];
-                let kinds: Vec<_> = kinds.iter().filter(|(may, _)| *may).map(|(_, kind)| *kind).collect();
-                line("on", &format!("whom: {}; one name or a list", kinds.join(", ")));
+            ActsOn::Hosts { .. } => {
+                line("on", &format!("whom: {}; one name or a list", self.acts_on.kinds().join(", ")));
             }
             ActsOn::Links { one_way } => {
                 line("between", "two ends, each a name or a list: both ways are struck");
@@ -198,14 +231,18 @@ impl Fault {
                     line("from, to", "instead of between: only what `from` sends to `to` is struck");
                 }
             }
+            ActsOn::Workload => {}
         }
         for parameter in self.parameters {
             let need = match parameter.need {
                 Need::Required => "required".to_owned(),
-                Need::Default(Value::Duration(Duration::ZERO)) => "default none".to_owned(),
-                Need::Default(Value::Duration(length)) => format!("default {length:?}"),
+                Need::Default(Value::Duration(Duration::ZERO) | Value::Offset(0)) => "default none".to_owned(),
+                Need::Default(value) => format!("default {value}"),
             };
             line(parameter.name, &format!("{} ({need})", parameter.means));
+            if let Kind::Word(words) = parameter.kind {
+                words.iter().for_each(|(word, means)| line("", &format!("  {word}: {means}")));
+            }
         }
         match self.end {
             End::Instant => line("for", "not allowed: it happens at one instant"),
@@ -221,6 +258,7 @@ impl Fault {
             ActsOn::Hosts { .. } => vec!["on"],
             ActsOn::Links { one_way: true } => vec!["between", "from", "to"],
             ActsOn::Links { one_way: false } => vec!["between"],
+            ActsOn::Workload => Vec::new(),
         };
         keys.extend(self.parameters.iter().map(|parameter| parameter.name));
         keys
@@ -242,6 +280,18 @@ mod tests {
         }
     }
 
+    fn some_value(kind: Kind) -> Value {
+        match kind {
+            Kind::Duration { min, .. } => Value::Duration(min),
+            Kind::Offset { .. } => Value::Offset(-1_000),
+            Kind::Drift { .. } => Value::Drift(100),
+            Kind::Size { min, .. } => Value::Size(min),
+            Kind::Rate => Value::Rate(Rate { count: 9, per: Per::Second }),
+            Kind::Word(words) => Value::Word(words[0].0),
+            Kind::Flag => Value::Flag(true),
+        }
+    }
+
     #[test]
     fn a_built_action_leads_back_to_its_entry() {
         for fault in CATALOGUE {
@@ -251,9 +301,10 @@ mod tests {
                 ActsOn::Links { .. } => {
                     given.link = Some(Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]));
                 }
+                ActsOn::Workload => {}
             }
             for parameter in fault.parameters {
-                given.values.insert(parameter.name, Value::Duration(Duration::from_secs(1)));
+                given.values.insert(parameter.name, some_value(parameter.kind));
             }
             let action = (fault.build)(&given).unwrap_or_else(|| panic!("{} was not built", fault.name));
             assert_eq!(action.name(), fault.name);
@@ -280,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_host_word_reads_back_as_written() {
-        for word in ["servers", "leader", "any-client", "server-1", "client-64", "@cut", "auditor"] {
+        for word in ["servers", "leader", "any-client", "server-1", "client-64", "@cut", "auditor", "issuer"] {
             assert_eq!(HostRef::read(word).map(|host| host.to_string()).as_deref(), Some(word));
         }
         for word in ["server", "server-", "server-01", "server-0", "server-+1", "server-99999999999", ""] {

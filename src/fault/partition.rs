@@ -26,7 +26,15 @@ Bytes or a close were held on the link while the step lasted. The number of byte
     overlap: Overlap::Allowed,
     counted: None,
     parameters: &[],
-    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
+    causes: &[
+        "retry",
+        "duplicate-answered",
+        "handshake-refused",
+        "connection-closed",
+        "renewal-failed",
+        "parked",
+        "resumed",
+    ],
     rule: None,
     build,
 };

@@ -18,6 +18,8 @@ pub enum HostRef {
     Clients,
     /// The reader that follows the log from outside and compares what it sees.
     Auditor,
+    /// The host that issues certificates; there where `[cluster] renew-before` is given.
+    Issuer,
     /// The server that leads when the step begins; kept for the step's length.
     Leader,
     /// The servers that do not lead when the step begins.
@@ -40,6 +42,7 @@ impl HostRef {
         ("servers", HostRef::Servers),
         ("clients", HostRef::Clients),
         ("auditor", HostRef::Auditor),
+        ("issuer", HostRef::Issuer),
         ("leader", HostRef::Leader),
         ("followers", HostRef::Followers),
         ("any-server", HostRef::AnyServer),

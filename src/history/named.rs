@@ -54,9 +54,11 @@ fn reason_of(event: &LogEvent) -> Option<&str> {
     match event {
         LogEvent::EntryRefused { reason, .. }
         | LogEvent::HandshakeRefused { reason, .. }
+        | LogEvent::SchemaRefused { reason, .. }
         | LogEvent::DeadLettered { reason, .. } => Some(reason),
         LogEvent::ConnectionClosed { why, .. }
         | LogEvent::Retry { why, .. }
+        | LogEvent::RenewalFailed { why, .. }
         | LogEvent::ReceiptRejected { why, .. }
         | LogEvent::Parked { why } => Some(why),
         LogEvent::CallEnded { status, .. } => Some(status),

@@ -5,6 +5,7 @@
 //! * a **blackhole** swallows; a connection that lost bytes is dead from then on, and nobody tells its ends;
 //! * **refuse** answers new connections with a RST and leaves the open ones alone;
 //! * a **delay** holds each chunk for its time and keeps the order;
+//! * a **throttle** gives the receiving end so many bytes a second and lets the sender feel it;
 //! * a **reset** ends open connections with a RST at both ends.
 //!
 //! Connecting itself always completes, as it does against a middlebox; only `refuse` stops it. The adapter works on what
@@ -45,6 +46,11 @@ pub enum LinkFault {
         /// At most this in addition.
         jitter: Duration,
     },
+    /// The receiving end takes no more than this.
+    Throttle {
+        /// Bytes a second, for each connection.
+        bytes: u64,
+    },
 }
 
 /// What a fault has done so far.
@@ -60,6 +66,8 @@ pub struct LinkEvidence {
     pub reset: u64,
     /// Bytes that came late.
     pub delayed: u64,
+    /// Bytes that had to wait for a slow reader.
+    pub throttled: u64,
 }
 
 impl LinkEvidence {
@@ -77,6 +85,7 @@ impl fmt::Display for LinkEvidence {
             (self.refused, "connections refused"),
             (self.reset, "connections reset"),
             (self.delayed, "bytes delayed"),
+            (self.throttled, "bytes waited for the reader"),
         ];
         let said: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         f.write_str(&said.join(", "))

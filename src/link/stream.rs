@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -33,6 +34,8 @@ pub struct LinkStream<S> {
     held: VecDeque<Held>,
     held_bytes: usize,
     last_release: Option<Instant>,
+    /// A slow reader gets nothing more before this.
+    free_at: Option<Instant>,
     /// The stream itself has ended or failed; nothing more can be taken from it.
     drained: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -54,6 +57,8 @@ struct Weather {
     stalls: Vec<FaultId>,
     holes: Vec<FaultId>,
     delayed: bool,
+    /// The slowest throttle, and whose it is.
+    throttle: Option<(u64, FaultId)>,
 }
 
 impl<S> LinkStream<S> {
@@ -67,6 +72,7 @@ impl<S> LinkStream<S> {
             held: VecDeque::new(),
             held_bytes: 0,
             last_release: None,
+            free_at: None,
             drained: false,
             timer: None,
         }
@@ -89,6 +95,13 @@ impl<S> LinkStream<S> {
             stalls: of(LinkFault::Stall),
             holes: of(LinkFault::Blackhole),
             delayed: faults.iter().any(|(_, fault)| matches!(fault, LinkFault::Delay { .. })),
+            throttle: faults
+                .iter()
+                .filter_map(|(id, fault)| match fault {
+                    LinkFault::Throttle { bytes } => Some(((*bytes).max(1), *id)),
+                    _ => None,
+                })
+                .min(),
         })
     }
 
@@ -140,9 +153,15 @@ impl<S> LinkStream<S> {
     }
 
     /// Gives the caller what may pass now; `Pending` where the front has to wait for its time.
-    fn release(&mut self, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<Option<io::Result<()>>> {
+    fn release(
+        &mut self,
+        context: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+        throttle: Option<(u64, FaultId)>,
+    ) -> Poll<Option<io::Result<()>>> {
         let Some(front) = self.held.front_mut() else { return Poll::Ready(None) };
-        if let Some(at) = front.release
+        let slow = self.free_at.filter(|_| throttle.is_some());
+        if let Some(at) = front.release.max(slow)
             && at > Instant::now()
         {
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -153,7 +172,14 @@ impl<S> LinkStream<S> {
         }
         let result = match &mut front.what {
             Arrived::Data(bytes) => {
-                let n = bytes.len().min(to.remaining());
+                let mut n = bytes.len().min(to.remaining());
+                if let Some((rate, id)) = throttle {
+                    // A tenth of a second's worth at once, so that time between two pieces is many ticks.
+                    n = n.min(usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1));
+                    let takes = Duration::from_secs_f64(n as f64 / rate as f64);
+                    self.free_at = Some(self.free_at.map_or(Instant::now(), |at| at.max(Instant::now())) + takes);
+                    self.links.lock().evidence.entry(id).or_default().throttled += bytes.len() as u64 - n as u64;
+                }
                 self.links.tap.passed(&self.peer, &self.me, &bytes[..n]);
                 to.put_slice(&bytes[..n]);
                 bytes.advance(n);
@@ -212,10 +238,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for LinkStream<S> {
             return Poll::Ready(result);
         }
         this.gather(context, weather.as_ref());
-        if this.fate(context) != State::Alive || weather.is_some_and(|weather| !weather.stalls.is_empty()) {
+        if this.fate(context) != State::Alive || weather.as_ref().is_some_and(|weather| !weather.stalls.is_empty()) {
             return Poll::Pending;
         }
-        match ready!(this.release(context, to)) {
+        let throttle = weather.as_ref().and_then(|weather| weather.throttle);
+        match ready!(this.release(context, to, throttle)) {
             Some(result) => Poll::Ready(result),
             None => Poll::Pending, // `gather` left a waker with the stream
         }

@@ -39,6 +39,8 @@ const ALWAYS: &[&str] = &[
     "outbox-full",
     "tail-started",
     "leaf-read",
+    "memory-used",
+    "cert-renewed",
 ];
 
 /// Events that tell a reason.
@@ -51,6 +53,8 @@ pub(super) const WITH_REASON: &[&str] = &[
     "receipt-rejected",
     "dead-lettered",
     "parked",
+    "renewal-failed",
+    "schema-refused",
 ];
 
 /// Files everything that is wrong between the parts of a draft.
@@ -168,17 +172,20 @@ fn judge_hosts(names: &Names<'_>, step: &Step, problems: &mut Problems) {
             problems.file("wrong-host", span.clone(), message, "name the hosts themselves");
         }
     }
-    let Some((fault, ActsOn::Hosts { servers, clients, auditor })) = fault.map(|fault| (fault, fault.acts_on)) else {
+    let Some((fault, ActsOn::Hosts { servers, clients, auditor, issuer })) = fault.map(|fault| (fault, fault.acts_on))
+    else {
         return;
     };
     for (host, span) in &step.hosts {
-        let wrong =
-            (host.is_server() && !servers) || (host.is_client() && !clients) || (*host == HostRef::Auditor && !auditor);
+        let wrong = match host {
+            HostRef::Auditor => !auditor,
+            HostRef::Issuer => !issuer,
+            host => (host.is_server() && !servers) || (host.is_client() && !clients),
+        };
         if wrong {
-            let kinds = [(servers, "servers"), (clients, "clients"), (auditor, "the auditor")];
-            let kinds: Vec<_> = kinds.iter().filter(|(may, _)| *may).map(|(_, kind)| *kind).collect();
             let message = format!("`{}` does not act on `{host}`", fault.name);
-            problems.file("wrong-host", span.clone(), message, format!("only on {}", kinds.join(" and ")));
+            let note = format!("only on {}", fault.acts_on.kinds().join(" and "));
+            problems.file("wrong-host", span.clone(), message, note);
         }
     }
 }
@@ -189,6 +196,11 @@ fn judge_count(draft: &Draft, host: &HostRef, span: &Range<usize>, problems: &mu
         HostRef::Client(n) => ("client", *n, draft.clients),
         HostRef::Followers if draft.servers == Some(1) => {
             problems.file("empty-selection", span.clone(), "one server has no followers", "raise `servers`");
+            return;
+        }
+        HostRef::Issuer if draft.cluster.as_ref().is_some_and(|cluster| cluster.renew_before.is_none()) => {
+            let note = "add renew-before = \"30s\" under [cluster]";
+            problems.file("empty-selection", span.clone(), "there is no issuer: nobody here renews", note);
             return;
         }
         _ => return,
@@ -214,7 +226,8 @@ fn judge_link(draft: &Draft, step: &Step, problems: &mut Problems) {
         return;
     }
     let no_server = |hosts: &[HostRef]| hosts.iter().all(|host| host.is_client() || *host == HostRef::Auditor);
-    if no_server(a) && no_server(b) {
+    let issuer = |hosts: &[HostRef]| hosts.contains(&HostRef::Issuer);
+    if no_server(a) && no_server(b) && !issuer(a) && !issuer(b) {
         let message = "no call ever goes over this link: one end has to be a server";
         problems.file("cannot-happen", step.place.clone(), message, "this step would never bite");
     }
@@ -229,7 +242,8 @@ fn lone_host(draft: &Draft, host: &HostRef) -> Option<String> {
     if matches!(host, HostRef::Clients | HostRef::AnyClient) && draft.clients == Some(1) {
         return Some("client-1".to_owned());
     }
-    let one = matches!(host, HostRef::Leader | HostRef::Auditor | HostRef::Server(_) | HostRef::Client(_));
+    let one =
+        matches!(host, HostRef::Leader | HostRef::Auditor | HostRef::Issuer | HostRef::Server(_) | HostRef::Client(_));
     one.then(|| host.to_string())
 }
 

@@ -20,12 +20,13 @@ pub mod render;
 #[cfg(test)]
 mod tests;
 
+pub use crate::fault::{Per, Rate};
 pub use model::{
-    Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link, Moment,
-    SIZE_DEFAULT, STEPS_MAX, Scenario, Start, Step, Workload,
+    Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link,
+    MEMORY_DEFAULT, Moment, SIZE_DEFAULT, STEPS_MAX, Scenario, Start, Step, WALL_CLOCK_DEFAULT, Workload,
 };
 pub use parse::{FILE_BYTES_MAX, PROBLEMS_MAX, parse};
 pub use plan::{Plan, PlannedStep, Targets, plan};
 pub use problem::Problem;
-pub use quantity::{LONGEST, Per, QuantityError, Rate, duration, print_duration, print_size};
+pub use quantity::{LONGEST, QuantityError, duration, print_duration, print_size};
 pub use read::{DiscoverError, ReadError, discover, read};

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use crate::fault::{Action, HostRef, Link};
 
-use super::quantity::Rate;
+use crate::fault::Rate;
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,20 @@ pub struct Cluster {
     pub servers: u32,
     /// The network's own latency one way between any two hosts, 1 ms to 10 s.
     pub latency: Duration,
+    /// Servers and clients ask the host `issuer` for a new certificate this long before their own ends. `None`: there is
+    /// no issuer, and certificates outlast the run.
+    pub renew_before: Option<Duration>,
+    /// The wall clock at the start of the run, in seconds since 1970.
+    pub wall_clock: i64,
+    /// Bytes for all queues and caches of a process together.
+    pub memory: u64,
 }
+
+/// The wall clock at the start of a run if a file does not say: 2026-01-01T00:00:00Z.
+pub const WALL_CLOCK_DEFAULT: i64 = 1_767_225_600;
+
+/// Bytes for all queues and caches of a process together if a file does not say.
+pub const MEMORY_DEFAULT: u64 = 64 << 20;
 
 /// Latency between any two hosts if a file does not say: that of two zones of one region, and the longest tick.
 pub const LATENCY_DEFAULT: Duration = Duration::from_millis(5);

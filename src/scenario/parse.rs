@@ -13,8 +13,8 @@ use crate::{audit::leaf::PAYLOAD_BYTES_MAX, fault::HostRef};
 use super::{
     judge,
     model::{
-        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, SIZE_DEFAULT, Scenario,
-        Workload,
+        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SIZE_DEFAULT,
+        Scenario, WALL_CLOCK_DEFAULT, Workload,
     },
     problem::{NOT_SHOWN, Problem, quote, suggest},
     quantity::LONGEST,
@@ -187,9 +187,18 @@ fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     let latency = table.take("latency");
     let latency = latency
         .map_or(Some(LATENCY_DEFAULT), |node| problems.duration("latency", node, MILLISECOND, Duration::from_secs(10)));
+    let renew_before = table.take("renew-before").map(|node| {
+        let read = problems.duration("renew-before", node, Duration::from_secs(5), LONGEST);
+        read.unwrap_or(Duration::from_secs(30))
+    });
+    let wall_clock =
+        table.take("wall-clock").map_or(Some(WALL_CLOCK_DEFAULT), |node| problems.instant("wall-clock", node));
+    let memory =
+        table.take("memory").map_or(Some(MEMORY_DEFAULT), |node| problems.size("memory", node, 64 << 10, 1 << 30));
     draft.servers = servers.and_then(|servers| u32::try_from(servers).ok());
-    if let (Some(servers), Some(latency)) = (draft.servers, latency) {
-        draft.cluster = Some(Cluster { servers, latency });
+    if let (Some(servers), Some(latency), Some(wall_clock), Some(memory)) = (draft.servers, latency, wall_clock, memory)
+    {
+        draft.cluster = Some(Cluster { servers, latency, renew_before, wall_clock, memory });
     }
     table.finish(problems);
 }

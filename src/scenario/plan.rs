@@ -31,6 +31,8 @@ pub struct Plan {
     pub clients: Vec<String>,
     /// `auditor`.
     pub auditor: String,
+    /// `issuer`, where there is one.
+    pub issuer: Option<String>,
     /// In the order of the file.
     pub steps: Vec<PlannedStep>,
 }
@@ -91,6 +93,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         tick: tick(scenario.cluster.latency),
         steps: steps.collect(),
         auditor: "auditor".to_owned(),
+        issuer: scenario.cluster.renew_before.map(|_| "issuer".to_owned()),
         servers,
         clients,
     }
@@ -129,7 +132,9 @@ impl<'p> Draw<'p> {
                 HostRef::Clients => fixed.extend(self.clients.iter().cloned()),
                 HostRef::AnyServer => fixed.extend(self.any(self.servers)),
                 HostRef::AnyClient => fixed.extend(self.any(self.clients)),
-                HostRef::Auditor | HostRef::Server(_) | HostRef::Client(_) => fixed.push(host.to_string()),
+                HostRef::Auditor | HostRef::Issuer | HostRef::Server(_) | HostRef::Client(_) => {
+                    fixed.push(host.to_string());
+                }
             }
         }
         let mut seen = Vec::new();

@@ -8,7 +8,10 @@ use std::fmt::{self, Display, Write as _};
 use crate::fault::{End, HostRef, Link, Need, Value};
 
 use super::{
-    model::{Call, EventPattern, Expect, LATENCY_DEFAULT, SIZE_DEFAULT, Scenario, Start, Step},
+    model::{
+        Call, EventPattern, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, SIZE_DEFAULT, Scenario, Start, Step,
+        WALL_CLOCK_DEFAULT,
+    },
     quantity::{print_duration, print_size},
 };
 
@@ -32,6 +35,15 @@ impl Scenario {
         page.raw("servers", self.cluster.servers);
         if self.cluster.latency != LATENCY_DEFAULT {
             page.text("latency", &print_duration(self.cluster.latency));
+        }
+        if let Some(before) = self.cluster.renew_before {
+            page.text("renew-before", &print_duration(before));
+        }
+        if self.cluster.wall_clock != WALL_CLOCK_DEFAULT {
+            page.raw("wall-clock", instant(self.cluster.wall_clock));
+        }
+        if self.cluster.memory != MEMORY_DEFAULT {
+            page.text("memory", &print_size(self.cluster.memory));
         }
         page.header("[workload]");
         page.raw("clients", self.workload.clients);
@@ -96,9 +108,10 @@ impl Page {
             None => {}
         }
         for ((name, value), parameter) in step.action.values().into_iter().zip(fault.parameters) {
-            if parameter.need != Need::Default(value) {
-                let Value::Duration(length) = value;
-                self.text(name, &print_duration(length));
+            match value {
+                value if parameter.need == Need::Default(value) => {}
+                Value::Flag(flag) => self.raw(name, flag),
+                value => self.text(name, &value.to_string()),
             }
         }
         match &step.start {
@@ -168,6 +181,12 @@ fn hosts(hosts: &[HostRef]) -> String {
         [one] => one.clone(),
         _ => format!("[{}]", names.join(", ")),
     }
+}
+
+/// Seconds since 1970 as a date; what a file holds is within this century.
+fn instant(seconds: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }
 
 fn quoted(text: &str) -> String {

@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use crate::fault::{Per, Rate, Value};
 
 /// The longest time that a scenario file may speak of.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +22,9 @@ pub enum QuantityError {
     /// A sign where it means nothing.
     #[error("it is negative")]
     Negative,
+    /// No sign where it means something.
+    #[error("nothing says in which direction: begin with `+` or `-`")]
+    NoSign,
     /// A decimal point.
     #[error("fractions are not allowed: use a smaller unit")]
     Fraction,
@@ -80,27 +83,6 @@ pub fn print_duration(length: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// How often something happens: `60/s`, `30/m`, `10/h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Rate {
-    /// How many.
-    pub count: u32,
-    /// In which length of time.
-    pub per: Per,
-}
-
-/// The length of time of a rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Per {
-    /// Each second.
-    Second,
-    /// Each minute.
-    Minute,
-    /// Each hour.
-    Hour,
-}
-
 impl Per {
     /// The length itself.
     pub fn length(self) -> Duration {
@@ -156,6 +138,62 @@ impl fmt::Display for Rate {
             Per::Hour => "h",
         };
         write!(f, "{}/{unit}", self.count)
+    }
+}
+
+/// Reads `"+75s"`, `"-1m30s"`: a length of time with its sign, in milliseconds. Never zero.
+pub(super) fn offset(text: &str) -> Result<i64, QuantityError> {
+    let (negative, length) = signed(text)?;
+    let ms = i64::try_from(duration(length)?.as_millis()).map_err(|_| QuantityError::TooLarge)?;
+    match ms {
+        0 => Err(QuantityError::Zero),
+        ms => Ok(if negative { -ms } else { ms }),
+    }
+}
+
+/// Reads `"+200ppm"`, `"-150ppm"`. Never zero.
+pub(super) fn drift(text: &str) -> Result<i32, QuantityError> {
+    let (negative, rest) = signed(text)?;
+    let (count, unit) = number(rest)?;
+    match unit {
+        "ppm" => {}
+        "" => return Err(QuantityError::NoUnit),
+        _ => return Err(fraction_or(unit, QuantityError::UnknownUnit)),
+    }
+    match i32::try_from(count).map_err(|_| QuantityError::TooLarge)? {
+        0 => Err(QuantityError::Zero),
+        ppm => Ok(if negative { -ppm } else { ppm }),
+    }
+}
+
+/// Splits a sign off, which has to be there.
+fn signed(text: &str) -> Result<(bool, &str), QuantityError> {
+    match text.split_at_checked(1) {
+        Some(("+", rest)) => Ok((false, rest)),
+        Some(("-", rest)) => Ok((true, rest)),
+        _ => duration(text).and(Err(QuantityError::NoSign)).or_else(|why| match why {
+            QuantityError::NoSign => Err(why),
+            _ if text.ends_with("ppm") => Err(QuantityError::NoSign),
+            why => Err(why),
+        }),
+    }
+}
+
+/// As it stands in a scenario file, without quotes.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Duration(length) => f.write_str(&print_duration(*length)),
+            Value::Offset(ms) => {
+                let length = print_duration(Duration::from_millis(ms.unsigned_abs()));
+                write!(f, "{}{length}", if *ms < 0 { "-" } else { "+" })
+            }
+            Value::Drift(ppm) => write!(f, "{ppm:+}ppm"),
+            Value::Size(bytes) => f.write_str(&print_size(*bytes)),
+            Value::Rate(rate) => rate.fmt(f),
+            Value::Word(word) => f.write_str(word),
+            Value::Flag(flag) => flag.fmt(f),
+        }
     }
 }
 
@@ -258,7 +296,29 @@ mod tests {
         assert_eq!(size("99999999999999MiB"), Err(QuantityError::TooLarge));
     }
 
+    #[test]
+    fn an_offset_and_a_drift_have_a_sign() {
+        use QuantityError::*;
+        assert_eq!((offset("-1m30s"), offset("+250ms")), (Ok(-90_000), Ok(250)));
+        assert_eq!((drift("+200ppm"), drift("-150ppm")), (Ok(200), Ok(-150)));
+        for (text, why) in
+            [("90s", NoSign), ("90", NoUnit), ("+90", NoUnit), ("+0s", Zero), ("", Garbage), ("+-5s", Negative)]
+        {
+            assert_eq!(offset(text), Err(why), "{text}");
+        }
+        for (text, why) in [("200ppm", NoSign), ("+200", NoUnit), ("+0ppm", Zero), ("+1.5ppm", Fraction)] {
+            assert_eq!(drift(text), Err(why), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_printed_signed_quantity_reads_back(ms in -86_400_000i64..86_400_000, ppm in -100_000i32..100_000) {
+            prop_assume!(ms != 0 && ppm != 0);
+            prop_assert_eq!(offset(&Value::Offset(ms).to_string()), Ok(ms));
+            prop_assert_eq!(drift(&Value::Drift(ppm).to_string()), Ok(ppm));
+        }
+
         #[test]
         fn a_printed_quantity_reads_back(ms in 0u64..=86_400_000, bytes in 0u64..=1 << 30) {
             let length = Duration::from_millis(ms);
@@ -268,7 +328,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_a_quantity_panic(text in ".{0,40}") {
-            let _ = (duration(&text), Rate::read(&text), size(&text));
+            let _ = (duration(&text), Rate::read(&text), size(&text), offset(&text), drift(&text));
         }
     }
 }

@@ -229,6 +229,7 @@ fn read_action(
             given.on = node.and_then(|node| read_hosts("on", node, &mut step.hosts, problems));
         }
         ActsOn::Links { one_way } => given.link = read_link(fault, one_way, table, step, problems),
+        ActsOn::Workload => {}
     }
     let values = read_values(fault, table, problems);
     given.values = values?;
@@ -248,23 +249,36 @@ fn read_values(
     let mut values = BTreeMap::new();
     let mut complete = true;
     for parameter in fault.parameters {
-        let Kind::Duration { min, max } = parameter.kind;
         let value = match parameter.need {
-            Need::Required => table.need(parameter.name, "\"100ms\"", problems),
+            Need::Required => table.need(parameter.name, &example(parameter.kind), problems),
             Need::Default(default) => {
                 values.insert(parameter.name, default);
                 table.take(parameter.name)
             }
         };
-        match value.map(|node| problems.duration(parameter.name, node, min, max)) {
-            Some(Some(length)) => {
-                values.insert(parameter.name, Value::Duration(length));
+        match value.map(|node| problems.value(parameter.name, node, parameter.kind)) {
+            Some(Some(value)) => {
+                values.insert(parameter.name, value);
             }
             Some(None) => complete = false,
             None => complete &= parameter.need != Need::Required,
         }
     }
     complete.then_some(values)
+}
+
+/// What could stand there, as it is written.
+fn example(kind: Kind) -> String {
+    let text = match kind {
+        Kind::Duration { .. } => "100ms",
+        Kind::Offset { .. } => "-90s",
+        Kind::Drift { .. } => "+200ppm",
+        Kind::Size { .. } => "1MiB",
+        Kind::Rate => "500/s",
+        Kind::Word(words) => words.first().map_or("", |(word, _)| word),
+        Kind::Flag => return "true".to_owned(),
+    };
+    format!("\"{text}\"")
 }
 
 fn read_link(

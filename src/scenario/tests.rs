@@ -291,6 +291,20 @@ fn bare(mut scenario: Scenario) -> Scenario {
 /// Steps one after the other, so that none overlaps another: this many milliseconds each.
 const SLOT: u64 = 10_000;
 
+/// A value of a kind, another one for each `n`.
+fn some_value(kind: Kind, n: u64) -> Value {
+    let sign = if n % 2 == 0 { 1 } else { -1 };
+    match kind {
+        Kind::Duration { min, .. } => Value::Duration(min + Duration::from_millis(n)),
+        Kind::Offset { .. } => Value::Offset(sign * (n as i64 + 1)),
+        Kind::Drift { .. } => Value::Drift(sign as i32 * (n as i32 + 1)),
+        Kind::Size { min, .. } => Value::Size(min + n),
+        Kind::Rate => Value::Rate(Rate { count: n as u32 + 1, per: Per::Minute }),
+        Kind::Word(words) => Value::Word(words[n as usize % words.len()].0),
+        Kind::Flag => Value::Flag(n % 2 == 0),
+    }
+}
+
 fn any_step(index: usize) -> impl Strategy<Value = Step> {
     let start = Duration::from_millis(index as u64 * SLOT + 1);
     let number = 0u64..SLOT / 2;
@@ -306,12 +320,12 @@ fn any_step(index: usize) -> impl Strategy<Value = Step> {
                     given.link = Some(Link::OneWay { from: vec![server], to: vec![client, HostRef::Auditor] });
                 }
                 ActsOn::Links { .. } => given.link = Some(Link::Between(vec![client], vec![HostRef::Servers])),
+                ActsOn::Workload => {}
             }
             for parameter in fault.parameters {
-                let Kind::Duration { min, .. } = parameter.kind;
                 let value = match parameter.need {
                     Need::Default(default) if value % 2 == 0 || fault.rule.is_some() => default,
-                    _ => Value::Duration(min + Duration::from_millis(value)),
+                    _ => some_value(parameter.kind, value),
                 };
                 given.values.insert(parameter.name, value);
             }
@@ -375,12 +389,16 @@ prop_compose! {
         story in "(?s)[ -~é\n\t\"\\\\]{0,60}", seeds in vec(0u64..=i64::MAX as u64, 0..4),
         latency in 1u64..10_000, count in 1u32..1_000,
         per in select(vec![Per::Second, Per::Minute, Per::Hour]), stream in any::<bool>(), size in 64u64..=61_440,
-        steps in any_steps(), expect in any_expect(), known in any::<bool>()
+        steps in any_steps(), expect in any_expect(), known in any::<bool>(), renew in option::of(5u64..1_000),
+        clock in 946_684_800i64..4_102_444_800, memory in 64u64..100_000
     ) -> Scenario {
         let issue = "https://example.com/1".to_owned();
         Scenario {
             title, story, seeds, steps, expect,
-            cluster: Cluster { servers: 3, latency: Duration::from_millis(latency) },
+            cluster: Cluster {
+                servers: 3, latency: Duration::from_millis(latency),
+                renew_before: renew.map(Duration::from_secs), wall_clock: clock, memory: memory << 10,
+            },
             workload: Workload {
                 clients: 2, appends: Rate { count, per }, duration: Duration::from_secs(120),
                 call: if stream { Call::AppendStream } else { Call::Append }, size,

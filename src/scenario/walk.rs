@@ -12,8 +12,9 @@ use toml::{
 
 use super::{
     problem::{Problem, obeyed_by_terminals, quote, suggest},
-    quantity::{self, QuantityError, Rate, print_duration, print_size},
+    quantity::{self, QuantityError, print_duration, print_size},
 };
+use crate::fault::{Kind, Rate, Value};
 
 /// The problems found so far.
 #[derive(Debug, Default)]
@@ -170,6 +171,27 @@ impl Problems {
         }
     }
 
+    /// A date with time and offset, as seconds since 1970; of this century.
+    pub(super) fn instant(&mut self, key: &str, node: Node<'_>) -> Option<i64> {
+        let example = "write 2026-03-29T03:12:30Z, without quotes";
+        let DeValue::Datetime(written) = node.get_ref() else {
+            return self.wrong_type(node, node.get_ref(), key, "a date with time and offset: 2026-03-29T03:12:30Z");
+        };
+        let format = &time::format_description::well_known::Rfc3339;
+        let seconds = time::OffsetDateTime::parse(&written.to_string(), format).map(|at| at.unix_timestamp());
+        match seconds {
+            Ok(seconds) if (946_684_800..4_102_444_800).contains(&seconds) => Some(seconds),
+            Ok(_) => {
+                self.file("out-of-range", node.span(), format!("`{key}` is out of range"), "from 2000 to 2099");
+                None
+            }
+            Err(_) => {
+                self.file("bad-quantity", node.span(), format!("`{key}` has no time or no offset"), example);
+                None
+            }
+        }
+    }
+
     /// A number of bytes within inclusive bounds.
     pub(super) fn size(&mut self, key: &str, node: Node<'_>, min: u64, max: u64) -> Option<u64> {
         let example = "write \"256B\" or \"16KiB\"";
@@ -179,6 +201,58 @@ impl Problems {
         })?;
         let bytes = self.check(quantity::size(text), node, text, "size", example)?;
         self.within(key, node, text, (min..=max).contains(&bytes), (print_size(min), print_size(max))).then_some(bytes)
+    }
+
+    /// A value of the kind that a fault's parameter takes.
+    pub(super) fn value(&mut self, key: &str, node: Node<'_>, kind: Kind) -> Option<Value> {
+        match kind {
+            Kind::Duration { min, max } => self.duration(key, node, min, max).map(Value::Duration),
+            Kind::Offset { most } => self.offset(key, node, most).map(Value::Offset),
+            Kind::Drift { most } => self.drift(key, node, most).map(Value::Drift),
+            Kind::Size { min, max } => self.size(key, node, min, max).map(Value::Size),
+            Kind::Rate => self.rate(key, node).map(Value::Rate),
+            Kind::Word(words) => self.word(key, node, words).map(Value::Word),
+            Kind::Flag => match node.get_ref() {
+                DeValue::Boolean(flag) => Some(Value::Flag(*flag)),
+                other => self.wrong_type(node, other, key, "true or false"),
+            },
+        }
+    }
+
+    /// A length of time with its sign, in milliseconds.
+    fn offset(&mut self, key: &str, node: Node<'_>, most: Duration) -> Option<i64> {
+        let example = "write \"+75s\" (ahead) or \"-90s\" (behind)";
+        let text = self.quantity(node, key, "length of time", example, |_| example.to_owned())?;
+        let ms = self.check(quantity::offset(text), node, text, "length of time with a sign", example)?;
+        let fits = u128::from(ms.unsigned_abs()) <= most.as_millis();
+        let most = print_duration(most);
+        self.within(key, node, text, fits, (format!("-{most}"), format!("+{most}"))).then_some(ms)
+    }
+
+    /// Parts per million with their sign.
+    fn drift(&mut self, key: &str, node: Node<'_>, most: i32) -> Option<i32> {
+        let example = "write \"+200ppm\" (fast) or \"-150ppm\" (slow)";
+        let text = self.quantity(node, key, "drift", example, |_| example.to_owned())?;
+        let ppm = self.check(quantity::drift(text), node, text, "drift", example)?;
+        let fits = ppm.unsigned_abs() <= most.unsigned_abs();
+        self.within(key, node, text, fits, (format!("-{most}ppm"), format!("+{most}ppm"))).then_some(ppm)
+    }
+
+    /// One of some words.
+    fn word(
+        &mut self,
+        key: &str,
+        node: Node<'_>,
+        words: &'static [(&'static str, &'static str)],
+    ) -> Option<&'static str> {
+        let text = self.string(key, node)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(word, _)| *word);
+        if found.is_none() {
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let message = format!("`{key}` cannot be {}", quote(text));
+            self.file("unknown-word", node.span(), message, suggest(text, &known));
+        }
+        found
     }
 
     /// The text of a quantity; a bare number is answered with what should stand there.

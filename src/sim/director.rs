@@ -3,8 +3,12 @@
 //! Warm-up until every client has had one append acknowledged (t = 0); the workload with the steps; the final heal, in
 //! reverse order; a settle phase in which what is owed is delivered; the auditor's last word; and what each client holds.
 
+mod certificates;
+mod clocks;
+mod memory;
 mod moments;
 mod perform;
+mod upgrades;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 

@@ -75,6 +75,22 @@ pub enum LogEvent {
     HandshakeAccepted { peer: String, not_after: i64 },
     /// An established connection ended.
     ConnectionClosed { peer: String, why: String },
+    /// A fresh certificate came from the issuer and holds from the next handshake on. `not-after` in seconds since the
+    /// epoch.
+    CertRenewed { not_after: i64 },
+    /// A renewal failed and will be tried again.
+    RenewalFailed { attempt: u32, wait_ms: u64, why: String },
+    /// The two ends of a connection run different schema revisions that are compatible. `revision` is this end's.
+    SchemaAgreed { peer: String, revision: String, theirs: String },
+    /// The schema of the other end is not compatible with this one: nothing is exchanged.
+    SchemaRefused { peer: String, reason: String },
+
+    // ---- resources ----
+    /// The wall clock moved by this much against the monotonic one since it was last looked at. The log goes on, by
+    /// index, and holds an entry that says so.
+    ClockAnomaly { node: u64, by_ms: i64 },
+    /// A queue or cache holds the most that it has held since it was last told. All in bytes.
+    MemoryUsed { what: String, bytes: u64, limit: u64 },
 
     // ---- calls: exact bytes, at the end that tells ----
     /// A call begins. `call` is unique per process life; `deadline-ms` counts from now, 0 means none.
@@ -152,6 +168,12 @@ impl LogEvent {
             LogEvent::HandshakeRefused { .. } => "handshake-refused",
             LogEvent::HandshakeAccepted { .. } => "handshake-accepted",
             LogEvent::ConnectionClosed { .. } => "connection-closed",
+            LogEvent::CertRenewed { .. } => "cert-renewed",
+            LogEvent::RenewalFailed { .. } => "renewal-failed",
+            LogEvent::SchemaAgreed { .. } => "schema-agreed",
+            LogEvent::SchemaRefused { .. } => "schema-refused",
+            LogEvent::ClockAnomaly { .. } => "clock-anomaly",
+            LogEvent::MemoryUsed { .. } => "memory-used",
             LogEvent::CallStarted { .. } => "call-started",
             LogEvent::CallMessage { .. } => "call-message",
             LogEvent::CallEnded { .. } => "call-ended",
@@ -189,6 +211,12 @@ impl LogEvent {
         "handshake-refused",
         "handshake-accepted",
         "connection-closed",
+        "cert-renewed",
+        "renewal-failed",
+        "schema-agreed",
+        "schema-refused",
+        "clock-anomaly",
+        "memory-used",
         "call-started",
         "call-message",
         "call-ended",

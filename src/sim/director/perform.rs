@@ -155,6 +155,21 @@ impl Director<'_> {
                     }
                 }
             }
+            Action::SlowReader { bytes, .. } => {
+                let others = self.others(&hosts);
+                for (reader, sender) in pairs(&hosts, &others) {
+                    self.stage.links.apply(index, sender, reader, LinkFault::Throttle { bytes: *bytes });
+                }
+            }
+            Action::CertExpire { .. }
+            | Action::CertRotate { .. }
+            | Action::CertMismatch { .. }
+            | Action::CaRotate { .. } => self.begin_certificates(index),
+            Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. } => self.begin_clock(index),
+            Action::Upgrade { .. } | Action::RollingUpgrade { .. } | Action::Rollback { .. } => {
+                self.begin_upgrade(index);
+            }
+            Action::MemoryPressure { .. } | Action::Surge { .. } => self.begin_memory(index),
         }
     }
 
@@ -164,6 +179,7 @@ impl Director<'_> {
         self.finish_stops(index);
         self.raise(index);
         self.count_flips(index);
+        self.go_on_upgrading(index);
         self.look_for_evidence(index);
         if self.steps[index].ends_at.is_none_or(|end| end > self.now) {
             return false;
@@ -202,6 +218,9 @@ impl Director<'_> {
                     }
                 }
             }
+            Action::CertMismatch { .. } => self.undo_certificates(index),
+            Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. } => self.undo_clock(index),
+            Action::MemoryPressure { .. } | Action::Surge { .. } => self.undo_memory(index),
             _ => {}
         }
         self.stage.links.lift(index);
@@ -353,6 +372,10 @@ impl Director<'_> {
         if flipped > 0 {
             said.push(format!("{flipped} replies with a flipped bit"));
         }
+        said.extend(self.certificate_evidence(index));
+        said.extend(self.clock_evidence(index));
+        said.extend(self.memory_evidence(index));
+        said.extend(self.upgrade_evidence(index));
         (!said.is_empty()).then(|| said.join(", "))
     }
 

@@ -1,0 +1,65 @@
+//! A certificate authority that is replaced, in the order of the textbook or all at once.
+
+use std::time::Duration;
+
+use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+
+/// The entry of `ca-rotate`.
+pub(super) static FAULT: Fault = Fault {
+    name: "ca-rotate",
+    summary: "a new certificate authority takes the place of the old one",
+    does: "\
+With an `overlap`: first everybody in `on` is told to trust both authorities; after `overlap`
+the new one signs, and everybody renews; after another `overlap` nobody trusts the old one any
+more. Done so, no handshake ever fails. Without: the new authority signs and is trusted at once,
+and the old one is not, so that whoever has renewed and whoever has not refuse each other until
+all have.",
+    loses: "\
+Lost: handshakes between hosts that do not trust each other's authority. Not lost: open
+connections, unless `reconnect` drops them; anything accepted or acknowledged.",
+    simulated: "\
+The issuer's host changes what it signs with and what it hands out as trusted, and the hosts in
+`on` renew at once.",
+    drilled: "\
+The harness's own authority is replaced, and files are installed in the same order.",
+    evidence: "\
+A connection was opened with a certificate of the new authority.",
+    acts_on: SERVERS_AND_CLIENTS,
+    end: End::Instant,
+    overlap: Overlap::Refused,
+    counted: None,
+    parameters: &[
+        Parameter {
+            name: "overlap",
+            kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(86_400) },
+            need: Need::Default(Value::Duration(Duration::ZERO)),
+            means: "how long each phase lasts in which both are trusted",
+        },
+        Parameter {
+            name: "reconnect",
+            kind: Kind::Flag,
+            need: Need::Default(Value::Flag(false)),
+            means: "whether open connections are reset, so that it is presented at once",
+        },
+    ],
+    causes: &[
+        "handshake-refused",
+        "connection-closed",
+        "parked",
+        "resumed",
+        "retry",
+        "duplicate-answered",
+        "renewal-failed",
+        "cert-renewed",
+    ],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::CaRotate {
+        on: given.on.clone()?,
+        overlap: given.duration("overlap")?,
+        reconnect: given.flag("reconnect")?,
+    })
+}

@@ -1,0 +1,53 @@
+//! A certificate that runs out: the renewal that nobody noticed had failed.
+
+use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+
+/// The entry of `cert-expire`.
+pub(super) static FAULT: Fault = Fault {
+    name: "cert-expire",
+    summary: "a certificate ends at the step's moment",
+    does: "\
+The moment of the step is the end of the certificate of each host in `on`. With `at`, its
+certificate was issued to end then; with `after`, one that ends `wait` later is installed when
+the moment comes. Nothing is swapped at the end itself, as at night. A host that renews in time,
+before that moment, is not struck.",
+    loses: "\
+Lost: connections, as soon as either end notices or with `reconnect`, and every handshake until
+a valid certificate is there. Not lost: anything accepted or acknowledged. Certificates are made
+good at the final heal, as somebody on call would.",
+    simulated: "\
+The host is given a certificate with that end. What counts is the wall clock of whoever
+verifies.",
+    drilled: "\
+A certificate with that end is installed in the files of the process, which has to take it up by
+itself.",
+    evidence: "\
+A connection was opened to or from the host, or refused or closed for it, while its certificate
+had ended.",
+    acts_on: SERVERS_AND_CLIENTS,
+    end: End::Instant,
+    overlap: Overlap::Allowed,
+    counted: None,
+    parameters: &[Parameter {
+        name: "reconnect",
+        kind: Kind::Flag,
+        need: Need::Default(Value::Flag(false)),
+        means: "whether open connections are reset, so that it is presented at once",
+    }],
+    causes: &[
+        "handshake-refused",
+        "connection-closed",
+        "parked",
+        "resumed",
+        "retry",
+        "duplicate-answered",
+        "renewal-failed",
+        "cert-renewed",
+    ],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::CertExpire { on: given.on.clone()?, reconnect: given.flag("reconnect")? })
+}

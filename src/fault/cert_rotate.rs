@@ -1,0 +1,39 @@
+//! A certificate that is replaced while everything runs, as every renewal does.
+
+use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+
+/// The entry of `cert-rotate`.
+pub(super) static FAULT: Fault = Fault {
+    name: "cert-rotate",
+    summary: "a fresh certificate takes the place of the old one",
+    does: "\
+Each host in `on` is given a fresh certificate of the same authority. It is valid from this
+moment on, by the clock of the issuer, who does not backdate: a host whose clock is slow calls
+it not yet valid.",
+    loses: "\
+Lost: nothing, where the host takes it up without dropping what is in flight. With `reconnect`,
+its open connections.",
+    simulated: "\
+The issuer's host issues it, and it is installed at the host at once.",
+    drilled: "\
+A fresh certificate is installed in the files of the process.",
+    evidence: "\
+A connection was opened with the fresh certificate.",
+    acts_on: SERVERS_AND_CLIENTS,
+    end: End::Instant,
+    overlap: Overlap::Allowed,
+    counted: None,
+    parameters: &[Parameter {
+        name: "reconnect",
+        kind: Kind::Flag,
+        need: Need::Default(Value::Flag(false)),
+        means: "whether open connections are reset, so that it is presented at once",
+    }],
+    causes: &["handshake-refused", "connection-closed", "parked", "resumed", "retry", "duplicate-answered"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::CertRotate { on: given.on.clone()?, reconnect: given.flag("reconnect")? })
+}

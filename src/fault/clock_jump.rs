@@ -1,0 +1,49 @@
+//! A clock that jumps: a virtual machine that was resumed, a leap second, a hand at the keyboard.
+
+use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
+
+/// The entry of `clock-jump`.
+pub(super) static FAULT: Fault = Fault {
+    name: "clock-jump",
+    summary: "the wall clock jumps, from whatever it shows",
+    does: "\
+The wall clock of each host in `on` jumps by `by` at the start of the step, forward or back,
+from whatever it shows: jumps and skews add up. At the end of the step it jumps back. Monotonic
+time is not touched.",
+    loses: "\
+Lost: connections and handshakes, where a certificate is not valid by the wrong clock. Not lost:
+order, which is the log's own and no clock's.",
+    simulated: "\
+`clock_gettime(CLOCK_REALTIME)` answers with the sum of all offsets on that host.",
+    drilled: "\
+As clock-skew.",
+    evidence: "\
+Somebody on the host read the clock after it had jumped. How often is shown.",
+    acts_on: EVERYBODY,
+    end: End::Healed,
+    overlap: Overlap::Allowed,
+    counted: None,
+    parameters: &[Parameter {
+        name: "by",
+        kind: Kind::Offset { most: FARTHEST },
+        need: Need::Required,
+        means: "how far forward (`+`) or back (`-`)",
+    }],
+    causes: &[
+        "clock-anomaly",
+        "handshake-refused",
+        "connection-closed",
+        "parked",
+        "resumed",
+        "retry",
+        "duplicate-answered",
+        "renewal-failed",
+        "cert-renewed",
+    ],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::ClockJump { on: given.on.clone()?, by: given.offset("by")? })
+}

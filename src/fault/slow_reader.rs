@@ -1,0 +1,39 @@
+//! A reader that cannot keep up: a small machine, a busy one, a program that parses as it goes.
+
+use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter};
+
+/// The entry of `slow-reader`.
+pub(super) static FAULT: Fault = Fault {
+    name: "slow-reader",
+    summary: "hosts read what they are sent slowly",
+    does: "\
+Each host in `on` takes at most `bytes` a second from each connection. What it has not taken
+waits in buffers, first its own, then the network's, then those of whoever sends.",
+    loses: "\
+Lost: nothing. Whoever sends and does not bound what it keeps for a slow reader runs out of
+memory; that is what this fault is for.",
+    simulated: "\
+The stream adapter gives each end of the host's connections its bytes at that rate, and takes no
+more from the network than a socket buffer holds.",
+    drilled: "\
+The proxy reads from its peer no faster than it may write to the host.",
+    evidence: "\
+Bytes had to wait for the reader. Their number is shown.",
+    acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
+    end: End::Healed,
+    overlap: Overlap::SameValues,
+    counted: None,
+    parameters: &[Parameter {
+        name: "bytes",
+        kind: Kind::Size { min: 1, max: 1 << 30 },
+        need: Need::Required,
+        means: "bytes a second that each connection of the host may carry to it",
+    }],
+    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "outbox-full", "load-shed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::SlowReader { on: given.on.clone()?, bytes: given.size("bytes")? })
+}

@@ -1,0 +1,38 @@
+//! More work than usual: a batch job, a retry storm, the first of the month.
+
+use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter};
+
+/// The entry of `surge`.
+pub(super) static FAULT: Fault = Fault {
+    name: "surge",
+    summary: "more is offered than usual",
+    does: "\
+While the step lasts, all clients together offer `appends` more than the workload says, whether
+or not the log keeps up.",
+    loses: "\
+Lost: nothing that was accepted. A log that takes in more than it can keep up with will have to
+shed.",
+    simulated: "\
+The workload offers more.",
+    drilled: "\
+The workload offers more.",
+    evidence: "\
+Appends were offered on top of the workload. Their number is shown.",
+    acts_on: ActsOn::Workload,
+    end: End::Healed,
+    overlap: Overlap::SameValues,
+    counted: None,
+    parameters: &[Parameter {
+        name: "appends",
+        kind: Kind::Rate,
+        need: Need::Required,
+        means: "how many more, by all clients together",
+    }],
+    causes: &["load-shed", "memory-used", "retry", "outbox-full", "duplicate-answered"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::Surge { appends: given.rate("appends")? })
+}

@@ -1,0 +1,134 @@
+//! The values that a fault's parameters take, each with the bounds that its entry sets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use super::{HostRef, Link};
+
+/// The value of one parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Value {
+    /// A length of time.
+    Duration(Duration),
+    /// A length of time with a sign, in milliseconds.
+    Offset(i64),
+    /// How much faster (or slower) a clock runs, in parts per million.
+    Drift(i32),
+    /// Bytes.
+    Size(u64),
+    /// How often something happens.
+    Rate(Rate),
+    /// One of the words that the parameter knows.
+    Word(&'static str),
+    /// Yes or no.
+    Flag(bool),
+}
+
+/// The kind of a parameter's value. Bounds are inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A length of time.
+    Duration {
+        /// The shortest allowed.
+        min: Duration,
+        /// The longest allowed.
+        max: Duration,
+    },
+    /// A length of time with a sign; never zero.
+    Offset {
+        /// The farthest in either direction.
+        most: Duration,
+    },
+    /// Parts per million, with a sign; never zero.
+    Drift {
+        /// The most in either direction.
+        most: i32,
+    },
+    /// Bytes.
+    Size {
+        /// The fewest allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// How often something happens; see [`Rate`] for its bounds.
+    Rate,
+    /// One of these words; each with what it means.
+    Word(&'static [(&'static str, &'static str)]),
+    /// `true` or `false`.
+    Flag,
+}
+
+/// How often something happens: `60/s`, `30/m`, `10/h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Rate {
+    /// How many.
+    pub count: u32,
+    /// In which length of time.
+    pub per: Per,
+}
+
+/// The length of time of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Per {
+    /// Each second.
+    Second,
+    /// Each minute.
+    Minute,
+    /// Each hour.
+    Hour,
+}
+
+/// What a step gave for its fault: everything that [`Fault::build`](super::Fault::build) needs. Defaults are already
+/// filled in.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Hosts, for a fault that acts on hosts.
+    pub on: Option<Vec<HostRef>>,
+    /// A link, for a fault that acts on links.
+    pub link: Option<Link>,
+    /// How long it lasts, if that was said.
+    pub length: Option<Duration>,
+    /// The other parameters.
+    pub values: BTreeMap<&'static str, Value>,
+}
+
+impl Given {
+    /// A parameter that is a length of time.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        if let Some(Value::Duration(length)) = self.values.get(name) { Some(*length) } else { None }
+    }
+
+    /// A parameter that is a length of time with a sign, in milliseconds.
+    pub fn offset(&self, name: &str) -> Option<i64> {
+        if let Some(Value::Offset(ms)) = self.values.get(name) { Some(*ms) } else { None }
+    }
+
+    /// A parameter in parts per million.
+    pub fn drift(&self, name: &str) -> Option<i32> {
+        if let Some(Value::Drift(ppm)) = self.values.get(name) { Some(*ppm) } else { None }
+    }
+
+    /// A parameter in bytes.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        if let Some(Value::Size(bytes)) = self.values.get(name) { Some(*bytes) } else { None }
+    }
+
+    /// A parameter that is a rate.
+    pub fn rate(&self, name: &str) -> Option<Rate> {
+        if let Some(Value::Rate(rate)) = self.values.get(name) { Some(*rate) } else { None }
+    }
+
+    /// A parameter that is one of its words.
+    pub fn word(&self, name: &str) -> Option<&'static str> {
+        if let Some(Value::Word(word)) = self.values.get(name) { Some(word) } else { None }
+    }
+
+    /// A parameter that is yes or no.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        if let Some(Value::Flag(flag)) = self.values.get(name) { Some(*flag) } else { None }
+    }
+}
