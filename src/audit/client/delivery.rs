@@ -215,7 +215,11 @@ impl Deliverer {
             };
             let Some(sent) = flight.pop_front() else { return Err(self.ended_while_idle()) };
             match answer {
-                Ok(Some(answer)) => self.settle(answer, sent, &connection).await?,
+                Ok(Some(answer)) => tokio::select! {
+                    biased;
+                    settled = self.settle(answer, sent, &connection) => settled?,
+                    never = lane.drive() => match never {},
+                },
                 Ok(None) => return Err(ended_early()),
                 Err(status) => return Err(failed(&status, &connection)),
             }

@@ -1,7 +1,7 @@
 //! How entries travel: as unary calls side by side, or over one stream. Either way answers come in the order of the
 //! entries, so that delivery need not know the difference.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, future::Future, pin::Pin, time::Duration};
 
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
@@ -24,12 +24,14 @@ const CALLS_MAX: usize = 16;
 const STREAM_ENTRIES_MAX: usize = 128;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<AppendResponse>>, Status>> + Send>>;
+/// Answers that came while delivery was busy with an earlier one, in the order of the entries.
+type Arrived = VecDeque<Result<AppendResponse, Status>>;
 type Answer = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
 
 /// One way to the log, over one connection. Dropping it cancels what is in flight on this side; the log may have it
 /// all the same.
 pub(crate) enum Lane {
-    Calls { rpc: Box<Rpc>, deadline: Duration, attempt: u32, answers: FuturesOrdered<Answer> },
+    Calls { rpc: Box<Rpc>, deadline: Duration, attempt: u32, answers: FuturesOrdered<Answer>, arrived: Arrived },
     Stream { entries: mpsc::Sender<AppendRequest>, state: StreamState },
 }
 
@@ -43,7 +45,10 @@ impl Lane {
     pub(crate) fn open(call: Call, rpc: &Rpc, deadlines: &Deadlines, attempt: u32) -> Lane {
         let mut rpc = Box::new(rpc.clone());
         match call {
-            Call::Append => Lane::Calls { rpc, deadline: deadlines.call, attempt, answers: FuturesOrdered::new() },
+            Call::Append => {
+                let (answers, arrived) = (FuturesOrdered::new(), VecDeque::new());
+                Lane::Calls { rpc, deadline: deadlines.call, attempt, answers, arrived }
+            }
             Call::AppendStream => {
                 let (entries, sending) = mpsc::channel(STREAM_ENTRIES_MAX);
                 let mut request = Request::new(ReceiverStream::new(sending));
@@ -66,7 +71,7 @@ impl Lane {
     /// answer says so.
     pub(crate) fn send(&mut self, message: AppendRequest) {
         match self {
-            Lane::Calls { rpc, deadline, attempt, answers } => {
+            Lane::Calls { rpc, deadline, attempt, answers, .. } => {
                 let mut rpc = rpc.clone();
                 let mut request = Request::new(message);
                 request.set_timeout(*deadline);
@@ -84,10 +89,15 @@ impl Lane {
     /// in flight and nothing is wrong. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<AppendResponse>, Status> {
         match self {
-            Lane::Calls { answers, .. } => match answers.next().await {
-                Some(answer) => answer.map(Some),
-                None => std::future::pending().await,
-            },
+            Lane::Calls { answers, arrived, .. } => {
+                if let Some(answer) = arrived.pop_front() {
+                    return answer.map(Some);
+                }
+                match answers.next().await {
+                    Some(answer) => answer.map(Some),
+                    None => std::future::pending().await,
+                }
+            }
             Lane::Stream { state, .. } => {
                 if let StreamState::Opening(opening) = state {
                     let answers = opening.await?.into_inner();
@@ -99,5 +109,16 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Moves what is in flight along while delivery is busy with an earlier answer: a call that nobody looks at would
+    /// not end at its deadline. Never ends. Cancel safe.
+    pub(crate) async fn drive(&mut self) -> Infallible {
+        if let Lane::Calls { answers, arrived, .. } = self {
+            while let Some(answer) = answers.next().await {
+                arrived.push_back(answer);
+            }
+        }
+        std::future::pending().await
     }
 }
