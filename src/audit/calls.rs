@@ -49,6 +49,11 @@ impl Calls {
         Calls { observer, next: Arc::new(AtomicU64::new(base)) }
     }
 
+    /// Who is told.
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        self.observer.clone()
+    }
+
     /// Wraps a channel to `peer`.
     pub fn observe<S>(&self, channel: S, peer: &str) -> Observed<S> {
         Observed { channel, calls: self.clone(), peer: Arc::from(peer) }

@@ -12,6 +12,7 @@
 //!         3 dead-lettered:  SHA-256 of the rejected payload, then the reason in UTF-8
 //! leaf  = "gapless/leaf/v1\0"  term u64  raft index u64  position u32  kind u8  content: length u64, bytes
 //! content = 1 entry: the entry's bytes    2 leader started: node u64    3 membership: opaque bytes
+//!           4 clock anomaly: node u64, by milliseconds i64
 //! ```
 
 use std::{fmt, sync::Arc};
@@ -42,6 +43,7 @@ const BODY_DEAD_LETTERED: u8 = 3;
 const CONTENT_ENTRY: u8 = 1;
 const CONTENT_LEADER_STARTED: u8 = 2;
 const CONTENT_MEMBERSHIP: u8 = 3;
+const CONTENT_CLOCK_ANOMALY: u8 = 4;
 
 /// Position of a leaf in the log, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -319,6 +321,14 @@ pub enum Content {
     },
     /// The cluster's voters and learners changed; opaque here, written by `cluster`.
     Membership(Bytes),
+    /// A node's wall clock moved against its monotonic one: times that entries near this leaf hold may be wrong. Order
+    /// is not, for no clock has a part in it.
+    ClockAnomaly {
+        /// The node.
+        node: u64,
+        /// By so many milliseconds, back where negative.
+        by_ms: i64,
+    },
 }
 
 impl Leaf {
@@ -328,6 +338,12 @@ impl Leaf {
             Content::Entry(entry) => (CONTENT_ENTRY, entry.bytes.clone()),
             Content::LeaderStarted { node } => (CONTENT_LEADER_STARTED, Bytes::copy_from_slice(&node.to_be_bytes())),
             Content::Membership(bytes) => (CONTENT_MEMBERSHIP, bytes.clone()),
+            Content::ClockAnomaly { node, by_ms } => {
+                let mut to = BytesMut::with_capacity(16);
+                to.put_u64(*node);
+                to.put_i64(*by_ms);
+                (CONTENT_CLOCK_ANOMALY, to.freeze())
+            }
         };
         let mut to = BytesMut::with_capacity(LEAF_DOMAIN.len() + 8 + 8 + 4 + 1 + 8 + content.len());
         to.put_slice(LEAF_DOMAIN);
@@ -359,6 +375,12 @@ impl Leaf {
                 Content::LeaderStarted { node }
             }
             CONTENT_MEMBERSHIP => Content::Membership(content),
+            CONTENT_CLOCK_ANOMALY => {
+                let mut from = Reader::new("clock-anomaly leaf", content);
+                let (node, by_ms) = (from.u64()?, i64::from_be_bytes(from.array()?));
+                from.end()?;
+                Content::ClockAnomaly { node, by_ms }
+            }
             _ => return Err(from.invalid(format!("its kind {kind} is unknown in version 1"))),
         };
         Ok(Leaf { term, raft_index, position, content })

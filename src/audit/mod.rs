@@ -1,20 +1,49 @@
 //! The audit log: append-only, signed, verifiable, replicated. Production code that does not know that simulation
 //! exists; everything outside reaches it through [`crate::world`].
 
+pub mod budget;
 pub mod calls;
 pub mod client;
 pub mod cluster;
 pub mod leaf;
 pub mod note;
+pub mod renew;
+mod revisions;
+pub mod schema;
 pub mod serve;
 pub mod store;
 pub mod tls;
 pub mod tree;
 
-/// The wire contract, generated from `proto/`.
+/// The wire contract, generated from `proto/`: revision `current`, and the others where they differ from it.
 pub mod wire {
     #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.audit.v1");
-    /// The compiled descriptors, for reflection and for the schema fingerprint.
+    /// The compiled descriptors, for reflection and for the exchange of schemas.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/audit.v1.bin"));
+
+    /// The revision before.
+    pub mod previous {
+        pub use super::AppendRequest;
+        include!(concat!(env!("OUT_DIR"), "/previous/gapless.audit.v1.rs"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/previous/audit.v1.bin"));
+    }
+
+    /// A compatible successor.
+    pub mod next {
+        include!(concat!(env!("OUT_DIR"), "/next/gapless.audit.v1.rs"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/next/audit.v1.bin"));
+    }
+
+    /// A successor that is not compatible.
+    pub mod breaking {
+        include!(concat!(env!("OUT_DIR"), "/breaking/gapless.audit.v1.rs"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/breaking/audit.v1.bin"));
+    }
+}
+
+/// The contract between whoever renews a certificate and its issuer, generated from `proto/`.
+pub mod issuer_wire {
+    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    tonic::include_proto!("gapless.issuer.v1");
 }

@@ -6,15 +6,22 @@
 //! [`Issuer`] at the end serves tests, simulations and a first evening with the log; it is no public key
 //! infrastructure.
 
-use std::{error::Error, io, sync::Arc};
+use std::{
+    error::Error,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
+use rand::{TryRngCore as _, rngs::OsRng};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::CryptoProvider,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
@@ -56,18 +63,35 @@ impl Identity {
         certificates("certificate chain", &self.chain_pem)
     }
 
+    /// The certificates of the trusted issuers.
+    pub(crate) fn trusted_certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        certificates("trusted issuers", &self.ca_pem)
+    }
+
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
             .map_err(|why| TlsError::Pem { what: "private key", why: why.to_string() })
     }
 
-    fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for issuer in certificates("trusted issuers", &self.ca_pem)? {
-            roots.add(issuer).map_err(TlsError::Issuers)?;
-        }
-        Ok(Arc::new(roots))
+    /// Whether those whom this identity trusts would accept its own certificate, at any time within its validity.
+    ///
+    /// # Errors
+    /// As a peer would refuse it.
+    pub fn verify_by_own_issuers(&self) -> Result<(), TlsError> {
+        let (chain, not_after) = (self.chain()?, self.peer()?.not_after);
+        let (leaf, intermediates) = chain.split_first().ok_or(TlsError::Empty { what: "certificate chain" })?;
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(not_after).unwrap_or(0)));
+        client_verifier(&self.ca_pem)?.verify_client_cert(leaf, intermediates, at).map_err(TlsError::Untrusted)?;
+        Ok(())
     }
+}
+
+fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for issuer in certificates("trusted issuers", ca_pem)? {
+        roots.add(issuer).map_err(TlsError::Issuers)?;
+    }
+    Ok(Arc::new(roots))
 }
 
 /// Why an identity or a certificate cannot be used.
@@ -108,6 +132,15 @@ pub enum TlsError {
     /// The issuer could not issue.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
+    /// A request for a certificate that cannot be granted.
+    #[error("not a request that can be granted: {0}; expected PKCS #10 over an Ed25519 key, signed by it")]
+    Request(String),
+    /// A certificate that its own trusted issuers did not sign.
+    #[error("the certificate is not one that its own trusted issuers would accept: {0}")]
+    Untrusted(rustls::Error),
+    /// No random bytes.
+    #[error("no random serial number: {0}")]
+    Entropy(String),
     /// Validity outside what X.509 can say.
     #[error("{0} is not a time that a certificate can name (seconds since 1970)")]
     Time(i64),
@@ -116,9 +149,20 @@ pub enum TlsError {
 /// What a server does: TLS 1.3 by ring, a verified client certificate required, no session ever resumed, ALPN `h2`.
 /// The clock is the system's, at each handshake.
 pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = provider();
-    let verifier = WebPkiClientVerifier::builder_with_provider(identity.roots()?, provider.clone()).build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    server_config_with(identity, client_verifier(&identity.ca_pem)?)
+}
+
+/// Demands a client certificate that one of these issuers signed.
+pub(crate) fn client_verifier(ca_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    Ok(WebPkiClientVerifier::builder_with_provider(roots(ca_pem)?, provider()).build()?)
+}
+
+/// As [`server_config`], with clients verified by `verifier`.
+pub(crate) fn server_config_with(
+    identity: &Identity,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Pair)?
         .with_client_cert_verifier(verifier)
@@ -135,7 +179,7 @@ pub fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError>
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Pair)?
-        .with_root_certificates(identity.roots()?)
+        .with_root_certificates(roots(&identity.ca_pem)?)
         .with_client_auth_cert(identity.chain()?, identity.key()?)
         .map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
@@ -181,8 +225,36 @@ pub fn peer(certificate: &CertificateDer<'_>) -> Result<Peer, TlsError> {
     Ok(Peer { name, not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
 }
 
+/// Every name of a certificate, DNS names first. Verifies nothing, like [`peer`].
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, TlsError> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
+        .map_err(|why| TlsError::Certificate(why.to_string()))?;
+    let found = parsed.subject_alternative_name().map_err(|why| TlsError::Certificate(why.to_string()))?;
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    for name in found.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => names.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => addresses.extend(address(bytes)),
+            _ => {}
+        }
+    }
+    names.extend(addresses);
+    Ok(names)
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|bytes| Ipv4Addr::from(bytes).to_string());
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).to_string())).ok()
+}
+
+/// The wall clock, in whole seconds since 1970.
+pub(crate) fn wall_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
 /// Why a handshake failed, in the words that events carry: `expired`, `not-yet-valid`, `unknown-issuer`, `wrong-name`,
-/// `no-certificate`, `refused-by-peer`, `timed-out`, `disconnected` or `other`. Looks through all sources of the
+/// `wrong-usage`, `no-certificate`, `refused-by-peer`, `timed-out`, `disconnected` or `other`. Looks through all sources of the
 /// error. A TLS 1.3 client learns that the server refused it only from the first read after its own handshake, so
 /// that end must ask here about the errors of its calls too.
 pub fn handshake_reason(error: &(dyn Error + 'static)) -> &'static str {
@@ -212,6 +284,7 @@ fn rustls_reason(error: &rustls::Error) -> &'static str {
         // A certificate of another authority with the name of ours fails by its signature.
         rustls::Error::InvalidCertificate(C::UnknownIssuer | C::BadSignature) => "unknown-issuer",
         rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => "wrong-name",
+        rustls::Error::InvalidCertificate(C::InvalidPurpose | C::InvalidPurposeContext { .. }) => "wrong-usage",
         rustls::Error::NoCertificatesPresented => "no-certificate",
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => "expired",
         rustls::Error::AlertReceived(AlertDescription::UnknownCA) => "unknown-issuer",
@@ -291,19 +364,118 @@ impl Issuer {
         not_before: i64,
         not_after: i64,
     ) -> Result<Identity, TlsError> {
+        self.grant(&Grant { names, serial, not_before, not_after, usage: Usage::BothEnds })
+    }
+
+    /// An identity with a fresh key and a certificate that says just this.
+    pub fn grant(&self, grant: &Grant<'_>) -> Result<Identity, TlsError> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-        let mut params =
-            rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
-        params.distinguished_name = common_name(names.first().copied().unwrap_or_default());
-        params.serial_number = Some(serial.into());
-        params.not_before = moment(not_before)?;
-        params.not_after = moment(not_after)?;
-        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = grant.params()?.signed_by(&key, &self.issuer)?;
         Ok(Identity { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), ca_pem: self.ca_pem.clone() })
+    }
+
+    /// A certificate, PEM, for the key of a PKCS #10 request in DER. Of the request only the key counts; whoever asks
+    /// has proven by its signature that the key is his.
+    pub fn sign(&self, request: &[u8], grant: &Grant<'_>) -> Result<String, TlsError> {
+        let request = rcgen::CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+            .map_err(|why| TlsError::Request(why.to_string()))?;
+        if *request.public_key.algorithm() != rcgen::PKCS_ED25519 {
+            return Err(TlsError::Request(format!("its key is of the kind {:?}", request.public_key.algorithm())));
+        }
+        Ok(grant.params()?.signed_by(&request.public_key, &self.issuer)?.pem())
+    }
+}
+
+/// For which ends of a connection a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Either.
+    BothEnds,
+    /// The server's only.
+    Server,
+    /// The client's only.
+    Client,
+}
+
+/// What a certificate is to say, besides whose key it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant<'a> {
+    /// What parses as an IP address becomes one; the first DNS name is who it is.
+    pub names: &'a [&'a str],
+    /// Unique for its issuer.
+    pub serial: u64,
+    /// First second of its validity, since 1970.
+    pub not_before: i64,
+    /// Last second of its validity, since 1970.
+    pub not_after: i64,
+    /// For which ends it is good.
+    pub usage: Usage,
+}
+
+impl Grant<'_> {
+    fn params(&self) -> Result<rcgen::CertificateParams, TlsError> {
+        let names: Vec<String> = self.names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names)?;
+        params.distinguished_name = common_name(self.names.first().copied().unwrap_or_default());
+        params.serial_number = Some(self.serial.into());
+        params.not_before = moment(self.not_before)?;
+        params.not_after = moment(self.not_after)?;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = match self.usage {
+            Usage::BothEnds => {
+                vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth]
+            }
+            Usage::Server => vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth],
+            Usage::Client => vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth],
+        };
+        params.use_authority_key_identifier_extension = true;
+        Ok(params)
+    }
+}
+
+/// A serial number from the system's entropy. Serials only have to differ (RFC 5280, 4.1.2.2), and a random one needs no
+/// memory of the last. Positive, also for readers that take the first bit for a sign.
+pub fn fresh_serial() -> Result<u64, TlsError> {
+    let random = OsRng.try_next_u64().map_err(|why| TlsError::Entropy(why.to_string()))?;
+    Ok(random >> 1 | 1)
+}
+
+/// A fresh Ed25519 key, and the request to certify it (PKCS #10, RFC 2986).
+pub struct CertificateRequest {
+    der: Vec<u8>,
+    key_pem: String,
+}
+
+impl std::fmt::Debug for CertificateRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CertificateRequest(..)")
+    }
+}
+
+impl CertificateRequest {
+    /// A request by `name`, signed by the fresh key.
+    pub fn new(name: &str) -> Result<CertificateRequest, TlsError> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()])?;
+        params.distinguished_name = common_name(name);
+        let der = params.serialize_request(&key)?.der().to_vec();
+        Ok(CertificateRequest { der, key_pem: key.serialize_pem() })
+    }
+
+    /// The request in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The identity that an answer makes of the request.
+    ///
+    /// # Errors
+    /// Where the certificate is not for this key, or is not one that the trusted issuers signed.
+    pub fn fulfilled(self, chain_pem: String, ca_pem: String) -> Result<Identity, TlsError> {
+        let identity = Identity { chain_pem, key_pem: self.key_pem, ca_pem };
+        client_config(&identity)?;
+        identity.verify_by_own_issuers()?;
+        Ok(identity)
     }
 }
 
@@ -407,7 +579,7 @@ mod tests {
         let bare = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(server.roots().unwrap())
+            .with_root_certificates(roots(&server.ca_pem).unwrap())
             .with_no_client_auth();
         let (near, far) = tokio::io::duplex(64 * 1024);
         let acceptor = TlsAcceptor::from(server_config(&server).unwrap());
@@ -435,6 +607,53 @@ mod tests {
         let (accepted, connected) = shake(&server, &client, "server-1").await;
         connected.unwrap();
         assert_eq!(accepted.unwrap().name, "client-1");
+    }
+
+    #[test]
+    fn a_request_is_granted_for_its_key_and_for_the_names_of_the_grant_only() {
+        let issuer = issuer();
+        let grant = |usage| Grant {
+            names: &["client-1", "127.0.0.1"],
+            serial: 7,
+            not_before: LONG_AGO,
+            not_after: FAR_AWAY,
+            usage,
+        };
+        let request = CertificateRequest::new("somebody-else").unwrap();
+        let chain = issuer.sign(request.der(), &grant(Usage::BothEnds)).unwrap();
+        let identity = request.fulfilled(chain.clone(), issuer.ca_pem().to_owned()).unwrap();
+        assert_eq!(identity.peer().unwrap().name, "client-1");
+        assert_eq!(names(&identity.leaf_certificate().unwrap()).unwrap(), ["client-1", "127.0.0.1"]);
+
+        let other = CertificateRequest::new("client-1").unwrap();
+        let crossed = other.fulfilled(chain.clone(), issuer.ca_pem().to_owned());
+        assert!(matches!(crossed, Err(TlsError::Pair(_))), "{crossed:?}");
+        let again = CertificateRequest::new("client-1").unwrap();
+        let chain = issuer.sign(again.der(), &grant(Usage::BothEnds)).unwrap();
+        let stranger = Issuer::new("stranger", LONG_AGO, FAR_AWAY).unwrap();
+        let untrusted = again.fulfilled(chain, stranger.ca_pem().to_owned());
+        assert!(matches!(untrusted, Err(TlsError::Untrusted(_))), "{untrusted:?}");
+
+        let mut forged = CertificateRequest::new("client-1").unwrap().der().to_vec();
+        let last = forged.len() - 1;
+        forged[last] ^= 1;
+        assert!(matches!(issuer.sign(&forged, &grant(Usage::BothEnds)), Err(TlsError::Request(_))));
+        assert!(matches!(issuer.sign(b"nonsense", &grant(Usage::BothEnds)), Err(TlsError::Request(_))));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_for_the_other_end_is_refused() {
+        let issuer = issuer();
+        let grant = |names, usage| {
+            issuer.grant(&Grant { names, serial: 2, not_before: LONG_AGO, not_after: FAR_AWAY, usage }).unwrap()
+        };
+        let server = grant(&["server-1"], Usage::Server);
+        let (accepted, _) = shake(&server, &grant(&["client-1"], Usage::Server), "server-1").await;
+        assert_eq!(handshake_reason(&accepted.unwrap_err()), "wrong-usage");
+        let client = grant(&["client-1"], Usage::Client);
+        let (_, connected) = shake(&grant(&["server-1"], Usage::Client), &client, "server-1").await;
+        assert_eq!(handshake_reason(&connected.unwrap_err()), "wrong-usage");
+        shake(&server, &client, "server-1").await.1.unwrap();
     }
 
     #[test]

@@ -8,14 +8,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rand::{TryRngCore as _, rngs::OsRng};
-
 use super::{
     Failure,
     config::{LogConfig, TlsFiles},
     files::{self, Access},
 };
-use crate::audit::{leaf::ClientId, tls::Issuer};
+use crate::audit::{
+    leaf::ClientId,
+    tls::{Issuer, fresh_serial},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -92,7 +93,7 @@ impl<'a> Order<'a> {
         for (names, files) in self.files() {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let end = now + i64::from(self.days) * 86_400;
-            let identity = issuer.issue_for(&names, serial()?, now - EARLIER_SECONDS, end)?;
+            let identity = issuer.issue_for(&names, fresh_serial()?, now - EARLIER_SECONDS, end)?;
             write(&files.certificate, &identity.chain_pem, Access::Public).map_err(Failure::File)?;
             write(&files.key, &identity.key_pem, Access::Secret).map_err(Failure::File)?;
             eprintln!("{} is a certificate for {}", files.certificate.display(), names.join(", "));
@@ -139,13 +140,6 @@ fn server_names(listen: &str) -> Vec<String> {
         names.push(host.to_owned());
     }
     names
-}
-
-/// Serials only have to differ (RFC 5280, 4.1.2.2); a random one needs no memory of the last.
-fn serial() -> Result<u64, Failure> {
-    let random = OsRng.try_next_u64().map_err(|why| Failure::Runtime(std::io::Error::other(why.to_string())))?;
-    // Positive, also for readers that take the first bit for a sign.
-    Ok(random >> 1 | 1)
 }
 
 fn invalid(why: String) -> Failure {

@@ -12,6 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{files, key::LogKey};
 use crate::audit::{
+    budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
     client::{ClientSettings, Server},
     cluster::{Limits, NodeSettings},
     leaf::ClientId,
@@ -40,6 +41,8 @@ pub(super) struct LogConfig {
     pub(super) key: PathBuf,
     pub(super) tls: TlsFiles,
     pub(super) connections_max: Option<usize>,
+    /// Bytes for queues and caches.
+    pub(super) memory: u64,
 }
 
 /// A client of a log: who appends, reads, verifies.
@@ -70,6 +73,7 @@ struct RawLog {
     data: PathBuf,
     key: PathBuf,
     connections_max: Option<usize>,
+    memory: Option<String>,
     tls: RawTls,
 }
 
@@ -121,7 +125,14 @@ impl LogConfig {
         if raw.connections_max == Some(0) {
             return Err(wrong("connections-max", "0", "nobody could connect"));
         }
+        let memory = match &raw.memory {
+            None => MEMORY_DEFAULT,
+            Some(text) => size(text)
+                .filter(|bytes| *bytes >= MEMORY_MIN)
+                .ok_or_else(|| wrong("memory", text, "it has to be a size of at least 1MiB, as in \"64MiB\""))?,
+        };
         Ok(LogConfig {
+            memory,
             origin: raw.origin,
             node: raw.node,
             listen: raw.listen,
@@ -140,6 +151,7 @@ impl LogConfig {
             node: self.node,
             signing_key: key.signing.clone(),
             limits: Limits::default(),
+            memory: fixed(self.memory),
         }
     }
 }
@@ -203,6 +215,18 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
+/// Bytes, written as in `64MiB`.
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let factor = match unit {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
@@ -236,6 +260,9 @@ mod tests {
         assert!(config.data.is_absolute() && config.data.ends_with("data"));
         assert_eq!(config.data.parent(), config.tls.ca.parent());
         assert_eq!(config.node, 1);
+        assert_eq!(config.memory, 64 << 20);
+        let config = log(&GOOD.replace("data =", "memory = \"2MiB\"\ndata =")).unwrap();
+        assert_eq!(config.memory, 2 << 20);
     }
 
     #[test]
@@ -245,6 +272,9 @@ mod tests {
             ("127.0.0.1:50051", "127.0.0.1", "listen"),
             ("data = \"data\"", "data = \"data\"\nnode = 0", "node"),
             ("data = \"data\"", "data = \"data\"\nconnections-max = 0", "connections-max"),
+            ("data = \"data\"", "data = \"data\"\nmemory = \"64\"", "memory"),
+            ("data = \"data\"", "data = \"data\"\nmemory = \"1023KiB\"", "memory"),
+            ("data = \"data\"", "data = \"data\"\nmemory = \"18446744073709551615GiB\"", "memory"),
         ] {
             let error = log(&GOOD.replace(from, to)).unwrap_err();
             assert!(matches!(error, ConfigError::Value { field: found, .. } if found == field), "{error}");

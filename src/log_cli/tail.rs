@@ -77,6 +77,9 @@ fn human(index: Index, content: &Content) -> String {
     let said = match content {
         Content::LeaderStarted { node } => format!("node {node}\tbegan to lead"),
         Content::Membership(_) => "cluster\tmembers changed".to_owned(),
+        Content::ClockAnomaly { node, by_ms } => {
+            format!("node {node}\tits wall clock moved by {by_ms:+} ms against its monotonic one")
+        }
         Content::Entry(signed) => {
             let entry = signed.entry();
             let what = match &entry.body {
@@ -99,6 +102,11 @@ fn json(index: Index, bytes: &Bytes, leaf: Option<&Leaf>) -> serde_json::Value {
             line["node"] = (*node).into();
         }
         Some(Content::Membership(_)) => line["kind"] = "membership".into(),
+        Some(Content::ClockAnomaly { node, by_ms }) => {
+            line["kind"] = "clock-anomaly".into();
+            line["node"] = (*node).into();
+            line["by-ms"] = (*by_ms).into();
+        }
         Some(Content::Entry(signed)) => {
             let entry = signed.entry();
             line["client"] = entry.client.as_str().into();

@@ -18,31 +18,27 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::{
     audit::{
-        calls::{Calls, Observed},
-        tls::{self, Identity},
-        wire::audit_log_client::AuditLogClient,
+        calls::Calls,
+        schema::Exchange,
+        tls::{self, Identity, wall_seconds},
     },
     world::{LogEvent, Stream, World},
 };
 
 use super::{
+    agreement::Agreed,
     error::ClientError,
-    expiring::{Expiring, wall_seconds},
+    expiring::Expiring,
+    rpc::Rpc,
     settings::{Deadlines, Server},
 };
 
-/// The generated client over an observed channel.
-pub(crate) type Rpc = AuditLogClient<Observed<Channel>>;
-
 /// Makes one stream to a server, ready for HTTP/2. The condition learns what goes wrong, also later on.
 pub(crate) type Dial = Arc<dyn Fn(Server, Condition) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
-
-/// Answers larger than this (8 MiB) are refused.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What broke a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +175,8 @@ pub(crate) struct Connector {
     servers: Vec<Server>,
     next: usize,
     calls: Calls,
+    /// What is known of schemas, over all connections.
+    exchange: Arc<Exchange>,
     deadlines: Deadlines,
 }
 
@@ -188,6 +186,7 @@ impl Connector {
         dial: Dial,
         servers: Vec<Server>,
         calls: Calls,
+        exchange: Arc<Exchange>,
         deadlines: Deadlines,
     ) -> Result<Connector, ClientError> {
         if servers.is_empty() {
@@ -198,7 +197,7 @@ impl Connector {
                 .map_err(|why| ClientError::Settings(format!("the server name `{}`: {why}", server.tls_name)))?;
             endpoint(server, deadlines)?;
         }
-        Ok(Connector { dial, servers, next: 0, calls, deadlines })
+        Ok(Connector { dial, servers, next: 0, calls, exchange, deadlines })
     }
 
     /// A connection to the next server. It is made by the first call.
@@ -213,7 +212,9 @@ impl Connector {
         });
         let channel = endpoint(&server, self.deadlines)?.connect_with_connector_lazy(connector);
         let channel = self.calls.observe(channel, &server.tls_name);
-        let rpc = AuditLogClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let (exchange, observer) = (self.exchange.clone(), self.calls.observer());
+        let channel = Agreed::new(channel, exchange, observer, &server.tls_name, self.deadlines.call);
+        let rpc = Rpc::new(self.exchange.revision(), channel);
         Ok(Connection { rpc, condition })
     }
 }

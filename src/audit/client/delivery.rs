@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::{
     audit::{
+        budget::Account,
         calls::{code_name, error_chain},
         leaf::SignedEntry,
         note::NoteKey,
@@ -28,7 +29,7 @@ use super::{
     connection::{Connection, Connector, Credentials, Trouble},
     error::ClientError,
     lane::Lane,
-    outbox::{Order, View},
+    outbox::{Order, READ_BYTES_MAX, View},
     receipt::{self, Known, Rejection, VerifiedReceipt},
     refusal::{Verdict, verdict},
     retry::{Backoff, Cure, cure, pushback},
@@ -52,6 +53,9 @@ pub(crate) struct Parts {
     pub(crate) witness: Witness,
     pub(crate) log_key: NoteKey,
     pub(crate) call: Call,
+    pub(crate) memory: watch::Receiver<u64>,
+    /// What is in flight, and what was read to be sent next.
+    pub(crate) room: Arc<Account>,
     pub(crate) deadlines: Deadlines,
     pub(crate) retry: RetrySettings,
     pub(crate) stop: watch::Receiver<bool>,
@@ -113,6 +117,8 @@ impl Deliverer {
     pub(crate) async fn run(mut self) {
         while self.wait_for_work().await {
             let Err(end) = self.session().await;
+            // What was in flight went with the session; it is read again from the disk.
+            self.parts.room.holds(0);
             match end {
                 End::Idle | End::GoBack => {}
                 End::Renew => self.connection = None,
@@ -199,7 +205,7 @@ impl Deliverer {
             }
             let room = !renewing && flight.len() < lane.width();
             let by = flight.front().map_or(idle_by, |sent| sent.by);
-            let Parts { stop, view, .. } = &mut self.parts;
+            let Parts { stop, view, memory, .. } = &mut self.parts;
             let answer = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Err(End::Stop),
@@ -208,12 +214,15 @@ impl Deliverer {
                     Ok(()) => continue,
                     Err(_) => return Err(End::Stop),
                 },
+                // With nothing in flight, only more memory lets an entry go that is larger than its share.
+                Ok(()) = memory.changed(), if flight.is_empty() => continue,
                 () = sleep_until(by) => match flight.is_empty() {
                     true => return Err(End::Idle),
                     false => return Err(failed(&Status::deadline_exceeded("no answer in time"), &connection)),
                 },
             };
             let Some(sent) = flight.pop_front() else { return Err(self.ended_while_idle()) };
+            self.parts.room.holds(weight(&flight, &ready));
             match answer {
                 Ok(Some(answer)) => tokio::select! {
                     biased;
@@ -233,7 +242,7 @@ impl Deliverer {
         End::Idle
     }
 
-    /// Sends until the lane is full or nothing durable is left to send.
+    /// Sends until the lane or the memory is full, or nothing durable is left to send.
     async fn fill(
         &mut self,
         lane: &mut Lane,
@@ -241,11 +250,19 @@ impl Deliverer {
         ready: &mut VecDeque<SignedEntry>,
     ) -> Result<(), End> {
         self.parts.view.progress.mark_unchanged();
+        self.parts.memory.mark_unchanged();
         while flight.len() < lane.width() {
             if ready.is_empty() {
                 let start = self.next + flight.len() as u64;
                 let limit = (lane.width() - flight.len()) as u64;
-                ready.extend(self.parts.view.entries(start, limit).await?);
+                let room = self.parts.room.limit_len().saturating_sub(weight(flight, ready));
+                let entries = self.parts.view.entries(start, limit, room.min(READ_BYTES_MAX)).await?;
+                // A single one that is too large for what is left came alone: it is read again when there is room.
+                if entries.iter().map(|entry| entry.bytes().len()).sum::<usize>() > room {
+                    break;
+                }
+                ready.extend(entries);
+                self.parts.room.holds(weight(flight, ready));
             }
             let Some(entry) = ready.pop_front() else { break };
             let known = self.parts.witness.kept().clone();
@@ -367,6 +384,12 @@ impl Deliverer {
         self.parts.world.tell(LogEvent::ReceiptRejected { sequence: self.next, why: why.clone() });
         End::Failed { cure, why, pushback: None }
     }
+}
+
+/// Bytes in flight and ready to be sent.
+fn weight(flight: &VecDeque<Sent>, ready: &VecDeque<SignedEntry>) -> usize {
+    let sent = flight.iter().map(|sent| &sent.entry);
+    sent.chain(ready).map(|entry| entry.bytes().len()).sum()
 }
 
 fn ended_early() -> End {

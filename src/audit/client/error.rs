@@ -1,6 +1,6 @@
 //! What a client cannot do, and what to do about it.
 
-use crate::audit::{note::NoteError, store::StoreError, tls::TlsError};
+use crate::audit::{note::NoteError, schema::SchemaError, store::StoreError, tls::TlsError};
 
 use super::receipt::Rejection;
 
@@ -22,6 +22,9 @@ pub enum ClientError {
     /// An identity that cannot be used.
     #[error("identity: {0}")]
     Tls(#[from] TlsError),
+    /// The build's own contract.
+    #[error("this build's own contract: {0}")]
+    Schema(#[from] SchemaError),
     /// The folder of the outbox.
     #[error("outbox: {0}")]
     Store(#[from] StoreError),

@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    audit::tls,
+    audit::tls::{self, wall_seconds},
     world::{LogEvent, Observer},
 };
 
@@ -101,12 +101,6 @@ fn next_look(not_after: Option<i64>) -> Instant {
         Duration::from_secs(u64::try_from(left).unwrap_or(0))
     });
     Instant::now() + left.clamp(Duration::from_secs(1), LOOK)
-}
-
-/// The wall clock, seconds since 1970.
-pub(crate) fn wall_seconds() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Expiring<S> {

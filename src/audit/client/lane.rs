@@ -6,7 +6,7 @@ use std::{collections::VecDeque, convert::Infallible, future::Future, pin::Pin, 
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 use crate::audit::{
     calls::Attempt,
@@ -14,7 +14,7 @@ use crate::audit::{
 };
 
 use super::{
-    connection::Rpc,
+    rpc::{Answers, Rpc},
     settings::{Call, Deadlines},
 };
 
@@ -23,7 +23,7 @@ const CALLS_MAX: usize = 16;
 /// Entries in flight on one stream, at most.
 const STREAM_ENTRIES_MAX: usize = 128;
 
-type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<AppendResponse>>, Status>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Answers>, Status>> + Send>>;
 /// Answers that came while delivery was busy with an earlier one, in the order of the entries.
 type Arrived = VecDeque<Result<AppendResponse, Status>>;
 type Answer = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
@@ -38,7 +38,7 @@ pub(crate) enum Lane {
 /// A stream answers its headers some time after its first entries were sent.
 pub(crate) enum StreamState {
     Opening(Opening),
-    Open(Box<Streaming<AppendResponse>>),
+    Open(Answers),
 }
 
 impl Lane {
@@ -101,10 +101,10 @@ impl Lane {
             Lane::Stream { state, .. } => {
                 if let StreamState::Opening(opening) = state {
                     let answers = opening.await?.into_inner();
-                    *state = StreamState::Open(Box::new(answers));
+                    *state = StreamState::Open(answers);
                 }
                 match state {
-                    StreamState::Open(answers) => answers.message().await,
+                    StreamState::Open(answers) => answers.next().await.transpose(),
                     StreamState::Opening(_) => Ok(None),
                 }
             }

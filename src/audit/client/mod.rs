@@ -11,6 +11,7 @@
 //!
 //! The client trusts the pinned key of the log and nothing else: not the server's word, not its own last answer.
 
+mod agreement;
 mod connection;
 mod dead_letter;
 mod delivery;
@@ -24,6 +25,7 @@ mod receipt;
 mod recovery;
 mod refusal;
 mod retry;
+mod rpc;
 mod settings;
 mod tail;
 #[cfg(test)]
@@ -45,8 +47,10 @@ use tokio::{
 };
 
 use super::{
+    budget::{Account, FLIGHT, SUBMITS},
     calls::Calls,
     leaf::{Epoch, PAYLOAD_BYTES_MAX, Sequence},
+    schema::Exchange,
     tls::Identity,
 };
 use crate::world::World;
@@ -75,6 +79,8 @@ const ORDERS_MAX: usize = 128;
 pub struct AuditClient {
     submits: mpsc::Sender<Submit>,
     view: View,
+    /// Payloads on their way into the outbox.
+    room: Arc<Account>,
     credentials: Arc<watch::Sender<Arc<Credentials>>>,
     stop: watch::Sender<bool>,
 }
@@ -122,6 +128,32 @@ impl Future for Delivery {
     }
 }
 
+/// Tells whenever the budget changes. What is held stays; nothing comes on top of it. Ends with the client.
+async fn keep_to_budget(
+    mut budget: watch::Receiver<u64>,
+    accounts: [Arc<Account>; 2],
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            changed = budget.changed() => if changed.is_err() { return }, // nobody can change it any more
+        }
+        accounts.iter().for_each(|account| account.budget_changed());
+    }
+}
+
+/// The calls of one revision as this client makes them, for tests of what answers them.
+#[cfg(test)]
+pub(in crate::audit) fn calls_of(world: &World, settings: ReaderSettings) -> Result<rpc::Rpc, ClientError> {
+    let ReaderSettings { servers, identity, revision, deadlines, .. } = settings;
+    let credentials = watch::Sender::new(Credentials::new(&identity)?);
+    let dial = dial_tls(world.clone(), credentials.subscribe(), deadlines);
+    let calls = Calls::new(world.observer.clone());
+    Ok(Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?.open()?.rpc)
+}
+
 impl AuditClient {
     /// Recovers the outbox in the world's data folder, takes its lock, and goes on delivering.
     pub async fn open(world: World, settings: ClientSettings) -> Result<AuditClient, ClientError> {
@@ -136,8 +168,11 @@ impl AuditClient {
         dial: Dial,
         credentials: Arc<watch::Sender<Arc<Credentials>>>,
     ) -> Result<AuditClient, ClientError> {
-        let ClientSettings { name, servers, log_key, call, outbox_entries_max, deadlines, retry, .. } = settings;
-        let connector = Connector::new(dial, servers, Calls::new(world.observer.clone()), deadlines)?;
+        let ClientSettings {
+            name, servers, log_key, call, revision, outbox_entries_max, memory, deadlines, retry, ..
+        } = settings;
+        let calls = Calls::new(world.observer.clone());
+        let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
         let recovered = recovery::recover(&world, &name).await?;
         let path = recovery::witness_path();
         let witness = Witness::open(world.disk.clone(), world.observer.clone(), &path).await?;
@@ -146,6 +181,9 @@ impl AuditClient {
         let (submits, submitted) = mpsc::channel(SUBMITS_MAX);
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let stop = watch::Sender::new(false);
+        let room = Account::new(SUBMITS, &memory, &world.observer);
+        let flight = Account::new(FLIGHT, &memory, &world.observer);
+        tokio::spawn(keep_to_budget(memory.clone(), [room.clone(), flight.clone()], stop.subscribe()));
         let deliverer = Deliverer::new(Parts {
             world,
             view: view.clone(),
@@ -155,23 +193,30 @@ impl AuditClient {
             witness,
             log_key,
             call,
+            memory,
+            room: flight,
             deadlines,
             retry,
             stop: stop.subscribe(),
         });
         tokio::spawn(owner.run(submitted, ordered, stop.clone()));
         tokio::spawn(deliverer.run());
-        Ok(AuditClient { submits, view, credentials, stop })
+        Ok(AuditClient { submits, view, room, credentials, stop })
     }
 
     /// Accepts one event, at most [`PAYLOAD_BYTES_MAX`] bytes. Returns once it is durable in the outbox; waits while
-    /// the outbox is full. Dropping the future before that leaves open whether the event was accepted.
+    /// the outbox is full, or the memory. Dropping the future before that leaves open whether the event was accepted.
     pub async fn submit(&self, payload: Bytes) -> Result<Submission, ClientError> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(ClientError::Oversize { bytes: payload.len(), limit: PAYLOAD_BYTES_MAX });
         }
+        let room = tokio::select! {
+            biased;
+            room = self.room.hold_in_turn(payload.len()) => room,
+            () = self.submits.closed() => return Err(self.gone().await),
+        };
         let (reply, accepted) = oneshot::channel();
-        if self.submits.send(Submit { payload, reply }).await.is_err() {
+        if self.submits.send(Submit { payload, reply, _room: room }).await.is_err() {
             return Err(self.gone().await);
         }
         match accepted.await {

@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     audit::{
+        budget::Held,
         leaf::{Body, ClientId, Entry, Epoch, Sequence, SignedEntry},
         note::SigningKey,
         store::{Cell, Frame, Journal, JournalReader, StoreError},
@@ -68,6 +69,8 @@ pub(crate) struct Progress {
 pub(crate) struct Submit {
     pub(crate) payload: Bytes,
     pub(crate) reply: oneshot::Sender<Result<Submission, ClientError>>,
+    /// What it takes of the memory until it is durable.
+    pub(crate) _room: Held,
 }
 
 /// What delivery asks of the outbox.
@@ -94,13 +97,19 @@ pub(crate) struct View {
 type Closings = Arc<Mutex<BTreeMap<u64, SignedEntry>>>;
 
 impl View {
-    /// Up to `limit` entries from `start` on, durable ones only, as they are to be sent.
-    pub(crate) async fn entries(&self, start: u64, limit: u64) -> Result<Vec<SignedEntry>, ClientError> {
+    /// Up to `limit` entries from `start` on, durable ones only, as they are to be sent; no more than `bytes_max` bytes,
+    /// unless the first alone is larger.
+    pub(crate) async fn entries(
+        &self,
+        start: u64,
+        limit: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<SignedEntry>, ClientError> {
         let end = self.progress.borrow().durable.min(start.saturating_add(limit));
         if start >= end {
             return Ok(Vec::new());
         }
-        let frames = self.entries.read(start, end, READ_BYTES_MAX).await?;
+        let frames = self.entries.read(start, end, bytes_max).await?;
         let closings = self.closings.lock().unwrap_or_else(PoisonError::into_inner);
         frames.into_iter().map(|frame| closings.get(&frame.index).cloned().map_or_else(|| decode(frame), Ok)).collect()
     }
@@ -110,7 +119,7 @@ impl View {
         let (mut payloads, mut next) = (Vec::new(), 0);
         loop {
             next = next.max(self.progress.borrow().acknowledged);
-            let entries = match self.entries(next, u64::MAX).await {
+            let entries = match self.entries(next, u64::MAX, READ_BYTES_MAX).await {
                 // Meanwhile the log got them, and their segments were given up.
                 Err(ClientError::Store(StoreError::Outside { .. })) => continue,
                 entries => entries?,

@@ -20,6 +20,7 @@ use crate::{
         calls::{Attempt, Calls, code_name},
         leaf::Index,
         note::{Checkpoint, NoteKey},
+        schema::Exchange,
         tls::Identity,
         tree::{self, Tree},
         wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, ReadRequest},
@@ -28,10 +29,11 @@ use crate::{
 };
 
 use super::{
-    connection::{Connection, Connector, Credentials, Dial, Rpc, dial_tls},
+    connection::{Connection, Connector, Credentials, Dial, dial_tls},
     error::ClientError,
     receipt::{self, Known, Rejection},
     retry::{Backoff, Cure, cure, pushback},
+    rpc::Rpc,
     settings::{Deadlines, ReaderSettings, RetrySettings},
 };
 
@@ -65,8 +67,9 @@ impl LogReader {
         dial: Dial,
         credentials: watch::Sender<Arc<Credentials>>,
     ) -> Result<LogReader, ClientError> {
-        let ReaderSettings { servers, log_key, deadlines, retry, .. } = settings;
-        let connector = Connector::new(dial, servers, Calls::new(world.observer.clone()), deadlines)?;
+        let ReaderSettings { servers, log_key, deadlines, retry, revision, .. } = settings;
+        let calls = Calls::new(world.observer.clone());
+        let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
         let link = Mutex::new(Link { connector, connection: None });
         Ok(LogReader { link, credentials, log_key, observer: world.observer, deadlines, retry })
     }

@@ -46,7 +46,9 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
                 entry.entry().client.as_str(),
             ),
         },
-        (Reason::Oversize | Reason::Malformed | Reason::WrongClient | Reason::SequenceReused, Body::Event(_)) => {
+        // An outbox holds entries of its own client only. If the log sees another name, the certificate is the wrong one.
+        (Reason::WrongClient, _) => Verdict::Park { why: format!("{name}: {detail}; replace the certificate") },
+        (Reason::Oversize | Reason::Malformed | Reason::SequenceReused, Body::Event(_)) => {
             Verdict::DeadLetter { reason: name, detail }
         }
         // The entry that closes a dead letter's slot finds it taken: there is no gap, and the refused bytes are kept.

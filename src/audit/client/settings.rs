@@ -5,7 +5,15 @@
 
 use std::time::Duration;
 
-use crate::audit::{leaf::ClientId, note::NoteKey, tls::Identity};
+use tokio::sync::watch;
+
+use crate::audit::{
+    budget::{MEMORY_DEFAULT, fixed},
+    leaf::ClientId,
+    note::NoteKey,
+    schema::Revision,
+    tls::Identity,
+};
 
 /// Entries that an outbox owes at most before `submit` waits.
 pub const OUTBOX_ENTRIES_MAX: u64 = 10_000;
@@ -99,8 +107,13 @@ pub struct ClientSettings {
     pub log_key: NoteKey,
     /// How entries are sent.
     pub call: Call,
+    /// The contract that it speaks.
+    pub revision: Revision,
     /// Entries owed at most before `submit` waits; at least 1.
     pub outbox_entries_max: u64,
+    /// Bytes for all that waits in memory: payloads on their way into the outbox, entries on their way to the log. May
+    /// change at any time.
+    pub memory: watch::Receiver<u64>,
     /// How long it waits.
     pub deadlines: Deadlines,
     /// How failed calls are made again.
@@ -116,7 +129,9 @@ impl ClientSettings {
             identity,
             log_key,
             call: Call::AppendStream,
+            revision: Revision::default(),
             outbox_entries_max: OUTBOX_ENTRIES_MAX,
+            memory: fixed(MEMORY_DEFAULT),
             deadlines: Deadlines::default(),
             retry: RetrySettings::default(),
         }
@@ -132,6 +147,8 @@ pub struct ReaderSettings {
     pub identity: Identity,
     /// The log's key, pinned.
     pub log_key: NoteKey,
+    /// The contract that it speaks.
+    pub revision: Revision,
     /// How long it waits.
     pub deadlines: Deadlines,
     /// How failed calls are made again.
@@ -144,6 +161,7 @@ impl From<&ClientSettings> for ReaderSettings {
             servers: client.servers.clone(),
             identity: client.identity.clone(),
             log_key: client.log_key.clone(),
+            revision: client.revision,
             deadlines: client.deadlines,
             retry: client.retry,
         }

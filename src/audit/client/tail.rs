@@ -16,6 +16,7 @@ use crate::{
     audit::{
         calls::{Attempt, Calls},
         leaf::Index,
+        schema::Exchange,
         tls::Identity,
         wire::{TailRequest, TailResponse},
     },
@@ -63,8 +64,9 @@ impl Tail {
         dial: Dial,
         credentials: watch::Sender<Arc<Credentials>>,
     ) -> Result<Tail, ClientError> {
-        let ReaderSettings { servers, deadlines, retry, .. } = settings;
-        let connector = Connector::new(dial, servers, Calls::new(world.observer.clone()), deadlines)?;
+        let ReaderSettings { servers, deadlines, retry, revision, .. } = settings;
+        let calls = Calls::new(world.observer.clone());
+        let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
         let backoff = Backoff::new(retry);
         let (cap, not_before) = (retry.cap, Instant::now());
         Ok(Tail { world, connector, credentials, deadlines, cap, backoff, next: from, open: None, not_before })

@@ -18,23 +18,23 @@ use tokio::sync::watch;
 
 use super::{
     super::{
+        budget::{Account, CACHE},
         note::Checkpoint,
         store::Frame,
         tree::{Hash, Tree, leaf_hash},
     },
     NodeSettings, SignedCheckpoint,
     sessions::{Outcome, Sessions},
-    types::{Batch, RaftEntry, encode_frame, leaves},
+    types::{Batch, Proposal, RaftEntry, encode_frame, leaves},
 };
 use crate::world::{LogEvent, Observer};
-
-/// Leaves of recent frames kept in memory, in bytes: receipts of a batch are asked for right after it commits.
-const RECENT_BYTES_MAX: usize = 8 << 20;
 
 /// See the module.
 pub(super) struct Ledger {
     pub(super) settings: NodeSettings,
     pub(super) observer: Arc<dyn Observer>,
+    /// For leaves of recent frames: receipts of a batch are asked for right after it commits.
+    pub(super) cache: Arc<Account>,
     inner: Mutex<Inner>,
     committed: watch::Sender<u64>,
     checkpoint: watch::Sender<Option<SignedCheckpoint>>,
@@ -72,9 +72,11 @@ pub(super) struct Place {
 
 impl Ledger {
     pub(super) fn new(settings: NodeSettings, observer: Arc<dyn Observer>) -> Self {
+        let cache = Account::new(CACHE, &settings.memory, &observer);
         Self {
             settings,
             observer,
+            cache,
             inner: Mutex::default(),
             committed: watch::Sender::new(0),
             checkpoint: watch::Sender::new(None),
@@ -101,7 +103,7 @@ impl Ledger {
         let leaves: Arc<[Bytes]> = leaves(&entry).into();
         leaves.iter().for_each(|leaf| inner.tree.push(leaf_hash(leaf)));
         inner.marks.push(Mark { leader: entry.log_id.leader_id, first_leaf });
-        inner.recent.insert(entry.log_id.index, leaves.clone());
+        inner.recent.insert(entry.log_id.index, leaves.clone(), &self.cache);
         inner.unapplied.insert(entry.log_id.index, entry);
         (frame, Added { first_leaf, leaves: leaves.len() as u64 })
     }
@@ -114,6 +116,15 @@ impl Ledger {
         inner.marks.truncate(raft_index as usize);
         inner.unapplied.split_off(&raft_index);
         inner.recent.forget_from(raft_index);
+        self.cache.holds(inner.recent.bytes);
+    }
+
+    /// The budget has changed: keeps no more leaves in memory than it allows.
+    pub(super) fn shrink(&self) {
+        let mut inner = self.lock();
+        inner.recent.evict(self.cache.limit_len());
+        self.cache.holds(inner.recent.bytes);
+        self.cache.budget_changed();
     }
 
     /// Applies a committed entry: decides what its leaves count for.
@@ -121,7 +132,7 @@ impl Ledger {
         let mut inner = self.lock();
         let Inner { sessions, marks, unapplied, .. } = &mut *inner;
         unapplied.remove(&entry.log_id.index);
-        let EntryPayload::Normal(Batch(entries)) = &entry.payload else { return Vec::new() };
+        let EntryPayload::Normal(Proposal::Batch(Batch(entries))) = &entry.payload else { return Vec::new() };
         let first_leaf = marks.get(entry.log_id.index as usize).map_or(0, |mark| mark.first_leaf);
         (first_leaf..).zip(entries.iter()).map(|(at, it)| sessions.apply(it.entry(), it.digest(), at)).collect()
     }
@@ -216,7 +227,7 @@ impl Ledger {
         if let Some((index, _)) = (begin..).zip(leaves.iter()).find(differs) {
             return Err(index);
         }
-        inner.recent.insert(raft_index, leaves);
+        inner.recent.insert(raft_index, leaves, &self.cache);
         Ok(())
     }
 
@@ -310,15 +321,22 @@ impl Recent {
         self.frames.get(&raft_index).cloned()
     }
 
-    fn insert(&mut self, raft_index: u64, leaves: Arc<[Bytes]>) {
+    fn insert(&mut self, raft_index: u64, leaves: Arc<[Bytes]>, account: &Account) {
         self.bytes += weight(&leaves);
         match self.frames.insert(raft_index, leaves) {
             Some(before) => self.bytes -= weight(&before),
             None => self.order.push_back(raft_index),
         }
-        while self.bytes > RECENT_BYTES_MAX && self.order.len() > 1 {
-            let oldest = self.order.pop_front();
-            self.bytes -= oldest.and_then(|index| self.frames.remove(&index)).map_or(0, |leaves| weight(&leaves));
+        self.evict(account.limit_len());
+        account.holds(self.bytes);
+    }
+
+    /// Keeps at most so many bytes. A frame that is larger than that by itself is read from the disk when it is wanted.
+    fn evict(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.bytes -= self.frames.remove(&oldest).map_or(0, |leaves| weight(&leaves));
         }
     }
 
@@ -341,6 +359,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::{
         super::super::{
+            budget::{MEMORY_DEFAULT, fixed},
             leaf::{Body, ClientId, Entry, Epoch, Sequence},
             note::SigningKey,
         },
@@ -355,6 +374,7 @@ mod tests {
             node: 1,
             signing_key: Arc::new(SigningKey::from_seed(&[1; 32])),
             limits: Default::default(),
+            memory: fixed(MEMORY_DEFAULT),
         };
         Ledger::new(settings, Arc::new(Unobserved))
     }
@@ -365,7 +385,7 @@ mod tests {
             let client = ClientId::new("billing").unwrap();
             Entry { client, epoch: Epoch(1), sequence: Sequence(sequence), body }.sign(&SigningKey::from_seed(&[2; 32]))
         };
-        let batch = Batch((1..).zip(payloads).map(sign).collect());
+        let batch = Proposal::Batch(Batch((1..).zip(payloads).map(sign).collect()));
         RaftEntry { log_id: LogId::new(CommittedLeaderId::new(term, 1), index), payload: EntryPayload::Normal(batch) }
     }
 
@@ -426,14 +446,18 @@ mod tests {
 
     #[test]
     fn leaves_in_memory_stay_within_their_bytes() {
-        let mut recent = Recent::default();
+        let (mut recent, account) = (Recent::default(), ledger().cache.clone());
         for index in 0..100 {
-            recent.insert(index, vec![Bytes::from(vec![0; 1 << 20])].into());
-            recent.insert(index, vec![Bytes::from(vec![1; 1 << 20])].into());
+            recent.insert(index, vec![Bytes::from(vec![0; 1 << 20])].into(), &account);
+            recent.insert(index, vec![Bytes::from(vec![1; 1 << 20])].into(), &account);
         }
-        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (RECENT_BYTES_MAX, 8, 8));
+        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (8 << 20, 8, 8));
         recent.forget_from(96);
         assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (4 << 20, 4, 4));
+        recent.evict((2 << 20) - 1);
+        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (1 << 20, 1, 1));
+        recent.evict(0);
+        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (0, 0, 0));
     }
 
     #[test]

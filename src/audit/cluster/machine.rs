@@ -13,7 +13,7 @@ use openraft::{
 
 use super::{
     ledger::Ledger,
-    types::{Applied, Member, RaftEntry, TypeConfig},
+    types::{Applied, Member, Proposal, RaftEntry, TypeConfig},
 };
 use crate::world::LogEvent;
 
@@ -57,6 +57,9 @@ impl Machine {
         let mine = leader_id.node_id == self.ledger.settings.node && leader_id.term > self.past_terms;
         if mine && matches!(entry.payload, EntryPayload::Blank) {
             self.ledger.tell(LogEvent::LeaderChange { node: leader_id.node_id, term: leader_id.term });
+        }
+        if let EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) = entry.payload {
+            self.ledger.tell(LogEvent::ClockAnomaly { node, by_ms });
         }
         applied
     }

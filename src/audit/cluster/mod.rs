@@ -11,12 +11,15 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::{
     leaf::{Index, PAYLOAD_BYTES_MAX},
     note::{Checkpoint, SigningKey},
     wire::refusal::Reason,
 };
 
+mod clock;
 mod error;
 mod identity;
 mod keeper;
@@ -51,6 +54,9 @@ pub struct NodeSettings {
     pub signing_key: Arc<SigningKey>,
     /// Bounds.
     pub limits: Limits,
+    /// Bytes for all queues and caches together. May change at any time: they follow. See
+    /// [`fixed`](super::budget::fixed) where it never does.
+    pub memory: watch::Receiver<u64>,
 }
 
 /// The bounds of a node. Entries and bytes are those of signed entries.
@@ -58,11 +64,11 @@ pub struct NodeSettings {
 pub struct Limits {
     /// Entries that may wait for the batch in flight; past it callers are sent away.
     pub queue_entries: usize,
-    /// Bytes that may wait.
+    /// Bytes that may wait, as far as memory allows.
     pub queue_bytes: usize,
     /// Entries in one batch, at least 1.
     pub batch_entries: usize,
-    /// Bytes in one batch; a single larger entry is a batch of its own.
+    /// Bytes in one batch, as far as memory allows; a single larger entry is a batch of its own.
     pub batch_bytes: usize,
     /// Bytes of one payload, at most [`PAYLOAD_BYTES_MAX`].
     pub payload_bytes: usize,

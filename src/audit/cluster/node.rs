@@ -16,11 +16,12 @@ use tokio::{
 
 use super::{
     super::{
+        budget::{Account, REQUESTS, TAILS},
         leaf::{Index, SignedEntry},
         tree::Hash,
         wire,
     },
-    AppendError, Appended, NodeError, NodeSettings, SignedCheckpoint,
+    AppendError, Appended, NodeError, NodeSettings, SignedCheckpoint, clock,
     identity::{Identity, lock},
     keeper,
     ledger::{Ledger, hex},
@@ -49,8 +50,16 @@ struct Handle {
     ledger: Arc<Ledger>,
     queue: Arc<Queue>,
     reads: Reads,
+    memory: Memory,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
+}
+
+/// The accounts of those who serve this node.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    pub(crate) requests: Arc<Account>,
+    pub(crate) tails: Arc<Account>,
 }
 
 struct Running {
@@ -77,12 +86,17 @@ impl Node {
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
         let (stop_keeper, stop) = watch::channel(false);
-        let keeper = Some(tokio::spawn(keeper::keep(checkpoint, ledger.clone(), stop, lock)));
-        let queue = Arc::new(Queue::new(settings.limits));
+        let keeper = Some(tokio::spawn(keeper::keep(checkpoint, ledger.clone(), stop.clone(), lock)));
+        let (budget, observer) = (&settings.memory, &world.observer);
+        let queue = Arc::new(Queue::new(settings.limits, budget, observer));
+        let memory =
+            Memory { requests: Account::new(REQUESTS, budget, observer), tails: Account::new(TAILS, budget, observer) };
+        tokio::spawn(clock::watch(queue.clone(), stop.clone()));
+        tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop));
         let sequencer = Sequencer { raft: raft.clone(), ledger: ledger.clone(), queue: queue.clone() };
         let sequencer = Some(tokio::spawn(sequencer.run()));
         let running = Mutex::new(Running { raft, sequencer, keeper, stop_keeper });
-        let node = Node { handle: Arc::new(Handle { ledger, queue, reads, running }) };
+        let node = Node { handle: Arc::new(Handle { ledger, queue, reads, memory, running }) };
         // Where this fails the handle is dropped, and with it everything that was started.
         node.wait_to_lead().await?;
         Ok(node)
@@ -127,6 +141,24 @@ impl Node {
             return Err(error);
         }
         answered.await.unwrap_or_else(|_| Err(AppendError::Failed("the sequencer ended".into())))
+    }
+
+    /// What a caller is told for whom there is no room. Told as shed.
+    pub(crate) fn shed(&self) -> AppendError {
+        let (busy, queued) = self.handle.queue.shed();
+        self.handle.ledger.tell(LogEvent::LoadShed { queued });
+        busy
+    }
+
+    /// The accounts of those who serve this node.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.handle.memory
+    }
+
+    /// As if the clock had been seen to move.
+    #[cfg(test)]
+    pub(super) fn clock_moved(&self, by_ms: i64) {
+        self.handle.queue.clock_moved(by_ms);
     }
 
     /// Number of leaves that are committed.
@@ -228,6 +260,27 @@ async fn join(what: &'static str, task: &mut Option<JoinHandle<()>>) -> Result<(
         ended.map_err(|error| NodeError::Failed(format!("{what}: {error}")))?;
     }
     Ok(())
+}
+
+/// Follows the budget: whatever holds memory shrinks at once, or takes nothing new. Ends with the node.
+async fn keep_to_budget(
+    mut budget: watch::Receiver<u64>,
+    ledger: Arc<Ledger>,
+    queue: Arc<Queue>,
+    memory: Memory,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            changed = budget.changed() => if changed.is_err() { return }, // nobody can change it any more
+        }
+        ledger.shrink();
+        queue.shrink();
+        memory.requests.budget_changed();
+        memory.tails.budget_changed();
+    }
 }
 
 /// Raft for one member: short elections, and no snapshots ever.

@@ -5,13 +5,21 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::{super::leaf::SignedEntry, AppendError, Appended, Limits, sessions::Digest};
+use super::{
+    super::{
+        budget::{Account, BATCH, QUEUE},
+        leaf::SignedEntry,
+    },
+    AppendError, Appended, Limits,
+    sessions::Digest,
+};
+use crate::world::Observer;
 
 /// The shortest and the longest time for which a caller is sent away.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -28,9 +36,20 @@ pub(super) struct Job {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
+/// What the sequencer is to do next.
+pub(super) enum Work {
+    /// One batch, at least one entry.
+    Entries(Vec<Job>),
+    /// This node's wall clock moved by so many milliseconds.
+    ClockMoved(i64),
+}
+
 /// See the module. Many put in, one takes out.
 pub(super) struct Queue {
     limits: Limits,
+    /// What waits, and what the sequencer has taken and not yet answered.
+    waiting: Arc<Account>,
+    batch: Arc<Account>,
     inner: Mutex<Inner>,
     ready: Notify,
 }
@@ -42,12 +61,15 @@ struct Inner {
     closed: Option<AppendError>,
     /// How long the last batch took.
     pace: Duration,
+    /// By how much the wall clock moved since that was last taken.
+    clock_moved: Option<i64>,
 }
 
 impl Queue {
-    pub(super) fn new(limits: Limits) -> Self {
-        let inner = Inner { jobs: VecDeque::new(), bytes: 0, closed: None, pace: Duration::ZERO };
-        Self { limits, inner: Mutex::new(inner), ready: Notify::new() }
+    pub(super) fn new(limits: Limits, memory: &watch::Receiver<u64>, observer: &Arc<dyn Observer>) -> Self {
+        let inner = Inner { jobs: VecDeque::new(), bytes: 0, closed: None, pace: Duration::ZERO, clock_moved: None };
+        let (waiting, batch) = (Account::new(QUEUE, memory, observer), Account::new(BATCH, memory, observer));
+        Self { limits, waiting, batch, inner: Mutex::new(inner), ready: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -64,29 +86,57 @@ impl Queue {
         if let Some(why) = &inner.closed {
             return Err((why.clone(), None));
         }
-        let bytes = inner.bytes + job.entry.bytes().len();
-        if inner.jobs.len() >= self.limits.queue_entries || bytes > self.limits.queue_bytes {
-            let queued = inner.jobs.len();
-            let batches = queued / self.limits.batch_entries.max(1) + 1;
-            let wait = inner.pace.saturating_mul(batches.try_into().unwrap_or(u32::MAX));
-            let retry_after_ms = wait.clamp(RETRY_AFTER.0, RETRY_AFTER.1).as_millis() as u64;
-            return Err((AppendError::Busy { retry_after_ms }, Some(queued as u64)));
+        let size = job.entry.bytes().len();
+        let bytes = inner.bytes + size;
+        let room = self.limits.queue_bytes.min(self.waiting.limit_len());
+        // An entry that fits into no batch under this budget has to wait outside until there is more.
+        let fits = size <= self.batch.limit_len();
+        if inner.jobs.len() >= self.limits.queue_entries || bytes > room || !fits {
+            let (busy, queued) = self.busy(&inner);
+            return Err((busy, Some(queued)));
         }
         inner.bytes = bytes;
         inner.jobs.push_back(job);
+        self.waiting.holds(bytes);
         drop(inner);
         self.ready.notify_one();
         Ok(())
     }
 
-    /// Waits for jobs and takes what fits into one batch, at least one; `None` once the queue is closed and empty.
-    /// Cancel safe.
-    pub(super) async fn take(&self) -> Option<Vec<Job>> {
+    /// What a caller is told who has to be sent away, and how many jobs wait.
+    pub(super) fn shed(&self) -> (AppendError, u64) {
+        self.busy(&self.lock())
+    }
+
+    fn busy(&self, inner: &Inner) -> (AppendError, u64) {
+        let queued = inner.jobs.len();
+        let batches = queued / self.limits.batch_entries.max(1) + 1;
+        let wait = inner.pace.saturating_mul(batches.try_into().unwrap_or(u32::MAX));
+        let retry_after_ms = wait.clamp(RETRY_AFTER.0, RETRY_AFTER.1).as_millis() as u64;
+        (AppendError::Busy { retry_after_ms }, queued as u64)
+    }
+
+    /// Notes that the wall clock moved. What was noted and not yet taken adds up: at most one note waits.
+    pub(super) fn clock_moved(&self, by_ms: i64) {
+        let mut inner = self.lock();
+        if inner.closed.is_none() {
+            inner.clock_moved = Some(inner.clock_moved.unwrap_or_default().saturating_add(by_ms));
+            drop(inner);
+            self.ready.notify_one();
+        }
+    }
+
+    /// Waits for something to do: a note about the clock, or what fits into one batch. `None` once the queue is closed
+    /// and empty. Cancel safe.
+    pub(super) async fn take(&self) -> Option<Work> {
         loop {
             {
                 let mut inner = self.lock();
+                if let Some(by_ms) = inner.clock_moved.take() {
+                    return Some(Work::ClockMoved(by_ms));
+                }
                 if !inner.jobs.is_empty() {
-                    return Some(self.drain(&mut inner));
+                    return Some(Work::Entries(self.drain(&mut inner)));
                 }
                 if inner.closed.is_some() {
                     return None;
@@ -100,9 +150,10 @@ impl Queue {
     fn drain(&self, inner: &mut Inner) -> Vec<Job> {
         let mut taken = Vec::new();
         let mut bytes = 0;
+        let bytes_max = self.limits.batch_bytes.min(self.batch.limit_len());
         while let Some(next) = inner.jobs.front() {
             let more = bytes + next.entry.bytes().len();
-            let full = taken.len() >= self.limits.batch_entries || more > self.limits.batch_bytes;
+            let full = taken.len() >= self.limits.batch_entries || more > bytes_max;
             if full && !taken.is_empty() {
                 break;
             }
@@ -110,7 +161,20 @@ impl Queue {
             taken.extend(inner.jobs.pop_front());
         }
         inner.bytes -= bytes;
+        self.waiting.holds(inner.bytes);
+        self.batch.holds(bytes);
         taken
+    }
+
+    /// What was taken last is answered.
+    pub(super) fn done(&self) {
+        self.batch.holds(0);
+    }
+
+    /// The budget has changed. What waits stays; nothing new is taken in above the limit.
+    pub(super) fn shrink(&self) {
+        self.waiting.budget_changed();
+        self.batch.budget_changed();
     }
 
     /// Notes how long a batch took, from which callers are told when to come back.
@@ -132,6 +196,7 @@ impl Queue {
             inner.bytes = 0;
             std::mem::take(&mut inner.jobs)
         };
+        self.waiting.holds(0);
         // A caller that is gone needs no answer.
         jobs.into_iter().for_each(|job| drop(job.answer.send(Err(why.clone()))));
         self.ready.notify_one();

@@ -94,7 +94,9 @@ impl Reads {
     /// Reads a frame from the disk, and those behind it that come along, and verifies them.
     async fn load(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
         let end = self.ledger.last_log_id().map_or(0, |last| last.index + 1);
-        let frames = self.journal.read(raft_index, end, DISK_BYTES_MAX).await?;
+        // What comes along is only worth having where it may be kept.
+        let bytes = DISK_BYTES_MAX.min(self.ledger.cache.limit_len());
+        let frames = self.journal.read(raft_index, end, bytes).await?;
         let mut wanted = None;
         for frame in &frames {
             let (entry, _) = decode_frame(frame)?;

@@ -25,9 +25,9 @@ use super::{
     },
     AppendError, Appended, Refusal,
     ledger::Ledger,
-    queue::{Answer, Job, Queue},
+    queue::{Answer, Job, Queue, Work},
     sessions::{Expected, Outcome, Preview},
-    types::{Applied, Batch, TypeConfig},
+    types::{Applied, Batch, Proposal, TypeConfig},
 };
 use crate::world::LogEvent;
 
@@ -61,18 +61,39 @@ struct Waiting {
 impl Sequencer {
     /// Works until the queue is closed and empty, or the node fails.
     pub(super) async fn run(self) {
-        while let Some(jobs) = self.queue.take().await {
-            let begun = Instant::now();
-            let making = self.admit(jobs);
-            if making.entries.is_empty() {
-                continue;
-            }
-            let committed = self.commit(making.entries).await;
-            self.queue.paced(begun.elapsed());
-            let failed = matches!(committed, Err(AppendError::Failed(_)));
-            self.answer(making.waiting, committed);
+        while let Some(work) = self.queue.take().await {
+            let failed = match work {
+                Work::Entries(jobs) => self.append(jobs).await,
+                Work::ClockMoved(by_ms) => self.note_clock(by_ms).await,
+            };
+            self.queue.done();
             if failed {
                 return;
+            }
+        }
+    }
+
+    /// Takes a batch through Raft and answers its callers. Says whether the node has failed.
+    async fn append(&self, jobs: Vec<Job>) -> bool {
+        let begun = Instant::now();
+        let making = self.admit(jobs);
+        if making.entries.is_empty() {
+            return false;
+        }
+        let committed = self.commit(Proposal::Batch(Batch(making.entries.into()))).await;
+        self.queue.paced(begun.elapsed());
+        let failed = matches!(committed, Err(AppendError::Failed(_)));
+        self.answer(making.waiting, committed);
+        failed
+    }
+
+    /// Has the log say that this node's wall clock moved; it goes on all the same. Says whether the node has failed.
+    async fn note_clock(&self, by_ms: i64) -> bool {
+        match self.commit(Proposal::ClockMoved { node: self.ledger.settings.node, by_ms }).await {
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(by_ms, %error, "the wall clock moved, and the log does not say so");
+                matches!(error, AppendError::Failed(_))
             }
         }
     }
@@ -119,9 +140,9 @@ impl Sequencer {
         key.is_none_or(|key| entry.verify(&key).is_ok())
     }
 
-    /// Takes a batch through Raft.
-    async fn commit(&self, entries: Vec<SignedEntry>) -> Result<Applied, AppendError> {
-        match patiently(COMMIT_SECONDS_MAX, self.raft.client_write(Batch(entries.into()))).await {
+    /// Takes a proposal through Raft.
+    async fn commit(&self, proposal: Proposal) -> Result<Applied, AppendError> {
+        match patiently(COMMIT_SECONDS_MAX, self.raft.client_write(proposal)).await {
             Some(Ok(written)) => Ok(written.data),
             Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
                 let address = to.leader_node.map(|node| node.address).filter(|address| !address.is_empty());

@@ -8,6 +8,7 @@
 //! payload of a batch       count u32, then per entry: length u32, the bytes as received
 //! payload of a membership  configs u32, per config: voters u32, each u64;
 //!                          members u32, each: id u64, name (u32 length), address (u32 length)
+//! payload of a clock       node u64, by milliseconds i64
 //! ```
 //!
 //! Index and term stand in the frame itself. Encoding must be a function of the entry alone, because leaves are
@@ -33,7 +34,7 @@ use super::{
 openraft::declare_raft_types!(
     /// What openraft is instantiated with.
     pub(super) TypeConfig:
-        D = Batch,
+        D = Proposal,
         R = Applied,
         NodeId = u64,
         Node = Member,
@@ -57,7 +58,21 @@ pub(super) struct Member {
     pub(super) address: String,
 }
 
-/// The entries of one Raft entry, in their order. Cheap to clone: Raft copies it on its way to the state machine.
+/// What the sequencer takes through Raft. Cheap to clone: Raft copies it on its way to the state machine.
+#[derive(Debug, Clone)]
+pub(super) enum Proposal {
+    /// Entries of clients.
+    Batch(Batch),
+    /// A node's wall clock moved by so many milliseconds against its monotonic one.
+    ClockMoved {
+        /// The node.
+        node: u64,
+        /// Back where negative.
+        by_ms: i64,
+    },
+}
+
+/// The entries of one Raft entry, in their order.
 #[derive(Debug, Clone)]
 pub(super) struct Batch(pub(super) Arc<[SignedEntry]>);
 
@@ -69,6 +84,7 @@ const VERSION: u8 = 1;
 const KIND_BLANK: u8 = 1;
 const KIND_BATCH: u8 = 2;
 const KIND_MEMBERSHIP: u8 = 3;
+const KIND_CLOCK: u8 = 4;
 
 /// The leaves of a Raft entry. Their bytes are what is hashed, served and proven.
 pub(super) fn leaves(entry: &RaftEntry) -> Vec<Bytes> {
@@ -77,7 +93,10 @@ pub(super) fn leaves(entry: &RaftEntry) -> Vec<Bytes> {
     match &entry.payload {
         EntryPayload::Blank => vec![leaf(0, Content::LeaderStarted { node: leader_id.node_id })],
         EntryPayload::Membership(membership) => vec![leaf(0, Content::Membership(encode_membership(membership)))],
-        EntryPayload::Normal(Batch(entries)) => {
+        EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) => {
+            vec![leaf(0, Content::ClockAnomaly { node: *node, by_ms: *by_ms })]
+        }
+        EntryPayload::Normal(Proposal::Batch(Batch(entries))) => {
             (0u32..).zip(entries.iter()).map(|(at, entry)| leaf(at, Content::Entry(entry.clone()))).collect()
         }
     }
@@ -92,7 +111,12 @@ pub(super) fn encode_frame(entry: &RaftEntry, first_leaf: u64) -> Frame {
     body.put_u64(first_leaf);
     let kind = match &entry.payload {
         EntryPayload::Blank => KIND_BLANK,
-        EntryPayload::Normal(Batch(entries)) => {
+        EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) => {
+            body.put_u64(*node);
+            body.put_i64(*by_ms);
+            KIND_CLOCK
+        }
+        EntryPayload::Normal(Proposal::Batch(Batch(entries))) => {
             put_count(&mut body, entries.len());
             entries.iter().for_each(|entry| put_bytes(&mut body, entry.bytes()));
             KIND_BATCH
@@ -116,7 +140,11 @@ pub(super) fn decode_frame(frame: &Frame) -> Result<(RaftEntry, u64), DecodeErro
     let first_leaf = from.u64()?;
     let payload = match frame.kind {
         KIND_BLANK => EntryPayload::Blank,
-        KIND_BATCH => EntryPayload::Normal(decode_batch(&mut from)?),
+        KIND_BATCH => EntryPayload::Normal(Proposal::Batch(decode_batch(&mut from)?)),
+        KIND_CLOCK => {
+            let (node, by_ms) = (from.u64()?, i64::from_be_bytes(from.array()?));
+            EntryPayload::Normal(Proposal::ClockMoved { node, by_ms })
+        }
         KIND_MEMBERSHIP => EntryPayload::Membership(decode_membership(&mut from)?),
         kind => return Err(from.invalid(format!("kind {kind} is unknown in version {VERSION}"))),
     };
@@ -282,7 +310,7 @@ mod tests {
             Entry { client: client.clone(), epoch: Epoch(1), sequence: Sequence(sequence), body }
                 .sign(&SigningKey::from_seed(&[3; 32]))
         };
-        EntryPayload::Normal(Batch((1..).zip(payloads).map(sign).collect()))
+        EntryPayload::Normal(Proposal::Batch(Batch((1..).zip(payloads).map(sign).collect())))
     }
 
     fn raft_entry(payload: EntryPayload<TypeConfig>) -> RaftEntry {
@@ -298,7 +326,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_entry_comes_back_from_its_frame() {
-        for payload in [EntryPayload::Blank, membership(), batch(&[vec![], vec![1; 100]])] {
+        let clock = EntryPayload::Normal(Proposal::ClockMoved { node: 2, by_ms: -90_000 });
+        for payload in [EntryPayload::Blank, membership(), batch(&[vec![], vec![1; 100]]), clock] {
             let entry = raft_entry(payload);
             let (back, first_leaf) = decode_frame(&encode_frame(&entry, 77)).unwrap();
             assert_eq!((back.log_id, first_leaf), (entry.log_id, 77));
@@ -326,7 +355,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_decoding_panic(kind in 0u8..5, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_decoding_panic(kind in 0u8..6, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             drop(decode_frame(&Frame { index: 1, term: 1, kind, body: body.clone().into() }));
             drop(decode_vote(body.into()));
         }

@@ -36,6 +36,7 @@ fn any_leaf() -> impl Strategy<Value = Leaf> {
         any_entry().prop_map(|entry| Content::Entry(entry.sign(&key()))),
         any::<u64>().prop_map(|node| Content::LeaderStarted { node }),
         proptest::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Content::Membership(bytes.into())),
+        (any::<u64>(), any::<i64>()).prop_map(|(node, by_ms)| Content::ClockAnomaly { node, by_ms }),
     ];
     (any::<u64>(), any::<u64>(), any::<u32>(), content).prop_map(|(term, raft_index, position, content)| Leaf {
         term,

@@ -12,30 +12,38 @@ use futures::{
     stream::{FuturesOrdered, unfold},
 };
 use tokio::time::sleep;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::{connection::Caller, service::Service};
+use super::{
+    connection::Caller,
+    service::{Answered, Service},
+};
 use crate::audit::wire::{AppendRequest, AppendResponse};
 
 /// Entries of one stream that may wait for their answers.
 const IN_FLIGHT_MAX: usize = 256;
 
+/// The entries of one stream.
+pub(super) type Entries = Pin<Box<dyn Stream<Item = Result<AppendRequest, Status>> + Send>>;
+
 /// The answers of one stream.
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
 
 /// Answers one stream of entries.
-pub(super) fn answers(service: Service, caller: Caller, requests: Streaming<AppendRequest>, idle: Duration) -> Answers {
+pub(super) fn answers(service: Service, caller: Caller, requests: Entries, idle: Duration) -> Answers {
     let pipeline =
-        Pipeline { service, caller, requests, idle, in_flight: FuturesOrdered::new(), end: None, over: false };
+        Pipeline { service, caller, requests, idle, in_flight: FuturesOrdered::new(), last: 0, end: None, over: false };
     Box::pin(unfold(pipeline, |mut pipeline| async move { Some((pipeline.next().await?, pipeline)) }))
 }
 
 struct Pipeline {
     service: Service,
     caller: Caller,
-    requests: Streaming<AppendRequest>,
+    requests: Entries,
     idle: Duration,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<AppendResponse, Status>>>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Answered>>,
+    /// Bytes of the entry that came last: what the next one is taken for.
+    last: usize,
     /// Set once no more is read; said when everything in flight is answered.
     end: Option<Result<(), Status>>,
     over: bool,
@@ -48,19 +56,27 @@ impl Pipeline {
         }
         loop {
             let reads = self.end.is_none();
+            // While somebody takes this stream's answers, entries may wait on its connection: that slows their sender
+            // down without sending anybody away. With nothing in flight the next one is read and gets an answer.
+            let room =
+                self.in_flight.is_empty() || (self.in_flight.len() < IN_FLIGHT_MAX && self.service.has_room(self.last));
             tokio::select! {
                 biased;
-                Some(answer) = self.in_flight.next() => {
+                Some(Answered { answer, .. }) = self.in_flight.next() => {
                     self.over = answer.is_err();
                     return Some(answer);
                 }
                 () = self.caller.closed(), if reads => {
                     self.end = Some(Err(Status::unavailable("the connection is winding up: go on over another")));
                 }
-                request = self.requests.message(), if reads && self.in_flight.len() < IN_FLIGHT_MAX => match request {
-                    Ok(Some(request)) => self.submit(request).await,
-                    Ok(None) => self.end = Some(Ok(())),
-                    Err(status) => self.end = Some(Err(status)),
+                request = self.requests.next(), if reads && room => match request {
+                    // Between the end of a certificate and the look at the clock that notices it, nothing is let in.
+                    Some(Ok(request)) => match self.caller.still_certified() {
+                        Ok(()) => self.submit(request).await,
+                        Err(late) => self.end = Some(Err(late)),
+                    },
+                    None => self.end = Some(Ok(())),
+                    Some(Err(status)) => self.end = Some(Err(status)),
                 },
                 () = sleep(self.idle), if reads && self.in_flight.is_empty() => {
                     let said = "no entry came for too long: open a stream again when there is one";
@@ -75,6 +91,7 @@ impl Pipeline {
 
     /// Hands the entry to the node before the next one is read: the first poll queues it there.
     async fn submit(&mut self, request: AppendRequest) {
+        self.last = request.entry.len();
         let mut answer: BoxFuture<'static, _> = Box::pin(self.service.clone().answer(self.caller.clone(), request));
         match futures::poll!(answer.as_mut()) {
             std::task::Poll::Ready(answer) => self.in_flight.push_back(Box::pin(std::future::ready(answer))),

@@ -10,7 +10,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::{Status, body::Body};
 
-use super::{ReplyHook, deadline::CallDeadline, listener::Terms};
+use super::{ReplyHook, agreement::Doorkeeper, deadline::CallDeadline, listener::Terms};
 use crate::{
     audit::tls::{self, Peer},
     world::{LogEvent, Stream},
@@ -47,9 +47,20 @@ pub(super) struct Caller {
     pub(super) name: Arc<str>,
     /// True from the moment that the connection winds up: streams end then.
     pub(super) closing: watch::Receiver<bool>,
+    /// Last second of the connection's certificates, since 1970.
+    pub(super) not_after: i64,
 }
 
 impl Caller {
+    /// Fails once a certificate of the connection has ended: until that is noticed the connection is still there, and
+    /// streams ask before they take or give anything.
+    pub(super) fn still_certified(&self) -> Result<(), Status> {
+        if is_over(self.not_after) {
+            return Err(Status::unavailable("a certificate of this connection has ended: connect again"));
+        }
+        Ok(())
+    }
+
     /// Waits until the connection winds up. Cancel safe.
     pub(super) async fn closed(&mut self) {
         // Fails where the connection is gone, which is as good an end.
@@ -107,9 +118,10 @@ async fn shake(
 /// Serves calls until the peer goes, the server stops or a certificate ends. Answers why.
 async fn serve(terms: &Terms, name: &str, not_after: i64, stream: TlsStream<Box<dyn Stream>>) -> String {
     let (closing, closed) = watch::channel(false);
-    let caller = Caller { name: name.into(), closing: closed };
+    let caller = Caller { name: name.into(), closing: closed, not_after };
     let routes = CallDeadline::new(terms.routes.clone(), terms.deadlines.call_max);
-    let calls = Calls { routes, caller, not_after, reply_hook: terms.reply_hook.clone() };
+    let doorkeeper = Doorkeeper::new(terms.exchange.clone(), terms.world.clone(), name);
+    let calls = Calls { routes, caller, doorkeeper, reply_hook: terms.reply_hook.clone() };
     let mut connection = pin!(http(terms).serve_connection(TokioIo::new(stream), calls));
 
     let why = tokio::select! {
@@ -167,8 +179,7 @@ async fn ended(not_after: i64) {
 
 /// Whether a certificate that is valid through `not_after` is no longer.
 fn is_over(not_after: i64) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    i64::try_from(now).unwrap_or(i64::MAX) > not_after
+    tls::wall_seconds() > not_after
 }
 
 /// The calls of one connection: each is stamped with its caller, none is let in after the certificates ended.
@@ -176,7 +187,7 @@ fn is_over(not_after: i64) -> bool {
 struct Calls {
     routes: CallDeadline,
     caller: Caller,
-    not_after: i64,
+    doorkeeper: Doorkeeper,
     reply_hook: Option<ReplyHook>,
 }
 
@@ -186,16 +197,26 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if is_over(self.not_after) {
-            let late = Status::unavailable("a certificate of this connection has ended: connect again");
+        if let Err(late) = self.caller.still_certified() {
             return Box::pin(std::future::ready(Ok(late.into_http())));
         }
+        let doorkeeper = self.doorkeeper.clone();
+        if let Err(status) = doorkeeper.admit(request.uri().path(), request.headers()) {
+            let mut turned_away = status.into_http();
+            doorkeeper.sign(turned_away.headers_mut());
+            return Box::pin(std::future::ready(Ok(turned_away)));
+        }
         request.extensions_mut().insert(self.caller.clone());
+        request.extensions_mut().insert(doorkeeper.clone());
         let hook = self.reply_hook.clone().filter(|_| ReplyHook::is_for(request.uri().path()));
         let answer = self.routes.clone().call(request, self.caller.clone());
-        match hook {
-            None => Box::pin(answer),
-            Some(hook) => Box::pin(async move { Ok(answer.await?.map(|body| hook.on(body))) }),
-        }
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            doorkeeper.sign(answer.headers_mut());
+            Ok(match hook {
+                None => answer,
+                Some(hook) => answer.map(|body| hook.on(body)),
+            })
+        })
     }
 }

@@ -16,7 +16,10 @@ use tonic::service::Routes;
 
 use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection};
 use crate::{
-    audit::tls::{self, Identity, Peer, TlsError},
+    audit::{
+        schema::Exchange,
+        tls::{self, Identity, Peer, TlsError},
+    },
     world::{Listener, LogEvent, World},
 };
 
@@ -47,11 +50,18 @@ pub(super) struct Terms {
     /// True from the moment that the server stops.
     pub(super) draining: watch::Receiver<bool>,
     pub(super) reply_hook: Option<ReplyHook>,
+    /// What is known of schemas, over all connections.
+    pub(super) exchange: Arc<Exchange>,
 }
 
 impl Front {
     /// Binds the address.
-    pub(super) async fn open(world: &World, settings: &ServeSettings, routes: Routes) -> Result<Front, ServeError> {
+    pub(super) async fn open(
+        world: &World,
+        settings: &ServeSettings,
+        routes: Routes,
+        exchange: Arc<Exchange>,
+    ) -> Result<Front, ServeError> {
         let credentials = Credentials::new(settings.identity.clone())?;
         let listener = world.net.listen(&settings.listen).await.map_err(ServeError::Listen)?;
         tracing::info!(address = listener.local_address(), "listening");
@@ -63,6 +73,7 @@ impl Front {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             draining: drained,
             reply_hook: settings.reply_hook.clone(),
+            exchange,
         };
         let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })

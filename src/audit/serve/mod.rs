@@ -5,6 +5,7 @@
 //! longer than its certificates, every call has a deadline, and a stop answers whatever was accepted before it.
 //! Nothing here may acknowledge an entry of its own accord, or outlive a node that failed.
 
+mod agreement;
 mod append_stream;
 mod connection;
 mod deadline;
@@ -26,8 +27,9 @@ pub use reply_hook::ReplyHook;
 
 use super::{
     cluster::{Node, NodeError},
+    schema::{Exchange, Revision, SchemaError},
     tls::{Identity, TlsError},
-    wire::{self, audit_log_server::AuditLogServer},
+    wire::{audit_log_server::AuditLogServer, breaking, next, previous},
 };
 use crate::world::{LogEvent, World};
 
@@ -50,6 +52,8 @@ pub struct ServeSettings {
     pub deadlines: Deadlines,
     /// Connections at once, those that still shake hands included. More are closed at once.
     pub connections_max: usize,
+    /// The contract that it speaks.
+    pub revision: Revision,
     /// For rehearsals only: see [`ReplyHook`].
     pub reply_hook: Option<ReplyHook>,
 }
@@ -64,6 +68,7 @@ impl ServeSettings {
             identity,
             deadlines: Deadlines::default(),
             connections_max: 1024,
+            revision: Revision::default(),
             reply_hook: None,
         }
     }
@@ -108,6 +113,9 @@ pub enum ServeError {
     /// Nothing can be bound there.
     #[error("{0}; stop whatever listens there, or choose another `listen`")]
     Listen(#[source] io::Error),
+    /// The build's own contract.
+    #[error("this build's own contract: {0}")]
+    Schema(#[from] SchemaError),
     /// The descriptors of the contract do not decode.
     #[error("the reflection service cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -137,7 +145,9 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<u64, ServeError> {
     let health = HealthReporter::new();
-    let mut front = Front::open(&world, &settings, routes(&node, &settings, &health, &world)?).await?;
+    let exchange = Exchange::new(settings.revision)?;
+    let routes = routes(&node, &settings, &health, &world)?;
+    let mut front = Front::open(&world, &settings, routes, exchange).await?;
     say(&health, ServingStatus::Serving).await;
     world.tell(LogEvent::ServerStarted {
         log_id: settings.log_id.clone(),
@@ -173,13 +183,22 @@ fn routes(
     health: &HealthReporter,
     world: &World,
 ) -> Result<Routes, tonic_reflection::server::Error> {
-    let log = AuditLogServer::new(Service::new(node.clone(), world.clone(), settings.deadlines.stream_idle))
-        .max_decoding_message_size(REQUEST_BYTES_MAX);
-    let reflection =
-        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(wire::DESCRIPTORS);
+    let log = Service::new(node.clone(), world.clone(), settings.deadlines.stream_idle);
+    let descriptors = settings.revision.descriptors();
+    let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
     let mut routes = Routes::builder();
+    macro_rules! speak {
+        ($server:ty) => {
+            routes.add_service(<$server>::new(log).max_decoding_message_size(REQUEST_BYTES_MAX))
+        };
+    }
+    match settings.revision {
+        Revision::Previous => speak!(previous::audit_log_server::AuditLogServer<Service>),
+        Revision::Current => speak!(AuditLogServer<Service>),
+        Revision::Next => speak!(next::audit_log_server::AuditLogServer<Service>),
+        Revision::Breaking => speak!(breaking::audit_log_server::AuditLogServer<Service>),
+    };
     routes
-        .add_service(log)
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))

@@ -4,22 +4,24 @@
 //! A status never says more than is known: `RESOURCE_EXHAUSTED` means that the entry never reached the queue; after
 //! any other failed append the entry may still turn up in the log, and the client sends it again.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{append_stream, connection::Caller, tail};
+use super::{agreement::Doorkeeper, append_stream, connection::Caller, tail};
 use crate::{
     audit::{
+        budget::Held,
         cluster::{AppendError, Appended, Node, NodeError, Refusal},
         leaf::{Body, PAYLOAD_BYTES_MAX, SignedEntry},
         tree::Hash,
         wire::{
-            self, AppendRequest, AppendResponse, GetCheckpointRequest, GetCheckpointResponse,
-            GetConsistencyProofRequest, GetConsistencyProofResponse, GetInclusionProofRequest,
+            self, AppendRequest, AppendResponse, ExchangeSchemaRequest, ExchangeSchemaResponse, GetCheckpointRequest,
+            GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetInclusionProofRequest,
             GetInclusionProofResponse, ReadRequest, ReadResponse, TailRequest, append_response::Outcome,
-            audit_log_server::AuditLog, refusal::Reason,
+            refusal::Reason,
         },
     },
     world::{LogEvent, World},
@@ -30,8 +32,17 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 /// Leaves in one answer to `Read`.
 const READ_LEAVES_MAX: u32 = 4096;
 
+/// Room for an answer beside its leaf, in bytes: a checkpoint and two proofs.
+const ANSWER_BYTES: usize = 1536;
+
 /// Metadata by which a server says when to come back (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// An answer, and the room that it takes until somebody has taken it.
+pub(super) struct Answered {
+    pub(super) answer: Result<AppendResponse, Status>,
+    _room: Option<Held>,
+}
 
 /// The log's gRPC service.
 #[derive(Clone)]
@@ -48,8 +59,23 @@ impl Service {
 
     /// Submits one entry and waits for its answer. The entry is in the node's queue when this is first polled, so
     /// that callers who poll in order submit in order; dropped after that, it takes nothing back.
-    pub(super) async fn answer(self, caller: Caller, request: AppendRequest) -> Result<AppendResponse, Status> {
-        let entry = match self.admit(&caller, request.entry) {
+    pub(super) async fn answer(self, caller: Caller, request: AppendRequest) -> Answered {
+        // The answer brings the entry back, inside its leaf.
+        let room = self.node.memory().requests.hold(request.entry.len() + ANSWER_BYTES);
+        let answer = match room {
+            None => Err(not_appended(self.node.shed())),
+            Some(_) => self.append_one(&caller, request).await,
+        };
+        Answered { answer, _room: room }
+    }
+
+    /// Whether there is room for the answer to another entry of so many bytes.
+    pub(super) fn has_room(&self, entry_bytes: usize) -> bool {
+        self.node.memory().requests.room() >= entry_bytes + ANSWER_BYTES
+    }
+
+    async fn append_one(&self, caller: &Caller, request: AppendRequest) -> Result<AppendResponse, Status> {
+        let entry = match self.admit(caller, request.entry) {
             Ok(entry) => entry,
             Err((sequence, refusal)) => {
                 // Of refusals that follow from the log the node tells.
@@ -88,80 +114,137 @@ impl Service {
     }
 }
 
-#[tonic::async_trait]
-impl AuditLog for Service {
-    type AppendStreamStream = append_stream::Answers;
-    type TailStream = tail::Leaves;
-
-    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
-        let caller = caller(&request)?;
-        self.clone().answer(caller, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn append_stream(
-        &self,
-        request: Request<Streaming<AppendRequest>>,
-    ) -> Result<Response<append_stream::Answers>, Status> {
-        let caller = caller(&request)?;
-        Ok(Response::new(append_stream::answers(self.clone(), caller, request.into_inner(), self.stream_idle)))
-    }
-
-    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-        let ReadRequest { start, limit } = request.into_inner();
+/// What the service answers, in the messages that all revisions share.
+impl Service {
+    async fn read(&self, request: ReadRequest) -> Result<ReadResponse, Status> {
+        let ReadRequest { start, limit } = request;
         // Asked once, and before the leaves are read: it is never ahead of what the reader can get.
         let size = self.node.committed();
         within(start, size)?;
         let limit = if limit == 0 { READ_LEAVES_MAX } else { limit.min(READ_LEAVES_MAX) };
+        // A quarter of what there is for all answers at once, so that one reader never takes it all.
+        let requests = &self.node.memory().requests;
+        let bytes = READ_BYTES_MAX.min(requests.limit_len() / 4);
+        let Some(_room) = requests.hold(bytes) else { return Err(not_appended(self.node.shed())) };
         let leaves = match start < size {
-            true => self.node.read(start, limit, READ_BYTES_MAX).await.map_err(|why| not_answered(&why))?,
+            true => self.node.read(start, limit, bytes).await.map_err(|why| not_answered(&why))?,
             false => Vec::new(),
         };
-        Ok(Response::new(ReadResponse { start, leaves, size }))
+        Ok(ReadResponse { start, leaves, size })
     }
 
-    async fn tail(&self, request: Request<TailRequest>) -> Result<Response<tail::Leaves>, Status> {
-        let caller = caller(&request)?;
-        Ok(Response::new(tail::leaves(self.node.clone(), caller, request.into_inner().start)))
-    }
-
-    async fn get_checkpoint(
-        &self,
-        _request: Request<GetCheckpointRequest>,
-    ) -> Result<Response<GetCheckpointResponse>, Status> {
+    fn checkpoint(&self) -> Result<GetCheckpointResponse, Status> {
         let signed = self.node.checkpoint().ok_or_else(|| Status::unavailable("no checkpoint is signed yet"))?;
-        Ok(Response::new(GetCheckpointResponse { checkpoint: signed.note }))
+        Ok(GetCheckpointResponse { checkpoint: signed.note })
     }
 
-    async fn get_inclusion_proof(
-        &self,
-        request: Request<GetInclusionProofRequest>,
-    ) -> Result<Response<GetInclusionProofResponse>, Status> {
-        let GetInclusionProofRequest { index, tree_size } = request.into_inner();
+    fn inclusion_proof(&self, request: GetInclusionProofRequest) -> Result<GetInclusionProofResponse, Status> {
+        let GetInclusionProofRequest { index, tree_size } = request;
         if index >= tree_size {
             return Err(Status::invalid_argument(format!("index {index} is not in a tree of {tree_size} leaves")));
         }
         within(tree_size, self.node.committed())?;
         let proof = self.node.inclusion(index, tree_size).ok_or_else(no_proof)?;
-        Ok(Response::new(GetInclusionProofResponse { hashes: hashes(&proof) }))
+        Ok(GetInclusionProofResponse { hashes: hashes(&proof) })
     }
 
-    async fn get_consistency_proof(
-        &self,
-        request: Request<GetConsistencyProofRequest>,
-    ) -> Result<Response<GetConsistencyProofResponse>, Status> {
-        let GetConsistencyProofRequest { old_size, new_size } = request.into_inner();
+    fn consistency_proof(&self, request: GetConsistencyProofRequest) -> Result<GetConsistencyProofResponse, Status> {
+        let GetConsistencyProofRequest { old_size, new_size } = request;
         if old_size > new_size {
             return Err(Status::invalid_argument(format!("old size {old_size} is larger than new size {new_size}")));
         }
         within(new_size, self.node.committed())?;
         let proof = self.node.consistency(old_size, new_size).ok_or_else(no_proof)?;
-        Ok(Response::new(GetConsistencyProofResponse { hashes: hashes(&proof) }))
+        Ok(GetConsistencyProofResponse { hashes: hashes(&proof) })
     }
 }
+
+/// The service in the messages of one revision.
+macro_rules! speak {
+    ($revision:path) => {
+        const _: () = {
+            use $revision as revision;
+
+            type Answers = Pin<Box<dyn Stream<Item = Result<revision::AppendResponse, Status>> + Send>>;
+
+            #[tonic::async_trait]
+            impl revision::audit_log_server::AuditLog for Service {
+                type AppendStreamStream = Answers;
+                type TailStream = tail::Leaves;
+
+                async fn append(
+                    &self,
+                    request: Request<revision::AppendRequest>,
+                ) -> Result<Response<revision::AppendResponse>, Status> {
+                    let caller = caller(&request)?;
+                    let answer = self.clone().answer(caller, request.into_inner().into()).await.answer?;
+                    Ok(Response::new(answer.into()))
+                }
+
+                async fn append_stream(
+                    &self,
+                    request: Request<Streaming<revision::AppendRequest>>,
+                ) -> Result<Response<Answers>, Status> {
+                    let caller = caller(&request)?;
+                    let entries = Box::pin(request.into_inner().map(|request| request.map(Into::into)));
+                    let answers = append_stream::answers(self.clone(), caller, entries, self.stream_idle);
+                    Ok(Response::new(Box::pin(answers.map(|answer| answer.map(Into::into)))))
+                }
+
+                async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+                    Service::read(self, request.into_inner()).await.map(Response::new)
+                }
+
+                async fn tail(&self, request: Request<TailRequest>) -> Result<Response<tail::Leaves>, Status> {
+                    let caller = caller(&request)?;
+                    Ok(Response::new(tail::leaves(self.node.clone(), caller, request.into_inner().start)))
+                }
+
+                async fn get_checkpoint(
+                    &self,
+                    _request: Request<GetCheckpointRequest>,
+                ) -> Result<Response<GetCheckpointResponse>, Status> {
+                    self.checkpoint().map(Response::new)
+                }
+
+                async fn get_inclusion_proof(
+                    &self,
+                    request: Request<GetInclusionProofRequest>,
+                ) -> Result<Response<GetInclusionProofResponse>, Status> {
+                    self.inclusion_proof(request.into_inner()).map(Response::new)
+                }
+
+                async fn get_consistency_proof(
+                    &self,
+                    request: Request<GetConsistencyProofRequest>,
+                ) -> Result<Response<GetConsistencyProofResponse>, Status> {
+                    self.consistency_proof(request.into_inner()).map(Response::new)
+                }
+
+                async fn exchange_schema(
+                    &self,
+                    request: Request<ExchangeSchemaRequest>,
+                ) -> Result<Response<ExchangeSchemaResponse>, Status> {
+                    doorkeeper(&request)?.exchange(request.get_ref()).map(Response::new)
+                }
+            }
+        };
+    };
+}
+
+speak!(wire::previous);
+speak!(wire);
+speak!(wire::next);
+speak!(wire::breaking);
 
 /// Who calls. Every request that came in over a connection of this room has one.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("the caller is not known"))
+}
+
+/// Who let it in. As for the caller, every request has one.
+fn doorkeeper<T>(request: &Request<T>) -> Result<Doorkeeper, Status> {
+    request.extensions().get::<Doorkeeper>().cloned().ok_or_else(|| Status::unauthenticated("nobody let this call in"))
 }
 
 fn refused(sequence: u64, refusal: Refusal) -> AppendResponse {
@@ -175,8 +258,8 @@ fn kebab(reason: Reason) -> String {
     reason.as_str_name().to_ascii_lowercase().replace('_', "-")
 }
 
-/// An append without an outcome.
-fn not_appended(error: AppendError) -> Status {
+/// An append without an outcome, or a read that there is no room for.
+pub(super) fn not_appended(error: AppendError) -> Status {
     let said = error.to_string();
     match error {
         AppendError::Busy { retry_after_ms } => {

@@ -1,7 +1,7 @@
 //! Following the log: every committed leaf from an index on, then each new one as it is committed.
 //!
 //! The stream holds no more than one read's worth of leaves and reads on only when those were taken, so a slow reader
-//! costs the log nothing. It never skips: whoever resumes names the next index, and gets exactly that one.
+//! costs the log no more than its share of the memory, and nothing where there is none to share. It never skips: whoever resumes names the next index, and gets exactly that one.
 
 use std::{collections::VecDeque, pin::Pin};
 
@@ -10,8 +10,11 @@ use futures::{Stream, stream::unfold};
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::{connection::Caller, service::not_answered};
-use crate::audit::{cluster::Node, wire::TailResponse};
+use super::{
+    connection::Caller,
+    service::{not_answered, not_appended},
+};
+use crate::audit::{budget::Held, cluster::Node, wire::TailResponse};
 
 /// Leaves and bytes that are read at once.
 const READ_AHEAD: (u32, usize) = (256, 256 * 1024);
@@ -22,7 +25,7 @@ pub(super) type Leaves = Pin<Box<dyn Stream<Item = Result<TailResponse, Status>>
 /// Follows the log from `start`. Past the end it waits: a replica that lags gets there.
 pub(super) fn leaves(node: Node, caller: Caller, start: u64) -> Leaves {
     let committed = node.committed_changes();
-    let tail = Tail { node, caller, committed, next: start, ahead: VecDeque::new(), over: false };
+    let tail = Tail { node, caller, committed, next: start, ahead: VecDeque::new(), room: None, over: false };
     Box::pin(unfold(tail, |mut tail| async move { Some((tail.next().await?, tail)) }))
 }
 
@@ -34,6 +37,8 @@ struct Tail {
     next: u64,
     /// Leaves from `next` on.
     ahead: VecDeque<Bytes>,
+    /// What they take of the memory for all tails, until the last of them is gone.
+    room: Option<Held>,
     over: bool,
 }
 
@@ -42,9 +47,9 @@ impl Tail {
         if self.over {
             return None;
         }
-        if self.ahead.is_empty()
-            && let Err(status) = self.read_on().await
-        {
+        let ready = if self.ahead.is_empty() { self.read_on().await } else { Ok(()) };
+        // Asked last: whoever waited long for a leaf may have outlived his certificate.
+        if let Err(status) = ready.and_then(|()| self.caller.still_certified()) {
             self.over = true;
             return Some(Err(status));
         }
@@ -68,8 +73,17 @@ impl Tail {
                 "the server is winding up: resume over another connection at the next index",
             ));
         }
-        let read = self.node.read(next, READ_AHEAD.0, READ_AHEAD.1).await;
-        self.ahead = read.map_err(|why| not_answered(&why))?.into();
+        self.room = None;
+        let tails = &self.node.memory().tails;
+        // A quarter, so that one reader never takes it all.
+        let bytes = READ_AHEAD.1.min(tails.limit_len() / 4);
+        let read = self.node.read(next, READ_AHEAD.0, bytes).await.map_err(|why| not_answered(&why))?;
+        self.room = tails.hold(read.iter().map(Bytes::len).sum());
+        if self.room.is_none() {
+            // Other readers are slow and hold it all. This one comes back and loses nothing.
+            return Err(not_appended(self.node.shed()));
+        }
+        self.ahead = read.into();
         Ok(())
     }
 }

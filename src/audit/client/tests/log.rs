@@ -292,6 +292,14 @@ impl AuditLog for FakeLog {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
+    /// A log of before there was an exchange.
+    async fn exchange_schema(
+        &self,
+        _: Request<ExchangeSchemaRequest>,
+    ) -> Result<Response<ExchangeSchemaResponse>, Status> {
+        Err(Status::unimplemented("no such method"))
+    }
+
     async fn get_checkpoint(
         &self,
         _: Request<GetCheckpointRequest>,

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::{
     super::{
         super::{
+            budget::{MEMORY_DEFAULT, fixed},
             leaf::{Body, ClientId, Entry, Epoch, Index, Leaf, Sequence, SignedEntry},
             note::{Checkpoint, NoteKey, SigningKey},
             tree::{leaf_hash, verify_consistency, verify_inclusion},
@@ -60,6 +61,7 @@ impl Bench {
             node: 1,
             signing_key: Arc::new(SigningKey::from_seed(&[1; 32])),
             limits: Limits::default(),
+            memory: fixed(MEMORY_DEFAULT),
         };
         Self { disk: TestDisk::new(), seen: Arc::default(), settings }
     }

@@ -4,4 +4,5 @@
 pub(super) mod bench;
 mod disk;
 mod lives;
+mod pressure;
 mod serving;

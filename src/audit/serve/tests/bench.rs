@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use super::disk::{Breakable, Switch};
 use crate::{
     audit::{
+        budget::{MEMORY_DEFAULT, fixed},
         cluster::{self, Limits, Node, NodeSettings},
         leaf::{Body, ClientId, Entry, Epoch, Sequence},
         note::{NoteKey, SigningKey},
@@ -114,6 +115,8 @@ pub(super) struct Bench {
     pub(super) issuer: Issuer,
     pub(super) renew: watch::Sender<Identity>,
     pub(super) log_key: NoteKey,
+    world: World,
+    node: NodeSettings,
     stop: Option<oneshot::Sender<()>>,
     pub(super) served: JoinHandle<Result<u64, ServeError>>,
 }
@@ -138,19 +141,41 @@ impl Bench {
             node: 1,
             signing_key,
             limits: Limits::default(),
+            memory: fixed(MEMORY_DEFAULT),
         };
         cluster::init(&world, &settings).await.unwrap();
-        let node = Node::start(world.clone(), settings).await.unwrap();
-
         let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
         let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap();
         let (renew, identity) = watch::channel(identity);
-        let mut settings = ServeSettings::new(&[1; 16], 1, "server-1:50051", identity);
+        drop(identity);
+        let served = tokio::spawn(async { Ok(0) });
+        let mut bench = Bench {
+            _folder: folder,
+            disk: switch,
+            net,
+            heard,
+            issuer,
+            renew,
+            log_key,
+            world,
+            node: settings,
+            stop: None,
+            served,
+        };
+        bench.start(adjust).await;
+        bench
+    }
+
+    /// Starts the server on its folder; it must not run.
+    pub(super) async fn start(&mut self, adjust: impl FnOnce(&mut ServeSettings)) {
+        self.heard.events.lock().unwrap().clear();
+        let node = Node::start(self.world.clone(), self.node.clone()).await.unwrap();
+        let mut settings = ServeSettings::new(&[1; 16], 1, "server-1:50051", self.renew.subscribe());
         adjust(&mut settings);
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(serve(world, node, settings, async { _ = stopped.await }));
-        heard.wait_for(|event| event.name() == "server-started").await;
-        Bench { _folder: folder, disk: switch, net, heard, issuer, renew, log_key, stop: Some(stop), served }
+        self.served = tokio::spawn(serve(self.world.clone(), node, settings, async { _ = stopped.await }));
+        self.stop = Some(stop);
+        self.heard.wait_for(|event| event.name() == "server-started").await;
     }
 
     pub(super) fn client(&self, name: &str) -> Identity {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod disk;
+mod revisions;
 
 use std::time::Duration;
 
@@ -249,6 +250,33 @@ async fn a_connection_ends_with_its_certificate() {
     assert_eq!(closed, expected);
     while let Ok(Some(_)) = tail.message().await {}
     client.get_checkpoint(GetCheckpointRequest {}).await.expect_err("the old certificate opens no new connection");
+}
+
+/// The clock is looked at once a second, from the handshake on. So that a gap is left, the handshake comes in the middle of
+/// one. What was sent after the end and is answered all the same was let in too late, however slow the machine is.
+#[tokio::test]
+async fn an_open_stream_takes_nothing_once_its_certificate_has_ended() {
+    let bench = Bench::new().await;
+    let wall = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    tokio::time::sleep(Duration::from_millis((1_400 - u64::from(wall().subsec_millis())) % 1_000)).await;
+    let not_after = wall().as_secs() + 1;
+    let identity = bench.issuer.issue("client-1", 3, LONG_AGO, i64::try_from(not_after).unwrap()).unwrap();
+    let mut client = AuditLogClient::new(bench.channel(&identity).await.unwrap());
+    let (entries, sending) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(sending);
+    let mut answers = client.append_stream(requests).await.unwrap().into_inner();
+    let author = Author::new("client-1");
+    for sequence in 0.. {
+        let sent = wall().as_secs();
+        if entries.send(author.request(sequence)).await.is_err() {
+            break;
+        }
+        match answers.message().await {
+            Ok(Some(_)) => assert!(sent <= not_after, "entry {sequence} was sent at {sent}, after {not_after}"),
+            _ => break,
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,191 @@
+//! The issuer: a server that renews certificates for those who show one.
+//!
+//! A new certificate has the names of the one that was shown and no others, whatever the request asks for. It is valid
+//! from now on: an issuer that backdates hides clocks that are wrong. Each connection is for one renewal and is given
+//! little time, so that nobody holds the issuer's doors.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::{Request, Response, Status, service::Routes};
+
+use super::grace::Lenient;
+use crate::{
+    audit::{
+        issuer_wire::{
+            RenewRequest, RenewResponse,
+            issuer_server::{Issuer, IssuerServer},
+        },
+        tls::{self, Grant, Identity, TlsError, Usage},
+    },
+    world::{LogEvent, Stream, World},
+};
+
+/// For how long after its end a certificate is still good for a renewal.
+pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A TLS handshake ends by then.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// A connection ends by then: a renewal is one call.
+const CONNECTION_MAX: Duration = Duration::from_secs(15);
+/// Connections at once. Further ones are closed; renewals are tried again.
+const CONNECTIONS_MAX: usize = 1024;
+/// Pause after an accept that failed for want of something that a moment may bring back.
+const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
+/// Largest request in bytes: one of PKCS #10 over an Ed25519 key has a few hundred.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Who signs, who is trusted, and who may renew. Replaced as a whole when an authority is rotated.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Signs new certificates.
+    pub signer: Arc<tls::Issuer>,
+    /// Whom holders of new certificates are to trust, PEM.
+    pub trusted_pem: String,
+    /// Whose certificates are good for a renewal, PEM: those trusted now, and those that were before.
+    pub accepted_pem: String,
+}
+
+/// How an issuer issues.
+#[derive(Debug, Clone)]
+pub struct IssuerSettings {
+    /// `host:port` to bind.
+    pub listen: String,
+    /// What it shows. From an authority of its own, which outlives every [`Authority`]. Whom it trusts counts for
+    /// nothing here.
+    pub identity: Identity,
+    /// A new value holds from the next connection on.
+    pub authority: watch::Receiver<Authority>,
+    /// For how long new certificates are valid.
+    pub lifetime: Duration,
+    /// See [`GRACE`].
+    pub grace: Duration,
+}
+
+/// Why an issuer ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// What it shows, or whom it accepts, cannot be used.
+    #[error("the issuer's certificates: {0}")]
+    Identity(#[from] TlsError),
+    /// Nothing can be bound there.
+    #[error("{0}; stop whatever listens there, or choose another `listen`")]
+    Listen(#[source] io::Error),
+    /// A task of a connection panicked.
+    #[error("a connection ended in a panic: {0}")]
+    Panicked(#[from] JoinError),
+}
+
+/// Issues until `stop` resolves. Renewals that are under way then are cut off: their callers ask again.
+///
+/// # Errors
+/// Where it cannot begin, and where a connection panics.
+pub async fn serve_issuer(
+    world: World,
+    settings: IssuerSettings,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), IssuerError> {
+    settings.config()?;
+    let mut listener = world.net.listen(&settings.listen).await.map_err(IssuerError::Listen)?;
+    let mut connections = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            Some(ended) = connections.join_next() => ended?,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) if connections.len() < CONNECTIONS_MAX => {
+                    connections.spawn(converse(world.clone(), settings.clone(), stream, address));
+                }
+                Ok((_, address)) => refuse(&world, address, "too-many-connections"),
+                Err(why) => {
+                    tracing::warn!(%why, "a connection could not be accepted");
+                    sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
+                }
+            },
+        }
+    }
+}
+
+impl IssuerSettings {
+    fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let strict = tls::client_verifier(&self.authority.borrow().accepted_pem)?;
+        tls::server_config_with(&self.identity, Arc::new(Lenient { strict, grace: self.grace }))
+    }
+}
+
+fn refuse(world: &World, peer: String, reason: &str) {
+    world.tell(LogEvent::HandshakeRefused { peer, reason: reason.to_owned() });
+}
+
+/// One connection: the handshake proves the names, the call renews them.
+async fn converse(world: World, settings: IssuerSettings, stream: Box<dyn Stream>, address: String) {
+    let shaken = async {
+        let config = settings.config().map_err(|why| {
+            tracing::error!(%why, "the issuer cannot be used");
+            "other"
+        })?;
+        let accepting = timeout(HANDSHAKE_MAX, TlsAcceptor::from(config).accept(stream));
+        let stream = accepting.await.map_err(|_| "timed-out")?.map_err(|why| tls::handshake_reason(&why))?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
+        let peer = tls::peer(shown).map_err(|_| "no-name")?;
+        let names = tls::names(shown).map_err(|_| "no-name")?;
+        Ok::<_, &str>((stream, peer, names))
+    };
+    let (stream, peer, names) = match shaken.await {
+        Ok(shaken) => shaken,
+        Err(reason) => return refuse(&world, address, reason),
+    };
+    world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after: peer.not_after });
+    let desk = Desk { names, authority: settings.authority, lifetime: settings.lifetime };
+    let service = IssuerServer::new(desk).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(Routes::new(service).prepare()));
+    let why = match timeout(CONNECTION_MAX, serving).await {
+        Ok(Ok(())) => "closed-by-peer".to_owned(),
+        Ok(Err(why)) => why.to_string(),
+        Err(_) => "time is up".to_owned(),
+    };
+    world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
+}
+
+/// Where one caller, known by name, is served.
+struct Desk {
+    /// Those of the certificate that it showed.
+    names: Vec<String>,
+    authority: watch::Receiver<Authority>,
+    lifetime: Duration,
+}
+
+#[tonic::async_trait]
+impl Issuer for Desk {
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let authority = self.authority.borrow().clone();
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let not_before = tls::wall_seconds();
+        let not_after = not_before.saturating_add(i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX));
+        let serial = tls::fresh_serial().map_err(|why| Status::internal(why.to_string()))?;
+        let grant = Grant { names: &names, serial, not_before, not_after, usage: Usage::BothEnds };
+        let chain =
+            authority.signer.sign(&request.into_inner().certificate_request, &grant).map_err(|why| match why {
+                TlsError::Request(_) => Status::invalid_argument(why.to_string()),
+                why => Status::internal(why.to_string()),
+            })?;
+        Ok(Response::new(RenewResponse { chain, trusted: authority.trusted_pem }))
+    }
+}

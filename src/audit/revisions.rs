@@ -1,0 +1,111 @@
+//! The messages that differ from revision to revision, to and from those of `current`, with which this code works.
+//!
+//! A program in production speaks one revision. This one can be told to speak any, so that a rollout can be rehearsed:
+//! what goes over the wire is then made and read by that revision's own generated code. Only the frame of a call passes
+//! through here. What is signed, hashed and stored is opaque bytes in all of them, and is moved, never re-encoded.
+
+use super::{
+    leaf::Leaf,
+    wire::{AppendRequest, AppendResponse, Receipt, append_response, breaking, next, previous},
+};
+
+/// Name and version of this program, as `next` tells them.
+const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+impl From<AppendRequest> for next::AppendRequest {
+    fn from(request: AppendRequest) -> Self {
+        let AppendRequest { entry, known_size } = request;
+        Self { entry, known_size, program: Some(PROGRAM.to_owned()) }
+    }
+}
+
+impl From<next::AppendRequest> for AppendRequest {
+    fn from(request: next::AppendRequest) -> Self {
+        Self { entry: request.entry, known_size: request.known_size }
+    }
+}
+
+impl From<AppendRequest> for breaking::AppendRequest {
+    fn from(request: AppendRequest) -> Self {
+        Self { entry: request.entry, known_size: request.known_size }
+    }
+}
+
+impl From<breaking::AppendRequest> for AppendRequest {
+    fn from(request: breaking::AppendRequest) -> Self {
+        Self { entry: request.entry, known_size: request.known_size }
+    }
+}
+
+impl From<Receipt> for previous::Receipt {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { index, leaf, checkpoint, inclusion, consistency, repeated: _ } = receipt;
+        Self { index, leaf, checkpoint, inclusion, consistency }
+    }
+}
+
+impl From<previous::Receipt> for Receipt {
+    fn from(receipt: previous::Receipt) -> Self {
+        let previous::Receipt { index, leaf, checkpoint, inclusion, consistency } = receipt;
+        Self { index, leaf, checkpoint, inclusion, consistency, repeated: false }
+    }
+}
+
+impl From<Receipt> for next::Receipt {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { index, leaf, checkpoint, inclusion, consistency, repeated } = receipt;
+        let term = Leaf::decode(leaf.clone()).ok().map(|leaf| leaf.term);
+        Self { index, leaf, checkpoint, inclusion, consistency, repeated, term }
+    }
+}
+
+impl From<next::Receipt> for Receipt {
+    fn from(receipt: next::Receipt) -> Self {
+        let next::Receipt { index, leaf, checkpoint, inclusion, consistency, repeated, term: _ } = receipt;
+        Self { index, leaf, checkpoint, inclusion, consistency, repeated }
+    }
+}
+
+impl From<Receipt> for breaking::Receipt {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt { index, leaf, checkpoint, inclusion, consistency, repeated: _ } = receipt;
+        let origin = checkpoint.lines().next().unwrap_or_default().to_owned();
+        Self { index, leaf, checkpoint, inclusion, consistency, origin }
+    }
+}
+
+impl From<breaking::Receipt> for Receipt {
+    fn from(receipt: breaking::Receipt) -> Self {
+        let breaking::Receipt { index, leaf, checkpoint, inclusion, consistency, origin: _ } = receipt;
+        Self { index, leaf, checkpoint, inclusion, consistency, repeated: false }
+    }
+}
+
+/// Answers differ in their receipts alone.
+macro_rules! answers {
+    ($($revision:ident)*) => {$(
+        impl From<AppendResponse> for $revision::AppendResponse {
+            fn from(answer: AppendResponse) -> Self {
+                use $revision::append_response::Outcome;
+                let outcome = answer.outcome.map(|outcome| match outcome {
+                    append_response::Outcome::Receipt(receipt) => Outcome::Receipt(receipt.into()),
+                    append_response::Outcome::Refusal(refusal) => Outcome::Refusal(refusal),
+                });
+                Self { sequence: answer.sequence, outcome }
+            }
+        }
+
+        impl From<$revision::AppendResponse> for AppendResponse {
+            fn from(answer: $revision::AppendResponse) -> Self {
+                use $revision::append_response::Outcome;
+                let outcome = answer.outcome.map(|outcome| match outcome {
+                    Outcome::Receipt(receipt) => append_response::Outcome::Receipt(receipt.into()),
+                    Outcome::Refusal(refusal) => append_response::Outcome::Refusal(refusal),
+                });
+                Self { sequence: answer.sequence, outcome }
+            }
+        }
+    )*};
+}
+
+answers!(previous next breaking);
