@@ -27,6 +27,8 @@ says so.",
     evidence: "\
 At least one reply left a server with a flipped bit. Their number is shown, and where each bit
 was.",
+    untouched: "no reply about an append left {hosts}",
+    cure: "make `for` longer than `every`, or raise `appends`",
     acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false, issuer: false },
     end: End::Healed,
     overlap: Overlap::SameValues,

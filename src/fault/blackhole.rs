@@ -24,6 +24,8 @@ byte.",
     evidence: "\
 Bytes were swallowed, or a connect stayed without an answer, while the step lasted. The number
 of bytes is shown.",
+    untouched: "nothing was sent over the link",
+    cure: "make `for` longer, raise `appends`, or strike a link that carries calls",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,

@@ -24,6 +24,8 @@ The issuer's host changes what it signs with and what it hands out as trusted, a
 The harness's own authority is replaced, and files are installed in the same order.",
     evidence: "\
 A connection was opened with a certificate of the new authority.",
+    untouched: "no connection was opened with a certificate of the new authority",
+    cure: "write reconnect = true, or add reset after it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Refused,

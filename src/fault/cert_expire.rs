@@ -1,6 +1,6 @@
 //! A certificate that runs out: the renewal that nobody noticed had failed.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{Action, Broken, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `cert-expire`.
 pub(super) static FAULT: Fault = Fault {
@@ -24,6 +24,8 @@ itself.",
     evidence: "\
 A connection was opened to or from the host, or refused or closed for it, while its certificate
 had ended.",
+    untouched: "no connection met the ended certificate of {hosts}",
+    cure: "write reconnect = true, or add reset on its links after it: open connections show nothing",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
@@ -44,10 +46,23 @@ had ended.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    rule: Some(lasts_a_while),
     build,
 };
 
 fn build(given: &Given) -> Option<Action> {
     Some(Action::CertExpire { on: given.on.clone()?, reconnect: given.flag("reconnect")? })
+}
+
+/// After a moment it is installed, and ends `wait` later.
+fn lasts_a_while(given: &Given) -> Result<(), Broken> {
+    if given.wait.is_some_and(|wait| wait.is_zero()) {
+        return Err(Broken {
+            code: "missing-key",
+            key: "after",
+            text: "a certificate that has ended when it is installed is not one that runs out",
+            cure: "add wait = \"20s\": it is installed at that moment, and ends so much later",
+        });
+    }
+    Ok(())
 }

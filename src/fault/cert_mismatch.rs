@@ -19,6 +19,8 @@ The host is given that certificate, and a good one at the end of the step.",
 The certificate is installed in the files of the process, and a good one afterwards.",
     evidence: "\
 A connection was opened with it.",
+    untouched: "no connection was opened with the certificate of {hosts}",
+    cure: "write reconnect = true, or add reset on its links while it lasts",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,

@@ -19,6 +19,8 @@ The issuer's host issues it, and it is installed at the host at once.",
 A fresh certificate is installed in the files of the process.",
     evidence: "\
 A connection was opened with the fresh certificate.",
+    untouched: "no connection was opened with the fresh certificate of {hosts}",
+    cure: "write reconnect = true, or add reset on its links after it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{Action, Broken, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `churn`.
 pub(super) static FAULT: Fault = Fault {
@@ -23,6 +23,8 @@ As crash, repeated. Intervals count from crash to crash, so a slow start does no
     evidence: "\
 At least two crashes struck a running process, and it served again after the last one. The
 number of crashes is shown.",
+    untouched: "no process ran on {hosts}",
+    cure: "begin it while the host is up, and make `for` longer than `every`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,
@@ -50,13 +52,14 @@ fn build(given: &Given) -> Option<Action> {
     Some(Action::Churn { on: given.on.clone()?, every: given.duration("every")?, down: given.duration("down")? })
 }
 
-fn up_between_crashes(given: &Given) -> Result<(), (&'static str, &'static str)> {
+fn up_between_crashes(given: &Given) -> Result<(), Broken> {
+    let broken = |key, text| Err(Broken { code: "out-of-range", key, text, cure: "mend one of them" });
     let (Some(every), Some(down)) = (given.duration("every"), given.duration("down")) else { return Ok(()) };
     if down >= every {
-        return Err(("down", "it would never be up: `down` must be shorter than `every`"));
+        return broken("down", "it would never be up: `down` must be shorter than `every`");
     }
     if given.length.is_some_and(|length| length < every.saturating_add(down)) {
-        return Err(("for", "too short for two crashes: `for` must be `every` and `down` together at least"));
+        return broken("for", "too short for two crashes: `for` must be `every` and `down` together at least");
     }
     Ok(())
 }

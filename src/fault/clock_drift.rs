@@ -20,6 +20,8 @@ The harness's own copy of the process reads offset and rate; libfaketime can giv
     evidence: "\
 Somebody on the host read a clock that had gone wrong by a millisecond at least. How often, and
 by how much at most, is shown.",
+    untouched: "nothing read {hosts}'s clock once it was wrong",
+    cure: "add cert-rotate or reset while it lasts, make `for` longer, or give an `offset`",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,

@@ -19,6 +19,8 @@ order, which is the log's own and no clock's.",
 As clock-skew.",
     evidence: "\
 Somebody on the host read the clock after it had jumped. How often is shown.",
+    untouched: "nothing read {hosts}'s clock",
+    cure: "add cert-rotate or reset while it lasts: a handshake reads the clock",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::Allowed,

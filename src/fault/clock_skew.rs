@@ -20,6 +20,8 @@ The harness's own copy of the process reads an offset; libfaketime for programs 
 dynamically.",
     evidence: "\
 Somebody on the host read the wrong clock. How often is shown.",
+    untouched: "nothing read {hosts}'s clock",
+    cure: "add cert-rotate or reset while it lasts: a handshake reads the clock",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,

@@ -24,6 +24,8 @@ kernel keeps the page cache, as described.",
     evidence: "\
 The host ran when the fault struck, it was gone afterwards, and it served again after `for`. A
 host that was already down is no evidence.",
+    untouched: "no process ran on {hosts}",
+    cure: "begin it while the host is up, outside of other crashes, power losses and restarts",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,

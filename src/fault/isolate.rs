@@ -19,6 +19,8 @@ As partition, on each proxied link between a host in `on` and a host outside. Li
 proxy are listed, and then the step is not performed.",
     evidence: "\
 Bytes, a connect or a close were held on one of the links while the step lasted.",
+    untouched: "nothing was sent between {hosts} and the others",
+    cure: "make `for` longer, raise `appends`, or isolate hosts that others talk to",
     acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,
     overlap: Overlap::Allowed,

@@ -22,6 +22,8 @@ The proxy does the same on real time, to about a millisecond.",
     evidence: "\
 Bytes passed over the link while the step lasted and were held for `delay`. Their number and the
 longest hold are shown.",
+    untouched: "nothing was sent over the link",
+    cure: "make `for` longer, raise `appends`, or slow a link that carries calls",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::SameValues,

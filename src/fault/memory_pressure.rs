@@ -17,8 +17,12 @@ The budget that the host tells its software shrinks, and grows again at the end.
     drilled: "\
 A limit by cgroup or rlimit, or a process beside it that takes the memory.",
     evidence: "\
-The budget held the host back: it shed, or a queue or cache reached its limit. What, and how
-often, is shown.",
+The budget held the host back: it shed, or a queue or cache came to nine tenths of its limit.
+What, and how often, is shown. Of software that tells nothing of its memory no more can be known
+than that it held its budget's receiver and so was told of the smaller one: weak evidence, and
+shown as such.",
+    untouched: "no queue or cache of {hosts} reached its limit",
+    cure: "add surge while it lasts, or lower `budget`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,

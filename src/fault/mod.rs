@@ -57,6 +57,10 @@ pub struct Fault {
     pub drilled: &'static str,
     /// What proves that it bit; without that the verdict is inconclusive.
     pub evidence: &'static str,
+    /// What did not happen where a step left no trace; `{hosts}` stands for whom it was to strike.
+    pub untouched: &'static str,
+    /// What to change in the scenario so that it bites.
+    pub cure: &'static str,
     /// Hosts or links.
     pub acts_on: ActsOn,
     /// Whether, and when by default, it ends.
@@ -69,15 +73,27 @@ pub struct Fault {
     pub parameters: &'static [Parameter],
     /// Events of the log that it can cause and that a quiet run does not have.
     pub causes: &'static [&'static str],
-    /// A rule between parameters; an error names the parameter and says what is wrong with it.
+    /// A rule between parameters.
     pub rule: Option<Rule>,
     /// Makes the action; `None` if something that the fault needs was not given.
     pub build: fn(&Given) -> Option<Action>,
 }
 
-/// A rule between the parameters of one fault, `for` included. The error is a parameter's name and what is wrong with
-/// its value.
-pub type Rule = fn(&Given) -> Result<(), (&'static str, &'static str)>;
+/// A rule between the parameters of one fault, `for` and `wait` included.
+pub type Rule = fn(&Given) -> Result<(), Broken>;
+
+/// A rule that a step breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken {
+    /// What kind of problem, as errors of scenario files name it.
+    pub code: &'static str,
+    /// The key at which to look.
+    pub key: &'static str,
+    /// What is wrong.
+    pub text: &'static str,
+    /// How to put it right.
+    pub cure: &'static str,
+}
 
 /// What a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,8 +228,24 @@ impl Fault {
         for (title, text) in sections {
             let _ = write!(page, "\n{title}\n{text}\n");
         }
+        let untouched = self.untouched.replace("{hosts}", "the host");
+        let _ = write!(page, "\nIf it leaves no trace\nWhy: {untouched}.\nCure: {}.\n", self.cure);
+        let _ = write!(page, "\nEvents that it can cause\n");
+        for line in rows(self.causes) {
+            let _ = writeln!(page, "{line}");
+        }
         let _ = write!(page, "\nParameters\n{}", self.parameter_list());
         page
+    }
+
+    /// Whether nothing runs on a struck host while it lasts, so that there is no process left to strike.
+    pub fn keeps_down(&self) -> bool {
+        ["crash", "power-loss"].contains(&self.name)
+    }
+
+    /// Whether it strikes nothing on a host whose process does not run. (An upgrade does: the host comes up upgraded.)
+    pub fn needs_process(&self) -> bool {
+        self.keeps_down() || self.name == "restart"
     }
 
     fn parameter_list(&self) -> String {
@@ -263,6 +295,20 @@ impl Fault {
         keys.extend(self.parameters.iter().map(|parameter| parameter.name));
         keys
     }
+}
+
+/// Words with commas between them, in lines of at most 92 columns.
+fn rows(words: &[&str]) -> Vec<String> {
+    const COLUMNS: usize = 92;
+    let mut rows: Vec<String> = Vec::new();
+    for (n, word) in words.iter().enumerate() {
+        let comma = if n + 1 < words.len() { "," } else { "" };
+        match rows.last_mut() {
+            Some(row) if row.len() + word.len() + 2 <= COLUMNS => row.push_str(&format!(" {word}{comma}")),
+            _ => rows.push(format!("{word}{comma}")),
+        }
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -326,6 +372,8 @@ mod tests {
             }
             let longest = page.lines().map(|line| line.chars().count()).max().unwrap_or(0);
             assert!(longest <= 100, "{}: a line of {longest} columns", fault.name);
+            let about_hosts = matches!(fault.acts_on, ActsOn::Hosts { .. });
+            assert!(about_hosts || !fault.untouched.contains("{hosts}"), "{} acts on no host", fault.name);
         }
     }
 

@@ -21,6 +21,8 @@ The stream adapter on the link holds every byte and every close until the heal."
 The proxy on the link accepts and stops reading; back-pressure does the rest.",
     evidence: "\
 Bytes or a close were held on the link while the step lasted. The number of bytes is shown.",
+    untouched: "nothing was sent over the link",
+    cure: "make `for` longer, raise `appends`, or cut a link that carries calls",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,

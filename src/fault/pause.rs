@@ -23,6 +23,8 @@ SIGSTOP and SIGCONT. Both its clocks go on, as on a real machine.",
     evidence: "\
 Somebody waited for the paused host: bytes were stalled on its links, or its own syncs were held,
 while it stood still.",
+    untouched: "nobody waited for {hosts}",
+    cure: "make `for` longer, raise `appends`, or pause a host that has work to do",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,

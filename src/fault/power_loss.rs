@@ -28,6 +28,8 @@ thing.",
 The host ran when the fault struck, and it served again afterwards. The run also records how
 many bytes and files were lost and whether a write was torn; a loss of zero bytes is shown as
 such.",
+    untouched: "no process ran on {hosts}",
+    cure: "begin it while the host is up, outside of other crashes, power losses and restarts",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,

@@ -19,6 +19,8 @@ The proxy closes its listening socket for this link and leaves open connections 
     evidence: "\
 At least one attempt to connect was refused while the step lasted. Clients with a healthy
 connection make no such attempt, and then the step has not bitten.",
+    untouched: "nobody tried to connect over the link",
+    cure: "add reset on the same link while it lasts: whoever is connected does not ask",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,

@@ -19,6 +19,8 @@ The stream adapter fails both ends with connection reset and discards what was u
 The proxy closes both sides with SO_LINGER 0, so that a RST is sent.",
     evidence: "\
 At least one open connection was reset. The number is shown.",
+    untouched: "no connection was open over the link",
+    cure: "begin it while the two ends are connected",
     acts_on: ActsOn::Links { one_way: false },
     end: End::Instant,
     overlap: Overlap::Allowed,

@@ -22,6 +22,8 @@ The stop signal of the host is raised; the host is started anew once its process
 SIGTERM, or the command that the target names; then its start command.",
     evidence: "\
 The process ended by itself after it was asked to, and it served again afterwards.",
+    untouched: "no process of {hosts} stopped when it was asked to",
+    cure: "begin it while the host is up",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::After(Duration::from_secs(1)),
     overlap: Overlap::Refused,

@@ -16,7 +16,10 @@ As upgrade.",
     drilled: "\
 As upgrade.",
     evidence: "\
-The host ran at the earlier revision, and served or had an append acknowledged there.",
+Each host ran at the earlier revision and served there: its listener was bound, or its client
+came up.",
+    untouched: "nothing was served by {hosts} at the earlier revision",
+    cure: "begin it earlier: appends have to follow it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,

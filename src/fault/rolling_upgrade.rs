@@ -19,7 +19,9 @@ As upgrade; the next host is stopped only once the last one serves.",
     drilled: "\
 As upgrade.",
     evidence: "\
-Every host ran at the revision, and served or had an append acknowledged there.",
+Every host ran at the revision and served there: its listener was bound, or its client came up.",
+    untouched: "not all of {hosts} served at the other revision",
+    cure: "begin it earlier, or shorten `pause`: appends have to follow it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Refused,

@@ -19,6 +19,8 @@ more from the network than a socket buffer holds.",
 The proxy reads from its peer no faster than it may write to the host.",
     evidence: "\
 Bytes had to wait for the reader. Their number is shown.",
+    untouched: "nothing had to wait for {hosts} to read it",
+    cure: "lower `bytes`, or raise `appends` and `size`",
     acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,
     overlap: Overlap::SameValues,

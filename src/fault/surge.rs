@@ -18,6 +18,8 @@ The workload offers more.",
 The workload offers more.",
     evidence: "\
 Appends were offered on top of the workload. Their number is shown.",
+    untouched: "nothing was offered on top of the workload",
+    cure: "make `for` longer, or raise `appends`",
     acts_on: ActsOn::Workload,
     end: End::Healed,
     overlap: Overlap::SameValues,

@@ -7,8 +7,9 @@ pub(super) static FAULT: Fault = Fault {
     name: "upgrade",
     summary: "a graceful stop, then a start at another schema revision",
     does: "\
-The process of each host in `on` is asked to stop, as at a restart, and starts again at the
-revision `to`. It stays there for the rest of the run, unless another step changes it.",
+The process of each host in `on` is asked to stop, as at a restart, and starts again a second
+later at the revision `to`. It stays there for the rest of the run, over crashes too, unless
+another step changes it. A host that is down already is not asked: it comes up upgraded.",
     loses: "\
 Lost: what a restart loses. Not lost: anything accepted or acknowledged; nor a single byte of an
 event that a newer revision wrote and an older one stored.",
@@ -18,10 +19,12 @@ As restart; the new life is told its revision.",
 The process is restarted with the program, or the option, that the target names for that
 revision.",
     evidence: "\
-The host ran at the revision, and served or had an append acknowledged there.",
+Each host ran at the revision and served there: its listener was bound, or its client came up.",
+    untouched: "nothing was served by {hosts} at the other revision",
+    cure: "begin it earlier: appends have to follow it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
-    overlap: Overlap::Allowed,
+    overlap: Overlap::SameValues,
     counted: None,
     parameters: &[Parameter {
         name: "to",

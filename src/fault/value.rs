@@ -92,6 +92,8 @@ pub struct Given {
     pub link: Option<Link>,
     /// How long it lasts, if that was said.
     pub length: Option<Duration>,
+    /// How long it waits after its moment, where it begins after one.
+    pub wait: Option<Duration>,
     /// The other parameters.
     pub values: BTreeMap<&'static str, Value>,
 }

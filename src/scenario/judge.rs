@@ -6,14 +6,19 @@
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
-use crate::fault::{ActsOn, End, HostRef, Link, Overlap};
+use crate::{
+    audit::leaf::PAYLOAD_BYTES_MAX,
+    fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Link, Overlap, Value},
+    world::{EventDoc, ToldBy},
+};
 
 use super::{
-    model::{Moment, Start},
+    model::{EventPattern, Moment, Start},
     order::{Order, Reference},
     parse::{Draft, PROBLEMS_MAX, Pattern},
-    problem::{quote, suggest},
-    quantity::print_duration,
+    problem::{Problem, quote, suggest},
+    quantity::{print_duration, print_size},
+    reasons::{Cause, reasons},
     step::Step,
     walk::Problems,
 };
@@ -43,19 +48,10 @@ const ALWAYS: &[&str] = &[
     "cert-renewed",
 ];
 
-/// Events that tell a reason.
-pub(super) const WITH_REASON: &[&str] = &[
-    "entry-refused",
-    "handshake-refused",
-    "connection-closed",
-    "call-ended",
-    "retry",
-    "receipt-rejected",
-    "dead-lettered",
-    "parked",
-    "renewal-failed",
-    "schema-refused",
-];
+/// Whether every run has an event, or the workload alone can bring it about (`cert-renewed`: where there is an issuer).
+pub fn happens_anyway(event: &str) -> bool {
+    ALWAYS.contains(&event)
+}
 
 /// Files everything that is wrong between the parts of a draft.
 pub(super) fn judge(draft: &Draft, problems: &mut Problems) {
@@ -69,10 +65,39 @@ pub(super) fn judge(draft: &Draft, problems: &mut Problems) {
     for pattern in &draft.patterns {
         judge_pattern(&names, pattern, problems);
     }
+    judge_payloads(draft, problems);
     let order = Order::of(&draft.steps);
     order.report_circles(&draft.steps, problems);
     judge_times(draft, &order, problems);
     judge_overlaps(draft, problems);
+}
+
+/// What is too large, and for whom.
+fn judge_payloads(draft: &Draft, problems: &mut Problems) {
+    let most = draft.cluster.as_ref().and_then(|cluster| cluster.payload_max);
+    if let Some(span) = &draft.oversize_span {
+        match (&draft.payload_max_span, most) {
+            (None, _) => problems.file(
+                "missing-key",
+                span.clone(),
+                "`oversize-every` without a `payload-max` that its entries exceed",
+                "write payload-max = \"1KiB\" under [cluster]",
+            ),
+            (Some(at), Some(most)) if most + most / 2 > PAYLOAD_BYTES_MAX as u64 => problems.file(
+                "out-of-range",
+                at.clone(),
+                "an entry larger than this by half is one that no client takes",
+                format!("with `oversize-every` at most {}", print_size(PAYLOAD_BYTES_MAX as u64 * 2 / 3)),
+            ),
+            _ => {}
+        }
+    }
+    if let (Some(at), Some(most), Some(workload)) = (&draft.payload_max_span, most, &draft.workload)
+        && workload.size > most
+    {
+        let message = format!("every entry has {}: none could be accepted", print_size(workload.size));
+        problems.file("cannot-happen", at.clone(), message, "raise it, or lower `size` under [workload]");
+    }
 }
 
 /// The names of steps, and what refers to them.
@@ -126,6 +151,11 @@ impl<'d> Names<'d> {
                 let note = format!("write {0}, {0}:begins or {0}:bites", step.name);
                 problems.file("cannot-happen", span.clone(), message, note);
             }
+            Moment::Nth(_, n) if times_at_most(self.draft, step).is_some_and(|most| u64::from(*n) > most) => {
+                let most = times_at_most(self.draft, step).unwrap_or_default();
+                let message = format!("`{}` does nothing a {n}. time: it does it {most} times at most", step.name);
+                problems.file("cannot-happen", span.clone(), message, "count from 1");
+            }
             Moment::Ended(name)
                 if within_run && fault.end == End::Healed && step.duration.is_none() && !step.has_for =>
             {
@@ -137,11 +167,38 @@ impl<'d> Names<'d> {
         }
     }
 
-    /// Whether some step, other than the one of this index, can cause an event.
-    fn can_happen(&self, event: &str, except: Option<usize>) -> bool {
+    /// Whether some step, other than the one of this index, can cause an event, for this reason.
+    fn can_happen(&self, event: &str, cause: Cause, except: Option<usize>) -> bool {
+        let anyway = happens_anyway(event) && (event != "cert-renewed" || has_issuer(self.draft));
         let mut others = self.draft.steps.iter().enumerate().filter(|(index, _)| Some(*index) != except);
-        ALWAYS.contains(&event) || others.any(|(_, step)| step.fault.is_none_or(|fault| fault.causes.contains(&event)))
+        let oversize = self.draft.oversize_span.is_some() && ["entry-refused", "dead-lettered"].contains(&event);
+        let able = |step: &Step| {
+            let values = step.action.as_ref().map(|action| action.values());
+            step.fault.is_none_or(|fault| fault.causes.contains(&event) && cause.allows(fault, values.as_deref()))
+        };
+        oversize || (anyway && cause == Cause::Anything) || others.any(|(_, step)| able(step))
     }
+}
+
+/// Whether somebody issues certificates; also where that cannot be told.
+fn has_issuer(draft: &Draft) -> bool {
+    draft.cluster.as_ref().is_none_or(|cluster| cluster.renew_before.is_some())
+}
+
+/// The most often that a repeated step can do what it does, if that is known before the run.
+fn times_at_most(draft: &Draft, step: &Step) -> Option<u64> {
+    let action = step.action.as_ref()?;
+    let every = action.values().into_iter().find(|(name, _)| *name == "every");
+    if let Some((_, Value::Duration(every))) = every {
+        return u64::try_from(step.duration?.as_millis().checked_div(every.as_millis())?).ok()?.checked_add(1);
+    }
+    let count = |host: &HostRef| match host {
+        HostRef::Servers | HostRef::Followers => draft.servers.map(u64::from),
+        HostRef::Clients => draft.clients.map(u64::from),
+        HostRef::Step(_) => None,
+        _ => Some(1),
+    };
+    action.on()?.iter().map(count).sum()
 }
 
 fn judge_start(names: &Names<'_>, index: usize, step: &Step, problems: &mut Problems) {
@@ -153,7 +210,7 @@ fn judge_start(names: &Names<'_>, index: usize, step: &Step, problems: &mut Prob
     let moments = [(Some(moment), &step.start_span), (since.as_ref(), &step.since_span)];
     for (moment, span) in moments {
         if let Some(Moment::First(event)) = moment
-            && !names.can_happen(event, Some(index))
+            && !names.can_happen(event, Cause::Anything, Some(index))
         {
             let message = format!("no other step here can cause `{event}`");
             problems.file("cannot-happen", span.clone(), message, "this step would never begin");
@@ -167,8 +224,13 @@ fn judge_hosts(names: &Names<'_>, step: &Step, problems: &mut Problems) {
         judge_count(names.draft, host, span, problems);
         let HostRef::Step(word) = host else { continue };
         let hit = names.find(word, span, problems).and_then(|other| other.fault);
-        if hit.is_some_and(|fault| matches!(fault.acts_on, ActsOn::Links { .. })) {
-            let message = format!("`@{word}`: that step acts on a link, not on hosts");
+        let elsewhere = hit.and_then(|fault| match fault.acts_on {
+            ActsOn::Links { .. } => Some("a link"),
+            ActsOn::Workload => Some("the workload"),
+            ActsOn::Hosts { .. } => None,
+        });
+        if let Some(place) = elsewhere {
+            let message = format!("`@{word}`: that step acts on {place}, not on hosts");
             problems.file("wrong-host", span.clone(), message, "name the hosts themselves");
         }
     }
@@ -198,7 +260,7 @@ fn judge_count(draft: &Draft, host: &HostRef, span: &Range<usize>, problems: &mu
             problems.file("empty-selection", span.clone(), "one server has no followers", "raise `servers`");
             return;
         }
-        HostRef::Issuer if draft.cluster.as_ref().is_some_and(|cluster| cluster.renew_before.is_none()) => {
+        HostRef::Issuer if !has_issuer(draft) => {
             let note = "add renew-before = \"30s\" under [cluster]";
             problems.file("empty-selection", span.clone(), "there is no issuer: nobody here renews", note);
             return;
@@ -249,21 +311,9 @@ fn lone_host(draft: &Draft, host: &HostRef) -> Option<String> {
 
 fn judge_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problems) {
     let Pattern { list, pattern, span, hosts, during_span, after_span } = pattern;
-    if *list != "never" && !names.can_happen(&pattern.event, None) {
-        let message = format!("no step here can cause `{}`", pattern.event);
-        let able: Vec<_> = crate::fault::CATALOGUE
-            .iter()
-            .filter(|fault| fault.causes.contains(&pattern.event.as_str()))
-            .map(|fault| fault.name)
-            .collect();
-        let every = if *list == "seen" { "every run would be inconclusive" } else { "no sweep would ever see it" };
-        problems.file("cannot-happen", span.clone(), message, every);
-        if let Some(last) = problems.0.last_mut() {
-            last.cure = Some(match able.join(", ") {
-                able if able.is_empty() => "drop the line: no action causes it".to_owned(),
-                able => format!("add a step that can ({able}), or drop the line"),
-            });
-        }
+    if *list != "never" {
+        judge_cause(names, list, pattern, span, problems);
+        judge_teller(pattern, span, problems);
     }
     for (host, span) in hosts {
         judge_count(names.draft, host, span, problems);
@@ -287,6 +337,55 @@ fn judge_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problems) 
     }
     if let Some(after) = &pattern.after {
         names.judge_moment(after, after_span, false, problems);
+        if let Moment::First(event) = after
+            && *list != "never"
+            && !names.can_happen(event, Cause::Anything, None)
+        {
+            let message = format!("no step here can cause `{event}`");
+            problems.file("cannot-happen", after_span.clone(), message, "that moment never comes");
+        }
+    }
+}
+
+/// An expected event that no step can cause, or not for the reason that is asked for.
+fn judge_cause(names: &Names<'_>, list: &str, pattern: &EventPattern, span: &Range<usize>, problems: &mut Problems) {
+    let EventPattern { event, reason, .. } = pattern;
+    let every = if list == "seen" { "every run would be inconclusive" } else { "no sweep would ever see it" };
+    if event == "renewal-failed" && !has_issuer(names.draft) {
+        problems.0.push(
+            Problem::new("cannot-happen", span.clone(), "nobody here renews: there is no issuer", every)
+                .cured_by("add renew-before = \"30s\" under [cluster], or drop the line"),
+        );
+        return;
+    }
+    let cause = reason.as_ref().and_then(|reason| reasons(event).into_iter().find(|(word, _)| word == reason));
+    let cause = cause.map_or(Cause::Anything, |(_, cause)| cause);
+    if names.can_happen(event, cause, None) {
+        return;
+    }
+    let with = reason.as_ref().map(|reason| format!(" with reason {}", quote(reason))).unwrap_or_default();
+    let able = CATALOGUE.iter().filter(|fault| fault.causes.contains(&event.as_str()) && cause.allows(fault, None));
+    let able: Vec<_> = able.map(|fault| cause.described(fault)).collect();
+    let cure = match able.join(", ") {
+        able if able.is_empty() => "drop the line: no action causes it".to_owned(),
+        able => format!("add a step that can ({able}), or drop the line"),
+    };
+    let message = format!("no step here can cause `{event}`{with}");
+    problems.0.push(Problem::new("cannot-happen", span.clone(), message, every).cured_by(cure));
+}
+
+/// An event that is asked of hosts that never tell it.
+fn judge_teller(pattern: &EventPattern, span: &Range<usize>, problems: &mut Problems) {
+    let (Some(on), Some(doc)) = (&pattern.on, EventDoc::find(&pattern.event)) else { return };
+    let reads = |host: &HostRef| host.is_client() || *host == HostRef::Auditor;
+    let (wrong, who) = match doc.told_by {
+        ToldBy::Servers => (on.iter().all(reads), "servers"),
+        ToldBy::Clients => (on.iter().all(HostRef::is_server), "clients"),
+        ToldBy::Both => return,
+    };
+    if wrong {
+        let message = format!("`{}` is told by {who} alone", pattern.event);
+        problems.file("cannot-happen", span.clone(), message, format!("write on = \"{who}\", or drop it"));
     }
 }
 
@@ -318,16 +417,25 @@ fn judge_times(draft: &Draft, order: &Order, problems: &mut Problems) {
 fn judge_overlaps(draft: &Draft, problems: &mut Problems) {
     let timed: Vec<_> = draft.steps.iter().filter_map(|step| Timed::new(draft, step)).collect();
     for (index, one) in timed.iter().enumerate() {
-        let clash = timed[..index].iter().find(|other| one.clashes(other));
-        if let Some(other) = clash {
-            let again = one.rule == Overlap::Refused;
+        let end = |other: &Timed<'_>| other.end.map_or("the final heal".to_owned(), print_duration);
+        let span = one.step.start_span.clone();
+        if let Some(other) = timed[..index].iter().find(|other| one.clashes(other)) {
             let message = format!("this step overlaps `{}`, the same action in the same place", other.step.name);
+            let again = one.rule == Overlap::Refused;
             let note = if again { "it would find nothing to strike" } else { "which of the two values counts?" };
-            let end = other.end.map_or("the final heal".to_owned(), print_duration);
-            problems.file("overlap", one.step.start_span.clone(), message, note);
-            if let Some(last) = problems.0.last_mut() {
-                last.cure = Some(format!("`{}` lasts from {} to {end}", other.step.name, print_duration(other.begin)));
-            }
+            let cure = if other.end == Some(other.begin) {
+                format!("`{}` happens at {} too", other.step.name, print_duration(other.begin))
+            } else {
+                format!("`{}` lasts from {} to {}", other.step.name, print_duration(other.begin), end(other))
+            };
+            problems.0.push(Problem::new("overlap", span, message, note).cured_by(cure));
+        } else if let Some((_, other)) =
+            timed.iter().enumerate().find(|(at, other)| (other.begin, *at) < (one.begin, index) && one.is_moot(other))
+        {
+            let message = format!("`{}` keeps the same hosts down at that moment", other.step.name);
+            let cure = format!("it lasts from {} to {}", print_duration(other.begin), end(other));
+            let note = "it would find nothing to strike";
+            problems.0.push(Problem::new("overlap", span, message, note).cured_by(cure));
         }
     }
 }
@@ -335,22 +443,28 @@ fn judge_overlaps(draft: &Draft, problems: &mut Problems) {
 /// A step whose times and places are all known before the run.
 struct Timed<'d> {
     step: &'d Step,
+    fault: &'static Fault,
     rule: Overlap,
     begin: Duration,
-    /// `None`: the final heal.
+    /// `None`: the final heal. The beginning itself, for what happens at one instant.
     end: Option<Duration>,
-    /// Hosts as pairs with themselves, links as pairs from sender to receiver.
+    /// Hosts as pairs with themselves, links as pairs from sender to receiver, the workload as one place.
     places: BTreeSet<(String, String)>,
+    /// These are all its places: none is left to the seed or to the run.
+    all: bool,
 }
 
 impl<'d> Timed<'d> {
     fn new(draft: &Draft, step: &'d Step) -> Option<Self> {
         let (Some(Start::At(begin)), Some(action)) = (&step.start, &step.action) else { return None };
         let fault = action.fault();
-        if fault.end == End::Instant || fault.overlap == Overlap::Allowed {
+        if fault.overlap == Overlap::Allowed && !fault.needs_process() {
             return None;
         }
         let mut places = BTreeSet::new();
+        if fault.acts_on == ActsOn::Workload {
+            places.insert(Default::default());
+        }
         if let Some(on) = action.on() {
             places.extend(certain(draft, on).into_iter().map(|host| (host.clone(), host)));
         }
@@ -366,17 +480,33 @@ impl<'d> Timed<'d> {
                 }
             }
         }
-        let end = step.duration.and_then(|length| begin.checked_add(length));
-        Some(Timed { step, rule: fault.overlap, begin: *begin, end, places })
+        let all =
+            action.on().is_some_and(|on| on.iter().all(|host| !certain(draft, std::slice::from_ref(host)).is_empty()));
+        let end = match fault.end {
+            End::Instant => Some(*begin),
+            _ => step.duration.and_then(|length| begin.checked_add(length)),
+        };
+        Some(Timed { step, fault, rule: fault.overlap, begin: *begin, end, places, all })
     }
 
     fn clashes(&self, other: &Timed<'_>) -> bool {
         let (Some(mine), Some(theirs)) = (&self.step.action, &other.step.action) else { return false };
+        let differ = || mine.values() != theirs.values();
         mine.name() == theirs.name()
-            && (self.rule == Overlap::Refused || mine.values() != theirs.values())
-            && other.end.is_none_or(|end| self.begin < end)
-            && self.end.is_none_or(|end| other.begin < end)
+            && (self.rule == Overlap::Refused || (self.rule == Overlap::SameValues && differ()))
+            && (self.begin == other.begin
+                || (other.end.is_none_or(|end| self.begin < end) && self.end.is_none_or(|end| other.begin < end)))
             && !self.places.is_disjoint(&other.places)
+    }
+
+    /// Whether every process that this step would strike is one that the other one, which began before, keeps down.
+    fn is_moot(&self, other: &Timed<'_>) -> bool {
+        self.fault.name != other.fault.name
+            && self.fault.needs_process()
+            && other.fault.keeps_down()
+            && other.end.is_none_or(|end| self.begin < end)
+            && self.all
+            && self.places.is_subset(&other.places)
     }
 }
 
@@ -389,6 +519,8 @@ fn certain(draft: &Draft, hosts: &[HostRef]) -> Vec<String> {
             HostRef::Servers => all("server", draft.servers),
             HostRef::Clients => all("client", draft.clients),
             HostRef::Step(_) => Vec::new(),
+            // Of several servers another one may lead by then.
+            HostRef::Leader if draft.servers != Some(1) => Vec::new(),
             host => lone_host(draft, host).into_iter().collect(),
         };
         names.extend(more);

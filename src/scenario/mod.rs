@@ -12,6 +12,8 @@ mod print;
 mod problem;
 mod quantity;
 mod read;
+mod reasons;
+mod schema;
 mod step;
 mod walk;
 
@@ -21,12 +23,16 @@ pub mod render;
 mod tests;
 
 pub use crate::fault::{Per, Rate};
+pub use judge::happens_anyway;
 pub use model::{
     Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link,
     MEMORY_DEFAULT, Moment, SIZE_DEFAULT, STEPS_MAX, Scenario, Start, Step, WALL_CLOCK_DEFAULT, Workload,
 };
 pub use parse::{FILE_BYTES_MAX, PROBLEMS_MAX, parse};
-pub use plan::{Plan, PlannedStep, Targets, plan};
+pub use plan::{Plan, PlannedStep, Targets, plan, step_names};
 pub use problem::Problem;
+pub(crate) use problem::suggest;
 pub use quantity::{LONGEST, QuantityError, duration, print_duration, print_size};
 pub use read::{DiscoverError, ReadError, discover, read};
+pub use reasons::{Cause, reasons};
+pub use schema::schema;

@@ -58,6 +58,8 @@ pub struct Cluster {
     pub wall_clock: i64,
     /// Bytes for all queues and caches of a process together.
     pub memory: u64,
+    /// The largest payload that servers take, in bytes, at most 61,440. `None`: as much as the log can.
+    pub payload_max: Option<u64>,
 }
 
 /// The wall clock at the start of a run if a file does not say: 2026-01-01T00:00:00Z.
@@ -82,6 +84,8 @@ pub struct Workload {
     pub call: Call,
     /// Bytes of each payload, 64 to 61,440.
     pub size: u64,
+    /// Each so manieth entry of each client, from 2, is larger than `payload_max` by half. `None`: none is.
+    pub oversize_every: Option<u64>,
 }
 
 /// Bytes of each payload if a file does not say.

@@ -8,7 +8,11 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc, time::Durati
 
 use toml::de::DeTable;
 
-use crate::{audit::leaf::PAYLOAD_BYTES_MAX, fault::HostRef};
+use crate::{
+    audit::{leaf::PAYLOAD_BYTES_MAX, schema::EVENT_ROOM},
+    fault::HostRef,
+    world::{EventDoc, LogEvent},
+};
 
 use super::{
     judge,
@@ -18,6 +22,7 @@ use super::{
     },
     problem::{NOT_SHOWN, Problem, quote, suggest},
     quantity::LONGEST,
+    reasons::reasons,
     step::{Step, read_event, read_hosts, read_moment, read_steps},
     walk::{COUNT_MAX, Node, Problems, Table},
 };
@@ -76,6 +81,9 @@ pub(super) struct Draft {
     pub(super) clients: Option<u32>,
     pub(super) work: Option<Duration>,
     pub(super) workload: Option<Workload>,
+    /// Where the largest payload and what exceeds it stand, if they do.
+    pub(super) payload_max_span: Option<Range<usize>>,
+    pub(super) oversize_span: Option<Range<usize>>,
     pub(super) steps: Vec<Step>,
     pub(super) expect: Expect,
     pub(super) patterns: Vec<Pattern>,
@@ -196,9 +204,13 @@ fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     let memory =
         table.take("memory").map_or(Some(MEMORY_DEFAULT), |node| problems.size("memory", node, 64 << 10, 1 << 30));
     draft.servers = servers.and_then(|servers| u32::try_from(servers).ok());
+    let max = PAYLOAD_BYTES_MAX as u64;
+    let payload_max = table.take("payload-max");
+    draft.payload_max_span = payload_max.map(|node| node.span());
+    let payload_max = payload_max.and_then(|node| problems.size("payload-max", node, 64, max));
     if let (Some(servers), Some(latency), Some(wall_clock), Some(memory)) = (draft.servers, latency, wall_clock, memory)
     {
-        draft.cluster = Some(Cluster { servers, latency, renew_before, wall_clock, memory });
+        draft.cluster = Some(Cluster { servers, latency, renew_before, wall_clock, memory, payload_max });
     }
     table.finish(problems);
 }
@@ -210,14 +222,18 @@ fn read_workload(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     let work = table.need("for", "\"60s\"", problems);
     let work = work.and_then(|node| problems.duration("for", node, Duration::from_secs(1), LONGEST));
     let call = table.take("call").map_or(Some(Call::default()), |node| read_call(node, problems));
-    let max = PAYLOAD_BYTES_MAX as u64;
+    // An entry of the workload is the detail of an event, which is the payload.
+    let max = (PAYLOAD_BYTES_MAX - EVENT_ROOM) as u64;
     let size = table.take("size").map_or(Some(SIZE_DEFAULT), |node| problems.size("size", node, 64, max));
+    let oversize = table.take("oversize-every");
+    draft.oversize_span = oversize.map(|node| node.span());
+    let oversize_every = oversize.and_then(|node| problems.count("oversize-every", node, 2..=COUNT_MAX));
     draft.clients = clients.and_then(|clients| u32::try_from(clients).ok());
     draft.work = work;
     if let (Some(clients), Some(appends), Some(duration), Some(call), Some(size)) =
         (draft.clients, appends, work, call, size)
     {
-        draft.workload = Some(Workload { clients, appends, duration, call, size });
+        draft.workload = Some(Workload { clients, appends, duration, call, size, oversize_every });
     }
     table.finish(problems);
 }
@@ -305,13 +321,28 @@ fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mu
     let reason = reason.and_then(|node| problems.text("reason", node, false));
     table.finish(problems);
     let event = event?;
-    if reason.is_some() && !judge::WITH_REASON.contains(&event.as_str()) {
-        let message = format!("`{event}` gives no reason");
-        problems.file("no-reason", reason_span, message, format!("these do: {}", judge::WITH_REASON.join(", ")));
+    if let Some(reason) = &reason {
+        read_reason(&event, reason, reason_span, problems);
     }
     let line = lines.of(node.span().start);
     let pattern = EventPattern { event, on, during, after, reason, line };
     Some(Pattern { list, pattern, span: node.span(), hosts, during_span, after_span })
+}
+
+/// Whether the event can tell this reason at all.
+fn read_reason(event: &str, reason: &str, span: Range<usize>, problems: &mut Problems) {
+    if EventDoc::find(event).is_some_and(|doc| doc.reason().is_none()) {
+        let able = LogEvent::docs().iter().filter(|doc| doc.reason().is_some());
+        let able: Vec<_> = able.map(|doc| doc.name.as_str()).collect();
+        let message = format!("`{event}` gives no reason");
+        problems.file("no-reason", span, message, format!("these do: {}", able.join(", ")));
+        return;
+    }
+    let known: Vec<_> = reasons(event).into_iter().map(|(word, _)| word).collect();
+    if !known.is_empty() && !known.contains(&reason) {
+        let message = format!("`{event}` never tells the reason {}", quote(reason));
+        problems.file("unknown-reason", span, message, suggest(reason, &known));
+    }
 }
 
 fn span_of(node: Option<Node<'_>>, table: &Table<'_>) -> Range<usize> {

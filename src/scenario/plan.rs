@@ -4,7 +4,7 @@
 //! so a step that is added at the end leaves the others as they were. What only the run knows (who leads, when the
 //! first retry comes) stays a word here.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -75,12 +75,11 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let names = |kind: &str, count: u32| (1..=count).map(|n| format!("{kind}-{n}")).collect::<Vec<_>>();
     let servers = names("server", scenario.cluster.servers);
     let clients = names("client", scenario.workload.clients);
-    let steps = scenario.steps.iter().enumerate().map(|(index, step)| {
+    let steps = scenario.steps.iter().zip(step_names(scenario)).enumerate().map(|(index, (step, name))| {
         let mut draw = Draw::new(seed, index, &servers, &clients);
-        let same = scenario.steps[..index].iter().filter(|other| other.name == step.name).count();
         PlannedStep {
             index,
-            name: if same == 0 { step.name.clone() } else { format!("{}#{}", step.name, same + 1) },
+            name,
             action: step.action.map(&mut |hosts| draw.resolve(hosts)),
             start: step.start.clone(),
             duration: step.duration,
@@ -97,6 +96,18 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         servers,
         clients,
     }
+}
+
+/// The names of the steps in a run, where every name is there once: `crash`, `crash#2`.
+pub fn step_names(scenario: &Scenario) -> Vec<String> {
+    let mut times: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut names = Vec::new();
+    for step in &scenario.steps {
+        let nth = times.entry(&step.name).or_default();
+        *nth += 1;
+        names.push(if *nth == 1 { step.name.clone() } else { format!("{}#{nth}", step.name) });
+    }
+    names
 }
 
 fn tick(latency: Duration) -> Duration {

@@ -45,6 +45,9 @@ impl Scenario {
         if self.cluster.memory != MEMORY_DEFAULT {
             page.text("memory", &print_size(self.cluster.memory));
         }
+        if let Some(most) = self.cluster.payload_max {
+            page.text("payload-max", &print_size(most));
+        }
         page.header("[workload]");
         page.raw("clients", self.workload.clients);
         page.text("appends", &self.workload.appends.to_string());
@@ -53,6 +56,9 @@ impl Scenario {
         }
         if self.workload.size != SIZE_DEFAULT {
             page.text("size", &print_size(self.workload.size));
+        }
+        if let Some(every) = self.workload.oversize_every {
+            page.raw("oversize-every", every);
         }
         page.text("for", &print_duration(self.workload.duration));
         self.steps.iter().for_each(|step| page.step(step));

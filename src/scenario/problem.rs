@@ -100,7 +100,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// `did you mean X? (also A, B, C)`: the nearest candidate first, or all of them if none is near.
-pub(super) fn suggest(written: &str, candidates: &[&str]) -> String {
+pub(crate) fn suggest(written: &str, candidates: &[&str]) -> String {
     /// How many others are worth listing beside a near one; more if there is none.
     const OTHERS_MAX: usize = 5;
     let near = nearest(written, candidates.iter().copied());

@@ -23,7 +23,7 @@ pub enum QuantityError {
     #[error("it is negative")]
     Negative,
     /// No sign where it means something.
-    #[error("nothing says in which direction: begin with `+` or `-`")]
+    #[error("nothing says in which direction")]
     NoSign,
     /// A decimal point.
     #[error("fractions are not allowed: use a smaller unit")]
@@ -171,10 +171,10 @@ fn signed(text: &str) -> Result<(bool, &str), QuantityError> {
     match text.split_at_checked(1) {
         Some(("+", rest)) => Ok((false, rest)),
         Some(("-", rest)) => Ok((true, rest)),
-        _ => duration(text).and(Err(QuantityError::NoSign)).or_else(|why| match why {
-            QuantityError::NoSign => Err(why),
-            _ if text.ends_with("ppm") => Err(QuantityError::NoSign),
-            why => Err(why),
+        // What would be right with a sign lacks nothing else.
+        _ => Err(match duration(text) {
+            Err(why) if !text.ends_with("ppm") => why,
+            _ => QuantityError::NoSign,
         }),
     }
 }

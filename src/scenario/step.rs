@@ -221,7 +221,11 @@ fn read_action(
     step: &mut Step,
     problems: &mut Problems,
 ) -> Option<Action> {
-    let mut given = Given { length: step.duration, ..Given::default() };
+    let wait = match &step.start {
+        Some(Start::After { wait, .. }) => Some(*wait),
+        Some(Start::At(_)) | None => None,
+    };
+    let mut given = Given { length: step.duration, wait, ..Given::default() };
     match fault.acts_on {
         ActsOn::Hosts { .. } => {
             let node = table.need("on", "\"server-1\"", problems);
@@ -233,9 +237,8 @@ fn read_action(
     }
     let values = read_values(fault, table, problems);
     given.values = values?;
-    if let Some(Err((key, text))) = fault.rule.map(|rule| rule(&given)) {
-        let span = table.key_span(key);
-        problems.file("out-of-range", span, text, "mend one of them");
+    if let Some(Err(broken)) = fault.rule.map(|rule| rule(&given)) {
+        problems.file(broken.code, table.key_span(broken.key), broken.text, broken.cure);
         return None;
     }
     (fault.build)(&given)

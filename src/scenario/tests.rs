@@ -85,6 +85,10 @@ fn each_mistake_has_its_code() {
         ("servers = 3", "servers = 0xffffffffffffffff", "out-of-range"),
         ("\"20/s\"", "\"0/s\"", "out-of-range"),
         ("clients = 2", "clients = 2\nsize = \"61KiB\"", "out-of-range"),
+        ("servers = 3", "servers = 3\npayload-max = \"255B\"", "cannot-happen"),
+        ("servers = 3", "servers = 3\npayload-max = \"61KiB\"", "out-of-range"),
+        ("clients = 2", "clients = 2\noversize-every = 50", "missing-key"),
+        ("clients = 2", "clients = 2\noversize-every = 1", "out-of-range"),
         ("at = \"10s\"\n", "", "start-missing"),
         ("at = \"10s\"", "at = \"10s\"\nafter = \"crash\"", "start-twice"),
         ("at = \"10s\"", "at = \"10s\"\nwait = \"1s\"", "wait-without-after"),
@@ -110,6 +114,7 @@ fn each_mistake_has_its_code() {
         ("\"server-1\"", "[]", "empty-selection"),
         ("\"server-1\"", "\"auditor\"", "wrong-host"),
         ("\"server-1\"", "\"@cut\"", "wrong-host"),
+        ("during = \"cut\"", "after = \"first:clock-anomaly\"", "cannot-happen"),
         ("on = \"clients\"", "on = \"any-client\"", "wrong-host"),
         ("title = \"t\"", "title = \"a\\u001b[2Jb\"", "control-character"),
         ("title = \"t\"", "title = \"\"", "out-of-range"),
@@ -177,6 +182,129 @@ fn overlapping_steps_of_one_action_are_refused_where_they_contradict() {
     };
     assert_eq!(two(crash("a", "servers"), crash("b", "server-2")), ["overlap"]);
     assert_eq!(two(crash("a", "server-3"), crash("b", "server-2")), [""; 0]);
+}
+
+#[test]
+fn a_surge_overlaps_a_surge_of_another_size_and_pressure_another_budget_on_the_same_host() {
+    let surge = |name: &str, appends: &str, at: &str| {
+        format!("name = \"{name}\"\naction = \"surge\"\nappends = \"{appends}\"\nat = \"{at}\"\nfor = \"10s\"")
+    };
+    let squeeze = |name: &str, host: &str, budget: &str| {
+        format!("name = \"{name}\"\naction = \"memory-pressure\"\non = \"{host}\"\nbudget = \"{budget}\"\nat = \"20s\"")
+    };
+    let two = |a: String, b: String| with_step(&format!("{a}\n[[step]]\n{b}"));
+    assert_eq!(two(surge("a", "9/s", "20s"), surge("b", "8/s", "25s")), ["overlap"]);
+    assert_eq!(two(surge("a", "9/s", "20s"), surge("b", "9/s", "25s")), [""; 0]);
+    assert_eq!(two(surge("a", "9/s", "20s"), surge("b", "8/s", "30s")), [""; 0]);
+    assert_eq!(two(squeeze("a", "servers", "1MiB"), squeeze("b", "server-2", "2MiB")), ["overlap"]);
+    assert_eq!(two(squeeze("a", "server-1", "1MiB"), squeeze("b", "server-2", "2MiB")), [""; 0]);
+    assert_eq!(two(squeeze("a", "server-1", "1MiB"), surge("b", "9/s", "20s")), [""; 0]);
+}
+
+#[test]
+fn two_upgrades_of_one_host_at_one_instant_contradict_unless_they_are_the_same() {
+    let upgrade = |name: &str, to: &str, at: &str| {
+        format!("name = \"{name}\"\naction = \"upgrade\"\non = \"servers\"\nto = \"{to}\"\nat = \"{at}\"")
+    };
+    let two = |a: String, b: String| with_step(&format!("{a}\n[[step]]\n{b}"));
+    assert_eq!(two(upgrade("a", "next", "20s"), upgrade("b", "previous", "20s")), ["overlap"]);
+    assert_eq!(two(upgrade("a", "next", "20s"), upgrade("b", "next", "20s")), [""; 0]);
+    assert_eq!(two(upgrade("a", "next", "20s"), upgrade("b", "previous", "25s")), [""; 0]);
+}
+
+#[test]
+fn who_is_kept_down_by_another_step_cannot_be_struck() {
+    let step = |action: &str, host: &str, at: &str| {
+        format!("name = \"{action}-1\"\naction = \"{action}\"\non = \"{host}\"\nat = \"{at}\"\nfor = \"5s\"")
+    };
+    let two = |a: String, b: String| with_step(&format!("{a}\n[[step]]\n{b}"));
+    assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "server-2", "22s")), ["overlap"]);
+    assert_eq!(two(step("restart", "server-2", "22s"), step("power-loss", "servers", "20s")), ["overlap"]);
+    // Once it is up again; on somebody else too; on somebody whom only the run knows.
+    assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "server-2", "25s")), [""; 0]);
+    assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "servers", "22s")), [""; 0]);
+    assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "leader", "22s")), [""; 0]);
+    // Whoever leads by then is another one.
+    let leader = |name: &str, at: &str| step("crash", "leader", at).replace("crash-1", name);
+    assert_eq!(two(leader("a", "20s"), leader("b", "22s")), [""; 0]);
+}
+
+#[test]
+fn a_repeated_step_is_counted_only_as_far_as_it_goes() {
+    let after = |step: &str, n: u32| {
+        with_step(&format!(
+            "name = \"it\"\n{step}\nat = \"20s\"\n[[step]]\naction = \"pause\"\non = \"server-3\"\nafter = \"it:{n}\""
+        ))
+    };
+    let rollout = "action = \"rolling-upgrade\"\nto = \"next\"\non = [\"servers\", \"any-client\"]";
+    assert_eq!(after(rollout, 4), [""; 0]);
+    assert_eq!(after(rollout, 5), ["cannot-happen"]);
+    let churn = "action = \"churn\"\non = \"server-2\"\nevery = \"3s\"\nfor = \"10s\"";
+    assert_eq!(after(churn, 4), [""; 0]);
+    assert_eq!(after(churn, 5), ["cannot-happen"]);
+}
+
+#[test]
+fn a_certificate_that_ends_after_a_moment_lasts_for_a_while() {
+    let expire = "action = \"cert-expire\"\non = \"servers\"\n";
+    assert_eq!(with_step(&format!("{expire}at = \"20s\"")), [""; 0]);
+    assert_eq!(with_step(&format!("{expire}after = \"cut\"\nwait = \"5s\"")), [""; 0]);
+    assert_eq!(with_step(&format!("{expire}after = \"cut\"")), ["missing-key"]);
+    assert_eq!(with_step(&format!("{expire}after = \"cut\"\nwait = \"0s\"")), ["missing-key"]);
+}
+
+/// The codes of the sound file with a step and this pattern for what is expected.
+fn expecting(step: &str, list: &str, pattern: &str) -> Vec<&'static str> {
+    let text = SOUND.replace("[expect]", &format!("[[step]]\n{step}\n[expect]"));
+    let at = text.find("seen = ").expect("it is there");
+    codes(&format!("{}{list} = [{{ {pattern} }}]\n", &text[..at]))
+}
+
+#[test]
+fn a_reason_that_is_no_word_or_that_no_step_can_give_is_refused() {
+    let skew = "action = \"clock-skew\"\non = \"server-2\"\noffset = \"-90s\"\nat = \"20s\"";
+    let wrong = |how: &str| format!("action = \"cert-mismatch\"\non = \"server-2\"\nwrong = \"{how}\"\nat = \"20s\"");
+    let reset = "action = \"reset\"\nbetween = [\"clients\", \"servers\"]\nat = \"30s\"";
+    let refused = |step: &str, reason: &str| {
+        expecting(step, "seen", &format!("event = \"handshake-refused\", reason = \"{reason}\""))
+    };
+    assert_eq!(refused(reset, "expird"), ["unknown-reason"]);
+    for (step, reason) in [(skew, "expired"), (skew, "not-yet-valid"), (reset, "timed-out"), (reset, "refused-by-peer")]
+    {
+        assert_eq!(refused(step, reason), [""; 0], "{reason}");
+    }
+    for (how, reason) in [("name", "wrong-name"), ("issuer", "unknown-issuer"), ("not-yet-valid", "not-yet-valid")] {
+        assert_eq!(refused(&wrong(how), reason), [""; 0], "{reason}");
+        assert_eq!(refused(&wrong("key-usage"), reason), ["cannot-happen"], "{reason}");
+        assert_eq!(refused(reset, reason), ["cannot-happen"], "{reason}");
+    }
+    assert_eq!(expecting(reset, "never", "event = \"handshake-refused\", reason = \"expired\""), [""; 0]);
+    assert_eq!(expecting(reset, "never", "event = \"handshake-refused\", reason = \"expird\""), ["unknown-reason"]);
+    assert_eq!(expecting(reset, "never", "event = \"call-ended\", reason = \"deadline\""), ["unknown-reason"]);
+    assert_eq!(expecting(reset, "seen", "event = \"leaf-read\", reason = \"x\""), ["no-reason"]);
+}
+
+#[test]
+fn an_event_is_expected_only_of_those_who_tell_it() {
+    let reset = "action = \"reset\"\nbetween = [\"clients\", \"servers\"]\nat = \"30s\"";
+    let seen = |event: &str, on: &str| expecting(reset, "seen", &format!("event = \"{event}\", on = \"{on}\""));
+    assert_eq!(seen("retry", "servers"), ["cannot-happen"]);
+    assert_eq!(seen("batch-synced", "client-1"), ["cannot-happen"]);
+    assert_eq!(seen("retry", "client-1"), [""; 0]);
+    assert_eq!(seen("retry", "@crash"), [""; 0]);
+    assert_eq!(seen("handshake-accepted", "servers"), [""; 0]);
+}
+
+#[test]
+fn without_an_issuer_nobody_renews() {
+    let cut = "name = \"off\"\naction = \"blackhole\"\nbetween = [\"clients\", \"servers\"]\nat = \"30s\"";
+    for event in ["renewal-failed", "cert-renewed"] {
+        assert_eq!(expecting(cut, "seen", &format!("event = \"{event}\"")), ["cannot-happen"], "{event}");
+        assert_eq!(expecting(cut, "never", &format!("event = \"{event}\"")), [""; 0], "{event}");
+    }
+    let renewing = SOUND.replace("servers = 3", "servers = 3\nrenew-before = \"30s\"");
+    let seen = "seen = [{ event = \"renewal-failed\" }, { event = \"cert-renewed\" }]\n";
+    assert_eq!(codes(&format!("{}{seen}", &renewing[..renewing.find("seen = ").expect("it is there")])), [""; 0]);
 }
 
 #[test]
@@ -293,7 +421,7 @@ const SLOT: u64 = 10_000;
 
 /// A value of a kind, another one for each `n`.
 fn some_value(kind: Kind, n: u64) -> Value {
-    let sign = if n % 2 == 0 { 1 } else { -1 };
+    let sign = if n.is_multiple_of(2) { 1 } else { -1 };
     match kind {
         Kind::Duration { min, .. } => Value::Duration(min + Duration::from_millis(n)),
         Kind::Offset { .. } => Value::Offset(sign * (n as i64 + 1)),
@@ -301,7 +429,7 @@ fn some_value(kind: Kind, n: u64) -> Value {
         Kind::Size { min, .. } => Value::Size(min + n),
         Kind::Rate => Value::Rate(Rate { count: n as u32 + 1, per: Per::Minute }),
         Kind::Word(words) => Value::Word(words[n as usize % words.len()].0),
-        Kind::Flag => Value::Flag(n % 2 == 0),
+        Kind::Flag => Value::Flag(n.is_multiple_of(2)),
     }
 }
 
@@ -350,6 +478,8 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
                 && last.name != first.name
             {
                 let moment = if wait == 0 { Moment::Ended(first.name) } else { Moment::Bites(first.name) };
+                // A certificate has to last for a while after it was installed.
+                let wait = wait.max(u64::from(last.action.name() == "cert-expire"));
                 last.start = Start::After { moment, wait: Duration::from_secs(wait), since: None };
             }
             steps
@@ -388,20 +518,24 @@ prop_compose! {
         title in "[ -~é漢]{1,30}".prop_filter("not blank", |title| !title.trim().is_empty()),
         story in "(?s)[ -~é\n\t\"\\\\]{0,60}", seeds in vec(0u64..=i64::MAX as u64, 0..4),
         latency in 1u64..10_000, count in 1u32..1_000,
-        per in select(vec![Per::Second, Per::Minute, Per::Hour]), stream in any::<bool>(), size in 64u64..=61_440,
+        per in select(vec![Per::Second, Per::Minute, Per::Hour]), stream in any::<bool>(), size in 64u64..=60_416,
         steps in any_steps(), expect in any_expect(), known in any::<bool>(), renew in option::of(5u64..1_000),
-        clock in 946_684_800i64..4_102_444_800, memory in 64u64..100_000
+        clock in 946_684_800i64..4_102_444_800, memory in 64u64..100_000,
+        too_large in option::of((2u64..1_000, 0u64..=100))
     ) -> Scenario {
         let issue = "https://example.com/1".to_owned();
+        let size = if too_large.is_some() { size.min(30_000) } else { size };
         Scenario {
             title, story, seeds, steps, expect,
             cluster: Cluster {
                 servers: 3, latency: Duration::from_millis(latency),
                 renew_before: renew.map(Duration::from_secs), wall_clock: clock, memory: memory << 10,
+                payload_max: too_large.map(|(_, more)| size + more),
             },
             workload: Workload {
                 clients: 2, appends: Rate { count, per }, duration: Duration::from_secs(120),
                 call: if stream { Call::AppendStream } else { Call::Append }, size,
+                oversize_every: too_large.map(|(every, _)| every),
             },
             known_violation: known.then(|| KnownViolation { invariant: "no-gaps".to_owned(), issue }),
             path: Default::default(), source: "".into(),

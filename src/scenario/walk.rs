@@ -66,6 +66,8 @@ impl<'a> Table<'a> {
 
     /// Files every key that nobody asked for.
     pub(super) fn finish(self, problems: &mut Problems) {
+        #[cfg(test)]
+        remember_keys(self.what, &self.known);
         let known: Vec<_> = self.known.iter().copied().collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
             let message = format!("{} has no key {}", self.what, quote(key.get_ref()));
@@ -295,9 +297,12 @@ impl Problems {
         what: &str,
         example: &str,
     ) -> Option<T> {
-        let code =
-            if read.as_ref().is_err_and(|why| *why == QuantityError::NoUnit) { "no-unit" } else { "bad-quantity" };
         read.map_err(|why| {
+            let code = match why {
+                QuantityError::NoUnit => "no-unit",
+                QuantityError::NoSign => "no-sign",
+                _ => "bad-quantity",
+            };
             self.file(code, node.span(), format!("{} is not a {what}: {why}", quote(text)), example);
         })
         .ok()
@@ -336,3 +341,25 @@ impl Problems {
 
 /// The largest bare number: what TOML integers hold everywhere.
 pub(super) const COUNT_MAX: u64 = i64::MAX as u64;
+
+/// The keys that were read of each table, for the test that compares them with the schema.
+#[cfg(test)]
+type Keys = std::collections::BTreeMap<&'static str, BTreeSet<String>>;
+
+#[cfg(test)]
+thread_local! {
+    static KEYS: std::cell::RefCell<Keys> = const { std::cell::RefCell::new(Keys::new()) };
+}
+
+#[cfg(test)]
+fn remember_keys(table: &'static str, keys: &BTreeSet<&'static str>) {
+    KEYS.with_borrow_mut(|known| known.entry(table).or_default().extend(keys.iter().map(|key| (*key).to_owned())));
+}
+
+/// The keys that `reading` asked for, by table.
+#[cfg(test)]
+pub(super) fn known_keys(reading: impl FnOnce()) -> Keys {
+    KEYS.take();
+    reading();
+    KEYS.take()
+}

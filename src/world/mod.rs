@@ -4,6 +4,7 @@
 //! simulation they are not, and the log cannot tell. Entropy and clocks need no seam here: they are answered at libc.
 
 pub mod disk;
+mod event_doc;
 pub mod net;
 pub mod observer;
 pub mod real;
@@ -11,6 +12,7 @@ pub mod real;
 use std::sync::Arc;
 
 pub use disk::{Disk, File, OpenMode, Pending};
+pub use event_doc::{EventDoc, ToldBy};
 pub use net::{Listener, Net, Stream};
 pub use observer::{LogEvent, Observer};
 

@@ -1,0 +1,138 @@
+//! The pages that explain a word of a scenario file or of a verdict: a fault, an event, an invariant.
+//!
+//! Nothing is written here twice. A fault's page is its entry in the catalogue, an event's is the comment on its variant,
+//! an invariant's is the opening comment of its check; here they become plain text of at most [`COLUMNS_MAX`] columns.
+
+mod event;
+mod invariant;
+
+use std::fmt;
+
+use crate::{check, fault, history::Promise, report::text::wrap, scenario, world::LogEvent};
+
+/// The widest line of a page.
+pub const COLUMNS_MAX: usize = 100;
+
+/// What a page is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Something that a step does.
+    Fault,
+    /// Something that the log, or its client, says of itself.
+    Event,
+    /// Something that a log promises.
+    Invariant,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Subject::Fault => "fault",
+            Subject::Event => "event",
+            Subject::Invariant => "invariant",
+        })
+    }
+}
+
+/// Every name that has a page, with one line about it, in the order of the catalogues.
+pub fn names(subject: Subject) -> Vec<(&'static str, String)> {
+    match subject {
+        Subject::Fault => fault::CATALOGUE.iter().map(|fault| (fault.name, fault.summary.to_owned())).collect(),
+        Subject::Event => {
+            LogEvent::docs().iter().map(|doc| (doc.name.as_str(), lower(&plain(doc.summary())))).collect()
+        }
+        Subject::Invariant => {
+            let explained = |promise: &Promise| Some((promise.name(), invariant::summary(&check::explain(*promise)?)));
+            Promise::ALL.iter().filter_map(explained).collect()
+        }
+    }
+}
+
+/// The page of a name; `None` if nothing is called so.
+pub fn page(name: &str) -> Option<String> {
+    if let Some(fault) = fault::find(name) {
+        return Some(fault.page());
+    }
+    if let Some(page) = event::page(name) {
+        return Some(page);
+    }
+    let promise = Promise::ALL.iter().find(|promise| promise.name() == name)?;
+    check::explain(*promise).map(|markdown| invariant::page(name, &markdown))
+}
+
+/// What somebody may have meant who wrote a name that has no page.
+pub fn suggest(name: &str) -> String {
+    let all = [Subject::Fault, Subject::Event, Subject::Invariant].map(names);
+    let all: Vec<&str> = all.iter().flatten().map(|(name, _)| *name).collect();
+    scenario::suggest(name, &all)
+}
+
+/// A paragraph of a page.
+fn paragraph(text: &str) -> String {
+    wrap(text, COLUMNS_MAX).into_iter().map(|line| line + "\n").collect()
+}
+
+/// Without the marks of Markdown and of links in doc comments. Backticks stay: they set words apart in plain text, too.
+fn plain(markdown: &str) -> String {
+    let unlinked = markdown.replace("[`", "`").replace("`]", "`");
+    let mut code = false;
+    let kept = |c: &char| {
+        code ^= *c == '`';
+        code || *c != '*'
+    };
+    unlinked.chars().filter(kept).collect()
+}
+
+/// A sentence as it stands behind a name.
+fn lower(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let acronym = |rest: &str| rest.starts_with(|c: char| c.is_uppercase());
+    match chars.next() {
+        Some(first) if !acronym(chars.as_str()) => first.to_lowercase().chain(chars).collect(),
+        _ => sentence.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_page_of_its_own_that_fits_a_terminal() {
+        let mut seen = std::collections::BTreeSet::new();
+        for subject in [Subject::Fault, Subject::Event, Subject::Invariant] {
+            for (name, about) in names(subject) {
+                assert!(seen.insert(name), "{name} is a {subject} and something else");
+                assert!(!about.is_empty() && !about.contains("**"), "{name}: {about}");
+                let page = page(name).unwrap_or_else(|| panic!("{name} has no page"));
+                assert!(page.starts_with(name) && page.ends_with('\n'), "{page}");
+                for line in page.lines() {
+                    assert!(line.chars().count() <= COLUMNS_MAX && !line.contains("**"), "{name}: {line}");
+                }
+            }
+        }
+        assert!(LogEvent::NAMES.iter().all(|name| seen.contains(name)));
+    }
+
+    #[test]
+    fn a_name_without_a_page_is_answered_with_the_nearest() {
+        assert_eq!(page("partiton"), None);
+        assert!(suggest("partiton").starts_with("did you mean `partition`?"));
+        assert!(suggest("acked-durabel").starts_with("did you mean `acked-durable`?"));
+    }
+
+    #[test]
+    fn the_page_of_a_fault() {
+        insta::assert_snapshot!(page("clock-jump").unwrap());
+    }
+
+    #[test]
+    fn the_page_of_an_event() {
+        insta::assert_snapshot!(page("handshake-refused").unwrap());
+    }
+
+    #[test]
+    fn the_page_of_an_invariant() {
+        insta::assert_snapshot!(page("acked-durable").unwrap());
+    }
+}

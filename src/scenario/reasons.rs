@@ -1,0 +1,124 @@
+//! The reasons that an event can tell, where they are a fixed set of words, and which step can bring each about.
+//!
+//! A pattern whose `reason` is no word that the log ever says would never match, and a scenario that waits for it would
+//! always end inconclusive. What a step can cause is asked of its fault and its values; where it depends on more than
+//! that, the step is given the benefit of the doubt.
+
+use tonic::Code;
+
+use crate::{
+    audit::calls::code_name,
+    fault::{Fault, Mismatch, Value},
+};
+
+/// What can bring a reason about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Whatever can cause the event.
+    Anything,
+    /// Of the faults that can cause the event, these; `cert-mismatch` too if it is wrong in this way.
+    Only(&'static [&'static str], Option<Mismatch>),
+}
+
+/// Reasons of `handshake-refused`: the words of `audit::tls::handshake_reason`, and the listener's own.
+const HANDSHAKE: &[(&str, Cause)] = &[
+    ("expired", Cause::Only(&["cert-expire", "clock-skew", "clock-drift", "clock-jump"], None)),
+    ("not-yet-valid", Cause::Only(&["clock-skew", "clock-drift", "clock-jump"], Some(Mismatch::NotYetValid))),
+    ("unknown-issuer", Cause::Only(&["ca-rotate"], Some(Mismatch::Issuer))),
+    ("wrong-name", Cause::Only(&[], Some(Mismatch::Name))),
+    ("wrong-usage", Cause::Only(&[], Some(Mismatch::KeyUsage))),
+    ("no-certificate", Cause::Only(&[], None)),
+    ("no-name", Cause::Anything),
+    ("refused-by-peer", Cause::Anything),
+    ("timed-out", Cause::Anything),
+    ("disconnected", Cause::Anything),
+    ("too-many-connections", Cause::Anything),
+    ("other", Cause::Anything),
+];
+
+/// Reasons of `entry-refused`: those of the wire contract.
+const ENTRY: &[(&str, Cause)] = &[
+    ("oversize", Cause::Anything),
+    ("malformed", Cause::Anything),
+    ("wrong-client", Cause::Anything),
+    ("sequence-gap", Cause::Anything),
+    ("sequence-reused", Cause::Anything),
+    ("wrong-epoch", Cause::Anything),
+];
+
+/// The reasons that an event can tell, each with what can bring it about. Empty where any text may come.
+pub fn reasons(event: &str) -> Vec<(&'static str, Cause)> {
+    match event {
+        "handshake-refused" => HANDSHAKE.to_vec(),
+        "entry-refused" => ENTRY.to_vec(),
+        // gRPC has the status codes 0 to 16.
+        "call-ended" => (0..=16).map(|code| (code_name(Code::from_i32(code)), Cause::Anything)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl Cause {
+    /// Whether a fault that can cause the event can give it this reason. `values` are those of a step, if it has them.
+    pub(super) fn allows(self, fault: &Fault, values: Option<&[(&'static str, Value)]>) -> bool {
+        let Cause::Only(faults, wrong) = self else { return true };
+        if fault.name != "cert-mismatch" {
+            return faults.contains(&fault.name);
+        }
+        let Some(wrong) = wrong else { return false };
+        values.is_none_or(|values| values.contains(&("wrong", Value::Word(wrong.word()))))
+    }
+
+    /// How a step that can is written: `clock-skew`, `cert-mismatch with wrong = "name"`.
+    pub(super) fn described(self, fault: &Fault) -> String {
+        match self {
+            Cause::Only(_, Some(wrong)) if fault.name == "cert-mismatch" => {
+                format!("cert-mismatch with wrong = \"{}\"", wrong.word())
+            }
+            _ => fault.name.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{audit::client::reason_name, fault::CATALOGUE};
+
+    /// The string literals between two marks of a source file.
+    fn words<'s>(source: &'s str, from: &str, to: &str) -> BTreeSet<&'s str> {
+        let part = source.split_once(from).unwrap().1.split_once(to).unwrap().0;
+        let code = part.lines().filter(|line| !line.trim_start().starts_with("//"));
+        code.flat_map(|line| line.split('"').skip(1).step_by(2)).collect()
+    }
+
+    #[test]
+    fn every_reason_of_a_handshake_is_known_and_no_other() {
+        let tls =
+            words(include_str!("../audit/tls.rs"), "pub fn handshake_reason", "/// A small certificate authority");
+        let listener = words(include_str!("../audit/serve/listener.rs"), "let reason =", "HandshakeRefused");
+        let connection = include_str!("../audit/serve/connection.rs");
+        let connection = words(connection, "async fn shake(", "/// Serves calls until");
+        let known: BTreeSet<_> = HANDSHAKE.iter().map(|(word, _)| *word).collect();
+        assert_eq!(known, [tls, listener, connection].into_iter().flatten().collect());
+    }
+
+    #[test]
+    fn every_reason_of_the_wire_contract_is_known() {
+        use crate::audit::wire::refusal::Reason;
+        let said = (1..).map_while(|n| Reason::try_from(n).ok()).map(reason_name);
+        assert_eq!(ENTRY.iter().map(|(word, _)| *word).collect::<Vec<_>>(), said.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whoever_can_give_a_reason_can_cause_its_event() {
+        for (word, cause) in HANDSHAKE {
+            let Cause::Only(faults, _) = cause else { continue };
+            for name in *faults {
+                let fault = CATALOGUE.iter().find(|fault| fault.name == *name).unwrap_or_else(|| panic!("{name}"));
+                assert!(fault.causes.contains(&"handshake-refused"), "{name} for {word}");
+            }
+        }
+    }
+}
