@@ -28,7 +28,9 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// What the caller of `append` knows afterwards.
+/// What the caller of `append` knows afterwards. Its variants are those of the history's file; [`Outcome::acked`],
+/// [`refused`](Outcome::refused) and [`unknown`](Outcome::unknown) are shorter to write, and a `tonic::Status` or a
+/// [`Failure`](crate::Failure) becomes an unknown outcome by `into()`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
@@ -147,6 +149,11 @@ pub enum What {
         /// Count of starts.
         life: u32,
     },
+    /// The schema revision that this life of the host runs.
+    Runs {
+        /// Its role in a rollout.
+        revision: String,
+    },
     /// The host is down.
     Down {
         /// How.
@@ -163,6 +170,19 @@ pub enum What {
     Paused {
         /// True where it stands still from now on.
         paused: bool,
+    },
+    /// The host's wall clock was set. From now on it shows what it would show if nothing were wrong (the header's epoch
+    /// and the time since the run began), plus `offset`, plus `rate-ppm` millionths of the time since now.
+    Clock {
+        /// Nanoseconds that it is ahead of the true time, now.
+        offset: i64,
+        /// How much faster it runs than true time, in parts per million.
+        rate_ppm: i64,
+    },
+    /// The host's software may use so much memory for its queues and caches, from now on.
+    Memory {
+        /// Bytes.
+        budget: u64,
     },
     /// A disk operation of interest: every sync, and everything that failed or was lost.
     Disk {
@@ -183,6 +203,47 @@ pub enum What {
         bytes: u64,
         /// Bytes of writes that survived in part.
         torn: u64,
+    },
+    /// A certificate was installed at the host, in the place of any other. Nobody may have noticed yet.
+    Certificate {
+        /// Its serial number.
+        serial: u64,
+        /// The first DNS name in it.
+        name: String,
+        /// The name of the authority that signed it.
+        authority: String,
+        /// First second of its validity, since 1970.
+        not_before: i64,
+        /// Last second of its validity, since 1970.
+        not_after: i64,
+        /// Whether it is good for the server's end of a connection.
+        for_servers: bool,
+        /// Whether it is good for the client's end of a connection.
+        for_clients: bool,
+        /// The names of the authorities that the host is to trust with it.
+        trusts: Vec<String>,
+        /// Why it was installed.
+        why: String,
+    },
+    /// The software on the host took up the certificate of this serial number, and those trusted with it.
+    Took {
+        /// Which.
+        serial: u64,
+    },
+    /// The host has connected to another.
+    Connected {
+        /// To whom.
+        peer: Name,
+        /// Counts connections of this run.
+        connection: u64,
+        /// When it began to. What it shows on this connection it had taken up by then.
+        #[serde(with = "nanoseconds")]
+        dialled: RunClock,
+    },
+    /// That connection is over for the host that made it.
+    Disconnected {
+        /// Which.
+        connection: u64,
     },
     /// The workload hands an entry to the client.
     Submitted {
@@ -270,7 +331,8 @@ pub struct Event {
     pub what: What,
 }
 
-/// Something that a log under test promises and is then held to. Named as the invariants of `gapless explain`.
+/// Something that a log under test promises and is then held to. Named as the invariants of `gapless explain`; at the
+/// crate root it is called [`Invariant`](crate::Invariant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each is explained in the file of its check")]
@@ -314,6 +376,8 @@ pub struct Header {
     pub seed: u64,
     /// Version and source hash of the program that ran it.
     pub build: String,
+    /// The true wall clock at the start of the run, in seconds since 1970.
+    pub epoch: i64,
     /// Length of a tick.
     #[serde(with = "nanoseconds")]
     pub tick: Duration,

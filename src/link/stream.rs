@@ -34,8 +34,9 @@ pub struct LinkStream<S> {
     held: VecDeque<Held>,
     held_bytes: usize,
     last_release: Option<Instant>,
-    /// A slow reader gets nothing more before this.
+    /// A slow reader gets nothing more before this, and the front has waited for it.
     free_at: Option<Instant>,
+    waited: bool,
     /// The stream itself has ended or failed; nothing more can be taken from it.
     drained: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -73,6 +74,7 @@ impl<S> LinkStream<S> {
             held_bytes: 0,
             last_release: None,
             free_at: None,
+            waited: false,
             drained: false,
             timer: None,
         }
@@ -164,6 +166,7 @@ impl<S> LinkStream<S> {
         if let Some(at) = front.release.max(slow)
             && at > Instant::now()
         {
+            self.waited |= slow.is_some_and(|slow| slow > Instant::now());
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
             if timer.deadline() != at {
                 timer.as_mut().reset(at);
@@ -176,9 +179,10 @@ impl<S> LinkStream<S> {
                 if let Some((rate, id)) = throttle {
                     // A tenth of a second's worth at once, so that time between two pieces is many ticks.
                     n = n.min(usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1));
-                    let takes = Duration::from_secs_f64(n as f64 / rate as f64);
-                    self.free_at = Some(self.free_at.map_or(Instant::now(), |at| at.max(Instant::now())) + takes);
-                    self.links.lock().evidence.entry(id).or_default().throttled += bytes.len() as u64 - n as u64;
+                    self.free_at = Some(next_free(self.free_at, Instant::now()) + takes(n as u64, rate));
+                    if std::mem::take(&mut self.waited) {
+                        self.links.lock().evidence.entry(id).or_default().throttled += n as u64;
+                    }
                 }
                 self.links.tap.passed(&self.peer, &self.me, &bytes[..n]);
                 to.put_slice(&bytes[..n]);
@@ -194,6 +198,20 @@ impl<S> LinkStream<S> {
         };
         Poll::Ready(Some(result))
     }
+}
+
+/// Timers fire up to this late.
+const TIMER_STEP: Duration = Duration::from_millis(1);
+
+/// From when on the next piece counts. A timer that fired a little late must not make a slow reader slower; a reader
+/// that was idle must not make up for that.
+fn next_free(free_at: Option<Instant>, now: Instant) -> Instant {
+    free_at.filter(|at| *at + TIMER_STEP >= now).unwrap_or(now)
+}
+
+/// How long a slow reader takes for so many bytes.
+fn takes(bytes: u64, rate: u64) -> Duration {
+    Duration::from_nanos(u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX))
 }
 
 impl<S: AsyncRead + Unpin> LinkStream<S> {

@@ -182,3 +182,69 @@ fn connections_that_are_gone_are_forgotten() {
     assert!(links.lock().connections.len() < 200);
     assert_eq!(links.reset(1, &name("a"), &name("b")), kept.len() as u64);
 }
+
+/// Reads until so many bytes have come; answers how long that took.
+async fn takes_for(end: &mut End, bytes: usize) -> Duration {
+    let begun = Instant::now();
+    let mut got = vec![0; bytes];
+    timeout(Duration::from_secs(3_600), end.read_exact(&mut got)).await.unwrap().unwrap();
+    assert!(got.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8), "out of order");
+    begun.elapsed()
+}
+
+fn numbered(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_takes_its_bytes_a_second_and_the_sender_feels_it() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Throttle { bytes: 10_000 });
+    // More than the pipe, the link's own buffer and the reader can hold.
+    let all = 64 * 1024 + 256 * 1024 + 300_000;
+    let sent = tokio::spawn(async move {
+        let begun = Instant::now();
+        a.write_all(&numbered(all)).await.unwrap();
+        (begun.elapsed(), a)
+    });
+    // A tenth of a second's worth comes at once; each further byte takes its time.
+    let took = takes_for(&mut b, all).await;
+    let exact = Duration::from_nanos((all as u64 - 1_000) * 100_000);
+    assert!(took >= exact && took <= exact + Duration::from_millis(101), "{took:?} instead of {exact:?}");
+    let (sending, _a) = sent.await.unwrap();
+    assert!(sending > Duration::from_secs(25), "the sender was done after {sending:?}");
+    assert_eq!(links.evidence(1).throttled, all as u64 - 1_000, "each byte that waited counts once");
+    assert_eq!(links.evidence(1).to_string(), format!("{} bytes waited for the reader", all - 1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_is_per_connection_and_direction_and_ends_when_it_is_lifted() {
+    let links = links();
+    let ((mut a, mut b), (mut c, mut d)) = (connect(&links, 1), connect(&links, 2));
+    links.apply(1, &name("a"), &name("b"), LinkFault::Throttle { bytes: 1_000 });
+    for end in [&mut a, &mut c, &mut b] {
+        end.write_all(&numbered(2_000)).await.unwrap();
+    }
+    assert_eq!(takes_for(&mut a, 2_000).await, Duration::ZERO, "the other direction");
+    let both = tokio::join!(takes_for(&mut b, 1_100), takes_for(&mut d, 1_100));
+    assert_eq!(both, (Duration::from_secs(1), Duration::from_secs(1)), "each has a rate of its own");
+    links.lift(1);
+    let mut rest = vec![0; 900];
+    let begun = Instant::now();
+    b.read_exact(&mut rest).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(rest, &numbered(2_000)[1_100..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_was_idle_does_not_make_up_for_it() {
+    let links = links();
+    let (mut a, mut b) = connect(&links, 1);
+    links.apply(1, &name("a"), &name("b"), LinkFault::Throttle { bytes: 1_000 });
+    a.write_all(&numbered(100)).await.unwrap();
+    takes_for(&mut b, 100).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    a.write_all(&numbered(600)).await.unwrap();
+    assert_eq!(takes_for(&mut b, 600).await, Duration::from_millis(500));
+}

@@ -2,8 +2,12 @@
 //!
 //! They run at any moment of any thread's life, also before `main`: no allocation, no lock, no panic on the way through.
 
+#[cfg(target_os = "linux")]
+use std::ffi::{CStr, c_char};
 use std::ffi::{c_int, c_long, c_uint, c_void};
 
+#[cfg(target_os = "linux")]
+use super::is_simulating;
 use super::{Clock, fill, is_foreign, leak, raw, read};
 
 /// As getrandom(2).
@@ -124,6 +128,49 @@ pub unsafe fn pthread_create(
     }
     // SAFETY: the symbol of that name has this type in every C library.
     unsafe { std::mem::transmute::<*mut c_void, Create>(next)(thread, attributes, start, argument) }
+}
+
+/// As openat(2), and for `AT_FDCWD` as open(2). A file that a simulated host opens to write to it is a leak: it would be
+/// on the real disk, where no fault reaches it, and the next run would find it. Reading is let through (a certificate,
+/// a time zone, the debug information that a panic looks up); what was never written during a run is alike in the next.
+///
+/// # Safety
+/// `path` must be a C string.
+#[cfg(target_os = "linux")]
+pub unsafe fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+    let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0;
+    // SAFETY: the caller vouches for the path.
+    if writes && is_simulating() && !unsafe { is_device(path) } {
+        leak::record("a real file was opened for writing");
+    }
+    let arguments = [c_long::from(folder), path as c_long, c_long::from(flags), c_long::from(mode), 0, 0];
+    // SAFETY: as the caller vouches.
+    unsafe { passed_through(libc::SYS_openat, arguments) as c_int }
+}
+
+/// `/dev/null`, a terminal: not a file that would be there in the next run.
+#[cfg(target_os = "linux")]
+unsafe fn is_device(path: *const c_char) -> bool {
+    if path.is_null() {
+        return false;
+    }
+    // SAFETY: the caller vouches for the path.
+    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/")
+}
+
+/// As socket(2). A simulated host that asks for one would speak to the real network.
+///
+/// # Safety
+/// None needed: it takes numbers only.
+#[cfg(target_os = "linux")]
+pub unsafe fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
+    if is_simulating() {
+        leak::record("a real socket was opened");
+    }
+    let arguments = [c_long::from(family), c_long::from(kind), c_long::from(protocol), 0, 0, 0];
+    // SAFETY: no pointer is among the arguments.
+    unsafe { passed_through(libc::SYS_socket, arguments) as c_int }
 }
 
 unsafe fn passed_through(n: c_long, arguments: [c_long; 6]) -> c_long {

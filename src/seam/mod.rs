@@ -7,8 +7,9 @@
 //! that links it.
 //!
 //! The seam is armed once per process, on the simulating thread, by [`arm`]. Elsewhere every call passes through to the
-//! kernel. Once it is armed, the simulating thread never asks the kernel again, and a thread that is born, or that asks
-//! for time or entropy, is a [leak](leaks) that fails the run: nobody could replay it.
+//! kernel. Once it is armed, the simulating thread never asks the kernel for either again. A thread that is born, or that
+//! asks for time or entropy, and a real socket or file that a simulated host opens, is a [leak](leaks) that fails the
+//! run: nobody could replay it.
 //!
 //! Which host is speaking follows from the tokio runtime that is current: each host has one of its own, registered by
 //! [`enter_host`]. Where none is current (a runtime is being made or dropped) it is the host that the driver named with
@@ -21,6 +22,7 @@ mod libc_calls;
 mod parent;
 mod raw;
 mod standing;
+mod wall;
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,8 +35,11 @@ use rand_chacha::ChaCha8Rng;
 
 pub use leak::leaks;
 pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
+#[cfg(target_os = "linux")]
+pub use libc_calls::{openat, socket};
 pub use parent::end_with_parent;
 pub use standing::{Standing, standing};
+pub use wall::{FaultId, WallClock, WrongReads};
 
 /// Simulated time zero on `CLOCK_MONOTONIC`: not 0, because some libraries subtract from their first reading.
 const MONOTONIC_BASE: Duration = Duration::from_secs(1_000_000);
@@ -75,13 +80,14 @@ struct Seam {
 
 struct HostSeam {
     entropy: ChaCha8Rng,
+    wall: wall::Bends,
 }
 
 impl HostSeam {
     fn new(seed: u64, index: HostIndex) -> Self {
         let mut entropy = ChaCha8Rng::seed_from_u64(seed);
         entropy.set_stream(0x6761_706c_0000_0000 | index as u64);
-        Self { entropy }
+        Self { entropy, wall: wall::Bends::default() }
     }
 }
 
@@ -177,6 +183,30 @@ pub fn advance_to(now: Duration) {
     with(|seam| seam.now = now);
 }
 
+/// Sets a host's wall clock wrong, from now on. Faults add up; each is lifted alone. Monotonic time is never touched.
+pub fn set_clock(host: HostIndex, by: FaultId, clock: WallClock) {
+    with(|seam| {
+        let now = seam.now;
+        seam.hosts.get_mut(host)?.wall.set(by, clock, now);
+        Some(())
+    });
+}
+
+/// Lifts what a fault did to a host's wall clock; answers what was read of it meanwhile.
+pub fn lift_clock(host: HostIndex, by: FaultId) -> WrongReads {
+    with(|seam| Some(seam.hosts.get_mut(host)?.wall.lift(by))).flatten().unwrap_or_default()
+}
+
+/// How wrong a host's wall clock is now, all faults together.
+pub fn clock_error(host: HostIndex) -> WallClock {
+    with(|seam| Some(seam.hosts.get(host)?.wall.sum(seam.now))).flatten().unwrap_or_default()
+}
+
+/// What was read of a host's wall clock while a fault, which is not lifted yet, had it wrong.
+pub fn wrong_reads(host: HostIndex, by: FaultId) -> WrongReads {
+    with(|seam| Some(seam.hosts.get(host)?.wall.reads(by))).flatten().unwrap_or_default()
+}
+
 /// Simulated time since the run began, as the host that speaks knows it.
 pub fn now() -> Duration {
     with(|seam| seam.elapsed()).unwrap_or_default()
@@ -238,7 +268,11 @@ enum Clock {
 /// The time on `clock` if this thread simulates.
 fn read(clock: Clock) -> Option<Duration> {
     with(|seam| match clock {
-        Clock::Wall => seam.epoch + seam.elapsed(),
+        Clock::Wall => {
+            let (now, speaker) = (seam.elapsed(), seam.speaker());
+            let right = seam.epoch + now;
+            seam.hosts.get_mut(speaker).map_or(right, |host| host.wall.read(right, now))
+        }
         Clock::Monotonic => MONOTONIC_BASE + seam.elapsed(),
     })
 }
@@ -248,21 +282,28 @@ fn is_running() -> bool {
     RUN.load(Ordering::Relaxed) == DURING
 }
 
+/// Whether this thread is the simulating one and a run is on.
+#[cfg(target_os = "linux")]
+fn is_simulating() -> bool {
+    is_running() && ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(false)
+}
+
 /// Whether this thread is not the simulating one while a run is on: its reading could not be replayed.
 fn is_foreign() -> bool {
     is_running() && !ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(true)
 }
 
-/// Defines the libc seam in this binary: `getrandom`, `getentropy`, `syscall`, `clock_gettime` and, where the C library
-/// is linked dynamically, `pthread_create`. Call it once, at the top level of a binary that simulates; a binary that
-/// serves in production must not.
+/// Defines the libc seam in this binary: `getrandom`, `getentropy`, `syscall`, `clock_gettime`, which it answers, and
+/// `open`, `open64`, `openat`, `openat64`, `socket` and, where the C library is linked dynamically, `pthread_create`,
+/// which it watches. Call it once, at the top level of a binary that simulates; a binary that serves in production must
+/// not.
 #[macro_export]
 macro_rules! define_seam {
     () => {
         #[cfg(target_os = "linux")]
         #[allow(missing_docs, unreachable_pub, clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
         mod gapless_libc_seam {
-            use ::std::ffi::{c_int, c_long, c_uint, c_void};
+            use ::std::ffi::{c_char, c_int, c_long, c_uint, c_void};
             #[unsafe(no_mangle)]
             unsafe extern "C" fn getrandom(to: *mut c_void, len: usize, flags: c_uint) -> isize {
                 unsafe { $crate::seam::getrandom(to, len, flags) }
@@ -287,6 +328,27 @@ macro_rules! define_seam {
                 f: c_long,
             ) -> c_long {
                 unsafe { $crate::seam::syscall(n, [a, b, c, d, e, f]) }
+            }
+            // Variadic too: the mode is there where the flags ask for it. -100 is AT_FDCWD, the current folder.
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+                unsafe { $crate::seam::openat(-100, path, flags, mode) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+                unsafe { $crate::seam::openat(-100, path, flags, mode) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+                unsafe { $crate::seam::openat(folder, path, flags, mode) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn openat64(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+                unsafe { $crate::seam::openat(folder, path, flags, mode) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
+                unsafe { $crate::seam::socket(family, kind, protocol) }
             }
             #[cfg(not(target_feature = "crt-static"))]
             #[unsafe(no_mangle)]

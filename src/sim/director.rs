@@ -55,6 +55,9 @@ pub(super) struct Director<'a> {
     /// Hosts that ended by themselves, and when they are started again.
     to_restart: BTreeMap<Name, Duration>,
     last_failure: Option<String>,
+    certificates: certificates::Certificates,
+    /// Hosts whose software tells what memory it uses.
+    tell_of_memory: Vec<Name>,
 }
 
 impl<'a> Director<'a> {
@@ -73,6 +76,8 @@ impl<'a> Director<'a> {
             held_down: BTreeMap::new(),
             to_restart: BTreeMap::new(),
             last_failure: None,
+            certificates: certificates::Certificates::default(),
+            tell_of_memory: Vec::new(),
         }
     }
 
@@ -83,6 +88,7 @@ impl<'a> Director<'a> {
 
     /// The whole run.
     pub(super) fn direct(&mut self) -> Result<(), SimError> {
+        self.record_budgets();
         self.warm_up()?;
         self.play()?;
         self.settle()?;
@@ -94,8 +100,12 @@ impl<'a> Director<'a> {
     }
 
     fn warm_up(&mut self) -> Result<(), SimError> {
+        self.issue_before_the_run()?;
         if self.tick_until(WARM_UP_MAX, |this| this.stage.workloads.iter().all(|client| client.is_warm()))? {
+            let wait = self.t_zero_at_least().saturating_sub(self.now);
+            self.tick_until(wait, |_| false)?;
             self.began = self.now;
+            self.issue_late()?;
             self.record(What::Began {});
             self.stage.phase.send_replace(Phase::Offer { since: self.now });
             return Ok(());
@@ -116,7 +126,7 @@ impl<'a> Director<'a> {
         self.record(What::WorkloadEnded {});
         self.stage.phase.send_replace(Phase::Rest);
         self.give_up_waiting();
-        while self.steps.iter().any(|step| step.status == Status::Active && step.ends_at.is_some()) {
+        while (0..self.steps.len()).any(|index| self.comes_to_an_end(index)) {
             self.direct_steps();
             self.tick()?;
         }
@@ -125,6 +135,12 @@ impl<'a> Director<'a> {
         self.tick_until(Duration::from_secs(60), |this| this.steps.iter().all(|step| step.status != Status::Active))?;
         self.record(What::Healed {});
         Ok(())
+    }
+
+    /// Whether a step is under way and ends by itself, without the final heal.
+    fn comes_to_an_end(&self, index: usize) -> bool {
+        let step = &self.steps[index];
+        step.status == Status::Active && step.ends_at.is_some() && !self.waits_for_the_heal(index)
     }
 
     fn settle(&mut self) -> Result<(), SimError> {
@@ -173,6 +189,8 @@ impl<'a> Director<'a> {
     }
 
     fn notice_one(&mut self, event: &Event) {
+        self.notice_certificates(event);
+        self.notice_memory(event);
         match &event.what {
             What::Log { event: log } => {
                 if let LogEvent::LeaderChange { node, .. } = log {

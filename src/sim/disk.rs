@@ -5,6 +5,8 @@
 //! each write is kept, torn at some byte, or gone, and names that were not synced with their folder may be gone too.
 //! Completion is a matter of simulated time alone; nothing here runs by itself, so a cut at any instant is exact.
 
+mod at_once;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -231,6 +233,25 @@ impl State {
         lost
     }
 
+    fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<usize> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if !self.folders.iter().any(|folder| folder == parent) {
+            return Err(not_found(parent));
+        }
+        match (self.names.get(path), mode) {
+            (Some(_), OpenMode::CreateNew) => {
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: exists", path.display())))
+            }
+            (None, OpenMode::Existing) => Err(not_found(path)),
+            (Some(file), _) => Ok(*file),
+            (None, _) => {
+                self.files.push(Inode::default());
+                self.names.insert(path.to_owned(), self.files.len() - 1);
+                Ok(self.files.len() - 1)
+            }
+        }
+    }
+
     fn file(&self, path: &Path) -> io::Result<usize> {
         self.names.get(path).copied().ok_or_else(|| not_found(path))
     }
@@ -344,22 +365,7 @@ impl Disk for SimDisk {
         let disk = self.clone();
         let path = path.to_owned();
         self.at_once(move |state| {
-            let parent = path.parent().unwrap_or(Path::new(""));
-            if !state.folders.iter().any(|folder| folder == parent) {
-                return Err(not_found(parent));
-            }
-            let file = match (state.names.get(&path), mode) {
-                (Some(_), OpenMode::CreateNew) => {
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: exists", path.display())));
-                }
-                (None, OpenMode::Existing) => return Err(not_found(&path)),
-                (Some(file), _) => *file,
-                (None, _) => {
-                    state.files.push(Inode::default());
-                    state.names.insert(path.clone(), state.files.len() - 1);
-                    state.files.len() - 1
-                }
-            };
+            let file = state.open(&path, mode)?;
             Ok(Arc::new(SimFile { disk, path, file }) as Arc<dyn File>)
         })
     }

@@ -336,3 +336,98 @@ proptest! {
         }
     }
 }
+
+// ---- the disk without waiting ----
+
+fn folder(disk: &SimDisk) -> crate::system::DataFolder {
+    crate::system::DataFolder(Arc::new(disk.clone()))
+}
+
+#[test]
+fn a_std_style_sync_is_durable_when_it_returns_and_a_write_before_it_is_not() {
+    use std::io::Write;
+    let kept = often(|seed| {
+        let disk = disk(seed);
+        let mut file = folder(&disk).append_to("log").expect("created");
+        file.write_all(b"synced").expect("written");
+        file.sync_data().expect("synced");
+        file.write_all(b"loose").expect("written");
+        disk.lose_power(BEFORE);
+        let content = content(&disk, "log").expect("its name is durable");
+        assert!(content.starts_with(b"synced"), "{content:?}");
+        content == b"syncedloose"
+    });
+    assert!((10..90).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_std_style_sync_covers_what_an_asynchronous_one_has_under_way() {
+    let disk = disk(1);
+    let waiting = file(&disk, "a");
+    now(waiting.append("first".into()));
+    drop(waiting.sync());
+    folder(&disk).open("a").expect("there").sync_all().expect("synced");
+    disk.lose_power(BEFORE);
+    assert_eq!(content(&disk, "a").as_deref(), Some(&b"first"[..]));
+}
+
+#[test]
+fn a_std_style_file_reads_writes_and_seeks_as_that_of_std() {
+    use std::io::{Read, Seek, SeekFrom, Write};
+    let folder = folder(&disk(1));
+    let mut file = folder.create("a").expect("created");
+    file.write_all(b"hello world").expect("written");
+    assert_eq!(file.seek(SeekFrom::End(-5)).expect("sought"), 6);
+    file.write_all(b"W").expect("written");
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).expect("read");
+    assert_eq!((rest.as_str(), file.len().expect("known")), ("orld", 11));
+    assert_eq!(file.read(&mut [0; 4]).expect("read"), 0, "at the end");
+    assert_eq!(file.seek(SeekFrom::Current(-12)).map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
+    file.set_len(5).expect("cut");
+    file.write_all_at(b"J", 0).expect("written");
+    let mut all = [0; 9];
+    assert_eq!(file.read_at(&mut all, 0).expect("read"), 5);
+    assert_eq!(&all[..5], b"Jello");
+    // Appending goes to the end, wherever one has read, and clones share their position.
+    let appended = folder.append_to("a").expect("opened");
+    (&appended).read_exact(&mut [0; 2]).expect("read");
+    (&appended).write_all(b"!").expect("written");
+    assert_eq!((&appended.try_clone().expect("cloned")).stream_position().expect("known"), 6);
+    assert_eq!(content_of(&folder, "a"), "Jello!");
+    assert_eq!(folder.open("b").map(drop).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+}
+
+fn content_of(folder: &crate::system::DataFolder, name: &str) -> String {
+    std::io::read_to_string(folder.open(name).expect("there")).expect("read")
+}
+
+#[test]
+fn names_in_a_std_style_folder_are_durable_after_its_sync() {
+    let disk = disk(1);
+    let folder = folder(&disk);
+    folder.create_folder("deep/er").expect("created");
+    folder.create("deep/er/new").expect("created").sync_all().expect("synced");
+    folder.sync_folder("deep/er").expect("synced");
+    folder.rename("deep/er/new", "deep/er/old").expect("renamed");
+    folder.sync_folder("deep/er").expect("synced");
+    disk.lose_power(BEFORE);
+    disk.begin_life();
+    assert_eq!(folder.list("deep/er").expect("there"), ["old"]);
+    folder.remove("deep/er/old").expect("removed");
+    assert_eq!(folder.append_to("nowhere/a").map(drop).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+}
+
+#[test]
+fn without_power_a_std_style_file_answers_with_an_error_and_changes_nothing() {
+    use std::io::Write;
+    let disk = disk(1);
+    let mut file = folder(&disk).append_to("log").expect("created");
+    disk.lose_power(BEFORE);
+    for refused in [file.write_all(b"late"), file.sync_data(), file.set_len(7), folder(&disk).sync_folder("")] {
+        assert!(refused.expect_err("dark").to_string().contains("lost its power"));
+    }
+    assert!(folder(&disk).open("log").is_err() && folder(&disk).append_to("log").is_err());
+    disk.begin_life();
+    assert_eq!(file.len().expect("known"), 0);
+}

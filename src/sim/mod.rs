@@ -5,6 +5,7 @@
 //! second run in one process would differ from the first.
 
 mod auditor;
+mod authorities;
 mod canonical;
 mod director;
 mod disk;
@@ -23,6 +24,7 @@ pub use disk::SimDisk;
 pub use recorder::Recorder;
 
 use crate::{
+    fault::{Action, Role},
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
     seam,
@@ -115,7 +117,7 @@ pub enum SimError {
 /// Where the run comes to no end; see [`SimError`]. Everything else is in the history.
 pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, SimError> {
     let hosts = hosts(plan);
-    seam::arm(plan.seed, hosts.len(), stage::EPOCH)?;
+    seam::arm(plan.seed, hosts.len(), stage::epoch(scenario))?;
     watch_panics();
     let promises = system.promises();
     if scenario.cluster.servers > system.servers_max() {
@@ -127,6 +129,14 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
             return Err(SimError::Unsupported { step: step.name.clone(), why: why.into_owned() });
         }
     }
+    for step in &plan.steps {
+        let Some(to) = revision_of(&step.action).filter(|to| !system.revisions().contains(&to.word())) else {
+            continue;
+        };
+        let known = system.revisions().join("`, `");
+        let why = format!("this log has no revision `{}`, only `{known}`\ncure: name one of those", to.word());
+        return Err(SimError::Unsupported { step: step.name.clone(), why });
+    }
     let recorder = Recorder::new(hosts, options.trail, !options.bare);
     let (stage, system) = Stage::build(system, scenario, plan, recorder.clone())?;
     let header = Header {
@@ -134,6 +144,7 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
         scenario: scenario.name().to_owned(),
         seed: plan.seed,
         build: crate::build_id().to_owned(),
+        epoch: scenario.cluster.wall_clock,
         tick: plan.tick,
         servers: plan.servers.iter().map(|name| name.as_str().into()).collect(),
         clients: plan.clients.iter().map(|name| name.as_str().into()).collect(),
@@ -155,10 +166,20 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
     })
 }
 
-/// Everybody in a run, by their index in the seam: the harness itself, servers, clients, and the auditor.
+/// The revision that a step asks for. A rollback leads to one that was asked for before.
+fn revision_of<T>(action: &Action<T>) -> Option<Role> {
+    match action {
+        Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } => Some(*to),
+        _ => None,
+    }
+}
+
+/// Everybody in a run, by their index in the seam: the harness itself, servers, clients, the auditor, and the issuer
+/// where there is one.
 pub fn hosts(plan: &Plan) -> Vec<Name> {
     let hosts = plan.servers.iter().chain(&plan.clients).map(String::as_str);
-    std::iter::once("harness").chain(hosts).chain(["auditor"]).map(Name::from).collect()
+    let hosts = std::iter::once("harness").chain(hosts).chain(["auditor"]).chain(plan.issuer.as_deref());
+    hosts.map(Name::from).collect()
 }
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);

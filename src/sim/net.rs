@@ -1,12 +1,25 @@
 //! A host's network: turmoil's TCP, each end behind the faults of its links.
 
-use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::recorder::Recorder;
 use crate::{
-    history::Name,
-    link::Links,
+    history::{Name, What},
+    link::{LinkStream, Links},
+    seam,
     world::{Listener, Net, Stream, net::BoxFuture},
 };
 
@@ -18,12 +31,24 @@ pub(super) struct SimNet {
     me: Name,
     links: Links,
     book: AddressBook,
+    recorder: Recorder,
+    /// Connections made so far, by everybody.
+    connections: Arc<AtomicU64>,
+    /// Set once something listens here.
+    listens: Arc<AtomicBool>,
 }
 
 impl SimNet {
-    /// The network of `me`.
-    pub(super) fn new(me: Name, links: Links, book: AddressBook) -> Self {
-        Self { me, links, book }
+    /// The network of `me`. `connections` counts those of the whole run.
+    pub(super) fn new(
+        me: Name,
+        links: Links,
+        book: AddressBook,
+        recorder: Recorder,
+        connections: Arc<AtomicU64>,
+        listens: Arc<AtomicBool>,
+    ) -> Self {
+        Self { me, links, book, recorder, connections, listens }
     }
 }
 
@@ -31,6 +56,7 @@ impl Net for SimNet {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;
+            self.listens.store(true, Ordering::Relaxed);
             let (me, links, book) = (self.me.clone(), self.links.clone(), self.book.clone());
             Ok(Box::new(SimListener { me, links, book, listener }) as Box<dyn Listener>)
         })
@@ -45,10 +71,49 @@ impl Net for SimNet {
                 return std::future::pending().await;
             }
             self.links.may_connect(&self.me, &peer)?;
+            let dialled = seam::now();
             let stream = TcpStream::connect(address).await?;
             let key = (stream.local_addr()?.to_string(), stream.peer_addr()?.to_string());
-            Ok(Box::new(self.links.adopt(key, &self.me, &peer, stream)) as Box<dyn Stream>)
+            let stream = self.links.adopt(key, &self.me, &peer, stream);
+            let connection = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+            self.recorder.record_of(&self.me, What::Connected { peer, connection, dialled });
+            let (me, recorder) = (self.me.clone(), self.recorder.clone());
+            Ok(Box::new(Dialled { stream, me, recorder, connection }) as Box<dyn Stream>)
         })
+    }
+}
+
+/// The end of a connection that made it: notes when it is over.
+struct Dialled {
+    stream: LinkStream<TcpStream>,
+    me: Name,
+    recorder: Recorder,
+    connection: u64,
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        self.recorder.record_of(&self.me, What::Disconnected { connection: self.connection });
+    }
+}
+
+impl AsyncRead for Dialled {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, to)
+    }
+}
+
+impl AsyncWrite for Dialled {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -91,6 +91,13 @@ impl Recorder {
         }
     }
 
+    /// Notes what `host` does, now, whoever speaks; nothing where that host is silent.
+    pub fn record_of(&self, host: &Name, what: What) {
+        if !self.lock().silent.contains(host) {
+            self.record_at(seam::now(), host, what);
+        }
+    }
+
     /// Whether the host that speaks has lost its power inside this tick.
     pub fn is_silent(&self) -> bool {
         let inner = self.lock();

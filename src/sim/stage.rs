@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, UNIX_EPOCH},
 };
@@ -15,32 +15,32 @@ use tokio::sync::watch;
 use super::{
     SimError,
     auditor::{Auditor, Reading},
+    authorities::{Authorities, LIFETIME},
     disk::SimDisk,
     net::{AddressBook, SimNet},
     recorder::Recorder,
-    workload::{Phase, Workload},
+    workload::{Load, Phase, Surges, Workload},
 };
 use crate::{
     audit::{
         calls::error_chain,
-        tls::{Identity, Issuer},
+        renew::{GRACE, IssuerSettings, serve_issuer},
+        tls::{Identity, TlsError},
     },
+    fault,
     history::{Down, Name, What},
     link::Links,
     scenario::{Call, Plan, Scenario},
     seam::{self, HostIndex},
-    system::{Host, Peer, ReplyFilter, System},
+    system::{Certificates, DataFolder, Host, Peer, ReplyFilter, System},
     world::World,
 };
 
 /// Where servers listen.
 const PORT: u16 = 50051;
 
-/// Wall clock at simulated time zero: 2026-01-01T00:00:00Z.
-pub(super) const EPOCH: Duration = Duration::from_secs(1_767_225_600);
-
-/// Certificates last for longer than any run, unless a step says otherwise.
-const CERTIFICATE_DAYS: i64 = 90;
+/// Where the issuer listens.
+const ISSUER_PORT: u16 = 8443;
 
 /// What the simulator's own choices are drawn from: one stream each, so that no choice disturbs another.
 pub(super) mod streams {
@@ -55,6 +55,7 @@ pub(super) enum Role {
     Server,
     Client,
     Auditor,
+    Issuer,
 }
 
 /// One host, as the director handles it.
@@ -66,9 +67,24 @@ pub(super) struct Actor {
     /// Stands still: its workload, too.
     pub still: Arc<AtomicBool>,
     pub flips: Arc<Mutex<Flips>>,
+    /// Its certificate files.
+    pub certificates: Arc<Certificates>,
+    /// What its software may use for queues and caches.
+    pub memory: watch::Sender<u64>,
+    /// The revisions that it was deployed at, the one in force last. Never empty.
+    pub revisions: Arc<Mutex<Vec<fault::Role>>>,
+    /// Whether this life serves: its listener is bound, or its client came up.
+    serves: Arc<AtomicBool>,
     life: Arc<AtomicU32>,
     stop: Arc<Mutex<watch::Sender<bool>>>,
     ended: Arc<AtomicBool>,
+}
+
+impl Actor {
+    /// Which life it is in and whether that one serves.
+    pub(super) fn life(&self) -> (u32, bool) {
+        (self.life.load(Ordering::Relaxed), self.serves.load(Ordering::Relaxed))
+    }
 }
 
 /// Part of what runs on a host: says so when it runs no more, however it ended.
@@ -113,9 +129,11 @@ pub(super) struct Stage {
     /// Set whenever what runs on some host comes to an end.
     pub ended: Arc<AtomicBool>,
     pub workloads: Vec<Workload>,
+    pub surges: Surges,
     pub phase: watch::Sender<Phase>,
     pub auditor: Auditor,
     pub order: watch::Sender<Reading>,
+    pub authorities: Authorities,
 }
 
 impl Stage {
@@ -133,7 +151,7 @@ impl Stage {
 
         let links = Links::new(seam::stream(plan.seed, streams::JITTER), Arc::new(recorder.clone()));
         let mut sim = turmoil::Builder::new()
-            .epoch(UNIX_EPOCH + EPOCH)
+            .epoch(UNIX_EPOCH + epoch(scenario))
             .tick_duration(plan.tick)
             .simulation_duration(Duration::from_secs(u32::MAX.into()))
             .min_message_latency(scenario.cluster.latency)
@@ -157,13 +175,12 @@ impl Stage {
             actors.push(actor);
         }
         let mut workloads = Vec::new();
+        let (surges, load) = (Surges::default(), Load::of(scenario));
         for (n, name) in (0_u32..).zip(&clients) {
             let (actor, make) = maker.actor(name, Role::Client)?;
             let share = (n, u32::try_from(clients.len()).unwrap_or(u32::MAX));
-            let size = usize::try_from(scenario.workload.size).unwrap_or(usize::MAX);
-            let interval = scenario.workload.appends.interval();
-            let still = actor.still.clone();
-            let workload = Workload::new(name.clone(), share, interval, size, recorder.clone(), phases.clone(), still);
+            let (still, orders) = (actor.still.clone(), (phases.clone(), surges.clone()));
+            let workload = Workload::new(name.clone(), share, load, recorder.clone(), orders, still);
             start_client(&mut sim, &actor, make, system.clone(), recorder.clone(), workload.clone());
             workloads.push(workload);
             actors.push(actor);
@@ -171,7 +188,22 @@ impl Stage {
         let (actor, make) = maker.actor(&"auditor".into(), Role::Auditor)?;
         start_auditor(&mut sim, &actor, make, system.clone(), recorder.clone(), auditor.clone());
         actors.push(actor);
-        Ok((Self { sim, recorder, links, actors, ended, workloads, phase, auditor, order }, system))
+        if let Some(name) = &plan.issuer {
+            let (actor, make) = maker.actor(&name.as_str().into(), Role::Issuer)?;
+            let settings = maker.issuer_settings(actor.certificates.installed());
+            start_issuer(&mut sim, &actor, make, settings, recorder.clone());
+            actors.push(actor);
+        }
+        let authorities = maker.authorities;
+        let stage = Self { sim, recorder, links, actors, ended, workloads, surges, phase, auditor, order, authorities };
+        Ok((stage, system))
+    }
+
+    /// Replaces what is installed at a host.
+    pub(super) fn install(&self, name: &Name, identity: Identity, why: &str, now: Duration) {
+        if let Some(actor) = self.actor(name) {
+            actor.certificates.install(identity, why, &|what| self.recorder.record_at(now, name, what));
+        }
     }
 
     /// The host of that name.
@@ -229,6 +261,10 @@ impl Stage {
     }
 }
 
+fn prepare(error: TlsError) -> SimError {
+    SimError::Prepare(error.to_string())
+}
+
 /// Makes a new life's `Host`, inside the host's runtime.
 type MakeHost = Arc<dyn Fn() -> Host>;
 
@@ -239,7 +275,8 @@ struct Maker<'a> {
     recorder: Recorder,
     links: Links,
     book: AddressBook,
-    issuer: Issuer,
+    connections: Arc<AtomicU64>,
+    authorities: Authorities,
     next: HostIndex,
     ended: Arc<AtomicBool>,
 }
@@ -254,10 +291,10 @@ impl<'a> Maker<'a> {
         sim: &mut turmoil::Sim<'static>,
     ) -> Result<Self, SimError> {
         let everybody = plan.servers.iter().chain(&plan.clients).map(String::as_str).chain(["auditor"]);
+        let everybody = everybody.chain(plan.issuer.as_deref());
         // Asking for a name is what gives it its address.
         let book = everybody.map(|name| (sim.lookup(name), name.into())).collect();
-        let (from, until) = validity();
-        let issuer = Issuer::new("gapless simulation", from, until).map_err(|e| SimError::Prepare(e.to_string()))?;
+        let authorities = Authorities::new(scenario.cluster.wall_clock).map_err(prepare)?;
         let peers = servers.iter().map(|name| Peer::new(name.clone(), PORT)).collect();
         Ok(Self {
             scenario,
@@ -266,7 +303,8 @@ impl<'a> Maker<'a> {
             recorder,
             links,
             book: Arc::new(book),
-            issuer,
+            connections: Arc::default(),
+            authorities,
             next: 1,
             ended: Arc::default(),
         })
@@ -275,9 +313,12 @@ impl<'a> Maker<'a> {
     fn actor(&mut self, name: &Name, role: Role) -> Result<(Actor, MakeHost), SimError> {
         let index = self.next;
         self.next += 1;
-        let (from, until) = validity();
-        let identity: Identity =
-            self.issuer.issue(name, index as u64 + 1, from, until).map_err(|e| SimError::Prepare(e.to_string()))?;
+        let identity = match role {
+            Role::Issuer => self.authorities.issuers_own(),
+            Role::Server | Role::Client | Role::Auditor => self.authorities.initial(name),
+        };
+        let noted = |what| self.recorder.record_at(Duration::ZERO, name, what);
+        let certificates = Arc::new(Certificates::new(identity.map_err(prepare)?, &noted));
         let luck = seam::stream(self.plan.seed, streams::DISKS + index as u64);
         let flips = Flips {
             active: BTreeMap::new(),
@@ -291,23 +332,46 @@ impl<'a> Maker<'a> {
             disk: SimDisk::new(name.clone(), self.recorder.clone(), luck),
             still: Arc::default(),
             flips: Arc::new(Mutex::new(flips)),
+            certificates: certificates.clone(),
+            memory: watch::Sender::new(self.scenario.cluster.memory),
+            revisions: Arc::new(Mutex::new(vec![fault::Role::Current])),
+            serves: Arc::default(),
             life: Arc::default(),
             stop: Arc::new(Mutex::new(watch::Sender::new(false))),
             ended: self.ended.clone(),
         };
+        let disk = DataFolder(Arc::new(actor.disk.clone()));
         let world = World {
             disk: Arc::new(actor.disk.clone()),
-            net: Arc::new(SimNet::new(name.clone(), self.links.clone(), self.book.clone())),
+            net: Arc::new(SimNet::new(
+                name.clone(),
+                self.links.clone(),
+                self.book.clone(),
+                self.recorder.clone(),
+                self.connections.clone(),
+                actor.serves.clone(),
+            )),
             observer: self.recorder.observer(),
         };
         let call: Call = self.scenario.workload.call;
         let (stop, life, recorder) = (actor.stop.clone(), actor.life.clone(), self.recorder.clone());
         let (name, servers, flips) = (name.clone(), self.peers.clone(), actor.flips.clone());
+        let issuer = self.renewal();
+        let memory = actor.memory.clone();
+        let payload_max = self.scenario.cluster.payload_max.and_then(|bytes| usize::try_from(bytes).ok());
+        let (revisions, serves) = (actor.revisions.clone(), actor.serves.clone());
         let make: MakeHost = Arc::new(move || {
             let fresh = watch::Sender::new(false);
             let stopped = fresh.subscribe();
             *stop.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+            serves.store(false, Ordering::Relaxed);
             recorder.record(What::Up { life: life.fetch_add(1, Ordering::Relaxed) + 1 });
+            certificates.begin_life();
+            let revision = revisions.lock().unwrap_or_else(PoisonError::into_inner).last().copied();
+            let revision = revision.unwrap_or(fault::Role::Current);
+            if matches!(role, Role::Server | Role::Client) {
+                recorder.record(What::Runs { revision: revision.word().to_owned() });
+            }
             let (noted, flips) = (recorder.clone(), flips.clone());
             let reply_filter: ReplyFilter =
                 Arc::new(move |bytes| flips.lock().unwrap_or_else(PoisonError::into_inner).flip(bytes));
@@ -316,20 +380,38 @@ impl<'a> Maker<'a> {
                 servers: servers.clone(),
                 listen: format!("0.0.0.0:{PORT}"),
                 world: world.clone(),
-                identity: identity.clone(),
+                disk: disk.clone(),
+                certificates: certificates.clone(),
+                issuer: issuer.clone(),
                 call,
+                memory: memory.clone(),
+                payload_max,
                 stop: stopped,
                 record: Arc::new(move |what| noted.record(what)),
                 reply_filter: (role == Role::Server).then_some(reply_filter),
+                revision,
             }
         });
         Ok((actor, make))
     }
+
+    /// How hosts renew, where the scenario wants them to.
+    fn renewal(&self) -> Option<(Peer, Arc<str>, Duration)> {
+        let (before, issuer) = (self.scenario.cluster.renew_before?, self.plan.issuer.as_deref()?);
+        Some((Peer::new(issuer.into(), ISSUER_PORT), self.authorities.root_pem().into(), before))
+    }
+
+    fn issuer_settings(&self, identity: Identity) -> IssuerSettings {
+        let listen = format!("0.0.0.0:{ISSUER_PORT}");
+        let authority = self.authorities.in_force();
+        IssuerSettings { listen, identity, authority, lifetime: LIFETIME, grace: GRACE }
+    }
 }
 
-fn validity() -> (i64, i64) {
-    let now = i64::try_from(EPOCH.as_secs()).unwrap_or(i64::MAX);
-    (now - 3600, now + CERTIFICATE_DAYS * 24 * 3600)
+/// The true wall clock at simulated time zero, since 1970.
+pub(super) fn epoch(scenario: &Scenario) -> Duration {
+    // A scenario's date is in this century or the last years of the one before.
+    Duration::from_secs(u64::try_from(scenario.cluster.wall_clock).unwrap_or(0))
 }
 
 fn start_server<S: System>(
@@ -365,19 +447,24 @@ fn start_client<S: System>(
     recorder: Recorder,
     workload: Workload,
 ) {
-    let (index, ended) = (actor.index, actor.ended.clone());
+    let (index, ended, serves) = (actor.index, actor.ended.clone(), actor.serves.clone());
     seam::driving(index);
     sim.host(&*actor.name, move || {
         seam::enter_host(index);
         let ending = Ending(ended.clone());
         let (host, system, workload, recorder) = (make(), system.clone(), workload.clone(), recorder.clone());
+        let serves = serves.clone();
         async move {
             let _ending = ending;
             let stop = host.stop_requested();
             tokio::select! {
                 biased;
                 () = stop => recorder.record(What::Down { how: Down::Stop }),
-                () = workload.run(async || system.client(host.clone()).await) => {}
+                () = workload.run(async || {
+                    let client = system.client(host.clone()).await?;
+                    serves.store(true, Ordering::Relaxed);
+                    Ok(client)
+                }) => {}
             }
             Ok(())
         }
@@ -406,6 +493,32 @@ fn start_auditor<S: System>(
                 biased;
                 () = stop => recorder.record(What::Down { how: Down::Stop }),
                 () = auditor.run(system, host) => {}
+            }
+            Ok(())
+        }
+    });
+    seam::driving(seam::DRIVER);
+}
+
+/// The issuer belongs to the harness, whatever the log under test is.
+fn start_issuer(
+    sim: &mut turmoil::Sim<'static>,
+    actor: &Actor,
+    make: MakeHost,
+    settings: IssuerSettings,
+    recorder: Recorder,
+) {
+    let (index, ended) = (actor.index, actor.ended.clone());
+    seam::driving(index);
+    sim.host(&*actor.name, move || {
+        seam::enter_host(index);
+        let ending = Ending(ended.clone());
+        let (host, settings, recorder) = (make(), settings.clone(), recorder.clone());
+        async move {
+            let _ending = ending;
+            match serve_issuer(host.world().clone(), settings, host.stop_requested()).await {
+                Ok(()) => recorder.record(What::Down { how: Down::Stop }),
+                Err(error) => recorder.record(What::Failed { error: error_chain(&error) }),
             }
             Ok(())
         }

@@ -4,7 +4,7 @@
 //! way came back as unknown.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +18,7 @@ use super::recorder::Recorder;
 use crate::{
     audit::calls::error_chain,
     history::{EntryId, Name, Outcome, What},
+    scenario::Scenario,
     seam,
     system::{Client, Entry},
 };
@@ -46,6 +47,71 @@ const HELD_EVERY: Duration = Duration::from_millis(500);
 /// How long a client waits before it tries again to come up.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
+/// What all clients together offer, by the scenario.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// From one entry to the next, of whichever client.
+    interval: Duration,
+    size: usize,
+    /// Each so manieth entry of each client has so many bytes instead.
+    oversize: Option<(u64, usize)>,
+}
+
+impl Load {
+    pub(super) fn of(scenario: &Scenario) -> Self {
+        let len = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let workload = &scenario.workload;
+        let too_large = scenario.cluster.payload_max.map(|most| len(most + most / 2));
+        Self {
+            interval: workload.appends.interval(),
+            size: len(workload.size),
+            oversize: workload.oversize_every.zip(too_large),
+        }
+    }
+}
+
+/// More than usual: what steps have all clients offer on top of the workload. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Surges {
+    active: watch::Sender<BTreeMap<usize, Surge>>,
+    offered: Arc<Mutex<BTreeMap<usize, u64>>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Surge {
+    since: Duration,
+    /// From one entry to the next, of whichever client.
+    interval: Duration,
+}
+
+impl Default for Surges {
+    fn default() -> Self {
+        Self { active: watch::Sender::new(BTreeMap::new()), offered: Arc::default() }
+    }
+}
+
+impl Surges {
+    /// From `since` on an entry more every `interval`, by all clients together.
+    pub(super) fn begin(&self, step: usize, since: Duration, interval: Duration) {
+        self.active.send_modify(|active| _ = active.insert(step, Surge { since, interval }));
+    }
+
+    /// No more of that step.
+    pub(super) fn end(&self, step: usize) {
+        self.active.send_modify(|active| _ = active.remove(&step));
+    }
+
+    /// How many entries were offered for a step.
+    pub(super) fn offered(&self, step: usize) -> u64 {
+        self.lock().get(&step).copied().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, u64>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The workload of one client, over all its lives.
 #[derive(Clone)]
 pub(super) struct Workload {
@@ -53,9 +119,13 @@ pub(super) struct Workload {
     /// From one entry to the next, and how much later than t = 0 the first one comes.
     every: Duration,
     offset: Duration,
+    /// Which of how many clients it is.
+    share: (u32, u32),
     size: usize,
+    oversize: Option<(u64, usize)>,
     recorder: Recorder,
     phase: watch::Receiver<Phase>,
+    surges: Surges,
     /// The host stands still, and so does its application.
     still: Arc<AtomicBool>,
     state: Arc<Mutex<State>>,
@@ -66,27 +136,42 @@ struct State {
     next: u64,
     /// The turn at which an entry was offered last.
     turn: Option<u128>,
+    /// Turns of each surge that are over.
+    surged: BTreeMap<usize, u128>,
+    /// It was down or stood still: turns of surges that passed meanwhile are not made up for.
+    missed: bool,
     outstanding: BTreeSet<u64>,
     acknowledged: u64,
-    probed: bool,
+    /// The entry that shows that the log has recovered; none yet, or none any more after its client gave it up.
+    probe: Option<u64>,
     /// Entries in the outbox by the client's last count; `None` before the first.
     held: Option<usize>,
     reported: bool,
 }
 
 impl Workload {
-    /// The workload of `client`, the `n`-th of `clients`, which together offer an entry every `interval`.
+    /// The workload of `client`, the `n`-th of `clients`, which share the load.
     pub(super) fn new(
         client: Name,
         (n, clients): (u32, u32),
-        interval: Duration,
-        size: usize,
+        Load { interval, size, oversize }: Load,
         recorder: Recorder,
-        phase: watch::Receiver<Phase>,
+        (phase, surges): (watch::Receiver<Phase>, Surges),
         still: Arc<AtomicBool>,
     ) -> Self {
-        let offset = interval * n;
-        Self { client, every: interval * clients, offset, size, recorder, phase, still, state: Arc::default() }
+        Self {
+            client,
+            every: interval * clients,
+            offset: interval * n,
+            share: (n, clients),
+            size,
+            oversize,
+            recorder,
+            phase,
+            surges,
+            still,
+            state: Arc::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,7 +191,7 @@ impl Workload {
     /// Whether nothing is under way and nothing is owed.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.lock();
-        state.probed && state.outstanding.is_empty() && state.held == Some(0)
+        state.probe.is_some() && state.outstanding.is_empty() && state.held == Some(0)
     }
 
     /// Whether the client has said what it holds.
@@ -119,7 +204,7 @@ impl Workload {
         let outstanding = {
             let mut state = self.lock();
             state.held = None;
-            state.probed = false;
+            state.probe = None;
             std::mem::take(&mut state.outstanding)
         };
         for number in outstanding {
@@ -141,12 +226,16 @@ impl Workload {
             }
         };
         let mut phase = self.phase.clone();
+        let mut surges = self.surges.active.subscribe();
+        self.lock().missed = true;
         loop {
             let now = *phase.borrow_and_update();
+            surges.mark_unchanged();
             let due = self.act(now, &client).await;
             tokio::select! {
                 biased;
                 changed = phase.changed() => if changed.is_err() { return },
+                changed = surges.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(due) => {}
             }
         }
@@ -156,6 +245,7 @@ impl Workload {
     async fn act<C: Client>(&self, phase: Phase, client: &Arc<C>) -> Instant {
         let again = Instant::now() + HELD_EVERY;
         if self.still.load(Ordering::Relaxed) {
+            self.lock().missed = true;
             return Instant::now() + Duration::from_millis(1);
         }
         match phase {
@@ -165,15 +255,17 @@ impl Workload {
                     state.acknowledged == 0 && state.outstanding.is_empty()
                 };
                 if idle {
-                    self.offer(client);
+                    self.offer(client, self.size);
                 }
                 Instant::now() + Duration::from_millis(20)
             }
-            Phase::Offer { since } => self.offer_when_due(since, client),
+            Phase::Offer { since } => self.offer_when_due(since, client).min(self.surge_when_due(client)),
             Phase::Rest => again,
             Phase::Settle => {
-                if !std::mem::replace(&mut self.lock().probed, true) {
-                    self.offer(client);
+                // A client that gives up (others retry for ever) has shown nothing: again, until this phase is over.
+                if self.lock().probe.is_none() {
+                    let number = self.offer(client, self.size);
+                    self.lock().probe = Some(number);
                 }
                 if let Ok(held) = client.held().await {
                     self.lock().held = Some(held.outbox.len());
@@ -203,18 +295,47 @@ impl Workload {
         let late = Duration::from_nanos((into.as_nanos() % self.every.as_nanos().max(1)) as u64);
         // Timers have a resolution of a millisecond: up to that much late is on time.
         if started && late < Duration::from_millis(2) && self.turn_is_new(turn) {
-            self.offer(client);
+            self.offer(client, self.next_size());
         }
         let next = if started { self.every.saturating_sub(late) } else { (since + self.offset).saturating_sub(now) };
         Instant::now() + next
+    }
+
+    /// Offers what surges want by now; answers when they want more.
+    fn surge_when_due<C: Client>(&self, client: &Arc<C>) -> Instant {
+        let now = seam::now();
+        let active = self.surges.active.borrow().clone();
+        let missed = std::mem::take(&mut self.lock().missed);
+        let mut next = Instant::now() + HELD_EVERY;
+        for (step, Surge { since, interval }) in active {
+            let (n, clients) = self.share;
+            let (every, first) = ((interval * clients).as_nanos().max(1), since + interval * n);
+            // Turns that have come, the first one at `first`.
+            let due = now.checked_sub(first).map_or(0, |into| into.as_nanos() / every + 1);
+            let over = self.lock().surged.insert(step, due).unwrap_or(0);
+            let fresh = if missed { 0 } else { due.saturating_sub(over) };
+            for _ in 0..fresh {
+                self.offer(client, self.next_size());
+                *self.surges.lock().entry(step).or_default() += 1;
+            }
+            let wait = first + Duration::from_nanos(u64::try_from(due * every).unwrap_or(u64::MAX));
+            next = next.min(Instant::now() + wait.saturating_sub(now));
+        }
+        next
+    }
+
+    /// The size of the next entry.
+    fn next_size(&self) -> usize {
+        let number = self.lock().next;
+        self.oversize.filter(|(every, _)| (number + 1).is_multiple_of(*every)).map_or(self.size, |(_, size)| size)
     }
 
     fn turn_is_new(&self, turn: u128) -> bool {
         self.lock().turn.replace(turn) != Some(turn)
     }
 
-    /// Hands the next entry to the client, without waiting for it.
-    fn offer<C: Client>(&self, client: &Arc<C>) {
+    /// Hands the next entry to the client, without waiting for it. Answers its number.
+    fn offer<C: Client>(&self, client: &Arc<C>, size: usize) -> u64 {
         let number = {
             let mut state = self.lock();
             let number = state.next;
@@ -222,7 +343,7 @@ impl Workload {
             state.outstanding.insert(number);
             number
         };
-        let entry = Entry::new(EntryId { client: self.client.clone(), number }, self.size);
+        let entry = Entry::new(EntryId { client: self.client.clone(), number }, size);
         self.recorder.record(What::Submitted { entry: entry.id().clone(), bytes: entry.bytes().clone() });
         let (this, client) = (self.clone(), client.clone());
         tokio::spawn(async move {
@@ -233,8 +354,12 @@ impl Workload {
             let mut state = this.lock();
             state.outstanding.remove(&number);
             state.acknowledged += u64::from(matches!(outcome, Outcome::Acked { .. }));
+            if matches!(outcome, Outcome::Unknown { .. }) {
+                state.probe = state.probe.filter(|probe| *probe != number);
+            }
             drop(state);
             this.recorder.record(What::Returned { entry: entry.id().clone(), outcome });
         });
+        number
     }
 }

@@ -3,20 +3,27 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    convert::Infallible,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::watch;
 
 use super::{Client, Entry, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
 use crate::{
     audit::{
         calls::error_chain,
-        client::{self, AuditClient, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
+        client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
         cluster::{self, Node, NodeSettings},
         leaf::{Body, ClientId, Content, Epoch, Leaf, Sequence},
         note::{NoteKey, SigningKey},
+        renew::{RenewSettings, Renewer},
+        schema::{EVENT_DETAIL, Revision, bytes_of_field},
         serve::{self, ReplyHook, ServeSettings},
+        tls::Identity,
+        wire::{self, audit_event, breaking, next, previous},
     },
     history::{EntryId, Found},
     scenario::Call,
@@ -40,12 +47,14 @@ impl AuditLog {
         let log_id = *self.log_id.get().ok_or("the log was not prepared")?;
         let position = host.servers().iter().position(|server| server.name() == host.name());
         let node = position.ok_or("only a server serves")? as u64 + 1;
+        let payload_bytes = host.payload_max().unwrap_or(cluster::Limits::default().payload_bytes);
         Ok(NodeSettings {
             origin: ORIGIN.to_owned(),
             log_id,
             node,
             signing_key: key,
-            limits: cluster::Limits::default(),
+            limits: cluster::Limits { payload_bytes, ..cluster::Limits::default() },
+            memory: host.memory_budget(),
         })
     }
 
@@ -54,15 +63,17 @@ impl AuditLog {
         Ok(NoteKey { name: ORIGIN.to_owned(), key })
     }
 
-    fn reader_settings(&self, host: &Host, servers: &[Peer]) -> Result<ReaderSettings, Failure> {
-        let settings = self.client_settings(host)?;
+    fn reader_settings(&self, host: &Host, servers: &[Peer], identity: Identity) -> Result<ReaderSettings, Failure> {
+        let settings = self.client_settings(host, identity)?;
         Ok(ReaderSettings { servers: servers_of(servers), ..ReaderSettings::from(&settings) })
     }
 
-    fn client_settings(&self, host: &Host) -> Result<ClientSettings, Failure> {
+    fn client_settings(&self, host: &Host, identity: Identity) -> Result<ClientSettings, Failure> {
         let name = ClientId::new(host.name())?;
         let servers = servers_of(host.servers());
-        let mut settings = ClientSettings::new(name, servers, host.identity().clone(), self.note_key()?);
+        let mut settings = ClientSettings::new(name, servers, identity, self.note_key()?);
+        settings.memory = host.memory_budget();
+        settings.revision = revision(host)?;
         settings.call = match host.call() {
             Call::Append => client::Call::Append,
             Call::AppendStream => client::Call::AppendStream,
@@ -72,7 +83,7 @@ impl AuditLog {
 }
 
 impl System for AuditLog {
-    type Client = AuditClient;
+    type Client = Application;
 
     fn promises(&self) -> Promises {
         use Promise::*;
@@ -85,10 +96,12 @@ impl System for AuditLog {
                 NoPhantoms,
                 AccountedFor,
                 Authentic,
+                TrustedPeers,
                 FaithfulReads,
                 RealTimeOrder,
                 DeadlinesKept,
                 Recovers,
+                BoundedMemory,
             ],
             declined: Vec::new(),
             may_repeat: None,
@@ -97,6 +110,10 @@ impl System for AuditLog {
 
     fn can_suffer(&self, _fault: &str) -> Result<(), Cow<'static, str>> {
         Ok(())
+    }
+
+    fn revisions(&self) -> &[&str] {
+        &Revision::NAMES
     }
 
     fn servers_max(&self) -> u32 {
@@ -126,26 +143,46 @@ impl System for AuditLog {
         }
         let (log_id, id) = (settings.log_id, settings.node);
         let node = Node::start(host.world().clone(), settings).await?;
-        let identity = host.identity().clone().fixed();
-        let mut settings = ServeSettings::new(&log_id, id, host.listen_address(), identity);
+        let mut settings = ServeSettings::new(&log_id, id, host.listen_address(), host.identities());
+        settings.revision = revision(&host)?;
         settings.reply_hook = host.reply_filter().cloned().map(|flip| ReplyHook::new(move |bytes| flip(bytes)));
-        serve::serve(host.world().clone(), node, settings, host.stop_requested()).await?;
+        tokio::select! {
+            biased;
+            served = serve::serve(host.world().clone(), node, settings, host.stop_requested()) => served?,
+            never = renewing(host.clone()) => match never {},
+        };
         Ok(())
     }
 
-    async fn client(&self, host: Host) -> Result<AuditClient, Failure> {
-        let settings = self.client_settings(&host)?;
-        Ok(AuditClient::open(host.world().clone(), settings).await?)
+    async fn client(&self, host: Host) -> Result<Application, Failure> {
+        let mut identities = host.identities();
+        let settings = self.client_settings(&host, identities.borrow_and_update().clone())?;
+        let revision = settings.revision;
+        let client = AuditClient::open(host.world().clone(), settings).await?;
+        let shown = client.clone();
+        tokio::spawn(async move {
+            while identities.changed().await.is_ok() {
+                // One that cannot be used is passed over: the old one still stands.
+                let _ = shown.replace_identity(&identities.borrow_and_update());
+            }
+        });
+        tokio::spawn(renewing(host));
+        Ok(Application { client, revision })
     }
 
     async fn read_back(&self, auditor: Host, server: &Peer, found: &mut Findings) -> Result<(), Failure> {
-        let settings = self.reader_settings(&auditor, std::slice::from_ref(server))?;
+        let mut identities = auditor.identities();
+        let identity = identities.borrow_and_update().clone();
+        let settings = self.reader_settings(&auditor, std::slice::from_ref(server), identity)?;
         let reader = LogReader::connect(auditor.world().clone(), settings)?;
         let checkpoint = reader.checkpoint().await?;
         found.checkpoint(checkpoint.size, &checkpoint.root);
         let mut counting = Counting::default();
         let mut next = 0;
         while next < checkpoint.size {
+            if identities.has_changed().unwrap_or(false) {
+                reader.replace_identity(&identities.borrow_and_update())?;
+            }
             for (index, leaf) in reader.read(next).await? {
                 found.note(counting.found(index.0, leaf));
                 next = index.0 + 1;
@@ -155,29 +192,101 @@ impl System for AuditLog {
     }
 
     async fn follow(&self, reader: Host, mut found: Findings) {
-        let Ok(settings) = self.reader_settings(&reader, reader.servers()) else { return };
+        let mut identities = reader.identities();
+        let identity = identities.borrow_and_update().clone();
+        let Ok(settings) = self.reader_settings(&reader, reader.servers(), identity) else { return };
         let Ok(mut tail) = Tail::new(reader.world().clone(), settings, 0) else { return };
         let mut counting = Counting::default();
-        while let Ok((index, leaf)) = tail.next().await {
-            found.note(counting.found(index.0, leaf));
+        let following = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    Ok(()) = identities.changed() => {
+                        let _ = tail.replace_identity(&identities.borrow_and_update());
+                    }
+                    next = tail.next() => match next {
+                        Ok((index, leaf)) => found.note(counting.found(index.0, leaf)),
+                        Err(_) => return,
+                    },
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = following => {}
+            never = renewing(reader.clone()) => match never {},
         }
     }
 }
 
-impl Client for AuditClient {
+/// Renews the host's certificate, where the scenario has an issuer. What it renews shows up in `Host::identities`, for
+/// servers, clients and readers to take up like anything else that is installed.
+async fn renewing(host: Host) -> Infallible {
+    let Some(renewal) = host.renewal() else { return std::future::pending().await };
+    let issuer = client::Server { address: renewal.issuer.address(), tls_name: renewal.issuer.name().to_owned() };
+    let settings = RenewSettings::new(issuer, renewal.issuer_ca_pem, renewal.before);
+    let (world, identities): (_, watch::Receiver<Identity>) = (host.world().clone(), host.identities());
+    let keep = Box::new(move |identity| host.install(identity));
+    Renewer::new(world, settings, identities, renewal.now, keep).run().await
+}
+
+/// The revision that a host runs.
+fn revision(host: &Host) -> Result<Revision, Failure> {
+    let named = Revision::named(host.revision());
+    Ok(named.ok_or_else(|| format!("this log has no revision `{}`", host.revision()))?)
+}
+
+/// An application that appends: it writes events of its own revision, with the workload's bytes as their detail.
+///
+/// A log that decoded and encoded them again would drop what it does not know, and be found out.
+pub struct Application {
+    client: AuditClient,
+    revision: Revision,
+}
+
+impl Application {
+    /// The entry as an event of this revision.
+    fn event(&self, entry: &Entry) -> Bytes {
+        let (actor, action) = (entry.client().to_owned(), "read".to_owned());
+        let (number, detail) = (entry.id().number, entry.bytes().clone());
+        let event = match self.revision {
+            Revision::Previous => {
+                let outcome = previous::audit_event::Outcome::Succeeded.into();
+                previous::AuditEvent { actor, action, outcome, detail }.encode_to_vec()
+            }
+            Revision::Current => {
+                let (resource, outcome) = (format!("record/{number}"), audit_event::Outcome::Denied.into());
+                wire::AuditEvent { actor, action, resource, outcome, detail }.encode_to_vec()
+            }
+            Revision::Next => {
+                let (resource, outcome) = (format!("record/{number}"), next::audit_event::Outcome::Partly.into());
+                let trace = format!("{actor}/{number}");
+                next::AuditEvent { actor, action, resource, outcome, trace, detail }.encode_to_vec()
+            }
+            Revision::Breaking => {
+                let outcome = "partly".to_owned();
+                breaking::AuditEvent { actor, action, record: number, outcome, detail }.encode_to_vec()
+            }
+        };
+        event.into()
+    }
+}
+
+impl Client for Application {
     async fn append(&self, entry: &Entry) -> Outcome {
-        match AuditClient::append(self, entry.bytes().clone()).await {
+        match self.client.append(self.event(entry)).await {
             Ok(Delivered::Receipt(receipt)) => Outcome::Acked { at: Some(receipt.index.0) },
             Ok(Delivered::DeadLetter { reason }) => Outcome::Refused { why: reason },
             Ok(Delivered::Owed) => Outcome::Unknown { why: "owed: the client ended first".to_owned() },
+            Err(error @ ClientError::Oversize { .. }) => Outcome::Refused { why: error_chain(&error) },
             Err(error) => Outcome::Unknown { why: error_chain(&error) },
         }
     }
 
     async fn held(&self) -> Result<Held, Failure> {
-        let letters = self.dead_letters().await?;
+        let letters = self.client.dead_letters().await?;
         Ok(Held {
-            outbox: self.outstanding().await?,
+            outbox: self.client.outstanding().await?,
             dead_letters: letters.into_iter().map(|letter| letter.payload()).collect(),
         })
     }
@@ -186,6 +295,12 @@ impl Client for AuditClient {
 fn servers_of(peers: &[Peer]) -> Vec<client::Server> {
     let server = |peer: &Peer| client::Server { address: peer.address(), tls_name: peer.name().to_owned() };
     peers.iter().map(server).collect()
+}
+
+/// The workload's own bytes in an event of whatever revision: by the field's number, so that nothing else of the event
+/// has to be understood. A payload that is no event stands for itself.
+fn detail(payload: &Bytes) -> Bytes {
+    bytes_of_field(payload, EVENT_DETAIL).map_or_else(|| payload.clone(), |detail| payload.slice_ref(detail))
 }
 
 /// Which entries count, told from the log alone: per client the next of its newest epoch. The reader's own account of
@@ -211,7 +326,7 @@ impl Counting {
         found.numbered = Some((entry.client.as_str().into(), entry.epoch.0, entry.sequence.0));
         if let Body::Event(payload) = &entry.body {
             found.entry = EntryId::find(payload);
-            found.bytes = payload.clone();
+            found.bytes = detail(payload);
         }
         found
     }

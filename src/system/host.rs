@@ -1,12 +1,16 @@
 //! What a part of the log under test gets from the harness: its name, its peers, its disk, its network, its identity.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::FutureExt;
+use http::Uri;
 use tokio::sync::watch;
 
+use super::{Certificates, Connector, DataFolder, Incoming};
 use crate::{
     audit::tls::Identity,
+    fault::Role,
     history::{EntryId, Found, LeafBytes, Name, What},
     scenario::Call,
     world::World,
@@ -34,10 +38,31 @@ impl Peer {
     pub fn address(&self) -> String {
         format!("{}:{}", self.name, self.port)
     }
+
+    /// `https://name:port`, for tonic's `Endpoint`. A log without TLS says `http://` before the
+    /// [`address`](Peer::address).
+    pub fn uri(&self) -> Uri {
+        let uri = Uri::builder().scheme("https").authority(self.address()).path_and_query("/");
+        // Hosts are called `server-2` and the like: always an authority.
+        uri.build().unwrap_or_default()
+    }
 }
 
 /// Changes a reply's bytes before they are encrypted; answers whether it did. For faults inside a server.
 pub type ReplyFilter = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
+
+/// How the scenario wants certificates to be renewed: over the network, from a host that issues them.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    /// Where the issuer listens; its certificate holds this name.
+    pub issuer: Peer,
+    /// The authority of the issuer's own certificate, PEM: of no other host, and never rotated.
+    pub issuer_ca_pem: String,
+    /// A new certificate is to be asked for this long before the old one ends.
+    pub before: Duration,
+    /// Changes whenever the host is told to renew at once.
+    pub now: watch::Receiver<u64>,
+}
 
 /// One host, as the software on it sees it.
 #[derive(Clone)]
@@ -46,11 +71,17 @@ pub struct Host {
     pub(crate) servers: Arc<[Peer]>,
     pub(crate) listen: String,
     pub(crate) world: World,
-    pub(crate) identity: Identity,
+    pub(crate) disk: DataFolder,
+    pub(crate) certificates: Arc<Certificates>,
+    /// Issuer, its authority and the time before an end, where there is an issuer.
+    pub(crate) issuer: Option<(Peer, Arc<str>, Duration)>,
     pub(crate) call: Call,
+    pub(crate) memory: watch::Sender<u64>,
+    pub(crate) payload_max: Option<usize>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) record: Arc<dyn Fn(What) + Send + Sync>,
     pub(crate) reply_filter: Option<ReplyFilter>,
+    pub(crate) revision: Role,
 }
 
 impl fmt::Debug for Host {
@@ -75,19 +106,77 @@ impl Host {
         &self.listen
     }
 
+    /// Binds [`listen_address`](Host::listen_address). What it gives is a stream of connections without TLS, for tonic's
+    /// `serve_with_incoming_shutdown`.
+    ///
+    /// # Errors
+    /// `AddrInUse` where this life of the host listens already.
+    pub fn listen(&self) -> io::Result<Incoming> {
+        let bound = self.world.net.listen(&self.listen).now_or_never();
+        let waits = || Err(io::Error::other("this network takes its time to bind: await `world().net.listen`"));
+        bound.unwrap_or_else(waits).map(Incoming::new)
+    }
+
+    /// Connects to others, without TLS, for tonic's `connect_with_connector_lazy`.
+    pub fn connector(&self) -> Connector {
+        Connector(self.world.net.clone())
+    }
+
+    /// Its disk in the manner of `std::fs`, for a synchronous store. The same disk with futures is in
+    /// [`world`](Host::world).
+    pub fn disk(&self) -> DataFolder {
+        self.disk.clone()
+    }
+
     /// Its disk, its network and its observer.
     pub fn world(&self) -> &World {
         &self.world
     }
 
-    /// The certificate that it shows and the issuers that it trusts.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    /// The certificate that it shows and the issuers that it trusts: what is installed now. Software that reads it
+    /// once shows it for ever.
+    pub fn identity(&self) -> Identity {
+        self.certificates.read(&*self.record)
+    }
+
+    /// The same, followed: changes whenever something else is installed. What it shows counts as taken up at once.
+    pub fn identities(&self) -> watch::Receiver<Identity> {
+        self.certificates.follow(&*self.record)
+    }
+
+    /// Installs an identity in place of the one that it has, as writing certificate files does: it outlives the
+    /// process.
+    pub fn install(&self, identity: Identity) {
+        self.certificates.install(identity, "installed by the host's own software", &*self.record);
+    }
+
+    /// How certificates are renewed, where the scenario has an issuer. Software that asks for this has to renew.
+    pub fn renewal(&self) -> Option<Renewal> {
+        let (issuer, issuer_ca_pem, before) = self.issuer.clone()?;
+        let now = self.certificates.renewals();
+        Some(Renewal { issuer, issuer_ca_pem: issuer_ca_pem.to_string(), before, now })
     }
 
     /// How the scenario wants entries to be sent.
     pub fn call(&self) -> Call {
         self.call
+    }
+
+    /// Bytes that its queues and caches may use together, now and whenever that changes. A program that keeps to it
+    /// shrinks while it runs, and sheds what does not fit.
+    pub fn memory_budget(&self) -> watch::Receiver<u64> {
+        self.memory.subscribe()
+    }
+
+    /// The largest payload that servers are to take in this scenario, in bytes, where it says so. What is larger is
+    /// refused, and kept by its client as a dead letter.
+    pub fn payload_max(&self) -> Option<usize> {
+        self.payload_max
+    }
+
+    /// The schema revision that this life is to run, one of [`System::revisions`](super::System::revisions).
+    pub fn revision(&self) -> &'static str {
+        self.revision.word()
     }
 
     /// For servers that offer it: changes replies before they are encrypted.
@@ -112,7 +201,7 @@ impl Host {
     }
 }
 
-/// Where a reader notes what it finds.
+/// Where a reader notes what it finds. At the crate root it is called [`Found`](crate::Found).
 #[derive(Clone)]
 pub struct Findings {
     pub(crate) record: Arc<dyn Fn(What) + Send + Sync>,

@@ -3,7 +3,11 @@
 //! [`AuditLog`] is this crate's own log, offered in the same way as anybody else's.
 
 mod audit_log;
+mod certificates;
+mod folder;
 mod host;
+mod network;
+mod promises;
 
 use std::{borrow::Cow, future::Future};
 
@@ -11,9 +15,14 @@ use bytes::Bytes;
 
 pub use crate::history::{EntryId, Name, Outcome, Promise, Promises};
 pub use audit_log::AuditLog;
-pub use host::{Findings, Host, Peer, ReplyFilter};
+pub(crate) use certificates::Certificates;
+pub use folder::{DataFolder, File};
+pub(crate) use folder::{DiskAtOnce, FileAtOnce, without_power};
+pub use host::{Findings, Host, Peer, Renewal, ReplyFilter};
+pub use network::{Caller, Connection, Connector, Incoming};
 
-/// Anything that went wrong in a system under test, with its causes.
+/// Anything that went wrong in a system under test, with its causes. Every `std::error::Error`, and every text, becomes
+/// one by `?` or `into()`.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The log under test: how to start its parts and what it promises. One value serves a whole run.
@@ -30,6 +39,12 @@ pub trait System: Send + Sync + 'static {
             "bit-flip" => Err("replies are flipped inside the server, which only gapless's own log offers".into()),
             _ => Ok(()),
         }
+    }
+
+    /// Schema revisions that can be run, oldest first: some of `previous`, `current`, `next` and `breaking`. A scenario
+    /// that asks for another one is refused. [`Host::revision`] says which one a host is to run.
+    fn revisions(&self) -> &[&str] {
+        &["current"]
     }
 
     /// How many servers this log can run as one cluster.

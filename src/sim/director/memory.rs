@@ -1,21 +1,114 @@
 //! Faults of memory and load: smaller budgets, more appends.
 
 use super::Director;
+use crate::{
+    fault::Action,
+    history::{Event, Name, What},
+    world::LogEvent,
+};
+
+/// What the hosts of a step told of their memory while it lasted.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    /// Calls and readers that were sent away.
+    shed: u64,
+    /// Queues and caches that came to nine tenths of their limit, by name.
+    full: std::collections::BTreeMap<String, u64>,
+    /// Hosts whose software was told of the smaller budget.
+    told: Vec<Name>,
+}
 
 impl Director<'_> {
-    /// Takes memory away, or offers more.
-    pub(super) fn begin_memory(&mut self, index: usize) {
-        let _ = index;
+    /// Says what every host may use. Once, at the start.
+    pub(super) fn record_budgets(&self) {
+        for actor in &self.stage.actors {
+            let budget = *actor.memory.borrow();
+            self.stage.recorder.record_at(self.now, &actor.name, What::Memory { budget });
+        }
     }
 
-    /// Gives it back.
+    /// Takes memory away, or offers more.
+    pub(super) fn begin_memory(&mut self, index: usize) {
+        match self.plan.steps[index].action {
+            Action::MemoryPressure { budget, .. } => {
+                for host in self.steps[index].hosts.clone() {
+                    let Some(actor) = self.stage.actor(&host) else { continue };
+                    if actor.memory.receiver_count() > 0 {
+                        self.steps[index].pressure.told.push(host.clone());
+                    }
+                    self.budget_is(&host, budget);
+                }
+            }
+            Action::Surge { appends } => self.stage.surges.begin(index, self.now, appends.interval()),
+            _ => {}
+        }
+    }
+
+    /// Gives it back. Where another step still holds it, that one's budget stays: they have the same value.
     pub(super) fn undo_memory(&mut self, index: usize) {
-        let _ = index;
+        self.stage.surges.end(index);
+        for host in self.steps[index].hosts.clone() {
+            if !self.is_pressed(&host, Some(index)) {
+                self.budget_is(&host, self.scenario.cluster.memory);
+            }
+        }
+    }
+
+    fn is_pressed(&self, host: &Name, except: Option<usize>) -> bool {
+        self.steps.iter().enumerate().any(|(index, step)| {
+            Some(index) != except
+                && step.status == super::Status::Active
+                && matches!(self.plan.steps[index].action, Action::MemoryPressure { .. })
+                && step.hosts.contains(host)
+        })
+    }
+
+    fn budget_is(&self, host: &Name, budget: u64) {
+        let Some(actor) = self.stage.actor(host) else { return };
+        if actor.memory.send_replace(budget) != budget {
+            self.stage.recorder.record_at(self.now, host, What::Memory { budget });
+        }
+    }
+
+    /// Looks at what a host told of its memory, for the steps that press it.
+    pub(super) fn notice_memory(&mut self, event: &Event) {
+        let What::Log { event: log } = &event.what else { return };
+        if let LogEvent::MemoryUsed { .. } = log
+            && !self.tell_of_memory.contains(&event.host)
+        {
+            self.tell_of_memory.push(event.host.clone());
+        }
+        for (step, state) in self.plan.steps.iter().zip(&mut self.steps) {
+            let presses = matches!(step.action, Action::MemoryPressure { .. })
+                && state.status == super::Status::Active
+                && state.hosts.contains(&event.host);
+            match log {
+                LogEvent::LoadShed { .. } if presses => state.pressure.shed += 1,
+                LogEvent::MemoryUsed { what, bytes, limit } if presses && *bytes >= limit - limit / 10 => {
+                    *state.pressure.full.entry(what.clone()).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// What shows that the step bit, in words.
     pub(super) fn memory_evidence(&self, index: usize) -> Option<String> {
-        let _ = index;
-        None
+        let offered = self.stage.surges.offered(index);
+        if offered > 0 {
+            return Some(format!("{offered} appends offered on top"));
+        }
+        let Pressure { shed, full, told } = &self.steps[index].pressure;
+        let mut said = Vec::new();
+        if *shed > 0 {
+            said.push(format!("shed {shed} times"));
+        }
+        said.extend(full.iter().map(|(what, times)| format!("`{what}` at its limit {times} times")));
+        // Of software that tells nothing of its memory, no more can be known than that it was told.
+        if said.is_empty() {
+            let silent = told.iter().filter(|host| !self.tell_of_memory.contains(host));
+            said.extend(silent.map(|host| format!("{host} was told of its budget")));
+        }
+        (!said.is_empty()).then(|| said.join(", "))
     }
 }

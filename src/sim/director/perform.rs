@@ -40,10 +40,10 @@ pub(super) struct StepState {
     /// When it is undone; `None`: at the final heal.
     pub(super) ends_at: Option<Duration>,
     began_at: Duration,
-    hosts: Vec<Name>,
-    bit: bool,
+    pub(super) hosts: Vec<Name>,
+    pub(super) bit: bool,
     /// What it did to hosts, in words; links keep count of what it did to them.
-    did: Vec<String>,
+    pub(super) did: Vec<String>,
     /// Hosts that were asked to stop, and since when.
     stopping: BTreeMap<Name, Duration>,
     /// Hosts that are to come up again at this time.
@@ -54,6 +54,11 @@ pub(super) struct StepState {
     /// Flipped replies that were counted as moments.
     flips_told: u64,
     syncs_held: u64,
+    /// What was read of wall clocks that the step had set wrong and has set right again.
+    pub(super) wrong_reads: crate::seam::WrongReads,
+    /// What the step's hosts told of their memory while it lasted.
+    pub(super) pressure: super::memory::Pressure,
+    pub(super) upgrading: super::upgrades::Upgrading,
 }
 
 impl Director<'_> {
@@ -67,9 +72,16 @@ impl Director<'_> {
             changed = false;
             for index in 0..self.steps.len() {
                 changed |= match self.steps[index].status {
-                    Status::Waiting => self.begin_if_due(index),
+                    Status::Waiting => {
+                        self.foresee_expiry(index);
+                        self.begin_if_due(index)
+                    }
                     Status::Active => self.go_on(index),
-                    Status::Done | Status::NotRun => false,
+                    Status::Done => {
+                        self.look_for_late_evidence(index);
+                        false
+                    }
+                    Status::NotRun => false,
                 };
             }
         }
@@ -85,6 +97,7 @@ impl Director<'_> {
             self.steps[index].ends_at = Some(self.now);
             self.go_on(index);
         }
+        self.heal_certificates();
     }
 
     fn begin_if_due(&mut self, index: usize) -> bool {
@@ -120,11 +133,7 @@ impl Director<'_> {
             Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
             Action::PowerLoss { .. } => hosts.iter().for_each(|host| self.take_down(index, host, true)),
             Action::Restart { .. } => {
-                for host in &hosts {
-                    self.stage.ask_to_stop(host);
-                    self.held_down.entry(host.clone()).or_default().push(index);
-                    self.steps[index].stopping.insert(host.clone(), self.now);
-                }
+                hosts.iter().for_each(|host| self.stop(index, host));
                 // Its length is the time between stop and start: it counts from the stop.
                 self.steps[index].ends_at = None;
             }
@@ -179,9 +188,10 @@ impl Director<'_> {
         self.finish_stops(index);
         self.raise(index);
         self.count_flips(index);
-        self.go_on_upgrading(index);
+        let upgrading = self.go_on_upgrading(index);
+        self.go_on_with_certificates(index);
         self.look_for_evidence(index);
-        if self.steps[index].ends_at.is_none_or(|end| end > self.now) {
+        if upgrading || self.steps[index].ends_at.is_none_or(|end| end > self.now) {
             return false;
         }
         self.undo(index);
@@ -240,6 +250,13 @@ impl Director<'_> {
         }
     }
 
+    /// Asks a host to stop on behalf of a step, which then holds it down.
+    pub(super) fn stop(&mut self, index: usize, host: &Name) {
+        self.stage.ask_to_stop(host);
+        self.held_down.entry(host.clone()).or_default().push(index);
+        self.steps[index].stopping.insert(host.clone(), self.now);
+    }
+
     fn churn(&mut self, index: usize) {
         let Action::Churn { every, down, .. } = self.plan.steps[index].action else { return };
         let Some(due) = self.steps[index].next_crash.filter(|due| *due <= self.now) else { return };
@@ -266,7 +283,7 @@ impl Director<'_> {
         flips.filter_map(|flips| flips.lock().unwrap_or_else(PoisonError::into_inner).done.get(&index).copied()).sum()
     }
 
-    fn count(&mut self, index: usize, n: u32) {
+    pub(super) fn count(&mut self, index: usize, n: u32) {
         self.moments.reached(scenario::Moment::Nth(self.plan.steps[index].name.clone(), n), self.now);
         self.record_step(index, Moment::Nth { n });
     }
@@ -278,11 +295,17 @@ impl Director<'_> {
             if self.stage.sim.is_host_running(&*host) && !late {
                 continue;
             }
-            if late && self.stage.kill(&host, false, self.now).is_some() {
-                self.bit(index, format!("{host} did not stop within {STOP_MAX:?} and was killed"));
-            } else {
+            let killed = late && self.stage.kill(&host, false, self.now).is_some();
+            if !killed {
                 self.stage.mourn(&host, self.now);
-                self.bit(index, format!("{host} stopped by itself"));
+            }
+            let did = match killed {
+                true => format!("{host} did not stop within {STOP_MAX:?} and was killed"),
+                false => format!("{host} stopped by itself"),
+            };
+            match self.deploys(index) {
+                true => self.steps[index].did.push(did), // it bites once the host serves again
+                false => self.bit(index, did),
             }
             let down = self.plan.steps[index].duration.unwrap_or(Duration::from_secs(1));
             self.steps[index].stopping.remove(&host);
@@ -339,7 +362,7 @@ impl Director<'_> {
 
     // ---- evidence ----
 
-    fn bit(&mut self, index: usize, did: String) {
+    pub(super) fn bit(&mut self, index: usize, did: String) {
         self.steps[index].did.push(did.clone());
         if !std::mem::replace(&mut self.steps[index].bit, true) {
             self.moments.reached(scenario::Moment::Bites(self.plan.steps[index].name.clone()), self.now);
@@ -347,7 +370,7 @@ impl Director<'_> {
         }
     }
 
-    fn look_for_evidence(&mut self, index: usize) {
+    pub(super) fn look_for_evidence(&mut self, index: usize) {
         if self.steps[index].bit {
             return;
         }
@@ -375,12 +398,14 @@ impl Director<'_> {
         said.extend(self.certificate_evidence(index));
         said.extend(self.clock_evidence(index));
         said.extend(self.memory_evidence(index));
-        said.extend(self.upgrade_evidence(index));
         (!said.is_empty()).then(|| said.join(", "))
     }
 
     fn evidence(&self, index: usize) -> Option<String> {
         let state = &self.steps[index];
+        if self.deploys(index) && !state.bit {
+            return None; // some host never served at its revision, whatever happened to the others
+        }
         let mut said = state.did.clone();
         if state.crashes > 1 {
             said = vec![format!("{} crashes", state.crashes)];
@@ -391,7 +416,7 @@ impl Director<'_> {
 
     // ---- whom ----
 
-    fn struck_hosts(&self, action: &Action<Targets>) -> Vec<Name> {
+    pub(super) fn struck_hosts(&self, action: &Action<Targets>) -> Vec<Name> {
         match (action.on(), action.link()) {
             (Some(on), _) => self.resolve(on),
             (None, Some(link)) => {
@@ -433,7 +458,7 @@ impl Director<'_> {
         }
     }
 
-    fn others(&self, hosts: &[Name]) -> Vec<Name> {
+    pub(super) fn others(&self, hosts: &[Name]) -> Vec<Name> {
         let names = self.stage.actors.iter().map(|actor| actor.name.clone());
         names.filter(|name| !hosts.contains(name)).collect()
     }

@@ -1,0 +1,58 @@
+//! The simulated disk without waiting, behind the files of [`crate::system::File`].
+//!
+//! The same page cache, the same platter, the same luck at a power loss. A sync has no length in simulated time: what it
+//! covers is durable when it returns, even on a host that stands still, whose own doings nobody sees before it goes on.
+
+use std::{io, path::Path, sync::Arc};
+
+use super::{Change, SimDisk, SimFile};
+use crate::{
+    history::{DiskOp, What},
+    seam,
+    system::{DiskAtOnce, FileAtOnce, without_power},
+    world::OpenMode,
+};
+
+impl DiskAtOnce for SimDisk {
+    fn open_at_once(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileAtOnce>> {
+        let mut state = self.lock_state();
+        if state.dark {
+            return Err(without_power());
+        }
+        let file = state.open(path, mode)?;
+        Ok(Arc::new(SimFile { disk: self.clone(), path: path.to_owned(), file }))
+    }
+
+    fn sync_folder_at_once(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock_state();
+        if state.dark {
+            return Err(without_power());
+        }
+        state.settle(seam::now());
+        state.sync_names(path);
+        drop(state);
+        let path = path.display().to_string();
+        self.recorder.record(What::Disk { op: DiskOp::SyncFolder, path, bytes: 0, error: None });
+        Ok(())
+    }
+}
+
+impl FileAtOnce for SimFile {
+    fn sync_at_once(&self) -> io::Result<()> {
+        let mut state = self.disk.lock_state();
+        if state.dark {
+            return Err(without_power());
+        }
+        state.settle(seam::now());
+        let inode = &mut state.files[self.file];
+        let bytes = inode.changes.iter().map(Change::len).sum();
+        for change in std::mem::take(&mut inode.changes) {
+            change.apply(&mut inode.durable);
+            inode.settled += 1;
+        }
+        drop(state);
+        let path = self.path.display().to_string();
+        self.disk.recorder.record(What::Disk { op: DiskOp::Sync, path, bytes, error: None });
+        Ok(())
+    }
+}

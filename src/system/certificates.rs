@@ -1,0 +1,141 @@
+//! What is installed at one host: stands for the certificate files of a machine, which outlive its processes.
+//!
+//! It notes what was installed and what the software took up, because that is all that can be seen of certificates
+//! from outside, whatever TLS the software speaks. Keys never leave it but to the host's own software.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+
+use crate::{audit::tls::Identity, history::What};
+
+/// The certificate files of one host.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    files: watch::Sender<Identity>,
+    /// Counts how often the host was told to renew now.
+    asked: watch::Sender<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    installed: u64,
+    /// What the software of this life took up last.
+    taken: Option<u64>,
+    /// The software follows changes by itself.
+    follows: bool,
+    /// The software renews by itself.
+    renews: bool,
+}
+
+/// Who is told: notes as this host's.
+type Record<'r> = &'r dyn Fn(What);
+
+impl Certificates {
+    /// Files that hold this from the start.
+    pub(crate) fn new(identity: Identity, record: Record<'_>) -> Self {
+        let this =
+            Self { files: watch::Sender::new(identity.clone()), asked: watch::Sender::new(0), state: Mutex::default() };
+        this.install(identity, "issued at the start", record);
+        this
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other software starts on this host: it has taken up nothing yet.
+    pub(crate) fn begin_life(&self) {
+        let mut state = self.state();
+        *state = State { installed: state.installed, ..State::default() };
+    }
+
+    /// Replaces what is installed.
+    pub(crate) fn install(&self, identity: Identity, why: &str, record: Record<'_>) {
+        if let Some((serial, what)) = describe(&identity, why) {
+            record(what);
+            self.state().installed = serial;
+        }
+        self.files.send_replace(identity);
+        if self.state().follows {
+            self.take(record);
+        }
+    }
+
+    /// What is installed, without anybody taking it up.
+    pub(crate) fn installed(&self) -> Identity {
+        self.files.borrow().clone()
+    }
+
+    /// The software reads the files.
+    pub(crate) fn read(&self, record: Record<'_>) -> Identity {
+        self.take(record);
+        self.files.borrow().clone()
+    }
+
+    /// The software follows the files from now on.
+    pub(crate) fn follow(&self, record: Record<'_>) -> watch::Receiver<Identity> {
+        self.take(record);
+        self.state().follows = true;
+        self.files.subscribe()
+    }
+
+    fn take(&self, record: Record<'_>) {
+        let mut state = self.state();
+        if state.taken != Some(state.installed) {
+            state.taken = Some(state.installed);
+            let serial = state.installed;
+            drop(state);
+            record(What::Took { serial });
+        }
+    }
+
+    /// The software will renew whenever it is told to.
+    pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
+        self.state().renews = true;
+        self.asked.subscribe()
+    }
+
+    /// Tells the software to renew now; false where it does not renew by itself.
+    pub(crate) fn ask_to_renew(&self) -> bool {
+        let renews = self.state().renews;
+        self.asked.send_modify(|asked| *asked += 1);
+        renews
+    }
+}
+
+/// Serial number and description of the certificate that an identity shows; `None` where it cannot be read.
+fn describe(identity: &Identity, why: &str) -> Option<(u64, What)> {
+    let leaf = identity.leaf_certificate().ok()?;
+    let peer = identity.peer().ok()?;
+    let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
+    // Of longer serials the last eight bytes: they only have to differ within one run.
+    let serial = parsed.raw_serial().iter().fold(0_u64, |serial, byte| serial << 8 | u64::from(*byte));
+    let usage = parsed.extended_key_usage().ok()?.map(|usage| usage.value);
+    let what = What::Certificate {
+        serial,
+        name: peer.name,
+        authority: common_name(parsed.issuer()),
+        not_before: peer.not_before,
+        not_after: peer.not_after,
+        for_servers: usage.is_none_or(|usage| usage.server_auth || usage.any),
+        for_clients: usage.is_none_or(|usage| usage.client_auth || usage.any),
+        trusts: trusted(identity),
+        why: why.to_owned(),
+    };
+    Some((serial, what))
+}
+
+/// Names of the authorities that an identity trusts.
+fn trusted(identity: &Identity) -> Vec<String> {
+    let all = identity.trusted_certificates().unwrap_or_default();
+    let named = all.iter().filter_map(|der| Some(common_name(X509Certificate::from_der(der).ok()?.1.subject())));
+    named.collect()
+}
+
+fn common_name(name: &X509Name<'_>) -> String {
+    let first = name.iter_common_name().next().and_then(|name| name.as_str().ok());
+    first.map_or_else(|| name.to_string(), str::to_owned)
+}

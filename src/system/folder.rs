@@ -1,0 +1,280 @@
+//! A host's disk in the manner of `std::fs`, for logs whose store is synchronous.
+//!
+//! It is the same simulated disk that [`Host::world`](super::Host::world) offers with futures, and it fails in the same
+//! ways: what was written and not synced may be lost, torn or kept at a power loss. Only time is missing. A synchronous
+//! call cannot wait for simulated time without standing still for all hosts, so each call is done when it returns, a
+//! sync included.
+
+use std::{
+    fmt,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use crate::world::{self, Disk, OpenMode, Pending};
+
+/// A disk that can also be used without waiting. Everything but a sync is done at its submission anyway.
+pub(crate) trait DiskAtOnce: Disk {
+    /// As [`Disk::open`].
+    fn open_at_once(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileAtOnce>>;
+    /// As [`Disk::sync_folder`], done when it returns.
+    fn sync_folder_at_once(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file of such a disk.
+pub(crate) trait FileAtOnce: world::File {
+    /// As [`world::File::sync`], done when it returns.
+    fn sync_at_once(&self) -> io::Result<()>;
+}
+
+/// What a disk without power answers: a thread that would wait for it would wait for ever.
+pub(crate) fn without_power() -> io::Error {
+    io::Error::other("the disk does not answer: its host has lost its power")
+}
+
+fn at_once<T>(pending: Pending<T>) -> io::Result<T> {
+    pending.now_or_never().unwrap_or_else(|| Err(without_power()))
+}
+
+/// The data folder of a host. It outlives the host's processes; names are relative to it.
+#[derive(Clone)]
+pub struct DataFolder(pub(crate) Arc<dyn DiskAtOnce>);
+
+impl fmt::Debug for DataFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataFolder")
+    }
+}
+
+impl DataFolder {
+    /// Opens a file to which every write is appended, from whose beginning it is read. Where it does not exist it is
+    /// created, and its name made durable at once.
+    ///
+    /// # Errors
+    /// `NotFound` where its folder does not exist.
+    pub fn append_to(&self, name: impl AsRef<Path>) -> io::Result<File> {
+        let name = name.as_ref();
+        let file = match self.0.open_at_once(name, OpenMode::Existing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = self.0.open_at_once(name, OpenMode::CreateNew)?;
+                self.sync_folder(name.parent().unwrap_or(Path::new("")))?;
+                file
+            }
+            opened => opened?,
+        };
+        Ok(File::new(file, true))
+    }
+
+    /// Opens a file to read and write it from its beginning.
+    ///
+    /// # Errors
+    /// `NotFound` where it does not exist.
+    pub fn open(&self, name: impl AsRef<Path>) -> io::Result<File> {
+        Ok(File::new(self.0.open_at_once(name.as_ref(), OpenMode::Existing)?, false))
+    }
+
+    /// Opens a file, empty: created where it does not exist, cut where it does. Its name survives a power loss after
+    /// [`sync_folder`](DataFolder::sync_folder).
+    ///
+    /// # Errors
+    /// `NotFound` where its folder does not exist.
+    pub fn create(&self, name: impl AsRef<Path>) -> io::Result<File> {
+        let file = File::new(self.0.open_at_once(name.as_ref(), OpenMode::Create)?, false);
+        file.set_len(0)?;
+        Ok(file)
+    }
+
+    /// Creates a folder and its parents; no error where it exists.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn create_folder(&self, name: impl AsRef<Path>) -> io::Result<()> {
+        at_once(self.0.create_folder(name.as_ref()))
+    }
+
+    /// The names in a folder, sorted; `""` is the data folder itself.
+    ///
+    /// # Errors
+    /// `NotFound` where it does not exist.
+    pub fn list(&self, folder: impl AsRef<Path>) -> io::Result<Vec<String>> {
+        at_once(self.0.list(folder.as_ref()))
+    }
+
+    /// Renames in one step, replacing what stood at `to`. Durable after [`sync_folder`](DataFolder::sync_folder).
+    ///
+    /// # Errors
+    /// `NotFound` where `from` does not exist.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        at_once(self.0.rename(from.as_ref(), to.as_ref()))
+    }
+
+    /// Removes a file. Durable after [`sync_folder`](DataFolder::sync_folder).
+    ///
+    /// # Errors
+    /// `NotFound` where it does not exist.
+    pub fn remove(&self, name: impl AsRef<Path>) -> io::Result<()> {
+        at_once(self.0.remove(name.as_ref()))
+    }
+
+    /// Makes what was created, renamed and removed in a folder durable.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync_folder(&self, folder: impl AsRef<Path>) -> io::Result<()> {
+        self.0.sync_folder_at_once(folder.as_ref())
+    }
+}
+
+/// An open file on a simulated disk, used like `std::fs::File`.
+///
+/// Like there, a shared reference reads, writes and seeks too, and clones by [`try_clone`](File::try_clone) share one
+/// position.
+pub struct File {
+    file: Arc<dyn FileAtOnce>,
+    /// Where the next read, or write, begins.
+    position: Arc<Mutex<u64>>,
+    append: bool,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("append", &self.append).finish_non_exhaustive()
+    }
+}
+
+impl File {
+    fn new(file: Arc<dyn FileAtOnce>, append: bool) -> Self {
+        Self { file, position: Arc::default(), append }
+    }
+
+    fn position(&self) -> MutexGuard<'_, u64> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes everything written so far durable. After an error nothing is known about those bytes: a second try that
+    /// succeeds proves nothing.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_at_once()
+    }
+
+    /// The same: the length of a simulated file is as durable as its bytes.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    /// Cuts the file, or lets it grow with zeroes. The position stays where it is.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        at_once(self.file.truncate(len))
+    }
+
+    /// Length in bytes. (`std::fs::File` says it in its `metadata()`.)
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    #[allow(clippy::len_without_is_empty, reason = "an emptiness that can fail reads worse than `len()? == 0`")]
+    pub fn len(&self) -> io::Result<u64> {
+        at_once(self.file.len())
+    }
+
+    /// Reads at an offset and leaves the position alone; fewer bytes than asked for only at the end of the file.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = at_once(self.file.read_at(offset, to.len()))?;
+        to[..read.len()].copy_from_slice(&read);
+        Ok(read.len())
+    }
+
+    /// Writes at an offset and leaves the position alone.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        at_once(self.file.write_at(offset, Bytes::copy_from_slice(bytes)))
+    }
+
+    /// The same file with the same position.
+    ///
+    /// # Errors
+    /// Never; as `std::fs::File` has it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.clone(), position: self.position.clone(), append: self.append })
+    }
+}
+
+impl Read for &File {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let mut position = self.position();
+        let read = self.read_at(to, *position)?;
+        *position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for &File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut position = self.position();
+        let begin = if self.append {
+            at_once(self.file.append(Bytes::copy_from_slice(bytes)))?
+        } else {
+            self.write_all_at(bytes, *position)?;
+            *position
+        };
+        *position = begin + bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // into the page cache, where it is already
+    }
+}
+
+impl Seek for &File {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let mut position = self.position();
+        let sought = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(by) => position.checked_add_signed(by),
+            SeekFrom::End(by) => self.len()?.checked_add_signed(by),
+        };
+        *position =
+            sought.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("no offset at {to:?}")))?;
+        Ok(*position)
+    }
+}
+
+impl Read for File {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(to)
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+impl Seek for File {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        (&*self).seek(to)
+    }
+}

@@ -1,0 +1,133 @@
+//! How a log says what it promises, and what the caller of its `append` knows afterwards, in few words.
+
+use super::{Failure, Outcome, Promise, Promises};
+use crate::audit::calls::error_chain;
+
+/// What any append-only log can be held to by what goes into it and what comes out again.
+const OF_ANY_LOG: [Promise; 9] = [
+    Promise::AppendOnly,
+    Promise::NoGaps,
+    Promise::AckedDurable,
+    Promise::NoPhantoms,
+    Promise::AccountedFor,
+    Promise::Authentic,
+    Promise::FaithfulReads,
+    Promise::RealTimeOrder,
+    Promise::Recovers,
+];
+
+/// What can be judged only where the log says more of itself: by checkpoints that readers see, and by events that it
+/// tells its observer.
+const OF_A_TALKATIVE_LOG: [Promise; 5] = [
+    Promise::NoFork,
+    Promise::TrustedPeers,
+    Promise::NoSilentCorruption,
+    Promise::DeadlinesKept,
+    Promise::BoundedMemory,
+];
+
+impl Promises {
+    /// Everything that can be judged from what clients appended and what readers found: a good start for any log.
+    ///
+    /// What needs the log's own word (a checkpoint, a call with its deadline) is declined here with that reason, and
+    /// taken up by [`and`](Promises::and).
+    pub fn of_an_append_only_log() -> Self {
+        let silent = "the log says nothing of it by itself";
+        let declined = OF_A_TALKATIVE_LOG.map(|promise| (promise, silent.to_owned())).to_vec();
+        Self { kept: OF_ANY_LOG.to_vec(), declined, may_repeat: None }
+    }
+
+    /// Does not promise this one. Every verdict prints the reason.
+    pub fn without(mut self, promise: Promise, reason: impl Into<String>) -> Self {
+        self.kept.retain(|kept| *kept != promise);
+        self.declined.retain(|(declined, _)| *declined != promise);
+        self.declined.push((promise, reason.into()));
+        self
+    }
+
+    /// Promises this one, too. Where nothing in a run could have broken it, that run is inconclusive.
+    pub fn and(mut self, promise: Promise) -> Self {
+        self.declined.retain(|(declined, _)| *declined != promise);
+        if !self.kept.contains(&promise) {
+            self.kept.push(promise);
+        }
+        self
+    }
+
+    /// An entry may stand in the log more than once, for this reason. By default once is the most.
+    pub fn may_repeat(mut self, reason: impl Into<String>) -> Self {
+        self.may_repeat = Some(reason.into());
+        self
+    }
+}
+
+impl Outcome {
+    /// Acknowledged, at a position where one was told.
+    pub fn acked(at: impl Into<Option<u64>>) -> Self {
+        Outcome::Acked { at: at.into() }
+    }
+
+    /// Definitely not written, and never will be: the log's contract must say so.
+    pub fn refused(why: impl Into<String>) -> Self {
+        Outcome::Refused { why: why.into() }
+    }
+
+    /// Nobody knows.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Outcome::Unknown { why: why.into() }
+    }
+}
+
+/// Every status is unknown: no gRPC code proves that nothing was written. Say [`Outcome::refused`] where your contract
+/// does.
+impl From<tonic::Status> for Outcome {
+    fn from(status: tonic::Status) -> Self {
+        Outcome::unknown(error_chain(&status))
+    }
+}
+
+/// Whatever went wrong, nobody knows whether the entry was written.
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Outcome::unknown(error_chain(&*failure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_promise_is_kept_or_declined_with_a_reason() {
+        let promises = Promises::of_an_append_only_log();
+        for promise in Promise::ALL {
+            let declined = promises.declined.iter().filter(|(it, why)| it == promise && !why.is_empty()).count();
+            let kept = promises.kept.iter().filter(|it| *it == promise).count();
+            assert_eq!(kept + declined, 1, "{promise}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_about_a_promise_counts() {
+        let promises = Promises::of_an_append_only_log()
+            .without(Promise::Authentic, "not signed")
+            .without(Promise::Authentic, "not signed yet")
+            .and(Promise::NoFork);
+        assert!(!promises.kept.contains(&Promise::Authentic) && promises.kept.contains(&Promise::NoFork));
+        let authentic: Vec<&str> = promises
+            .declined
+            .iter()
+            .filter(|(it, _)| *it == Promise::Authentic || *it == Promise::NoFork)
+            .map(|(_, why)| why.as_str())
+            .collect();
+        assert_eq!(authentic, ["not signed yet"]);
+    }
+
+    #[test]
+    fn a_status_or_an_error_leaves_the_caller_without_knowledge() {
+        let Outcome::Unknown { why } = tonic::Status::already_exists("twice").into() else { panic!("known") };
+        assert!(why.contains("twice"), "{why}");
+        let failure: Failure = std::io::Error::other("gone").into();
+        assert_eq!(Outcome::from(failure), Outcome::unknown("gone"));
+    }
+}
