@@ -9,12 +9,33 @@
 //! ```text
 //! scenario file → Scenario → Plan (every choice of the seed) → simulated run → History → checks → Verdict → report
 //! ```
+//!
+//! # Your own log
+//!
+//! Any log written in Rust on tokio can be tested in this way, unmodified but for five seams: where it listens, how it
+//! connects, where it stores, what it shows as its identity, and when it stops. It is a [`System`]; its client is a
+//! [`Client`]; a test binary with [`main!`] makes a test of each scenario file. `docs/your-own-log.md` leads through it.
+//!
+//! # What cannot be simulated
+//!
+//! Whatever does not ask libc, or does not run on the simulating thread:
+//!
+//! * **Threads and `spawn_blocking`.** The run fails and names the place in the code. Programs that are linked statically
+//!   are not watched for this.
+//! * **A clock or random bytes asked for on another thread.** The same.
+//! * **Real sockets, and real files opened for writing**, on a simulated host. The same. Reading a file is let through.
+//! * **A C library that does I/O by itself**: found where it calls libc's `open` or `socket`; not where it makes system
+//!   calls of its own, or goes through `fopen`.
+//! * **Random bytes from the processor** (`RDRAND`, as aws-lc has them) **and its counters** (`rdtsc`): not found by
+//!   themselves; `gapless run --check-determinism` makes every run twice and names the first difference.
+//!
+//! A file or a socket comes from the [`Host`], and so do faults.
 
 pub mod audit;
 pub mod check;
-#[cfg(feature = "cli")]
 pub mod cli;
 pub mod entry;
+pub mod explain;
 pub mod explore;
 pub mod fault;
 pub mod history;
@@ -27,6 +48,9 @@ pub mod seam;
 pub mod sim;
 pub mod system;
 pub mod world;
+
+pub use history::Promise as Invariant;
+pub use system::{Client, Entry, Failure, File, Findings as Found, Host, Outcome, Peer, Promises, System};
 
 /// Version and source of this build. A seed holds for one build: a run of another may take another course.
 pub fn build_id() -> &'static str {

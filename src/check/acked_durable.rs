@@ -52,16 +52,11 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 /// Whoever finds, at a position that was told, something else than what was acknowledged there.
 fn contradicted(index: &Index<'_>, violations: &mut Violations) {
     let mut told = Positions::new(index.finds.len());
+    let mut twice = Vec::new();
     for (n, entry) in index.entries.iter().enumerate() {
         let Some((acked, Some(position))) = entry.acked() else { continue };
         if let Some(other) = told.known_or(position, n) {
-            violations.add("told-twice", Some(entry.id()), || {
-                let other = &index.entries[other];
-                let summary = format!("{} and {} were both told position {position}.", other.id(), entry.id());
-                Violation::new(summary)
-                    .of([other.id()])
-                    .shown_by(other.acked().map(|it| it.0).into_iter().chain([acked]))
-            });
+            twice.push((entry, &index.entries[other], acked, position));
         }
     }
     for find in &index.finds {
@@ -70,6 +65,13 @@ fn contradicted(index: &Index<'_>, violations: &mut Violations) {
             let entry = &index.entries[known];
             violations.add("elsewhere", Some(entry.id()), || elsewhere(index, entry, find));
         }
+    }
+    // Told after what was found: a position is mostly told twice because what stood there was lost.
+    for (entry, other, acked, position) in twice {
+        violations.add("told-twice", Some(entry.id()), || {
+            let summary = format!("{} and {} were both told position {position}.", other.id(), entry.id());
+            Violation::new(summary).of([other.id()]).shown_by(other.acked().map(|it| it.0).into_iter().chain([acked]))
+        });
     }
 }
 

@@ -8,9 +8,11 @@
 //!
 //! **What it looks at.** Every receipt that a client took for good, by its exact bytes: the note inside must be signed
 //! with the log's key, the leaf must be included under the root in it at the index told, and the leaf must contain the
-//! bytes that the client accepted. Every note that anybody signed or kept must be signed with that key. And everything
-//! that anybody found: an entry of the workload must have exactly the bytes that were submitted, and the client under
-//! whose name the log counts it must be the one that submitted it. All of it is verified by code that is not the log's.
+//! bytes that the client accepted, and so must every leaf that anybody found; of an entry that was refused for good,
+//! their SHA-256 instead, by which its slot is closed. Every note that anybody signed or kept must be signed with that
+//! key. And everything that anybody found: an entry of the workload must have exactly the bytes that were submitted, and
+//! the client under whose name the log counts it must be the one that submitted it. All of it is verified by code that is
+//! not the log's.
 //!
 //! **What leaves it idle.** Nobody found an entry of the workload, and no receipt or checkpoint was seen.
 //!
@@ -22,6 +24,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     index::{Find, Index, Receipt},
@@ -31,7 +34,11 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::{audit::wire, history::Name, world::LogEvent};
+use crate::{
+    audit::wire,
+    history::{Name, What},
+    world::LogEvent,
+};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -61,9 +68,10 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(found + receipts + notes, exercised, "nobody found an entry, a receipt or a checkpoint")
 }
 
-/// Compares what was found with what was submitted, and the names.
+/// Compares what was found with what was submitted and with what left the outbox, and the names.
 fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let mut found = 0;
+    let outbox = outbox(index);
     for find in &index.finds {
         let Some(entry) = find.entry.map(|entry| &index.entries[entry]) else { continue };
         found += 1;
@@ -72,6 +80,21 @@ fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
             && find.found.bytes != *bytes
         {
             violations.add("altered", Some(entry.id()), || altered(index, find, submitted, bytes));
+        }
+        if let (Some(leaf), Some(accepted)) = (&find.found.leaf, find.entry.and_then(|entry| outbox.get(&entry)))
+            && !accepted.iter().any(|(_, payload)| contains(&leaf.0, payload))
+        {
+            violations.add("re-encoded", Some(entry.id()), || {
+                let summary = format!(
+                    "{} finds {} at position {} without the exact bytes that {} had accepted: somebody changed them \
+                     or encoded them again.",
+                    index.reader(find),
+                    entry.id(),
+                    find.found.position,
+                    entry.client,
+                );
+                Violation::new(summary).shown_by(accepted.iter().map(|it| it.0).chain([find.event]))
+            });
         }
         if let Some((client, _, _)) = &find.found.numbered
             && client != entry.client
@@ -84,6 +107,19 @@ fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
         }
     }
     found
+}
+
+/// What outboxes accepted as each entry: events and payloads, by the entry's number in the index.
+fn outbox<'h>(index: &Index<'h>) -> BTreeMap<usize, Vec<(usize, &'h Bytes)>> {
+    let mut payloads: BTreeMap<usize, Vec<(usize, &'h Bytes)>> = BTreeMap::new();
+    for &(event, _, entry) in &index.accepted {
+        if let crate::history::What::Log { event: LogEvent::EntryAccepted { entry: payload, .. } } =
+            &index.event(event).what
+        {
+            payloads.entry(entry).or_default().push((event, payload));
+        }
+    }
+    payloads
 }
 
 fn altered(index: &Index<'_>, find: &Find<'_>, submitted: usize, bytes: &Bytes) -> Violation {
@@ -124,8 +160,8 @@ fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations:
     let accepted = accepted(index);
     for receipt in &index.receipts {
         let host = &index.event(receipt.event).host;
-        let owed = accepted.get(&(host, receipt.slot.0, receipt.slot.1)).copied();
-        if let Err(why) = verify(receipt, verifier, seen, owed.map(|it| it.1)) {
+        let owed = accepted.get(&(host, receipt.slot.0, receipt.slot.1)).cloned();
+        if let Err(why) = verify(receipt, verifier, seen, owed.as_ref().map(|it| &it.1)) {
             violations.add("receipt", None, || {
                 let (at, (epoch, sequence)) = (words::time(index.event(receipt.event).at), receipt.slot);
                 let summary = format!("{host} took a receipt for epoch {epoch}, sequence {sequence} at {at}: {why}.");
@@ -135,15 +171,27 @@ fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations:
     }
 }
 
-/// What each client accepted under each epoch and sequence: event and payload.
-fn accepted<'h>(index: &Index<'h>) -> BTreeMap<(&'h Name, u64, u64), (usize, &'h Bytes)> {
+/// Client, epoch and sequence.
+type Slot<'h> = (&'h Name, u64, u64);
+
+/// What the leaf of each slot has to hold: the event by which the client accepted it, and the payload; or the payload's
+/// SHA-256, where the entry was refused for good.
+fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
     let of = |&(event, _, _): &(usize, u64, usize)| match &index.event(event).what {
-        crate::history::What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
-            Some(((&index.event(event).host, *epoch, *sequence), (event, entry)))
+        What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
+            Some(((&index.event(event).host, *epoch, *sequence), (event, entry.clone())))
         }
         _ => None,
     };
-    index.accepted.iter().filter_map(of).collect()
+    let mut accepted: BTreeMap<Slot<'h>, (usize, Bytes)> = index.accepted.iter().filter_map(of).collect();
+    for event in &index.history.events {
+        if let What::Log { event: LogEvent::DeadLettered { epoch, sequence, .. } } = &event.what
+            && let Some((_, owed)) = accepted.get_mut(&(&event.host, *epoch, *sequence))
+        {
+            *owed = Bytes::copy_from_slice(&Sha256::digest(&owed[..]));
+        }
+    }
+    accepted
 }
 
 fn verify(receipt: &Receipt<'_>, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
@@ -175,7 +223,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{merkle::tests as tree, note::tests::Signer, testing::Story},
-        history::{Promise, What},
+        history::Promise,
     };
 
     fn signer() -> Signer {
@@ -236,6 +284,52 @@ mod tests {
             it.checkpoint = signer().note(3, &tree::by_definition(&leaves));
         });
         assert_eq!(other, "its leaf does not hold the accepted bytes.");
+    }
+
+    #[test]
+    fn a_leaf_holds_the_very_bytes_that_the_outbox_accepted() {
+        let found = |leaf: Vec<u8>| {
+            let mut story = Story::new();
+            story.submits("client-1", 0);
+            let payload: Bytes = [b"new field", &Story::bytes("client-1", 0)[..]].concat().into();
+            let event = LogEvent::EntryAccepted { epoch: 1, sequence: 0, entry: payload };
+            story.says("client-1", What::Log { event });
+            let mut found = story.find(4, "client-1", 0);
+            found.leaf = Some(crate::system::Findings::leaf(leaf.into()));
+            story.at(9_000).reads("server-1", true, &[found]);
+            story
+        };
+        let own = Story::bytes("client-1", 0);
+        assert!(matches!(
+            found([b"head new field", &own[..], b"tail"].concat()).finding(Promise::Authentic),
+            Finding::Holds { .. }
+        ));
+        // The workload's own bytes are there; the field that an older revision did not know is not.
+        let summary = found([b"head ", &own[..], b"tail"].concat()).violation(Promise::Authentic).summary;
+        assert_eq!(
+            summary,
+            "the reading of server-1 finds client-1 #0 at position 4 without the exact bytes that client-1 had accepted: \
+             somebody changed them or encoded them again."
+        );
+    }
+
+    #[test]
+    fn the_leaf_of_a_closed_slot_holds_the_digest_of_what_was_refused() {
+        let closed = |leaf: Bytes| {
+            let mut story = receipt(|it| {
+                it.leaf = leaf;
+                let leaves = [merkle::leaf_hash(b"a"), merkle::leaf_hash(&it.leaf), merkle::leaf_hash(b"c")];
+                it.checkpoint = signer().note(3, &tree::by_definition(&leaves));
+                it.inclusion = tree::path(1, &leaves).into_iter().map(|hash| hash.to_vec().into()).collect();
+            });
+            let event = LogEvent::DeadLettered { epoch: 1, sequence: 0, reason: "oversize".to_owned() };
+            story.says("client-1", What::Log { event });
+            story.finding(Promise::Authentic)
+        };
+        let refused = Story::bytes("client-1", 0);
+        let digest = [b"closes", &Sha256::digest(&refused)[..]].concat();
+        assert!(matches!(closed(digest.into()), Finding::Holds { .. }));
+        assert!(matches!(closed(refused), Finding::Violated(_)), "what was refused is in the log");
     }
 
     #[test]

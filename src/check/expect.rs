@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    index::Index,
+    index::{Index, Step},
     verdict::{EVENTS_MAX, Facts, Hits, Unmet},
     words,
 };
@@ -34,6 +34,22 @@ pub struct Expectations {
     pub sometimes: Vec<Pattern>,
     /// A violation that is expected to happen.
     pub known_violation: Option<KnownViolation>,
+    /// What to say of each step that leaves no trace, by its name in the history.
+    #[serde(default)]
+    pub steps: BTreeMap<Name, Untouched>,
+}
+
+/// What to say of a step that left no trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untouched {
+    /// The action, as `gapless explain` knows it.
+    pub action: String,
+    /// What did not happen; `{hosts}` stands for whom it was to strike.
+    pub what: String,
+    /// What to change in the scenario so that it bites.
+    pub cure: String,
+    /// Line of the scenario file.
+    pub line: usize,
 }
 
 /// A violation that is known and not yet cured: it is shown, and does not count; once it no longer happens, that does.
@@ -56,6 +72,7 @@ impl Default for Expectations {
             never: Vec::new(),
             sometimes: Vec::new(),
             known_violation: None,
+            steps: BTreeMap::new(),
         }
     }
 }
@@ -133,7 +150,8 @@ pub(super) fn judge(index: &Index<'_>, facts: &Facts) -> (Vec<Unmet>, Vec<Hits>)
 
 fn unseen(pattern: &Pattern) -> Unmet {
     let text = format!("expected but never seen: {}", pattern.text);
-    Unmet { text, line: Some(pattern.line), contradicted: false, events: Vec::new() }
+    let cure = format!("let a step bring it about, or expect it under `sometimes` · gapless explain {}", pattern.event);
+    Unmet { text, cure: Some(cure), line: Some(pattern.line), contradicted: false, events: Vec::new() }
 }
 
 fn happened(index: &Index<'_>, pattern: &Pattern, hits: &mut Matched) -> Unmet {
@@ -141,35 +159,54 @@ fn happened(index: &Index<'_>, pattern: &Pattern, hits: &mut Matched) -> Unmet {
     let first = first.map(|it| format!(", first at {} on {}", words::time(it.at), it.host)).unwrap_or_default();
     let times = words::count(hits.count, "time", "times");
     let text = format!("must never happen, and did {times}{first}: {}", pattern.text);
-    Unmet { text, line: Some(pattern.line), contradicted: true, events: std::mem::take(&mut hits.events) }
+    let events = std::mem::take(&mut hits.events);
+    Unmet { text, cure: None, line: Some(pattern.line), contradicted: true, events }
 }
 
 /// A step that left no trace proves nothing about what it was to break.
 fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    for step in &index.steps {
-        if step.bit() {
-            continue;
-        }
-        let why = match (step.not_run, step.begins, step.ended) {
-            (Some((_, why)), _, _) => format!("it never ran: {why}"),
-            (None, None, _) => "it never began".to_owned(),
-            (None, Some(_), None) => "it began and nothing shows that it bit before the run was over".to_owned(),
-            (None, Some(began), Some(ended)) => {
-                let at = |event: usize| words::time(index.history.events[event].at);
-                format!("nothing met it from {} to {}", at(began), at(ended))
-            }
-        };
+    for step in index.steps.iter().filter(|step| !step.bit()) {
+        let known = index.expect.steps.get(step.name);
         let events = [step.begins, step.ended, step.not_run.map(|(at, _)| at)].into_iter().flatten().collect();
-        let text = format!("step `{}` left no trace: {why}", step.name);
-        unmet.push(Unmet { text, line: None, contradicted: false, events });
+        let text = format!("step `{}` left no trace: {}", step.name, why_untouched(index, step, known));
+        let begun = step.not_run.is_none() && step.begins.is_some();
+        let cure = known.map(|known| match begun {
+            true => format!("{} · gapless explain {}", known.cure, known.action),
+            false => "begin it `at` a time, or after a moment that every run has".to_owned(),
+        });
+        unmet.push(Unmet { text, cure, line: known.map(|known| known.line), contradicted: false, events });
     }
     unmet
 }
 
+fn why_untouched(index: &Index<'_>, step: &Step<'_>, known: Option<&Untouched>) -> String {
+    if let Some((_, why)) = step.not_run {
+        return format!("it never ran: {why}");
+    }
+    let Some(began) = step.begins else { return "it never began".to_owned() };
+    let what = known.map_or("nothing met it".to_owned(), |known| known.what.replace("{hosts}", &some(step.hosts)));
+    let at = |event: usize| words::time(index.history.events[event].at);
+    match step.ended.map(at) {
+        None => format!("{what} from {} on, until the run was over", at(began)),
+        Some(ended) if ended == at(began) => format!("{what} at {ended}"),
+        Some(ended) => format!("{what} from {} to {ended}", at(began)),
+    }
+}
+
+/// A few hosts by name.
+fn some(hosts: &[Name]) -> String {
+    const SHOWN: usize = 3;
+    match hosts {
+        [] => "nobody".to_owned(),
+        hosts if hosts.len() <= SHOWN => hosts.join(", "),
+        hosts => format!("{} and {} more hosts", hosts[..SHOWN - 1].join(", "), hosts.len() + 1 - SHOWN),
+    }
+}
+
 fn bounds(index: &Index<'_>, facts: &Facts) -> Vec<Unmet> {
     let expect = index.expect;
-    let unmet = |contradicted, text| Unmet { text, line: None, contradicted, events: Vec::new() };
+    let unmet = |contradicted, text| Unmet { text, cure: None, line: None, contradicted, events: Vec::new() };
     let mut all = Vec::new();
     if let (Some(most), Some((blind, client))) = (expect.blind_at_most, &facts.longest_blind)
         && *blind > most
@@ -367,19 +404,55 @@ mod tests {
         assert_eq!(story.judge().verdict, Verdict::Holds);
     }
 
+    /// A run with a step that nothing met, one that never came, and one of an instant, each known by its action.
+    fn untouched() -> Story {
+        let mut story = story();
+        let jump = |moment| What::Step { step: "jump".into(), moment };
+        let hosts = ["server-1", "server-2", "server-3", "client-1"].map(Name::from);
+        story.at(40_000).says("harness", jump(Moment::Begins { hosts: hosts.to_vec() }));
+        story.at(70_000).says("harness", jump(Moment::Ended { evidence: None }));
+        let later = |moment| What::Step { step: "later".into(), moment };
+        story.says("harness", later(Moment::NotRun { why: "`jump:bites` never came".to_owned() }));
+        let reset = |moment| What::Step { step: "reset".into(), moment };
+        story.says("harness", reset(Moment::Begins { hosts: vec![] }));
+        story.says("harness", reset(Moment::Ended { evidence: None }));
+        story
+    }
+
     #[test]
     fn a_step_without_evidence_is_inconclusive_and_says_when_it_lasted() {
-        let mut story = story();
-        let moment = |moment| What::Step { step: "jump".into(), moment };
-        story.at(40_000).says("harness", moment(Moment::Begins { hosts: vec![] }));
-        story.at(70_000).says("harness", moment(Moment::Ended { evidence: None }));
-        let moment = |moment| What::Step { step: "later".into(), moment };
-        story.says("harness", moment(Moment::NotRun { why: "`jump:bites` never came".to_owned() }));
-        let judgement = story.judge();
+        let judgement = untouched().judge();
         assert_eq!(judgement.verdict, Verdict::Inconclusive);
-        assert_eq!(judgement.unmet[0].text, "step `jump` left no trace: nothing met it from 40.000s to 70.000s");
-        assert_eq!(judgement.unmet[1].text, "step `later` left no trace: it never ran: `jump:bites` never came");
-        assert_eq!(judgement.facts.faults_bit, (1, 3));
+        let texts: Vec<&str> = judgement.unmet.iter().map(|unmet| unmet.text.as_str()).collect();
+        let expected = [
+            "step `jump` left no trace: nothing met it from 40.000s to 70.000s",
+            "step `later` left no trace: it never ran: `jump:bites` never came",
+            "step `reset` left no trace: nothing met it at 70.000s",
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(judgement.facts.faults_bit, (1, 4));
+    }
+
+    #[test]
+    fn a_step_without_evidence_says_what_was_missing_and_what_to_do() {
+        let mut story = untouched();
+        let untouched = |action: &str, what: &str, line| Untouched {
+            action: action.to_owned(),
+            what: what.to_owned(),
+            cure: "add a reset".to_owned(),
+            line,
+        };
+        story.expect.steps = BTreeMap::from([
+            ("jump".into(), untouched("clock-jump", "nothing read {hosts}'s clock", 12)),
+            ("later".into(), untouched("crash", "nothing ran", 20)),
+        ]);
+        let [jump, later, reset] = &story.judge().unmet[..] else { panic!("three") };
+        assert!(
+            jump.text.ends_with("nothing read server-1, server-2 and 2 more hosts's clock from 40.000s to 70.000s")
+        );
+        assert_eq!((jump.cure.as_deref(), jump.line), (Some("add a reset · gapless explain clock-jump"), Some(12)));
+        assert!(later.cure.as_ref().is_some_and(|cure| cure.starts_with("begin it `at` a time")));
+        assert_eq!((&reset.cure, reset.line), (&None, None));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod accounted_for;
 mod acked_durable;
 mod append_only;
 mod authentic;
+mod bounded_memory;
 mod deadlines_kept;
 mod expect;
 mod facts;
@@ -24,12 +25,15 @@ mod real_time_order;
 mod recovers;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trusted_peers;
 mod verdict;
 mod violations;
+mod wall;
 pub(crate) mod words;
 
-pub use expect::{Expectations, KnownViolation, MomentRef, Pattern, Point};
+pub use expect::{Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
 pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
+pub use wall::WallClocks;
 
 use self::index::Index;
 use crate::history::{History, Promise};
@@ -60,10 +64,12 @@ const CHECKS: &[Check] = &[
     check!(NoPhantoms, no_phantoms),
     check!(AccountedFor, accounted_for),
     check!(Authentic, authentic),
+    check!(TrustedPeers, trusted_peers),
     check!(FaithfulReads, faithful_reads),
     check!(RealTimeOrder, real_time_order),
     check!(DeadlinesKept, deadlines_kept),
     check!(Recovers, recovers),
+    check!(BoundedMemory, bounded_memory),
 ];
 
 /// Judges a run. Linear in its events, up to logarithms.
@@ -103,13 +109,20 @@ fn findings(index: &Index<'_>) -> Vec<(Promise, Finding)> {
 }
 
 fn verdict(findings: &[(Promise, Finding)], unmet: &[Unmet]) -> Verdict {
-    let found = findings.iter().map(|(_, finding)| match finding {
+    let found = findings.iter().map(|(promise, finding)| match finding {
         Finding::Holds { .. } | Finding::Declined { .. } => Verdict::Holds,
+        Finding::Idle { .. } if arises_only_under_faults(*promise) => Verdict::Holds,
         Finding::Idle { .. } => Verdict::Inconclusive,
         Finding::Violated(_) => Verdict::Violated,
     });
     let expected = unmet.iter().map(|it| if it.contradicted { Verdict::Violated } else { Verdict::Inconclusive });
     found.chain(expected).max().unwrap_or(Verdict::Holds)
+}
+
+/// Whether a promise can be put to the test only by faults that are about it. In other runs it is idle, which is said
+/// and not held against them; in a run with such a fault, it is the fault that has to show that it bit.
+pub(crate) fn arises_only_under_faults(promise: Promise) -> bool {
+    promise == Promise::TrustedPeers
 }
 
 /// The verdict where a violation is known: that one alone does not count, and its absence does.
@@ -125,7 +138,7 @@ fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unme
              run only seeds that show it"
         ),
     };
-    let said = Unmet { text, line: None, contradicted: !happened, events: Vec::new() };
+    let said = Unmet { text, cure: None, line: None, contradicted: !happened, events: Vec::new() };
     if !happened {
         return (Verdict::Violated, said);
     }
@@ -188,7 +201,7 @@ mod tests {
     #[test]
     fn a_promise_without_a_check_is_never_said_to_hold() {
         let mut story = Story::healthy();
-        story.history.header.promises.kept = vec![Promise::TrustedPeers, Promise::BoundedMemory];
+        story.history.header.promises.kept = vec![Promise::NoSilentCorruption];
         for (_, finding) in story.judge().findings {
             assert_eq!(finding, Finding::Declined { why: "no check judges it yet".to_owned() });
         }
@@ -222,7 +235,7 @@ mod tests {
             let at: Vec<usize> = parts.iter().map(|part| page.find(part).expect(part)).collect();
             assert!(at.is_sorted(), "{name}");
         }
-        assert_eq!(explain(Promise::BoundedMemory), None);
+        assert_eq!(explain(Promise::NoSilentCorruption), None);
     }
 
     /// Any event, with numbers at both ends of their range, in no sensible order.
@@ -271,6 +284,10 @@ mod tests {
                     attempt: 1,
                     deadline_ms
                 },
+            }),
+            number().prop_map(|budget| What::Memory { budget }),
+            (number(), number()).prop_map(|(bytes, limit)| What::Log {
+                event: LogEvent::MemoryUsed { what: format!("queue-{bytes}"), bytes, limit },
             }),
             number().prop_map(|call| What::Log {
                 event: LogEvent::CallEnded { call, status: "ok".to_owned(), detail: String::new() },

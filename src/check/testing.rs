@@ -22,13 +22,14 @@ pub(crate) struct Story {
 impl Story {
     /// Three servers, two clients, every promise that has a check and needs no signatures.
     pub(crate) fn new() -> Self {
-        let unchecked = [Promise::TrustedPeers, Promise::NoSilentCorruption, Promise::BoundedMemory];
+        let unchecked = [Promise::TrustedPeers, Promise::NoSilentCorruption];
         let kept = Promise::ALL.iter().copied().filter(|it| !unchecked.contains(it));
         let header = Header {
             format: 1,
             scenario: "story".to_owned(),
             seed: 7,
             build: "0.1.0".to_owned(),
+            epoch: 1_767_225_600,
             tick: Duration::from_millis(5),
             servers: ["server-1", "server-2", "server-3"].map(Into::into).to_vec(),
             clients: ["client-1", "client-2"].map(Into::into).to_vec(),
@@ -59,6 +60,8 @@ impl Story {
             }
         }
         story.says("client-1", What::Log { event: call });
+        let used = LogEvent::MemoryUsed { what: "queue".to_owned(), bytes: 512, limit: 1 << 20 };
+        story.says("server-1", What::Log { event: used });
         let ended = LogEvent::CallEnded { call: 1, status: "ok".to_owned(), detail: String::new() };
         story.says("client-1", What::Log { event: ended });
         story.at(1_500).says("auditor", What::CheckpointRead { reading: 0, size: 0, root: hex_of_nothing() });
@@ -80,6 +83,11 @@ impl Story {
     pub(crate) fn at(&mut self, ms: u64) -> &mut Self {
         self.now = Duration::from_millis(ms);
         self
+    }
+
+    /// How far into the run it is.
+    pub(crate) fn now(&self) -> Duration {
+        self.now
     }
 
     /// Any event.

@@ -104,6 +104,9 @@ impl Violation {
 pub struct Unmet {
     /// What, in a sentence.
     pub text: String,
+    /// What to change in the scenario so that the run can show it.
+    #[serde(default)]
+    pub cure: Option<String>,
     /// Line of the scenario file, where it stands on one.
     pub line: Option<usize>,
     /// True where events contradict the expectation: the verdict is then violated. False where evidence is missing.

@@ -1,9 +1,11 @@
 //! From what a scenario file says under `[expect]` to what the checks ask of a history.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    check::{Expectations, KnownViolation, MomentRef, Pattern, Point},
+    check::{Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched},
     history::Name,
-    scenario::{EventPattern, HostRef, Moment, Scenario},
+    scenario::{EventPattern, HostRef, Moment, Scenario, step_names},
 };
 
 /// The expectations of a scenario, with groups of hosts spelled out.
@@ -22,7 +24,19 @@ pub(super) fn expectations(scenario: &Scenario) -> Expectations {
             .known_violation
             .as_ref()
             .map(|known| KnownViolation { invariant: known.invariant.clone(), issue: known.issue.clone() }),
+        steps: untouched(scenario),
     }
+}
+
+/// What the catalogue says of each step that leaves no trace.
+fn untouched(scenario: &Scenario) -> BTreeMap<Name, Untouched> {
+    let steps = scenario.steps.iter().zip(step_names(scenario));
+    let known = steps.map(|(step, name)| {
+        let fault = step.action.fault();
+        let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
+        (name.into(), Untouched { action, what, cure, line: step.line })
+    });
+    known.collect()
 }
 
 fn pattern(scenario: &Scenario, written: &EventPattern) -> Pattern {

@@ -20,13 +20,22 @@ pub fn describe(event: &Event) -> String {
         What::Step { step, moment } => format!("step `{step}` {}", moment_of(moment)),
         What::Up { life: 1 } => "up".to_owned(),
         What::Up { life } => format!("up again (life {life})"),
+        What::Runs { revision } => format!("runs `{revision}`"),
         What::Down { how } => down(*how).to_owned(),
         What::Wiped {} => "wiped: its data folder is empty now".to_owned(),
         What::Failed { error } => format!("failed: {error}"),
         What::Paused { paused: true } => "stands still".to_owned(),
         What::Paused { paused: false } => "goes on".to_owned(),
+        What::Clock { offset, rate_ppm } => clock(*offset, *rate_ppm),
+        What::Memory { budget } => format!("memory for queues and caches: {}", size(*budget)),
         What::Disk { op, path, bytes, error } => disk(*op, path, *bytes, error.as_deref()),
         What::Lost { path, bytes, torn } => lost(path, *bytes, *torn),
+        What::Certificate { serial, name, authority, why, .. } => {
+            format!("certificate {serial:x} for {name} by {authority}: {why}")
+        }
+        What::Took { serial } => format!("shows certificate {serial:x} from now on"),
+        What::Connected { peer, connection, .. } => format!("connected to {peer} (connection {connection})"),
+        What::Disconnected { connection } => format!("connection {connection} is over"),
         What::Submitted { entry, .. } => format!("append {}", entry_of(entry, &event.host)),
         What::Returned { entry, outcome } => {
             format!("{} {}{}", outcome_of(outcome), entry_of(entry, &event.host), told(outcome))
@@ -63,7 +72,7 @@ fn moment_of(moment: &Moment) -> String {
         Moment::Bites { evidence } => format!("bites: {evidence}"),
         Moment::Nth { n } => format!("is done on host {n}"),
         Moment::Ended { evidence: Some(evidence) } => format!("ended: {evidence}"),
-        Moment::Ended { evidence: None } => "ended and left no trace".to_owned(),
+        Moment::Ended { evidence: None } => "ended, without a trace so far".to_owned(),
         Moment::NotRun { why } => format!("did not run: {why}"),
     }
 }
@@ -73,6 +82,15 @@ fn down(how: Down) -> &'static str {
         Down::Crash => "crash",
         Down::PowerLoss => "power loss",
         Down::Stop => "stopped",
+    }
+}
+
+/// In milliseconds: nobody reads nanoseconds.
+fn clock(offset: i64, rate_ppm: i64) -> String {
+    match (offset, rate_ppm) {
+        (0, 0) => "wall clock is right".to_owned(),
+        (offset, 0) => format!("wall clock is off by {:+} ms", offset / 1_000_000),
+        (offset, rate) => format!("wall clock is off by {:+} ms and runs at {rate:+} ppm", offset / 1_000_000),
     }
 }
 
@@ -155,6 +173,10 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::HandshakeRefused { peer, reason } => format!("handshake with {peer} refused: {reason}"),
         LogEvent::HandshakeAccepted { peer, .. } => format!("handshake with {peer}"),
         LogEvent::ConnectionClosed { peer, why } => format!("connection to {peer} closed: {why}"),
+        LogEvent::SchemaAgreed { peer, revision, theirs } => {
+            format!("schema agreed with {peer}: `{revision}` here, `{theirs}` there")
+        }
+        LogEvent::SchemaRefused { peer, reason } => format!("schema of {peer} REFUSED: {reason}"),
         LogEvent::CallStarted { call, method, peer, attempt, deadline_ms } => {
             let deadline = if *deadline_ms > 0 { format!(", {deadline_ms} ms") } else { String::new() };
             let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
@@ -182,6 +204,12 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::DeadLettered { epoch, sequence, reason } => format!("dead letter {epoch}/{sequence}: {reason}"),
         LogEvent::Parked { why } => format!("parked: {why}"),
         LogEvent::OutboxFull { pending } => format!("outbox full, {pending} pending"),
+        LogEvent::ClockAnomaly { node, by_ms } => {
+            format!("node {node}: wall clock moved by {by_ms:+} ms against the monotonic one")
+        }
+        LogEvent::MemoryUsed { what, bytes, limit } => {
+            format!("memory: `{what}` held {} of {}", words::number(*bytes), size(*limit))
+        }
         LogEvent::TailStarted { from } => format!("tail starts at {from}"),
         LogEvent::LeafRead { index, leaf } => format!("read leaf {index}, {}", size(leaf.len() as u64)),
         other => other.name().replace('-', " "),

@@ -6,7 +6,7 @@ mod describe;
 mod palette;
 mod summary;
 pub mod terminal;
-mod text;
+pub(crate) mod text;
 mod timeline;
 
 pub use describe::describe;

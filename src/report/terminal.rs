@@ -11,7 +11,7 @@ use super::{
     timeline::of_events,
 };
 use crate::{
-    check::{Finding, Judgement, Unmet, Verdict, Violation, words},
+    check::{self, Finding, Judgement, Unmet, Verdict, Violation, words},
     history::{History, Promise},
 };
 
@@ -54,8 +54,11 @@ pub fn row(run: &RunSummary, palette: Palette) -> String {
     let mut text = format!("  {} {}\n", verdict_cell(verdict, palette), cut(figures.trim_end(), width));
     let reasons = reasons(&run.judgement);
     for reason in reasons.iter().take(REASONS_MAX) {
-        for (n, line) in wrap(reason, COLUMNS_MAX - NAME_COLUMN - 2).into_iter().take(3).enumerate() {
+        for (n, line) in wrap(&reason.text, COLUMNS_MAX - NAME_COLUMN - 2).into_iter().take(3).enumerate() {
             let _ = writeln!(text, "{:NAME_COLUMN$}{} {line}", "", if n == 0 { "└" } else { " " });
+        }
+        for line in reason.cure(COLUMNS_MAX - NAME_COLUMN - 2) {
+            let _ = writeln!(text, "{:NAME_COLUMN$}  {line}", "");
         }
     }
     if reasons.len() > REASONS_MAX {
@@ -76,8 +79,30 @@ fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Why a run does not hold, a sentence each: what was broken, else what was not shown.
-fn reasons(judgement: &Judgement) -> Vec<String> {
+/// Why a run does not hold.
+struct Reason {
+    /// A sentence.
+    text: String,
+    /// What to do about it.
+    cure: Option<String>,
+}
+
+impl Reason {
+    /// Lines that say what to do. What stands behind a dot is there to be pasted, so it is not broken.
+    fn cure(&self, width: usize) -> Vec<String> {
+        let Some(cure) = &self.cure else { return Vec::new() };
+        let whole = format!("cure: {cure}");
+        match whole.rsplit_once(" · ") {
+            Some((cure, command)) if whole.chars().count() > width => {
+                limited(wrap(cure, width), 2).into_iter().chain([cut(command, width)]).collect()
+            }
+            _ => limited(wrap(&whole, width), 2),
+        }
+    }
+}
+
+/// Why a run does not hold: what was broken, else what was not shown.
+fn reasons(judgement: &Judgement) -> Vec<Reason> {
     let headline = judgement.headline().map(|it| it.0);
     let mut violated: Vec<(Promise, &[Violation])> = judgement.violated().collect();
     violated.sort_by_key(|(promise, _)| Some(*promise) != headline);
@@ -88,16 +113,19 @@ fn reasons(judgement: &Judgement) -> Vec<String> {
         } else {
             String::new()
         };
-        format!("{promise}: {}{more}", violations[0].summary)
+        Reason { text: format!("{promise}: {}{more}", violations[0].summary), cure: None }
     });
-    let contradicted = judgement.unmet.iter().filter(|it| it.contradicted).map(unmet_line);
-    let broken: Vec<String> = violated.chain(contradicted).collect();
+    let unmet = |it: &Unmet| Reason { text: unmet_line(it), cure: it.cure.clone() };
+    let contradicted = judgement.unmet.iter().filter(|it| it.contradicted).map(unmet);
+    let broken: Vec<Reason> = violated.chain(contradicted).collect();
     if judgement.verdict == Verdict::Violated {
         return broken;
     }
-    let unseen = judgement.unmet.iter().map(unmet_line);
+    let unseen = judgement.unmet.iter().filter(|it| !it.contradicted).map(unmet);
     let idle = judgement.findings.iter().filter_map(|(promise, finding)| match finding {
-        Finding::Idle { why } => Some(format!("{promise} was not exercised: {why}")),
+        Finding::Idle { why } if !check::arises_only_under_faults(*promise) => {
+            Some(Reason { text: format!("{promise} was not exercised: {why}"), cure: None })
+        }
         _ => None,
     });
     broken.into_iter().chain(unseen).chain(idle).collect()
@@ -157,7 +185,10 @@ pub fn screen(run: &RunSummary, history: &History, hints: &Hints, palette: Palet
         None => {
             let unmet = judgement.unmet.iter().find(|it| it.contradicted);
             for reason in reasons(judgement).iter().take(6) {
-                paragraph(&mut text, "  ", reason, 2);
+                paragraph(&mut text, "  ", &reason.text, 2);
+                for line in reason.cure(COLUMNS_MAX - 4) {
+                    let _ = writeln!(text, "    {line}");
+                }
             }
             text.push_str(&of_events(history, unmet.map_or(&[], |it| &it.events), palette));
         }
@@ -187,16 +218,22 @@ fn tell(text: &mut String, violation: &Violation, history: &History, palette: Pa
 fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &Hints, palette: Palette) {
     let judgement = &run.judgement;
     let mut holds: Vec<String> = Vec::new();
-    let (mut idle, mut declined) = (Vec::new(), Vec::new());
+    let (mut idle, mut declined) = (Vec::new(), Vec::<(&str, Vec<&str>)>::new());
     for (promise, finding) in &judgement.findings {
         match finding {
             Finding::Holds { .. } if *promise == Promise::Recovers => holds.push(recovers(judgement)),
             Finding::Holds { .. } => holds.push(promise.to_string()),
             Finding::Idle { why } => idle.push(format!("{promise}: {why}")),
-            Finding::Declined { why } => declined.push(format!("{promise}: {why}")),
+            // Several may be declined for one reason: it is said once.
+            Finding::Declined { why } => match declined.iter_mut().find(|(known, _)| known == why) {
+                Some((_, promises)) => promises.push(promise.name()),
+                None => declined.push((why, vec![promise.name()])),
+            },
             Finding::Violated(_) => {}
         }
     }
+    let declined: Vec<String> =
+        declined.into_iter().map(|(why, promises)| format!("{}: {why}", promises.join(", "))).collect();
     let also = judgement.violated().filter(|(promise, _)| Some(*promise) != told).map(|(promise, _)| promise.name());
     let also: Vec<&str> = also.collect();
     section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, palette);
@@ -261,7 +298,7 @@ fn paragraph(text: &mut String, indent: &str, body: &str, lines_max: usize) {
 mod tests {
     use super::*;
     use crate::{
-        check::testing::Story,
+        check::{Untouched, testing::Story},
         history::{DiskOp, Down, Moment, What},
         report::timeline::timeline,
     };
@@ -320,6 +357,9 @@ mod tests {
         let step = |moment| What::Step { step: "clock-jump".into(), moment };
         story.at(100_001).says("harness", step(Moment::Begins { hosts: vec!["server-3".into()] }));
         story.at(100_002).says("harness", step(Moment::Ended { evidence: None }));
+        let fault = crate::fault::find("clock-jump").expect("in the catalogue");
+        let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
+        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18 });
         story
     }
 

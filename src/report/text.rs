@@ -5,7 +5,7 @@
 use super::terminal::COLUMNS_MAX;
 
 /// At most `width` characters; an ellipsis shows that there was more.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -15,7 +15,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 }
 
 /// Lines of at most `width` characters, broken at spaces; a longer word is cut.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
     for word in text.split_whitespace() {
