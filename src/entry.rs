@@ -1,6 +1,8 @@
-//! The entry of a test binary: each scenario file is a test of its own name, through the libtest protocol.
+//! The entry of a test binary: each scenario file is a test of its own name, through the libtest protocol, and behind
+//! `--gapless` stands the whole command line.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,38 +11,98 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     check::Verdict,
+    cli::{self, Home, quoted},
     explore::{self, Order, Outcome, RUN_MAX},
     report::{Palette, terminal},
     scenario::{self, Scenario},
     system::System,
 };
 
-/// Makes this the whole of a test binary (`harness = false`): defines the libc seam in it, speaks libtest, and runs
-/// every scenario file below the folder against the system, each run in a process of its own.
+/// Makes this the whole of a test binary (`harness = false`) or of an example: defines the libc seam in it, speaks
+/// libtest, and runs every scenario file below the folder against the system, each run in a process of its own.
 ///
-/// `GAPLESS_SEED=7 cargo test --test NAME SCENARIO` runs one seed of one scenario.
+/// `GAPLESS_SEED=7 cargo test --test NAME SCENARIO` runs one seed of one scenario. Behind `--gapless` the binary is the
+/// command line of gapless for this system: `cargo test --test NAME -- --gapless run --seeds 0..20`,
+/// `… --gapless replay SCENARIO --seed 7`, and so on (`… --gapless help`). A scenario is called by its name in the
+/// folder or by a path.
 #[macro_export]
 macro_rules! main {
     ($system:expr, $scenarios:literal) => {
         $crate::define_seam!();
 
         fn main() -> ::std::process::ExitCode {
-            $crate::entry::main(|| $system, $scenarios, env!("CARGO_MANIFEST_DIR"), env!("CARGO_CRATE_NAME"))
+            let target = $crate::entry::Target {
+                manifest: env!("CARGO_MANIFEST_DIR"),
+                file: file!(),
+                crate_name: env!("CARGO_CRATE_NAME"),
+                bin_name: option_env!("CARGO_BIN_NAME"),
+            };
+            $crate::entry::main(|| $system, $scenarios, &target)
         }
     };
 }
 
+/// What a binary knows of itself from its compilation, in Cargo's words. [`main!`](crate::main!) fills it in.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The folder of its package.
+    pub manifest: &'static str,
+    /// Its main source file.
+    pub file: &'static str,
+    /// Its name, with `_` where the target says `-`.
+    pub crate_name: &'static str,
+    /// Its name where it is a binary or an example.
+    pub bin_name: Option<&'static str>,
+}
+
+impl Target {
+    /// How a user starts it, up to its own arguments.
+    fn launch(&self) -> String {
+        match self.bin_name {
+            Some(name) if self.is_example() => format!("cargo run --example {name} --"),
+            Some(name) => format!("cargo run --bin {name} --"),
+            None => format!("cargo test --test {} --", self.test_name()),
+        }
+    }
+
+    /// `examples/x.rs` or `examples/x/main.rs`.
+    fn is_example(&self) -> bool {
+        let file = Path::new(self.file);
+        let folder = if file.file_stem().is_some_and(|stem| stem == "main") { file.parent() } else { Some(file) };
+        folder.and_then(Path::parent).and_then(Path::file_name).is_some_and(|name| name == "examples")
+    }
+
+    /// Cargo does not tell a test its name, and takes none but that: it is the file's, or its folder's; else a pattern
+    /// that Cargo expands.
+    fn test_name(&self) -> String {
+        let file = Path::new(self.file);
+        let names = [file.file_stem(), file.parent().and_then(Path::file_name)];
+        let is_it = |name: &String| name.replace('-', "_") == self.crate_name;
+        let names = names.into_iter().flatten().map(|name| name.to_string_lossy().into_owned());
+        names.into_iter().find(is_it).unwrap_or_else(|| quoted(&self.crate_name.replace('_', "?")))
+    }
+
+    /// The folder of its scenarios, as short as it can be written from here.
+    fn folder(&self, scenarios: &str) -> PathBuf {
+        let folder = Path::new(self.manifest).join(scenarios);
+        let here = env::current_dir().unwrap_or_default();
+        match folder.strip_prefix(here) {
+            Ok(short) if short != Path::new("") => short.to_owned(),
+            _ => folder,
+        }
+    }
+}
+
 /// What [`main!`](crate::main!) calls.
-pub fn main<S: System>(
-    system: impl FnOnce() -> S + Send + 'static,
-    scenarios: &str,
-    manifest: &str,
-    test: &str,
-) -> ExitCode {
+pub fn main<S: System>(system: impl FnOnce() -> S + Send + 'static, scenarios: &str, target: &Target) -> ExitCode {
     explore::become_worker_if_asked(system);
+    let folder = target.folder(scenarios);
+    if env::args_os().nth(1).is_some_and(|word| word == "--gapless") {
+        let command = format!("{} --gapless", target.launch());
+        return cli::run_as(&Home { command, scenarios: folder, by_name: true }, env::args_os().skip(2));
+    }
     let arguments = libtest_mimic::Arguments::from_args();
-    let folder = Path::new(manifest).join(scenarios);
-    let trials = match trials(&folder, test, arguments.nocapture) {
+    let trials = match trials(&folder, &target.launch(), arguments.nocapture) {
         Ok(trials) => trials,
         Err(error) => {
             eprintln!("error: {error}");
@@ -50,15 +112,15 @@ pub fn main<S: System>(
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trials(folder: &Path, test: &str, talk: bool) -> Result<Vec<Trial>, String> {
-    let seed = match std::env::var_os("GAPLESS_SEED") {
+fn trials(folder: &Path, launch: &str, talk: bool) -> Result<Vec<Trial>, String> {
+    let seed = match env::var_os("GAPLESS_SEED") {
         Some(text) => Some(seed(&text.to_string_lossy())?),
         None => None,
     };
     let files = scenario::discover(&[folder.to_owned()]).map_err(|error| error.to_string())?;
     let trial = |path: PathBuf| {
         let name = name(folder, &path);
-        let case = Case { path, seed, reproduce: reproduce(test, &name), talk };
+        let case = Case { path, seed, reproduce: reproduce(launch, &name), talk };
         Trial::test(name, move || case.run())
     };
     Ok(files.into_iter().map(trial).collect())
@@ -74,8 +136,8 @@ fn name(folder: &Path, path: &Path) -> String {
     path.strip_prefix(folder).unwrap_or(path).with_extension("").display().to_string()
 }
 
-fn reproduce(test: &str, name: &str) -> String {
-    format!("GAPLESS_SEED={{seed}} cargo test --test {test} -- --exact {name}")
+fn reproduce(launch: &str, name: &str) -> String {
+    format!("GAPLESS_SEED={{seed}} {launch} --exact {}", quoted(name))
 }
 
 /// One scenario file as a test.
@@ -139,7 +201,32 @@ mod tests {
     #[test]
     fn a_test_is_named_by_its_path_below_the_folder() {
         assert_eq!(name(Path::new("/a/scenarios"), Path::new("/a/scenarios/tls/expired.toml")), "tls/expired");
-        assert_eq!(reproduce("survives", "x"), "GAPLESS_SEED={seed} cargo test --test survives -- --exact x");
+        let launch = target("tests/survives.rs", "survives", None).launch();
+        assert_eq!(reproduce(&launch, "x"), "GAPLESS_SEED={seed} cargo test --test survives -- --exact x");
+        assert_eq!(reproduce("cargo", "a b"), "GAPLESS_SEED={seed} cargo --exact 'a b'");
+    }
+
+    fn target(file: &'static str, crate_name: &'static str, bin_name: Option<&'static str>) -> Target {
+        Target { manifest: "/work/acme", file, crate_name, bin_name }
+    }
+
+    #[test]
+    fn a_binary_is_started_by_the_name_that_cargo_takes() {
+        let launch = |file, crate_name, bin_name| target(file, crate_name, bin_name).launch();
+        assert_eq!(launch("acme/tests/it-holds.rs", "it_holds", None), "cargo test --test it-holds --");
+        assert_eq!(launch("tests/holds/main.rs", "holds", None), "cargo test --test holds --");
+        assert_eq!(launch("tests/other.rs", "it_holds", None), "cargo test --test 'it?holds' --");
+        assert_eq!(launch("examples/a-log.rs", "a_log", Some("a-log")), "cargo run --example a-log --");
+        assert_eq!(launch("examples/a_log/main.rs", "a_log", Some("a_log")), "cargo run --example a_log --");
+        assert_eq!(launch("examples/acme/src/main.rs", "acme", Some("acme")), "cargo run --bin acme --");
+    }
+
+    #[test]
+    fn scenarios_are_called_from_here_where_they_are_below_here() {
+        let here = env::current_dir().expect("somewhere");
+        let manifest: &'static str = here.to_string_lossy().into_owned().leak();
+        assert_eq!(Target { manifest, ..target("x.rs", "x", None) }.folder("a/b"), Path::new("a/b"));
+        assert_eq!(target("x.rs", "x", None).folder("a/b"), Path::new("/work/acme/a/b"));
     }
 
     #[test]

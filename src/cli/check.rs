@@ -6,18 +6,18 @@ use std::{
 };
 
 use super::words::counted;
-use super::{Exit, Stop, closed, select};
+use super::{Exit, Home, Stop, closed, select};
 use crate::scenario::{self, PROBLEMS_MAX};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario files, or folders of them [default: scenarios/].
+    /// Scenario files, their names, or folders of them [default: all scenarios].
     paths: Vec<PathBuf>,
 }
 
 /// Prints every error of every file.
-pub(super) fn check(arguments: &Arguments) -> Result<Exit, Stop> {
-    let files = select::files(&arguments.paths)?;
+pub(super) fn check(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
+    let files = select::files(home, &arguments.paths)?;
     let (mut errors, mut more) = (0, false);
     let mut text = String::new();
     for path in &files {

@@ -1,19 +1,23 @@
-//! `gapless list`: the scenarios of a folder, the catalogue of faults, the events that a scenario may speak of.
+//! `gapless list`: the scenarios of a folder, and the words that a scenario may use, one line each.
 
 use std::{
     io::{self, Write},
     path::PathBuf,
 };
 
-use super::{Exit, Stop, closed, select};
-use crate::{fault::CATALOGUE, world::LogEvent};
+use super::{Exit, Home, Stop, closed, select};
+use crate::{
+    explain::{self, COLUMNS_MAX, Subject},
+    report::text::cut,
+    world::{EventDoc, ToldBy},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What to list.
     #[arg(value_enum, default_value_t = What::Scenarios)]
     what: What,
-    /// Scenario files, or folders of them [default: scenarios/].
+    /// Scenario files, their names, or folders of them [default: all scenarios].
     paths: Vec<PathBuf>,
 }
 
@@ -23,26 +27,55 @@ enum What {
     Scenarios,
     /// Faults that a step can inject.
     Faults,
-    /// Events that `seen`, `never`, `sometimes` and `first:EVENT` can name.
+    /// Events that `seen`, `never`, `sometimes` and `first:EVENT` can name, and who tells them.
     Events,
+    /// Invariants that every run is held to.
+    Invariants,
 }
 
 /// One line each.
-pub(super) fn list(arguments: &Arguments) -> Result<Exit, Stop> {
+pub(super) fn list(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
     if arguments.what != What::Scenarios && !arguments.paths.is_empty() {
         return Err(Stop::With(Exit::Usage, "error: only `list scenarios` takes paths".to_owned()));
     }
+    let words = |subject| explain::names(subject).into_iter().map(|(name, about)| (name.to_owned(), about)).collect();
     let lines: Vec<(String, String)> = match arguments.what {
         What::Scenarios => {
-            let scenarios = select::scenarios(&arguments.paths)?;
+            let scenarios = select::scenarios(home, &arguments.paths)?;
             scenarios.iter().map(|scenario| (scenario.name().to_owned(), scenario.title.clone())).collect()
         }
-        What::Faults => CATALOGUE.iter().map(|fault| (fault.name.to_owned(), fault.summary.to_owned())).collect(),
-        What::Events => LogEvent::NAMES.iter().map(|name| ((*name).to_owned(), String::new())).collect(),
+        What::Faults => words(Subject::Fault),
+        What::Invariants => words(Subject::Invariant),
+        What::Events => events(),
     };
-    let widest = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    let text: String =
-        lines.iter().map(|(name, about)| format!("{}\n", format!("{name:<widest$}  {about}").trim_end())).collect();
-    io::stdout().lock().write_all(text.as_bytes()).or_else(closed)?;
+    io::stdout().lock().write_all(table(&lines, "").as_bytes()).or_else(closed)?;
+    if arguments.what == What::Events {
+        let note = "`client` and `both` can be seen at a client or a proxy, and so with any log; `server` cannot";
+        let _ = writeln!(io::stderr(), "{note}");
+    }
     Ok(Exit::Holds)
+}
+
+/// With who tells each, in a column of its own.
+fn events() -> Vec<(String, String)> {
+    let line = |(name, about): (&'static str, String)| {
+        let who = match EventDoc::find(name).map(|doc| doc.told_by) {
+            Some(ToldBy::Clients) => "client",
+            Some(ToldBy::Both) => "both",
+            Some(ToldBy::Servers) | None => "server",
+        };
+        (name.to_owned(), format!("{who:<6}  {about}"))
+    };
+    explain::names(Subject::Event).into_iter().map(line).collect()
+}
+
+/// Names with what is said about them, in two columns.
+pub(super) fn table(lines: &[(String, String)], indent: &str) -> String {
+    let widest = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let row = |(name, about): &(String, String)| {
+        let row = format!("{indent}{name:<widest$}  {about}");
+        // A name is never cut: somebody will paste it.
+        format!("{}\n", cut(row.trim_end(), COLUMNS_MAX.max(indent.len() + name.chars().count())))
+    };
+    lines.iter().map(row).collect()
 }

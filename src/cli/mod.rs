@@ -1,18 +1,31 @@
 //! The command line: one file per verb, no logic of its own. Results go to stdout, talk goes to stderr.
+//!
+//! It is that of the program `gapless` and, behind `--gapless`, that of every test binary made by
+//! [`main!`](crate::main!), for the log that is tested there. What differs between them is a [`Home`].
 
 mod check;
+mod completions;
+mod explain;
+mod home;
 mod list;
+mod new;
+mod progress;
 mod replay;
 mod run;
+mod schema;
 mod select;
 mod words;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use home::Home;
+pub(crate) use home::quoted;
 
 /// How a command ended, as a number that scripts can rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +76,16 @@ enum Verb {
     Replay(replay::Arguments),
     /// Validate scenario files: every error with its line, its cause and its cure.
     Check(check::Arguments),
-    /// List scenarios, faults or events.
+    /// Write a runnable scenario with its story, from a template.
+    New(new::Arguments),
+    /// List scenarios, faults, events or invariants.
     List(list::Arguments),
+    /// Show the page of a fault, an event or an invariant.
+    Explain(explain::Arguments),
+    /// Print the JSON Schema of scenario files, for editors.
+    Schema,
+    /// Print the script with which a shell completes this command line.
+    Completions(completions::Arguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -89,13 +110,24 @@ impl Colour {
 
 /// Reads the command line, does what it says, and answers with the exit status.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    run_as(&Home::gapless(), std::env::args_os().skip(1))
+}
+
+/// The same for the words after the program's name, as the command line of `home`.
+pub fn run_as(home: &Home, words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = Arguments::command().no_binary_name(true).bin_name(home.command.clone());
+    let matches = command.try_get_matches_from(words).unwrap_or_else(|error| error.exit());
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let colour = arguments.color.on(&io::stdout());
     let result = match arguments.verb {
-        Verb::Run(verb) => run::run(&verb, colour),
-        Verb::Replay(verb) => replay::replay(&verb, colour),
-        Verb::Check(verb) => check::check(&verb),
-        Verb::List(verb) => list::list(&verb),
+        Verb::Run(verb) => run::run(&verb, home, colour),
+        Verb::Replay(verb) => replay::replay(&verb, home, colour),
+        Verb::Check(verb) => check::check(&verb, home),
+        Verb::New(verb) => new::new(&verb, home),
+        Verb::List(verb) => list::list(&verb, home),
+        Verb::Explain(verb) => explain::explain(&verb),
+        Verb::Schema => schema::schema(),
+        Verb::Completions(verb) => completions::completions(&verb),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Exit, Stop, closed, select};
+use super::{Exit, Home, Stop, closed, select};
 use crate::{
     check::Verdict,
     explore::{Order, Outcome, RUN_MAX, Scratch, run},
@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The scenario file.
+    /// The scenario file, or its name.
     file: PathBuf,
     /// The seed.
     #[arg(long, default_value_t = 0)]
@@ -29,8 +29,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs, then prints the timeline, the verdict and the hash.
-pub(super) fn replay(arguments: &Arguments, colour: bool) -> Result<Exit, Stop> {
-    let scenarios = select::scenarios(std::slice::from_ref(&arguments.file))?;
+pub(super) fn replay(arguments: &Arguments, home: &Home, colour: bool) -> Result<Exit, Stop> {
+    let scenarios = select::scenarios(home, std::slice::from_ref(&arguments.file))?;
     let [scenario] = &scenarios[..] else {
         let message = format!("error: {} is not one scenario file: replay takes one", arguments.file.display());
         return Err(Stop::With(Exit::Usage, message));
@@ -46,7 +46,7 @@ pub(super) fn replay(arguments: &Arguments, colour: bool) -> Result<Exit, Stop> 
         trail: None,
         bare: false,
         colour,
-        reproduce: select::reproduce(&scenario.path),
+        reproduce: home.reproduce(&scenario.path),
     };
     let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
         Outcome::Judged { summary, screen, .. } => (summary, screen),

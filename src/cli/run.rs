@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    Exit, Stop,
+    Exit, Home, Stop,
+    progress::Progress,
     select::{self, Seeds, Shard},
     words::{counted, short},
 };
@@ -24,7 +25,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario files, or folders of them [default: scenarios/].
+    /// Scenario files, their names, or folders of them [default: all scenarios].
     paths: Vec<PathBuf>,
     /// The seed [default: 0, and those that a scenario names itself].
     #[arg(long, conflicts_with = "seeds")]
@@ -68,8 +69,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs and tells; the exit status is that of the worst run.
-pub(super) fn run(arguments: &Arguments, colour: bool) -> Result<Exit, Stop> {
-    let scenarios = select::scenarios(&arguments.paths)?;
+pub(super) fn run(arguments: &Arguments, home: &Home, colour: bool) -> Result<Exit, Stop> {
+    let scenarios = select::scenarios(home, &arguments.paths)?;
     let all = Runs::new(&scenarios, arguments.seeds.as_ref().map(|seeds| seeds.0.clone()), arguments.seed);
     let shard = arguments.partition.unwrap_or(Shard { k: 1, n: 1 });
     let mine = shard.share(all.len());
@@ -92,7 +93,7 @@ pub(super) fn run(arguments: &Arguments, colour: bool) -> Result<Exit, Stop> {
     let mut failed = None;
     let task = |index| {
         let (scenario, seed) = all.get(shard.index(index));
-        task(arguments, &scenarios[scenario], seed, colour)
+        task(arguments, home, &scenarios[scenario], seed, colour)
     };
     sweep(mine, limits, task, |task, done| match teller.tell(task, done) {
         Ok(()) => true,
@@ -151,7 +152,7 @@ impl Runs {
     }
 }
 
-fn task(arguments: &Arguments, scenario: &Scenario, seed: u64, colour: bool) -> Task {
+fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, colour: bool) -> Task {
     let file = |folder: &PathBuf| folder.join(format!("{}-{seed}.history.jsonl", report_name(&scenario.path)));
     let order = Order {
         path: scenario.path.clone(),
@@ -161,7 +162,7 @@ fn task(arguments: &Arguments, scenario: &Scenario, seed: u64, colour: bool) -> 
         trail: None,
         bare: false,
         colour,
-        reproduce: select::reproduce(&scenario.path),
+        reproduce: home.reproduce(&scenario.path),
     };
     Task { order, twice: arguments.check_determinism }
 }
@@ -180,7 +181,7 @@ fn report_name(path: &Path) -> String {
 struct Teller<'a> {
     arguments: &'a Arguments,
     palette: Palette,
-    progress: indicatif::ProgressBar,
+    progress: Progress,
     begun: Instant,
     total: usize,
     jobs: usize,
@@ -197,11 +198,10 @@ struct Teller<'a> {
 impl<'a> Teller<'a> {
     fn new(arguments: &'a Arguments, scenarios: usize, colour: bool, total: usize, jobs: usize) -> Self {
         let shown = io::stderr().is_terminal() && arguments.format == Format::Human;
-        let progress = if shown { bar(total) } else { indicatif::ProgressBar::hidden() };
         Self {
             arguments,
             palette: if colour { Palette::Ansi } else { Palette::Plain },
-            progress,
+            progress: Progress::new(total, shown),
             begun: Instant::now(),
             total,
             jobs,
@@ -239,7 +239,7 @@ impl<'a> Teller<'a> {
     }
 
     fn tell(&mut self, task: &Task, done: crate::explore::Done) -> io::Result<()> {
-        self.progress.inc(1);
+        self.progress.step();
         self.runs += 1;
         let wall = done.wall;
         let difference = done.difference.map(|difference| difference.text);
@@ -314,7 +314,7 @@ impl<'a> Teller<'a> {
     }
 
     fn end(mut self) -> io::Result<Exit> {
-        self.progress.finish_and_clear();
+        self.progress.clear();
         let exit = self.exit();
         if self.arguments.format == Format::Json {
             return Ok(exit);
@@ -364,15 +364,6 @@ impl<'a> Teller<'a> {
         } else {
             Exit::Holds
         }
-    }
-}
-
-fn bar(total: usize) -> indicatif::ProgressBar {
-    let style = indicatif::ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos} of {len}");
-    let bar = indicatif::ProgressBar::new(total as u64);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

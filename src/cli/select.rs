@@ -1,13 +1,8 @@
 //! Which scenarios and which seeds a command speaks of.
 
-use std::{
-    ops::Range,
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{ops::Range, path::PathBuf, str::FromStr, sync::Arc};
 
-use super::{Exit, Stop};
+use super::{Exit, Home, Stop};
 use crate::scenario::{self, DiscoverError, ReadError, Scenario, render};
 
 /// A range of seeds, `A..B`, without B.
@@ -66,12 +61,12 @@ impl FromStr for Shard {
 }
 
 /// The scenario files at these paths, parsed. All errors of all files are shown at once.
-pub(super) fn scenarios(paths: &[PathBuf]) -> Result<Vec<Scenario>, Stop> {
+pub(super) fn scenarios(home: &Home, paths: &[PathBuf]) -> Result<Vec<Scenario>, Stop> {
     let mut good = Vec::new();
     let mut bad = String::new();
     let mut problems = 0;
     let mut unreadable = false;
-    for path in files(paths)? {
+    for path in files(home, paths)? {
         match scenario::read(&path) {
             Ok(scenario) => good.push(scenario),
             Err(ReadError::Invalid { path, text, problems: found }) => {
@@ -90,35 +85,25 @@ pub(super) fn scenarios(paths: &[PathBuf]) -> Result<Vec<Scenario>, Stop> {
     Err(Stop::With(Exit::InvalidScenario, bad.trim_end().to_owned()))
 }
 
-/// The files at these paths; of a folder all `*.toml` below it.
-pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
-    let default = [PathBuf::from("scenarios")];
-    if paths.is_empty() && !default[0].exists() {
-        let message = "error: nothing selected: there is no folder `scenarios` here; name scenario files or folders";
-        return Err(Stop::With(Exit::NothingSelected, message.to_owned()));
+/// The files at these paths or of these names; of a folder all `*.toml` below it.
+pub(super) fn files(home: &Home, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    let folder = &home.scenarios;
+    if paths.is_empty() && !folder.exists() {
+        let message = format!(
+            "error: nothing selected: there is no folder `{}` here; name scenario files or folders",
+            folder.display()
+        );
+        return Err(Stop::With(Exit::NothingSelected, message));
     }
-    let paths = if paths.is_empty() { &default } else { paths };
-    scenario::discover(paths)
+    let paths: Vec<PathBuf> =
+        if paths.is_empty() { vec![folder.clone()] } else { paths.iter().map(|word| home.path(word)).collect() };
+    scenario::discover(&paths)
         .map_err(|error: DiscoverError| Stop::With(Exit::NothingSelected, format!("error: {error}")))
 }
 
 /// The text of a scenario, to be handed to a run's process.
 pub(super) fn text(scenario: &Scenario) -> Arc<str> {
     scenario.source.clone()
-}
-
-/// The command that makes a run of this file again, to be pasted; `{seed}` is filled in by the run.
-pub(super) fn reproduce(path: &Path) -> String {
-    format!("gapless replay {} --seed {{seed}}", quoted(&path.display().to_string()))
-}
-
-/// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | '@' | '=');
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
@@ -152,11 +137,5 @@ mod tests {
         for bad in ["", "3", "5..3", "3..3", "..3", "0..99999999999", "-1..3", "0..=3", "0..18446744073709551616"] {
             assert!(bad.parse::<Seeds>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_path_with_a_space_is_pasted_as_one_word() {
-        assert_eq!(reproduce(Path::new("a/b-1.toml")), "gapless replay a/b-1.toml --seed {seed}");
-        assert_eq!(reproduce(Path::new("it's $x.toml")), "gapless replay 'it'\\''s $x.toml' --seed {seed}");
     }
 }

@@ -1,0 +1,53 @@
+//! How far a sweep is, on a terminal. Without the feature `cli` nothing is shown: a test suite does not need the
+//! dependency for it.
+
+#[cfg(feature = "cli")]
+pub(super) struct Progress(indicatif::ProgressBar);
+
+#[cfg(feature = "cli")]
+impl Progress {
+    /// A bar of `total` steps, or nothing.
+    pub(super) fn new(total: usize, shown: bool) -> Self {
+        if !shown {
+            return Self(indicatif::ProgressBar::hidden());
+        }
+        let bar = indicatif::ProgressBar::new(total as u64);
+        Self(match indicatif::ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos} of {len}") {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        })
+    }
+
+    /// One step further.
+    pub(super) fn step(&self) {
+        self.0.inc(1);
+    }
+
+    /// Prints without the bar in between.
+    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(not(feature = "cli"))]
+pub(super) struct Progress;
+
+#[cfg(not(feature = "cli"))]
+impl Progress {
+    pub(super) fn new(_total: usize, _shown: bool) -> Self {
+        Self
+    }
+
+    pub(super) fn step(&self) {}
+
+    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        print()
+    }
+
+    pub(super) fn clear(&self) {}
+}
