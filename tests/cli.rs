@@ -257,6 +257,138 @@ fn wrong_usage_is_status_2() {
     assert_eq!(bench.run(&["replay", two.parent().expect("a folder").to_str().expect("UTF-8")]).status, 2);
 }
 
+// ---- words and templates ----
+
+#[test]
+fn a_template_is_written_once_and_passes_the_check() {
+    let bench = Bench::new();
+    let said = bench.run(&["new", "my-incident", "--template", "partition"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let expected = "wrote scenarios/my-incident.toml, from the template `partition`; now\n  \
+                    gapless check scenarios/my-incident.toml\n  gapless run scenarios/my-incident.toml\n";
+    assert_eq!(said.out, expected);
+    assert!(said.err.contains("gapless schema > schema/scenario.json"), "{}", said.err);
+    assert_eq!(bench.run(&["check", "scenarios/my-incident.toml"]).status, 0);
+    let text = fs::read(bench.path("scenarios/my-incident.toml")).expect("read");
+    let again = bench.run(&["new", "my-incident"]);
+    assert_eq!((again.status, again.out.as_str()), (2, ""));
+    assert!(again.err.starts_with("error: scenarios/my-incident.toml is there already"), "{}", again.err);
+    assert_eq!(fs::read(bench.path("scenarios/my-incident.toml")).expect("read"), text, "it is as it was");
+}
+
+#[test]
+fn a_scenario_goes_where_it_is_told_to_go() {
+    let bench = Bench::new();
+    assert_eq!(bench.run(&["new", "a", "--to", "tests/night"]).status, 0);
+    let text = fs::read_to_string(bench.path("tests/night/a.toml")).expect("written");
+    assert!(text.starts_with("#:schema ../../schema/scenario.json\n"), "{text}");
+    assert_eq!(bench.run(&["new", "a", "--template", "crash", "--to", "b.toml"]).status, 0);
+    assert!(bench.path("b.toml").exists());
+    bench.file("file", "");
+    let said = bench.run(&["new", "a", "--to", "file"]);
+    assert_eq!((said.status, said.out.as_str()), (1, ""));
+    assert!(said.err.starts_with("error: cannot write file/a.toml: "), "{}", said.err);
+}
+
+#[test]
+fn what_new_cannot_do_is_said_with_the_cure() {
+    let bench = Bench::new();
+    let mut said = String::new();
+    let long = "a".repeat(65);
+    for arguments in
+        [&["new", "../x"][..], &["new", "Big"], &["new", ""], &["new", &long], &["new", "a", "--template", "partiton"]]
+    {
+        let it = bench.run(arguments);
+        assert_eq!((it.status, it.out.as_str()), (2, ""), "{arguments:?}");
+        said.push_str(&it.err);
+    }
+    assert_eq!(bench.run(&["new"]).status, 2);
+    assert!(said.lines().all(|line| line.chars().count() <= 100), "{said}");
+    insta::assert_snapshot!(said);
+    assert!(is_empty(bench.0.path()), "something was written");
+}
+
+#[test]
+fn every_word_is_listed_and_explained_within_the_columns() {
+    let bench = Bench::new();
+    for kind in ["faults", "events", "invariants"] {
+        let list = bench.run(&["list", kind]);
+        assert_eq!(list.status, 0);
+        for line in list.out.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+            let name = line.split_whitespace().next().expect("a name");
+            let page = bench.run(&["explain", name]);
+            assert_eq!((page.status, page.err.as_str()), (0, ""), "{name}");
+            assert!(page.out.starts_with(name), "{}", page.out);
+        }
+    }
+    let all = bench.run(&["explain"]);
+    assert!(all.out.lines().all(|line| line.chars().count() <= 100), "{}", all.out);
+    let sections: Vec<&str> = all.out.lines().filter(|line| !line.starts_with(' ') && !line.is_empty()).collect();
+    assert_eq!(sections, ["Faults", "Events", "Invariants"]);
+}
+
+#[test]
+fn the_list_of_events_says_who_tells_each() {
+    let bench = Bench::new();
+    let list = bench.run(&["list", "events"]);
+    for (name, who) in [("batch-synced", "server"), ("handshake-refused", "both"), ("retry", "client")] {
+        let line = list.out.lines().find(|line| line.starts_with(name)).expect("listed");
+        assert_eq!(line.split_whitespace().nth(1), Some(who), "{line}");
+    }
+    assert!(list.err.contains("at a client or a proxy"), "{}", list.err);
+}
+
+#[test]
+fn a_name_that_nothing_has_is_answered_with_the_nearest() {
+    let bench = Bench::new();
+    let said = bench.run(&["explain", "clock-jmp"]);
+    assert_eq!((said.status, said.out.as_str()), (4, ""));
+    assert!(said.err.starts_with("error: nothing is called `clock-jmp`\ndid you mean `clock-jump`?"), "{}", said.err);
+    assert!(!bench.run(&["explain", "\u{1b}[2J"]).err.contains('\u{1b}'));
+}
+
+#[test]
+fn the_schema_is_json_and_every_shell_gets_its_completions() {
+    let bench = Bench::new();
+    let schema = bench.run(&["schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&schema.out).expect("JSON");
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = bench.run(&["completions", shell]);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{shell}");
+        assert!(said.out.contains("check-determinism") && said.out.contains("explain"), "{shell}");
+    }
+    assert_eq!(bench.run(&["completions", "cobol"]).status, 2);
+}
+
+#[test]
+fn a_known_violation_that_does_not_happen_is_status_100() {
+    let bench = Bench::new();
+    let known = "known-violation = { invariant = \"acked-durable\", issue = \"https://example.org/7\" }\n";
+    bench.file("a.toml", format!("{known}{QUICK}"));
+    let said = bench.run(&["run", "a.toml"]);
+    assert_eq!(said.status, 100, "{}", said.out);
+    assert!(said.out.contains("the known violation of `acked-durable`"), "{}", said.out);
+}
+
+#[test]
+fn a_fault_that_cannot_bite_is_status_101_and_says_why_and_what_to_do() {
+    let bench = Bench::new();
+    let step = "[[step]]\nname = \"shut\"\naction = \"refuse\"\nbetween = [\"clients\", \"servers\"]\nat = \"1s\"\n\
+                for = \"1s\"\n";
+    bench.file("a.toml", format!("{}{step}", &QUICK[..QUICK.find("[[step]]").expect("there is one")]));
+    let said = bench.run(&["run", "a.toml"]);
+    assert_eq!(said.status, 101, "{}", said.out);
+    for part in
+        ["step `shut` left no trace: nobody tried to connect", "cure: add reset on the same link while it lasts"]
+    {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    // To be pasted, so on a line of its own.
+    assert!(said.out.lines().any(|line| line.trim() == "gapless explain refuse"), "{}", said.out);
+}
+
 #[test]
 fn a_reader_that_has_seen_enough_is_not_an_error() {
     let bench = Bench::new();

@@ -35,10 +35,21 @@ enum Flaw {
     BlocksATask,
     NeverYields,
     Exits,
+    WritesAFile,
+    OpensASocket,
 }
 
-const FLAWS: [Flaw; 7] =
-    [Flaw::None, Flaw::Forgets, Flaw::Panics, Flaw::StartsAThread, Flaw::BlocksATask, Flaw::NeverYields, Flaw::Exits];
+const FLAWS: [Flaw; 9] = [
+    Flaw::None,
+    Flaw::Forgets,
+    Flaw::Panics,
+    Flaw::StartsAThread,
+    Flaw::BlocksATask,
+    Flaw::NeverYields,
+    Flaw::Exits,
+    Flaw::WritesAFile,
+    Flaw::OpensASocket,
+];
 
 /// A log over bare TCP: a line per entry, a connection per append.
 struct Toy(Flaw);
@@ -124,13 +135,36 @@ async fn talk(flaw: Flaw, file: Arc<dyn File>, stream: Box<dyn Stream>) -> std::
 
 async fn show(flaw: Flaw) {
     match flaw {
-        Flaw::None | Flaw::Forgets => {}
+        Flaw::None => reads_a_file(),
+        Flaw::Forgets => {}
         Flaw::Panics => panic!("entry ten is one too many"),
         Flaw::StartsAThread => spawns_a_thread(),
         Flaw::BlocksATask => blocks_a_task().await,
         Flaw::NeverYields => never_yields(),
         Flaw::Exits => std::process::exit(0),
+        Flaw::WritesAFile => writes_a_file(),
+        Flaw::OpensASocket => opens_a_socket(),
     }
+}
+
+/// Which is let through, also to a device and for a backtrace: the sound log holds all the same.
+fn reads_a_file() {
+    let own = std::fs::read_to_string(file!()).expect("this file");
+    assert!(own.contains("fn reads_a_file"));
+    std::fs::write("/dev/null", &own).expect("a device takes everything");
+    assert!(!std::backtrace::Backtrace::force_capture().to_string().is_empty());
+}
+
+#[inline(never)]
+fn writes_a_file() {
+    let path = std::env::temp_dir().join(format!("gapless-harness-{}", std::process::id()));
+    std::fs::write(&path, b"past the simulation").expect("written");
+    std::fs::remove_file(&path).expect("removed");
+}
+
+#[inline(never)]
+fn opens_a_socket() {
+    drop(std::net::UdpSocket::bind("127.0.0.1:0"));
 }
 
 #[inline(never)]
@@ -177,9 +211,13 @@ impl Caller {
 // ---- the runs ----
 
 fn run(flaw: Flaw, step: &str, limit: Duration) -> Result<Result<Ran, String>, Failed> {
+    run_with(flaw, "", step, limit)
+}
+
+fn run_with(flaw: Flaw, top: &str, step: &str, limit: Duration) -> Result<Result<Ran, String>, Failed> {
     let clients = FLAWS.iter().position(|it| *it == flaw).map_or(1, |at| at + 1);
     let text = format!(
-        "title = \"toy\"\n[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"{}/s\"\nfor = \"10s\"\n{step}\n",
+        "title = \"toy\"\n{top}[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"{}/s\"\nfor = \"10s\"\n{step}\n",
         clients * 10
     );
     let order = Order {
@@ -196,7 +234,11 @@ fn run(flaw: Flaw, step: &str, limit: Duration) -> Result<Result<Ran, String>, F
 }
 
 fn judged(flaw: Flaw, step: &str) -> Result<(RunSummary, String), Failed> {
-    match run(flaw, step, RUN_MAX)? {
+    judged_with(flaw, "", step)
+}
+
+fn judged_with(flaw: Flaw, top: &str, step: &str) -> Result<(RunSummary, String), Failed> {
+    match run_with(flaw, top, step, RUN_MAX)? {
         Ok(Ran::Judged { summary, screen, .. }) => Ok((*summary, screen)),
         other => Err(format!("no judgement: {other:?}").into()),
     }
@@ -262,7 +304,27 @@ fn a_step_that_cannot_bite_is_inconclusive_and_says_so() -> Result<(), Failed> {
         return Err(format!("{judgement:?}").into());
     }
     let row = gapless::report::terminal::row(&summary, gapless::report::Palette::Plain);
-    says(&row, &["inconclusive", "shut", "0 of 1"])
+    let why = "step `shut` left no trace: nobody tried to connect over the link from";
+    let cure = "cure: add reset on the same link while it lasts: whoever is connected does not ask";
+    says(&row, &["inconclusive", "0 of 1", why, cure, "gapless explain refuse"])
+}
+
+/// A violation that is known does not count while it happens, and its absence does.
+fn a_known_violation_holds_while_it_happens_and_is_violated_once_it_does_not() -> Result<(), Failed> {
+    let known = |invariant: &str| {
+        format!("known-violation = {{ invariant = \"{invariant}\", issue = \"https://example.org/7\" }}\n")
+    };
+    let (summary, screen) = judged_with(Flaw::Forgets, &known("acked-durable"), POWER_LOSS)?;
+    let row = gapless::report::terminal::row(&summary, gapless::report::Palette::Plain);
+    if summary.judgement.verdict != Verdict::Holds || !screen.is_empty() {
+        return Err(format!("a known violation counts:\n{row}").into());
+    }
+    says(&row, &["holds", "acked-durable: ", "known violation: `acked-durable`", "https://example.org/7"])?;
+    let (summary, screen) = judged_with(Flaw::None, &known("acked-durable"), POWER_LOSS)?;
+    if summary.judgement.verdict != Verdict::Violated {
+        return Err(format!("a cured violation goes unnoticed: {:?}", summary.judgement).into());
+    }
+    says(&screen, &["the known violation of `acked-durable`", "did not happen: remove"])
 }
 
 fn a_log_without_work_is_inconclusive() -> Result<(), Failed> {
@@ -289,6 +351,18 @@ fn a_thread_fails_the_run_and_names_its_place() -> Result<(), Failed> {
 fn a_blocking_task_fails_the_run_and_names_its_place() -> Result<(), Failed> {
     let error = failed(Flaw::BlocksATask, RUN_MAX)?;
     says(&error, &["not replayable", "a thread was started", "    spawn_blocking at tokio-", "tests/harness.rs:"])?;
+    noise(&error)
+}
+
+fn a_real_file_fails_the_run_and_names_its_place() -> Result<(), Failed> {
+    let error = failed(Flaw::WritesAFile, RUN_MAX)?;
+    says(&error, &["not replayable", "a real file was opened for writing", "    writes_a_file", "tests/harness.rs:"])?;
+    noise(&error)
+}
+
+fn a_real_socket_fails_the_run_and_names_its_place() -> Result<(), Failed> {
+    let error = failed(Flaw::OpensASocket, RUN_MAX)?;
+    says(&error, &["not replayable", "a real socket was opened", "    opens_a_socket", "tests/harness.rs:"])?;
     noise(&error)
 }
 
@@ -332,10 +406,13 @@ fn main() -> ExitCode {
         a_sound_log_holds,
         a_log_that_loses_acknowledged_entries_is_violated_and_the_screen_says_which,
         a_step_that_cannot_bite_is_inconclusive_and_says_so,
+        a_known_violation_holds_while_it_happens_and_is_violated_once_it_does_not,
         a_log_without_work_is_inconclusive,
         a_panic_in_a_task_fails_the_run_and_names_its_place,
         a_thread_fails_the_run_and_names_its_place,
         a_blocking_task_fails_the_run_and_names_its_place,
+        a_real_file_fails_the_run_and_names_its_place,
+        a_real_socket_fails_the_run_and_names_its_place,
         a_host_that_never_yields_is_ended_and_the_place_named,
         a_run_that_is_only_long_is_ended_too,
         a_process_that_exits_by_itself_is_no_verdict,
