@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn target(file: &'static str, crate_name: &'static str, bin_name: Option<&'static str>) -> Target {
-        Target { manifest: "/work/acme", file, crate_name, bin_name }
+        Target { manifest: "/src/acme", file, crate_name, bin_name }
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let here = env::current_dir().expect("somewhere");
         let manifest: &'static str = here.to_string_lossy().into_owned().leak();
         assert_eq!(Target { manifest, ..target("x.rs", "x", None) }.folder("a/b"), Path::new("a/b"));
-        assert_eq!(target("x.rs", "x", None).folder("a/b"), Path::new("/work/acme/a/b"));
+        assert_eq!(target("x.rs", "x", None).folder("a/b"), Path::new("/src/acme/a/b"));
     }
 
     #[test]

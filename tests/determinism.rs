@@ -41,3 +41,13 @@ fn every_run_agrees_with_itself_also_beside_others() {
     assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
     assert!(said.contains("every run twice, all hashes identical"), "{said}");
 }
+
+/// One night in full: its steps, its verdict, and the hash of everything that any host said or received. Whatever
+/// changes the course of a run changes this; whether it should have is for a person to say.
+#[test]
+fn three_fourteen_is_the_same_night_as_when_it_was_written_down() {
+    let arguments = ["replay", "scenarios/three-fourteen.toml", "--seed", "7", "--host", "harness"];
+    let replay = gapless(&arguments);
+    assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stderr));
+    insta::assert_snapshot!(String::from_utf8_lossy(&replay.stdout));
+}

@@ -1,3 +1,5 @@
+//! The rules of compatibility on small contracts, and what the four revisions are to each other.
+
 use prost::Message as _;
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
 
