@@ -4,6 +4,7 @@
 //! [`main!`](crate::main!), for the log that is tested there. What differs between them is a [`Home`].
 
 mod check;
+#[cfg(feature = "cli")]
 mod completions;
 mod explain;
 mod home;
@@ -84,6 +85,7 @@ enum Verb {
     Explain(explain::Arguments),
     /// Print the JSON Schema of scenario files, for editors.
     Schema,
+    #[cfg(feature = "cli")]
     /// Print the script with which a shell completes this command line.
     Completions(completions::Arguments),
 }
@@ -127,6 +129,7 @@ pub fn run_as(home: &Home, words: impl IntoIterator<Item = OsString>) -> ExitCod
         Verb::List(verb) => list::list(&verb, home),
         Verb::Explain(verb) => explain::explain(&verb),
         Verb::Schema => schema::schema(),
+        #[cfg(feature = "cli")]
         Verb::Completions(verb) => completions::completions(&verb),
     };
     match result {
