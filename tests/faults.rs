@@ -222,21 +222,19 @@ impl Seen {
             "title = \"toy\"\n[cluster]\nservers = 1\n[workload]\nclients = 1\nappends = \"20/s\"\nfor = \"10s\"\n\
              [[step]]\nname = \"it\"\n{step}\n"
         );
-        let name = step.chars().filter(char::is_ascii_alphanumeric).take(40).collect::<String>();
-        let kept = std::env::temp_dir().join(format!("gapless-faults-{}-{seed}-{name}.jsonl", std::process::id()));
+        let kept = tempfile::NamedTempFile::new().map_err(|error| format!("no file for the history: {error}"))?;
         let order = Order {
             path: PathBuf::from("toy.toml"),
             text,
             seed,
-            history: Some(kept.clone()),
+            history: Some(kept.path().to_owned()),
             trail: None,
             bare: false,
             colour: false,
             reproduce: String::new(),
         };
         let ran = explore::run(&order, RUN_MAX);
-        let history = history::read(&kept);
-        let _ = std::fs::remove_file(&kept);
+        let history = history::read(kept.path());
         match ran.map_err(|error| error.to_string())? {
             Ran::Failed { error } => Err(error.into()),
             Ran::Judged { summary, .. } => {
