@@ -15,9 +15,11 @@ const FILES: [&str; 2] = ["gapless/audit/v1/audit.proto", "gapless/audit/v1/even
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // Apart, so that the descriptors and the fingerprint of the log's own contract know nothing of it.
+    // Apart, so that the descriptors and the fingerprint of the log's own contract know nothing of them.
     let issuer = protox::compile(["gapless/issuer/v1/issuer.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(issuer)?;
+    let cluster = protox::compile(["gapless/cluster/v1/replication.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(cluster)?;
     let current = protox::compile(FILES, ["proto"])?;
     keep(&current, &out)?;
     tonic_prost_build::configure().bytes(".").compile_fds(current.clone())?;

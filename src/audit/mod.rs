@@ -42,6 +42,12 @@ pub mod wire {
     }
 }
 
+/// What the members of a cluster say to each other, generated from `proto/`.
+pub(crate) mod cluster_wire {
+    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    tonic::include_proto!("gapless.cluster.v1");
+}
+
 /// The contract between whoever renews a certificate and its issuer, generated from `proto/`.
 pub mod issuer_wire {
     #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]

@@ -5,7 +5,7 @@
 //! one is refused, because a checker compares checkpoints. Secrets never leave [`SigningKey`] but through
 //! [`SigningKey::seed`].
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand::{TryRngCore as _, rngs::OsRng};
@@ -19,6 +19,8 @@ pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 
 /// The signature type of Ed25519 in signed notes and verifier keys.
 const ALGORITHM_ED25519: u8 = 0x01;
+/// The signature type of timestamped Ed25519 cosignatures (C2SP tlog-cosignature).
+const ALGORITHM_COSIGNATURE: u8 = 0x04;
 
 /// An Ed25519 key pair. `Debug` never shows the secret.
 pub struct SigningKey {
@@ -73,7 +75,7 @@ impl fmt::Debug for SigningKey {
 }
 
 /// An Ed25519 public key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VerifyingKey(pub [u8; 32]);
 
 impl VerifyingKey {
@@ -105,15 +107,13 @@ pub struct NoteKey {
 impl NoteKey {
     /// The four-byte key id: first bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
     pub fn id(&self) -> [u8; 4] {
-        key_id(&self.name, &self.key)
+        key_id(&self.name, ALGORITHM_ED25519, &self.key)
     }
 }
 
 impl fmt::Display for NoteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = vec![ALGORITHM_ED25519];
-        key.extend_from_slice(&self.key.0);
-        write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id()), STANDARD.encode(key))
+        write_key(f, &self.name, ALGORITHM_ED25519, &self.key)
     }
 }
 
@@ -126,26 +126,64 @@ impl FromStr for NoteKey {
     type Err = BadNoteKey;
 
     fn from_str(text: &str) -> Result<Self, BadNoteKey> {
-        // Base64 may hold a plus sign, a name and a hash may not.
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(BadNoteKey(format!("`{text}` has no three parts")));
-        };
-        if !is_key_name(name) {
-            return Err(BadNoteKey(format!("`{name}` is not a key name")));
-        }
-        let decoded = STANDARD.decode(key).map_err(|error| BadNoteKey(format!("its key is not base64: {error}")))?;
-        let [ALGORITHM_ED25519, key @ ..] = decoded.as_slice() else {
-            return Err(BadNoteKey("its key is not of type 1 (Ed25519)".into()));
-        };
-        let key = key.try_into().map_err(|_| BadNoteKey(format!("its key has {} bytes, not 32", key.len())))?;
-        let key = NoteKey { name: name.into(), key: VerifyingKey(key) };
-        let expected = format!("{:08x}", u32::from_be_bytes(key.id()));
-        if hash != expected {
-            return Err(BadNoteKey(format!("its hash is `{hash}`, but name and key have `{expected}`")));
-        }
-        Ok(key)
+        let (name, key) = read_key(text, ALGORITHM_ED25519, "type 1 (Ed25519)")?;
+        Ok(NoteKey { name, key })
     }
+}
+
+/// The key of somebody who cosigns checkpoints, written as C2SP tlog-cosignature does: `name+keyhash+base64(0x04 ||
+/// key)`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CosignerKey {
+    /// Key name.
+    pub name: String,
+    /// The key.
+    pub key: VerifyingKey,
+}
+
+impl fmt::Display for CosignerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_key(f, &self.name, ALGORITHM_COSIGNATURE, &self.key)
+    }
+}
+
+impl FromStr for CosignerKey {
+    type Err = BadNoteKey;
+
+    fn from_str(text: &str) -> Result<Self, BadNoteKey> {
+        let (name, key) = read_key(text, ALGORITHM_COSIGNATURE, "type 4 (cosignature)")?;
+        Ok(CosignerKey { name, key })
+    }
+}
+
+fn write_key(f: &mut fmt::Formatter<'_>, name: &str, algorithm: u8, key: &VerifyingKey) -> fmt::Result {
+    let id = u32::from_be_bytes(key_id(name, algorithm, key));
+    let mut typed = vec![algorithm];
+    typed.extend_from_slice(&key.0);
+    write!(f, "{name}+{id:08x}+{}", STANDARD.encode(typed))
+}
+
+fn read_key(text: &str, algorithm: u8, kind: &str) -> Result<(String, VerifyingKey), BadNoteKey> {
+    // Base64 may hold a plus sign, a name and a hash may not.
+    let mut parts = text.splitn(3, '+');
+    let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(BadNoteKey(format!("`{text}` has no three parts")));
+    };
+    if !is_key_name(name) {
+        return Err(BadNoteKey(format!("`{name}` is not a key name")));
+    }
+    let decoded = STANDARD.decode(key).map_err(|error| BadNoteKey(format!("its key is not base64: {error}")))?;
+    let key = match decoded.split_first() {
+        Some((found, key)) if *found == algorithm => key,
+        _ => return Err(BadNoteKey(format!("its key is not of {kind}"))),
+    };
+    let key = key.try_into().map_err(|_| BadNoteKey(format!("its key has {} bytes, not 32", key.len())))?;
+    let key = VerifyingKey(key);
+    let expected = format!("{:08x}", u32::from_be_bytes(key_id(name, algorithm, &key)));
+    if hash != expected {
+        return Err(BadNoteKey(format!("its hash is `{hash}`, but name and key have `{expected}`")));
+    }
+    Ok((name.into(), key))
 }
 
 /// Whether text may name a key, and so be a log's origin: not empty, without plus sign, white space or control
@@ -154,9 +192,8 @@ pub fn is_key_name(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(|c| c == '+' || c.is_whitespace() || c.is_control())
 }
 
-fn key_id(name: &str, key: &VerifyingKey) -> [u8; 4] {
-    let digest =
-        Sha256::new().chain_update(name).chain_update([b'\n', ALGORITHM_ED25519]).chain_update(key.0).finalize();
+fn key_id(name: &str, algorithm: u8, key: &VerifyingKey) -> [u8; 4] {
+    let digest = Sha256::new().chain_update(name).chain_update([b'\n', algorithm]).chain_update(key.0).finalize();
     [digest[0], digest[1], digest[2], digest[3]]
 }
 
@@ -188,6 +225,31 @@ pub enum NoteError {
     /// No valid signature by the pinned key.
     #[error("no signature by `{0}` verifies")]
     Unsigned(String),
+    /// Too few valid cosignatures.
+    #[error("{found} of the {wanted} cosignatures that the policy asks for verify")]
+    NoQuorum {
+        /// valid ones, of different cosigners
+        found: usize,
+        /// asked for
+        wanted: usize,
+    },
+}
+
+/// Whose cosignatures a checkpoint must have beside the log's own signature.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whose cosignatures count.
+    pub cosigners: Vec<CosignerKey>,
+    /// How many of them are needed. With 0 the log's signature suffices.
+    pub quorum: usize,
+}
+
+impl Policy {
+    /// More than half of these.
+    pub fn majority(cosigners: Vec<CosignerKey>) -> Policy {
+        let quorum = cosigners.len() / 2 + 1;
+        Policy { cosigners, quorum }
+    }
 }
 
 impl Checkpoint {
@@ -199,9 +261,18 @@ impl Checkpoint {
     /// The signed note. Verifies only where the origin is a key name.
     pub fn sign(&self, key: &SigningKey) -> String {
         let text = self.text();
-        let mut signature = key_id(&self.origin, &key.verifying_key()).to_vec();
+        let mut signature = key_id(&self.origin, ALGORITHM_ED25519, &key.verifying_key()).to_vec();
         signature.extend_from_slice(&key.sign(text.as_bytes()));
-        format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(signature))
+        format!("{text}\n{}", signature_line(&self.origin, &signature))
+    }
+
+    /// A cosignature, as one more line of the signed note: this cosigner saw this tree at `time`, in seconds since 1970,
+    /// and will never cosign one that is not consistent with it (C2SP tlog-cosignature, `cosignature/v1`).
+    pub fn cosign(&self, name: &str, key: &SigningKey, time: u64) -> String {
+        let mut signature = key_id(name, ALGORITHM_COSIGNATURE, &key.verifying_key()).to_vec();
+        signature.extend_from_slice(&time.to_be_bytes());
+        signature.extend_from_slice(&key.sign(&cosigned(time, &self.text())));
+        signature_line(name, &signature)
     }
 
     /// Parses and verifies a signed note: the origin and at least one valid signature by `key`; unknown signatures
@@ -226,6 +297,20 @@ impl Checkpoint {
         if signed { Ok(checkpoint) } else { Err(NoteError::Unsigned(key.name.clone())) }
     }
 
+    /// As [`verify`](Self::verify), and the cosignatures that the policy asks for. What is claimed to be by one of its
+    /// cosigners and is not makes the whole note void.
+    ///
+    /// # Errors
+    /// See [`NoteError`].
+    pub fn verify_by(note: &str, key: &NoteKey, policy: &Policy) -> Result<Self, NoteError> {
+        let checkpoint = Self::verify(note, key)?;
+        let found = cosigned_by(note, &policy.cosigners)?.len();
+        match found < policy.quorum {
+            true => Err(NoteError::NoQuorum { found, wanted: policy.quorum }),
+            false => Ok(checkpoint),
+        }
+    }
+
     /// Parses the text of a checkpoint, without its signatures: C2SP tlog-checkpoint.
     fn parse(text: &str) -> Result<Self, NoteError> {
         let malformed = |why: String| NoteError::Malformed(why);
@@ -243,6 +328,36 @@ impl Checkpoint {
         let root = root.try_into().map_err(|root: Vec<u8>| malformed(format!("its root has {} bytes", root.len())))?;
         Ok(Checkpoint { origin: (*origin).into(), size, root })
     }
+}
+
+/// Which of these cosigned a note, each once.
+///
+/// # Errors
+/// Where it is no signed note, or where what is claimed to be by one of them is not.
+pub fn cosigned_by<'a>(note: &str, cosigners: &'a [CosignerKey]) -> Result<BTreeSet<&'a CosignerKey>, NoteError> {
+    let (text, signatures) = split_note(note)?;
+    let mut found = BTreeSet::new();
+    for line in signatures.split_terminator('\n') {
+        let (name, signature) = parse_signature(line)?;
+        for cosigner in cosigners.iter().filter(|cosigner| cosigner.name == name) {
+            let id = key_id(&cosigner.name, ALGORITHM_COSIGNATURE, &cosigner.key);
+            let Some(signature) = signature.strip_prefix(&id) else { continue };
+            let unsigned = || NoteError::Unsigned(cosigner.name.clone());
+            let (time, signature) = signature.split_first_chunk().ok_or_else(unsigned)?;
+            cosigner.key.verify(&cosigned(u64::from_be_bytes(*time), text), signature).map_err(|_| unsigned())?;
+            found.insert(cosigner);
+        }
+    }
+    Ok(found)
+}
+
+/// What a cosignature signs.
+fn cosigned(time: u64, text: &str) -> Vec<u8> {
+    format!("cosignature/v1\ntime {time}\n{text}").into_bytes()
+}
+
+fn signature_line(name: &str, signature: &[u8]) -> String {
+    format!("\u{2014} {name} {}\n", STANDARD.encode(signature))
 }
 
 /// Text and signature lines of a signed note. Signature lines are never empty, so the last empty line parts them.

@@ -150,6 +150,7 @@ impl LogConfig {
             log_id: key.log_id(),
             node: self.node,
             signing_key: key.signing.clone(),
+            cluster: None,
             limits: Limits::default(),
             memory: fixed(self.memory),
         }

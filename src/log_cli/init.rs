@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     };
     let disk = RealDisk::create(&config.data).map_err(Failure::File)?;
     let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: Arc::new(Unobserved) };
-    cluster::init(&world, &config.node_settings(&key)).await?;
+    cluster::init(&world, &config.node_settings(&key), &[]).await?;
     key.publish(&config.key)?;
     if let Some(certificates) = certificates {
         certificates.fulfil()?;

@@ -16,9 +16,9 @@ use crate::{
     audit::{
         calls::error_chain,
         client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
-        cluster::{self, Node, NodeSettings},
+        cluster::{self, ClusterSettings, MemberSettings, Node, NodeSettings},
         leaf::{Body, ClientId, Content, Epoch, Leaf, Sequence},
-        note::{NoteKey, SigningKey},
+        note::{CosignerKey, NoteKey, Policy, SigningKey},
         renew::{RenewSettings, Renewer},
         schema::{EVENT_DETAIL, Revision, bytes_of_field},
         serve::{self, ReplyHook, ServeSettings},
@@ -37,6 +37,8 @@ const ORIGIN: &str = "gapless.example/audit";
 pub struct AuditLog {
     key: OnceLock<Arc<SigningKey>>,
     log_id: OnceLock<[u8; 16]>,
+    /// The cosigners' keys of several servers, in their order; none where there is one.
+    cosigners: Vec<Arc<SigningKey>>,
     /// Servers whose data folder was made a member: an explicit act, once.
     members: Mutex<Vec<Name>>,
 }
@@ -53,9 +55,34 @@ impl AuditLog {
             log_id,
             node,
             signing_key: key,
+            cluster: self.cosigners.get(node as usize - 1).map(|cosigner| ClusterSettings {
+                identity: host.identities(),
+                cosigner: cosigner.clone(),
+            }),
             limits: cluster::Limits { payload_bytes, ..cluster::Limits::default() },
             memory: host.memory_budget(),
         })
+    }
+
+    /// All servers, as members of one cluster; nobody where there is one server.
+    fn members(&self, host: &Host) -> Vec<MemberSettings> {
+        let member = |((node, server), key): ((u64, &Peer), &Arc<SigningKey>)| MemberSettings {
+            node,
+            name: server.name().to_owned(),
+            address: server.address(),
+            cosigner: key.verifying_key(),
+        };
+        (1..).zip(host.servers()).zip(&self.cosigners).map(member).collect()
+    }
+
+    /// What clients demand of a checkpoint: more than half of the servers cosigned it.
+    fn policy(&self, host: &Host) -> Policy {
+        match self.members(host) {
+            members if members.is_empty() => Policy::default(),
+            members => Policy::majority(
+                members.into_iter().map(|member| CosignerKey { name: member.name, key: member.cosigner }).collect(),
+            ),
+        }
     }
 
     fn note_key(&self) -> Result<NoteKey, Failure> {
@@ -74,6 +101,7 @@ impl AuditLog {
         let mut settings = ClientSettings::new(name, servers, identity, self.note_key()?);
         settings.memory = host.memory_budget();
         settings.revision = revision(host)?;
+        settings.policy = self.policy(host);
         settings.call = match host.call() {
             Call::Append => client::Call::Append,
             Call::AppendStream => client::Call::AppendStream,
@@ -116,11 +144,10 @@ impl System for AuditLog {
         &Revision::NAMES
     }
 
-    fn servers_max(&self) -> u32 {
-        1 // several would be several logs: they do not replicate
-    }
-
-    fn prepare(&mut self, _servers: &[Name], _clients: &[Name]) -> Result<(), Failure> {
+    fn prepare(&mut self, servers: &[Name], _clients: &[Name]) -> Result<(), Failure> {
+        if servers.len() > 1 {
+            self.cosigners = servers.iter().map(|_| Arc::new(SigningKey::generate())).collect();
+        }
         let key = SigningKey::generate();
         let mut log_id = [0; 16];
         // The log's id is public; it only has to differ from that of any other log.
@@ -138,7 +165,7 @@ impl System for AuditLog {
         let settings = self.settings(&host)?;
         let is_member = |members: &Vec<Name>| members.iter().any(|name| **name == *host.name());
         if !is_member(&self.members.lock().unwrap_or_else(PoisonError::into_inner)) {
-            cluster::init(host.world(), &settings).await?;
+            cluster::init(host.world(), &settings, &self.members(&host)).await?;
             self.members.lock().unwrap_or_else(PoisonError::into_inner).push(host.name().into());
         }
         let (log_id, id) = (settings.log_id, settings.node);

@@ -128,6 +128,24 @@ pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credential
     })
 }
 
+/// As [`dial_tls`], with whatever identity is in force at each dial; for those who keep a connection of another kind.
+pub(in crate::audit) fn dial_as(
+    world: World,
+    identity: watch::Receiver<Identity>,
+    deadlines: Deadlines,
+) -> impl Fn(Server) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Clone + Send + Sync {
+    move |server: Server| {
+        let world = world.clone();
+        let credentials = Credentials::new(&identity.borrow());
+        Box::pin(async move {
+            let credentials = credentials.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+            let (stream, not_after) = connect(&world, &server, &credentials, deadlines).await?;
+            let observer = world.observer.clone();
+            Ok(Box::new(Expiring::new(stream, Some(not_after), server.tls_name, observer, Condition::default())) as _)
+        })
+    }
+}
+
 /// Connects and shakes hands, both by one deadline. Answers the stream, and the earlier end of the two certificates.
 async fn connect(
     world: &World,
@@ -198,6 +216,13 @@ impl Connector {
             endpoint(server, deadlines)?;
         }
         Ok(Connector { dial, servers, next: 0, calls, exchange, deadlines })
+    }
+
+    /// Makes the server of this name the next one. False where there is none.
+    pub(crate) fn prefer(&mut self, tls_name: &str) -> bool {
+        let found = self.servers.iter().position(|server| server.tls_name == tls_name);
+        self.next = found.unwrap_or(self.next);
+        found.is_some()
     }
 
     /// A connection to the next server. It is made by the first call.

@@ -18,7 +18,7 @@ use crate::{
         budget::Account,
         calls::{code_name, error_chain},
         leaf::SignedEntry,
-        note::NoteKey,
+        note::{NoteKey, Policy},
         wire::{AppendRequest, AppendResponse, GetConsistencyProofRequest, Receipt, append_response::Outcome},
     },
     world::{LogEvent, World},
@@ -32,7 +32,7 @@ use super::{
     outbox::{Order, READ_BYTES_MAX, View},
     receipt::{self, Known, Rejection, VerifiedReceipt},
     refusal::{Verdict, verdict},
-    retry::{Backoff, Cure, cure, pushback},
+    retry::{Backoff, Cure, cure, leader, pushback},
     settings::{Call, Deadlines, RetrySettings},
     witness::Witness,
 };
@@ -52,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) credentials: watch::Receiver<Arc<Credentials>>,
     pub(crate) witness: Witness,
     pub(crate) log_key: NoteKey,
+    pub(crate) policy: Policy,
     pub(crate) call: Call,
     pub(crate) memory: watch::Receiver<u64>,
     /// What is in flight, and what was read to be sent next.
@@ -71,6 +72,8 @@ pub(crate) struct Deliverer {
     /// The lowest sequence that is not proven to be in the log.
     next: u64,
     gaps: u32,
+    /// A server named the leader and was believed, since the last success. The next one is believed after a wait.
+    redirected: bool,
 }
 
 /// One entry in flight.
@@ -91,6 +94,8 @@ enum End {
     Renew,
     /// Start again at the lowest sequence, at once.
     GoBack,
+    /// Another server leads.
+    Elsewhere { leader: String },
     /// Something failed. It is tried again after a wait.
     Failed { cure: Cure, why: String, pushback: Option<Duration> },
     /// The client is being closed, or the owner of the outbox is gone.
@@ -109,7 +114,7 @@ impl Deliverer {
     pub(crate) fn new(parts: Parts) -> Deliverer {
         let next = parts.view.progress.borrow().acknowledged;
         let backoff = Backoff::new(parts.retry);
-        Deliverer { parts, connection: None, backoff, parked: false, next, gaps: 0 }
+        Deliverer { parts, connection: None, backoff, parked: false, next, gaps: 0, redirected: false }
     }
 
     /// Delivers until the client is closed. Nothing is lost whenever this is dropped: what it knows is on disk, or is
@@ -127,6 +132,13 @@ impl Deliverer {
                     let _ = self.parts.orders.send(Order::Stop { why }).await;
                     return;
                 }
+                End::Elsewhere { leader } if self.redirect(&leader) => {}
+                End::Elsewhere { leader } => {
+                    let why = format!("unavailable: `{leader}` is said to lead");
+                    if !self.back_off(Cure::Time, why, None).await {
+                        return;
+                    }
+                }
                 End::Failed { cure, why, pushback } => {
                     self.connection = None;
                     if !self.back_off(cure, why, pushback).await {
@@ -135,6 +147,16 @@ impl Deliverer {
                 }
             }
         }
+    }
+
+    /// Turns to the server that is said to lead. False where it has to wait: two servers may each take the other for the
+    /// leader until they have heard of the next one.
+    fn redirect(&mut self, leader: &str) -> bool {
+        self.connection = None;
+        let known = self.parts.connector.prefer(leader);
+        let at_once = known && !self.redirected;
+        self.redirected = known;
+        at_once
     }
 
     /// False where the client is being closed.
@@ -303,7 +325,8 @@ impl Deliverer {
 
     /// Verifies a receipt against the tree known at sending, and against what was kept since then.
     async fn verify(&mut self, receipt: &Receipt, sent: Sent, connection: &Connection) -> Result<VerifiedReceipt, End> {
-        let examined = receipt::examine(receipt, &sent.entry, &self.parts.log_key, &sent.known)
+        let Parts { log_key, policy, .. } = &self.parts;
+        let examined = receipt::examine(receipt, &sent.entry, log_key, policy, &sent.known)
             .map_err(|why| self.rejected(why))?;
         let proof = match examined.missing(self.parts.witness.kept()) {
             None => Vec::new(),
@@ -344,6 +367,7 @@ impl Deliverer {
         self.parts.orders.send(order).await.map_err(|_| End::Stop)?;
         self.next += 1;
         self.gaps = 0;
+        self.redirected = false;
         self.backoff.succeeded();
         if self.parked {
             self.parked = false;
@@ -397,6 +421,9 @@ fn ended_early() -> End {
 }
 
 fn failed(status: &Status, connection: &Connection) -> End {
+    if let Some(leader) = leader(status) {
+        return End::Elsewhere { leader };
+    }
     let trouble = connection.trouble();
     let mut why = format!("{}: {}", code_name(status.code()), error_text(status));
     if let Some(Trouble::Credentials(what)) = &trouble {

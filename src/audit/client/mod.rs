@@ -55,6 +55,7 @@ use super::{
 };
 use crate::world::World;
 
+pub(in crate::audit) use connection::dial_as;
 use connection::{Connector, Credentials, Dial, dial_tls};
 use delivery::{Deliverer, Parts};
 use outbox::{Owner, Submit, View};
@@ -169,7 +170,7 @@ impl AuditClient {
         credentials: Arc<watch::Sender<Arc<Credentials>>>,
     ) -> Result<AuditClient, ClientError> {
         let ClientSettings {
-            name, servers, log_key, call, revision, outbox_entries_max, memory, deadlines, retry, ..
+            name, servers, log_key, policy, call, revision, outbox_entries_max, memory, deadlines, retry, ..
         } = settings;
         let calls = Calls::new(world.observer.clone());
         let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
@@ -192,6 +193,7 @@ impl AuditClient {
             credentials: credentials.subscribe(),
             witness,
             log_key,
+            policy,
             call,
             memory,
             room: flight,

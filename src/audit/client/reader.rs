@@ -19,7 +19,7 @@ use crate::{
     audit::{
         calls::{Attempt, Calls, code_name},
         leaf::Index,
-        note::{Checkpoint, NoteKey},
+        note::{Checkpoint, NoteKey, Policy},
         schema::Exchange,
         tls::Identity,
         tree::{self, Tree},
@@ -42,6 +42,7 @@ pub struct LogReader {
     link: Mutex<Link>,
     credentials: watch::Sender<Arc<Credentials>>,
     log_key: NoteKey,
+    policy: Policy,
     observer: Arc<dyn Observer>,
     deadlines: Deadlines,
     retry: RetrySettings,
@@ -67,11 +68,11 @@ impl LogReader {
         dial: Dial,
         credentials: watch::Sender<Arc<Credentials>>,
     ) -> Result<LogReader, ClientError> {
-        let ReaderSettings { servers, log_key, deadlines, retry, revision, .. } = settings;
+        let ReaderSettings { servers, log_key, policy, deadlines, retry, revision, .. } = settings;
         let calls = Calls::new(world.observer.clone());
         let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
         let link = Mutex::new(Link { connector, connection: None });
-        Ok(LogReader { link, credentials, log_key, observer: world.observer, deadlines, retry })
+        Ok(LogReader { link, credentials, log_key, policy, observer: world.observer, deadlines, retry })
     }
 
     /// Shows another certificate, over a new connection.
@@ -88,7 +89,7 @@ impl LogReader {
                 rpc.get_checkpoint(request).await
             })
             .await?;
-        Ok((Checkpoint::verify(&answer.checkpoint, &self.log_key)?, answer.checkpoint))
+        Ok((Checkpoint::verify_by(&answer.checkpoint, &self.log_key, &self.policy)?, answer.checkpoint))
     }
 
     /// The newest signed checkpoint, verified.

@@ -1,6 +1,7 @@
 //! Receipts: the proof that an entry is in the log for good, and the verification without which none counts.
 //!
-//! A receipt holds only if everything does: the checkpoint is signed by the pinned key, the leaf contains exactly the
+//! A receipt holds only if everything does: the checkpoint is signed by the pinned key and cosigned as the pinned policy
+//! demands, the leaf contains exactly the
 //! bytes that were sent, the leaf is in the signed tree, and that tree extends the one this client knew before. The
 //! last makes each client a witness: a log that was rolled back, forked or wiped cannot give it a receipt. A
 //! [`VerifiedReceipt`] can only be built here, and nothing may leave an outbox without one.
@@ -9,7 +10,7 @@ use bytes::Bytes;
 
 use crate::audit::{
     leaf::{Content, DecodeError, Epoch, Index, Leaf, Sequence, SignedEntry},
-    note::{Checkpoint, NoteError, NoteKey},
+    note::{Checkpoint, NoteError, NoteKey, Policy},
     tree::{self, BadProof, Hash},
     wire,
 };
@@ -151,9 +152,10 @@ pub fn examine(
     receipt: &wire::Receipt,
     entry: &SignedEntry,
     key: &NoteKey,
+    policy: &Policy,
     known: &Known,
 ) -> Result<Examined, Rejection> {
-    let checkpoint = Checkpoint::verify(&receipt.checkpoint, key)?;
+    let checkpoint = Checkpoint::verify_by(&receipt.checkpoint, key, policy)?;
     match Leaf::decode(receipt.leaf.clone())?.content {
         Content::Entry(stored) if stored.bytes() == entry.bytes() => {}
         _ => return Err(Rejection::OtherEntry),

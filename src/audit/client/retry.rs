@@ -9,6 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::{connection::Trouble, settings::RetrySettings};
+use crate::audit::serve::LEADER;
 
 /// What it takes until a failed call may work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,11 @@ pub(crate) fn pushback(status: &Status, cap: Duration) -> Option<Duration> {
         Ok(ms) => Some(u64::try_from(ms).map_or(cap, Duration::from_millis)),
         Err(_) => Some(cap),
     }
+}
+
+/// Whom a server that does not lead takes for the leader: the name in its certificate.
+pub(crate) fn leader(status: &Status) -> Option<String> {
+    Some(status.metadata().get(LEADER)?.to_str().ok()?.to_owned())
 }
 
 /// A budget token, in thousandths.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::audit::{
     budget::{MEMORY_DEFAULT, fixed},
     leaf::ClientId,
-    note::NoteKey,
+    note::{NoteKey, Policy},
     schema::Revision,
     tls::Identity,
 };
@@ -64,6 +64,21 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
+    /// The usual ones for so many servers. With another one to turn to, a silent one is given up soon: a machine without
+    /// power says nothing, and a new leader is there within two seconds.
+    pub fn among(servers: usize) -> Deadlines {
+        let usual = Deadlines::default();
+        match servers {
+            0 | 1 => usual,
+            _ => Deadlines {
+                connect: Duration::from_secs(2),
+                keepalive_interval: Duration::from_secs(1),
+                keepalive_timeout: Duration::from_secs(1),
+                ..usual
+            },
+        }
+    }
+
     /// A stream on which nothing is owed is closed after two keepalives.
     pub fn stream_idle(&self) -> Duration {
         self.keepalive_interval * 2
@@ -105,6 +120,8 @@ pub struct ClientSettings {
     pub identity: Identity,
     /// The log's key, pinned.
     pub log_key: NoteKey,
+    /// Whose cosignatures a receipt needs, pinned. A log of one has none.
+    pub policy: Policy,
     /// How entries are sent.
     pub call: Call,
     /// The contract that it speaks.
@@ -123,16 +140,18 @@ pub struct ClientSettings {
 impl ClientSettings {
     /// The usual bounds, over a stream.
     pub fn new(name: ClientId, servers: Vec<Server>, identity: Identity, log_key: NoteKey) -> ClientSettings {
+        let deadlines = Deadlines::among(servers.len());
         ClientSettings {
             name,
             servers,
             identity,
             log_key,
+            policy: Policy::default(),
             call: Call::AppendStream,
             revision: Revision::default(),
             outbox_entries_max: OUTBOX_ENTRIES_MAX,
             memory: fixed(MEMORY_DEFAULT),
-            deadlines: Deadlines::default(),
+            deadlines,
             retry: RetrySettings::default(),
         }
     }
@@ -147,6 +166,8 @@ pub struct ReaderSettings {
     pub identity: Identity,
     /// The log's key, pinned.
     pub log_key: NoteKey,
+    /// Whose cosignatures a checkpoint needs, pinned. A log of one has none.
+    pub policy: Policy,
     /// The contract that it speaks.
     pub revision: Revision,
     /// How long it waits.
@@ -161,6 +182,7 @@ impl From<&ClientSettings> for ReaderSettings {
             servers: client.servers.clone(),
             identity: client.identity.clone(),
             log_key: client.log_key.clone(),
+            policy: client.policy.clone(),
             revision: client.revision,
             deadlines: client.deadlines,
             retry: client.retry,

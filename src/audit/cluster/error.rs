@@ -106,11 +106,14 @@ pub enum AppendError {
     #[error("the node is shutting down: send it to another, or again later")]
     ShuttingDown,
     /// Another node leads.
-    #[error("this node does not lead{}", leader.as_ref().map(|at| format!(": try {at}")).unwrap_or_default())]
+    #[error("this node does not lead{}", leader.as_ref().map(|name| format!(": `{name}` does")).unwrap_or_default())]
     NotLeader {
-        /// Address of the one that does, where known.
+        /// Name of the one that does, where known.
         leader: Option<String>,
     },
+    /// Too few members of the cluster answer.
+    #[error("no quorum of the members answers: the entry may be committed later, send it again")]
+    NoQuorum,
     /// The node must end.
     #[error("the node failed: {0}")]
     Failed(String),

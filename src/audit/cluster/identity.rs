@@ -20,7 +20,7 @@ use super::{
         note::is_key_name,
         store::{Cell, FRAME_BYTES_MAX, Journal, JournalOptions},
     },
-    NodeError, NodeSettings,
+    ClusterSettings, MemberSettings, NodeError, NodeSettings,
     ledger::hex,
     types::{Fields, Member, Membership, RaftEntry, encode_frame},
 };
@@ -94,8 +94,9 @@ impl Identity {
     }
 }
 
-/// Makes the data folder the only member of a new cluster: the membership becomes the first entry of its log, then
-/// the folder gets its identity.
+/// Makes the data folder a member of a new log: the membership becomes the first entry, then the folder gets its
+/// identity. A log of one names nobody in `members`; in a cluster of several each folder is initialised once, with the
+/// same members.
 ///
 /// The identity is written last. A crash before it leaves a folder that is nobody's, and `init` may be called again;
 /// after it the folder is a member, and `init` refuses it for good.
@@ -103,14 +104,15 @@ impl Identity {
 /// # Errors
 /// [`NodeError::AlreadyInitialised`], [`NodeError::Anonymous`] where the folder holds a log without an identity,
 /// [`NodeError::Locked`], [`NodeError::Settings`], or a failing disk.
-pub async fn init(world: &World, settings: &NodeSettings) -> Result<(), NodeError> {
+pub async fn init(world: &World, settings: &NodeSettings, members: &[MemberSettings]) -> Result<(), NodeError> {
     check_settings(settings)?;
+    let membership = first_membership(settings, members)?;
     let _guard = lock(world).await?;
     let (mut cell, found) = Identity::load(world).await?;
     if let Some(Identity { node, log_id, .. }) = found {
         return Err(NodeError::AlreadyInitialised { node, log_id: hex(&log_id) });
     }
-    write_membership(world, settings).await?;
+    write_membership(world, settings, membership).await?;
     // Made here and only here: a start that misses one of them knows that something was lost.
     for name in [VOTE, CHECKPOINT] {
         Cell::open(world.disk.clone(), Path::new(name)).await?;
@@ -122,13 +124,41 @@ pub async fn init(world: &World, settings: &NodeSettings) -> Result<(), NodeErro
     Ok(())
 }
 
-/// Writes the first entry as Raft's own `initialize` does: term 0, index 0, this node the only voter.
-async fn write_membership(world: &World, settings: &NodeSettings) -> Result<(), NodeError> {
+/// The members that a new log begins with, all of them voters.
+fn first_membership(settings: &NodeSettings, members: &[MemberSettings]) -> Result<Membership, NodeError> {
+    let refuse = |why: String| Err(NodeError::Settings(why));
+    let Some(ClusterSettings { cosigner, .. }) = &settings.cluster else {
+        if !members.is_empty() {
+            return refuse("members are named for a log of one: give this node its part of the cluster".into());
+        }
+        let alone = Member { name: format!("node-{}", settings.node), ..Member::default() };
+        let voters = vec![BTreeSet::from([settings.node])];
+        return Ok(Membership::new(voters, BTreeMap::from([(settings.node, alone)])));
+    };
+    let (mut known, mut names) = (BTreeMap::new(), BTreeSet::new());
+    for MemberSettings { node, name, address, cosigner } in members {
+        if !is_key_name(name) || address.is_empty() {
+            return refuse(format!("member {node} is `{name}` at `{address}`: it needs a name without space or `+`, and an address"));
+        }
+        let member = Member { name: name.clone(), address: address.clone(), cosigner: cosigner.0 };
+        if known.insert(*node, member).is_some() || !names.insert(name) {
+            return refuse(format!("member {node}, `{name}`, is named twice: nodes and names differ"));
+        }
+    }
+    match known.get(&settings.node) {
+        None => refuse(format!("node {} is not among the members: name it as well", settings.node)),
+        Some(own) if own.cosigner != cosigner.verifying_key().0 => {
+            refuse(format!("member {} has another cosigner's key than this node: check both", settings.node))
+        }
+        Some(_) => Ok(Membership::new(vec![known.keys().copied().collect()], known)),
+    }
+}
+
+/// Writes the first entry as Raft's own `initialize` does: term 0, index 0. Members that begin with the same one agree.
+async fn write_membership(world: &World, settings: &NodeSettings, membership: Membership) -> Result<(), NodeError> {
     let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
     let (disk, observer) = (world.disk.clone(), world.observer.clone());
     let mut journal = Journal::open(disk, observer, Path::new(JOURNAL), settings.log_id, options).await?;
-    let member = Member { name: format!("node-{}", settings.node), address: String::new() };
-    let membership = Membership::new(vec![BTreeSet::from([settings.node])], BTreeMap::from([(settings.node, member)]));
     let entry = RaftEntry { log_id: LogId::default(), payload: EntryPayload::Membership(membership) };
     let frame = encode_frame(&entry, 0);
     if journal.next_index() == 0 {

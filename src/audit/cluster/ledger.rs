@@ -4,12 +4,13 @@
 //! log store adds at the tail, the state machine commits and signs, readers prove. Leaves are hashed when they are
 //! appended, from the bytes that were received; whatever is served later is compared with those hashes first.
 //!
-//! It must never sign two checkpoints of one size, nor sign or show what is not committed. Locks are held for
-//! moments and never across a wait.
+//! It must never sign two checkpoints of one size, nor sign, cosign or show what is not committed. In a cluster of
+//! several, what is shown is what a quorum cosigned. Locks are held for moments and never across a wait.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -19,13 +20,14 @@ use tokio::sync::watch;
 use super::{
     super::{
         budget::{Account, CACHE},
-        note::Checkpoint,
+        leaf::SignedEntry,
+        note::{Checkpoint, CosignerKey, NoteError, NoteKey, VerifyingKey, cosigned_by},
         store::Frame,
         tree::{Hash, Tree, leaf_hash},
     },
-    NodeSettings, SignedCheckpoint,
+    ClusterSettings, NodeSettings, SignedCheckpoint,
     sessions::{Outcome, Sessions},
-    types::{Batch, Proposal, RaftEntry, encode_frame, leaves},
+    types::{Batch, Member, Membership, Proposal, RaftEntry, encode_frame, leaves},
 };
 use crate::world::{LogEvent, Observer};
 
@@ -36,10 +38,15 @@ pub(super) struct Ledger {
     /// For leaves of recent frames: receipts of a batch are asked for right after it commits.
     pub(super) cache: Arc<Account>,
     inner: Mutex<Inner>,
+    /// Leaves that this node's own disk holds for good.
+    durable: watch::Sender<u64>,
+    /// The newest checkpoint that this node signed as leader, for others to cosign.
+    signed: watch::Sender<Option<SignedCheckpoint>>,
+    /// What is shown to readers and clients.
     committed: watch::Sender<u64>,
     checkpoint: watch::Sender<Option<SignedCheckpoint>>,
-    /// The newest term in which this node began to lead, in this life.
-    led: watch::Sender<Option<u64>>,
+    /// The newest term in which this node began to lead, in this life, and the size of the log then.
+    led: watch::Sender<Option<Led>>,
     failure: watch::Sender<Option<String>>,
 }
 
@@ -52,8 +59,35 @@ struct Inner {
     unapplied: BTreeMap<u64, RaftEntry>,
     recent: Recent,
     sessions: Sessions,
-    /// Size of the newest checkpoint signed, in this life or kept from an earlier one.
+    /// Memberships of the log with their Raft indices, committed or not: Raft goes by the newest.
+    memberships: Vec<(u64, Membership)>,
+    /// Size of the newest checkpoint signed, cosigned or shown, in this life or kept from an earlier one.
     signed: u64,
+}
+
+/// Leadership, once the entry that begins it is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Led {
+    pub(super) term: u64,
+    /// Leaves of the log when it began.
+    pub(super) size: u64,
+}
+
+/// Why a checkpoint is not cosigned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotCosigned {
+    /// Nobody of the log signed it, or not of this one.
+    #[error("the checkpoint: {0}")]
+    Note(#[from] NoteError),
+    /// This node is not there yet.
+    #[error("{durable} leaves are durable here, the checkpoint has {size}")]
+    Behind { size: u64, durable: u64 },
+    /// This node has other leaves there.
+    #[error("the root of the first {size} leaves is another one here")]
+    Differs { size: u64 },
+    /// Too few members cosigned what is said to be cosigned by a quorum.
+    #[error("no quorum of the members cosigned the checkpoint of {size} leaves")]
+    NoQuorum { size: u64 },
 }
 
 /// Where a frame's leaves begin, and who led.
@@ -78,6 +112,8 @@ impl Ledger {
             observer,
             cache,
             inner: Mutex::default(),
+            durable: watch::Sender::new(0),
+            signed: watch::Sender::new(None),
             committed: watch::Sender::new(0),
             checkpoint: watch::Sender::new(None),
             led: watch::Sender::new(None),
@@ -104,6 +140,9 @@ impl Ledger {
         leaves.iter().for_each(|leaf| inner.tree.push(leaf_hash(leaf)));
         inner.marks.push(Mark { leader: entry.log_id.leader_id, first_leaf });
         inner.recent.insert(entry.log_id.index, leaves.clone(), &self.cache);
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            inner.memberships.push((entry.log_id.index, membership.clone()));
+        }
         inner.unapplied.insert(entry.log_id.index, entry);
         (frame, Added { first_leaf, leaves: leaves.len() as u64 })
     }
@@ -114,9 +153,22 @@ impl Ledger {
         let Some(first_leaf) = inner.begin(raft_index) else { return };
         inner.tree.truncate(first_leaf);
         inner.marks.truncate(raft_index as usize);
+        inner.memberships.retain(|(index, _)| *index < raft_index);
         inner.unapplied.split_off(&raft_index);
         inner.recent.forget_from(raft_index);
         self.cache.holds(inner.recent.bytes);
+        drop(inner);
+        self.durable.send_modify(|durable| *durable = first_leaf.min(*durable));
+    }
+
+    /// Everything that was appended is synced.
+    pub(super) fn synced(&self) {
+        self.durable.send_replace(self.size());
+    }
+
+    /// The newest membership.
+    pub(super) fn membership(&self) -> Membership {
+        self.lock().memberships.last().map(|(_, membership)| membership.clone()).unwrap_or_default()
     }
 
     /// The budget has changed: keeps no more leaves in memory than it allows.
@@ -132,17 +184,25 @@ impl Ledger {
         let mut inner = self.lock();
         let Inner { sessions, marks, unapplied, .. } = &mut *inner;
         unapplied.remove(&entry.log_id.index);
-        let EntryPayload::Normal(Proposal::Batch(Batch(entries))) = &entry.payload else { return Vec::new() };
+        let EntryPayload::Normal(Proposal::Batch(Batch { vouched, entries })) = &entry.payload else {
+            return Vec::new();
+        };
         let first_leaf = marks.get(entry.log_id.index as usize).map_or(0, |mark| mark.first_leaf);
-        (first_leaf..).zip(entries.iter()).map(|(at, it)| sessions.apply(it.entry(), it.digest(), at)).collect()
+        let vouched = *vouched == entry.log_id.leader_id.term;
+        let apply = |(at, it): (u64, &SignedEntry)| match vouched || sessions.is_signed(it) {
+            true => sessions.apply(it.entry(), it.digest(), at),
+            false => Outcome::Unsigned,
+        };
+        (first_leaf..).zip(entries.iter()).map(apply).collect()
     }
 
-    /// Signs the first `size` leaves, all of them committed and applied, and shows them to readers.
+    /// Signs the first `size` leaves, all of them committed and applied. A log of one shows them to readers at once; in
+    /// a cluster of several a quorum has to cosign them first.
     ///
     /// Sizes only grow, so no size is signed twice in one life. A later life could sign a size again, after a crash
     /// that lost the kept checkpoint; it signs the same root, because committed leaves are durable and the tree is a
     /// function of them.
-    pub(super) fn commit(&self, size: u64) {
+    pub(super) fn sign(&self, size: u64) {
         let root = {
             let mut inner = self.lock();
             match inner.tree.root_at(size) {
@@ -156,9 +216,81 @@ impl Ledger {
         let checkpoint = Checkpoint { origin: self.settings.origin.clone(), size, root };
         let note = checkpoint.sign(&self.settings.signing_key);
         self.tell(LogEvent::CheckpointSigned { size, root: hex(&root), note: note.clone() });
+        let signed = SignedCheckpoint { checkpoint, note };
+        match self.settings.cluster {
+            None => self.publish(signed),
+            Some(_) => _ = self.signed.send_replace(Some(signed)),
+        }
+    }
+
+    /// Shows a checkpoint to readers, and the leaves that it covers. They are durable here and have its root.
+    pub(super) fn publish(&self, newest: SignedCheckpoint) {
+        let size = newest.checkpoint.size;
+        let mut inner = self.lock();
+        if size <= *self.committed.borrow() {
+            return;
+        }
+        inner.signed = inner.signed.max(size);
         // The checkpoint first: whoever sees leaves committed must find a checkpoint that covers them.
-        self.checkpoint.send_replace(Some(SignedCheckpoint { checkpoint, note }));
+        self.checkpoint.send_replace(Some(newest));
         self.committed.send_replace(size);
+    }
+
+    /// Cosigns a checkpoint that the log's key signed: its leaves are durable here, and have its root. From now on this
+    /// node refuses to cut its log below it.
+    pub(super) fn cosign(&self, note: &str) -> Result<String, NotCosigned> {
+        let checkpoint = self.agrees(note)?;
+        let line = self.cosignature(&checkpoint);
+        Ok(line)
+    }
+
+    /// This node's own signature line for a checkpoint that it agrees with; empty in a log of one.
+    pub(super) fn cosignature(&self, checkpoint: &Checkpoint) -> String {
+        let Some(ClusterSettings { cosigner, .. }) = &self.settings.cluster else { return String::new() };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let name = self.name_of(self.settings.node).unwrap_or_default();
+        checkpoint.cosign(&name, cosigner, now)
+    }
+
+    /// Shows a checkpoint that a quorum of the members cosigned, and this node agrees with.
+    pub(super) fn follow(&self, note: &str) -> Result<(), NotCosigned> {
+        let checkpoint = self.agrees(note)?;
+        let membership = self.membership();
+        let (ids, keys): (Vec<u64>, Vec<CosignerKey>) = cosigners(&membership).into_iter().unzip();
+        let signers = cosigned_by(note, &keys)?;
+        let signed = ids.iter().zip(&keys).filter(|(_, key)| signers.contains(key)).map(|(id, _)| *id).collect();
+        if !is_quorum(&membership, &signed) {
+            return Err(NotCosigned::NoQuorum { size: checkpoint.size });
+        }
+        self.publish(SignedCheckpoint { checkpoint, note: note.to_owned() });
+        Ok(())
+    }
+
+    /// Verifies a checkpoint and holds it against this node's own, durable log.
+    fn agrees(&self, note: &str) -> Result<Checkpoint, NotCosigned> {
+        let checkpoint = Checkpoint::verify(note, &self.note_key())?;
+        let (size, durable) = (checkpoint.size, *self.durable.borrow());
+        let mut inner = self.lock();
+        match inner.tree.root_at(size) {
+            _ if size > durable => Err(NotCosigned::Behind { size, durable }),
+            Some(root) if root == checkpoint.root => {
+                inner.signed = inner.signed.max(size);
+                Ok(checkpoint)
+            }
+            _ => Err(NotCosigned::Differs { size }),
+        }
+    }
+
+    /// Verifies the log's own signature.
+    pub(super) fn note_key(&self) -> NoteKey {
+        NoteKey { name: self.settings.origin.clone(), key: self.settings.signing_key.verifying_key() }
+    }
+
+    /// The name of a member.
+    pub(super) fn name_of(&self, node: u64) -> Option<String> {
+        let inner = self.lock();
+        let (_, membership) = inner.memberships.last()?;
+        membership.get_node(&node).map(|member| member.name.clone())
     }
 
     /// Takes over the checkpoint that an earlier life kept, once the log was found to agree with it.
@@ -178,6 +310,11 @@ impl Ledger {
     /// Number of leaves, committed or not.
     pub(super) fn size(&self) -> u64 {
         self.lock().tree.size()
+    }
+
+    /// The index of the first leaf of a frame.
+    pub(super) fn begin(&self, raft_index: u64) -> Option<u64> {
+        self.lock().begin(raft_index)
     }
 
     /// The index behind the last leaf of a frame.
@@ -251,9 +388,15 @@ impl Ledger {
         look(&self.lock().sessions)
     }
 
-    /// Notes that this node leads, in a term of this life.
-    pub(super) fn lead(&self, term: u64) {
-        self.led.send_replace(Some(term));
+    /// Notes that this node leads, in a term of this life. The first entry of a term says since when.
+    pub(super) fn lead(&self, led: Led) {
+        self.led.send_if_modified(|newest| {
+            let new = newest.is_none_or(|newest| newest.term < led.term);
+            if new {
+                *newest = Some(led);
+            }
+            new
+        });
     }
 
     /// Records the first reason for which the node must end.
@@ -280,15 +423,39 @@ impl Ledger {
         self.checkpoint.subscribe()
     }
 
-    /// The term in which this node leads.
-    pub(super) fn led(&self) -> watch::Receiver<Option<u64>> {
+    /// The newest term in which this node led.
+    pub(super) fn led(&self) -> watch::Receiver<Option<Led>> {
         self.led.subscribe()
+    }
+
+    /// Leaves durable here, and who waits for more.
+    pub(super) fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.subscribe()
+    }
+
+    /// The newest checkpoint that this node signed as leader of several, and who waits for the next.
+    pub(super) fn signed(&self) -> watch::Receiver<Option<SignedCheckpoint>> {
+        self.signed.subscribe()
     }
 
     /// The reason for which the node must end.
     pub(super) fn failures(&self) -> watch::Receiver<Option<String>> {
         self.failure.subscribe()
     }
+}
+
+/// The members that can cosign.
+pub(super) fn cosigners(membership: &Membership) -> Vec<(u64, CosignerKey)> {
+    let key = |(id, member): (&u64, &Member)| {
+        (*id, CosignerKey { name: member.name.clone(), key: VerifyingKey(member.cosigner) })
+    };
+    membership.nodes().map(key).collect()
+}
+
+/// Whether these are more than half of the voters, of both sets while the membership changes.
+pub(super) fn is_quorum(membership: &Membership, nodes: &BTreeSet<u64>) -> bool {
+    let configs = membership.get_joint_config();
+    !configs.is_empty() && configs.iter().all(|voters| voters.intersection(nodes).count() > voters.len() / 2)
 }
 
 /// What an append added.
@@ -372,6 +539,7 @@ mod tests {
             origin: "log.example".into(),
             log_id: [7; 16],
             node: 1,
+            cluster: None,
             signing_key: Arc::new(SigningKey::from_seed(&[1; 32])),
             limits: Default::default(),
             memory: fixed(MEMORY_DEFAULT),
@@ -385,7 +553,7 @@ mod tests {
             let client = ClientId::new("billing").unwrap();
             Entry { client, epoch: Epoch(1), sequence: Sequence(sequence), body }.sign(&SigningKey::from_seed(&[2; 32]))
         };
-        let batch = Proposal::Batch(Batch((1..).zip(payloads).map(sign).collect()));
+        let batch = Proposal::Batch(Batch { vouched: term, entries: (1..).zip(payloads).map(sign).collect() });
         RaftEntry { log_id: LogId::new(CommittedLeaderId::new(term, 1), index), payload: EntryPayload::Normal(batch) }
     }
 
@@ -420,16 +588,16 @@ mod tests {
     fn no_size_is_signed_twice_and_none_beyond_the_log() {
         let ledger = ledger();
         ledger.append(entry(1, 0, &["a", "b"]));
-        ledger.commit(3);
+        ledger.sign(3);
         assert_eq!(*ledger.checkpoint().borrow(), None);
-        ledger.commit(2);
+        ledger.sign(2);
         let signed = ledger.checkpoint().borrow().clone();
         assert!(ledger.is_signed(0));
         ledger.append(entry(1, 1, &["c"]));
         assert!(!ledger.is_signed(1));
         let mut changes = ledger.checkpoint();
-        ledger.commit(2);
-        ledger.commit(1);
+        ledger.sign(2);
+        ledger.sign(1);
         assert!(!changes.has_changed().unwrap());
         assert_eq!(*changes.borrow_and_update(), signed);
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use openraft::{
-    AnyError, LogId, LogState, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote,
+    AnyError, EntryPayload, LogId, LogState, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote,
     storage::{LogFlushed, RaftLogStorage},
 };
 use tokio::sync::Mutex;
@@ -27,12 +27,13 @@ use super::{
     },
     identity::FolderLock,
     ledger::Ledger,
-    types::{RaftEntry, TypeConfig, decode_frame, decode_vote, encode_vote},
+    types::{Proposal, RaftEntry, TypeConfig, decode_frame, decode_vote, encode_vote},
 };
 use crate::world::LogEvent;
 
-/// How much one read of the journal may bring, in bytes; a single larger frame comes alone.
-const READ_BYTES_MAX: usize = 4 << 20;
+/// How much one read may bring, in bytes, and so how much one call takes to another member; a single larger entry comes
+/// alone.
+const READ_BYTES_MAX: usize = 1 << 20;
 
 /// The log, owned by Raft's core task.
 pub(super) struct LogStore {
@@ -77,6 +78,7 @@ impl LogStore {
         // A crash before this returns may lose the entries or keep any part of them. Nobody was told of them, and
         // recovery either finds them whole or cuts them as a torn tail.
         self.journal.sync().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
+        ledger.synced();
         written.iter().for_each(|raft_index| ledger.tell(LogEvent::BatchSynced { raft_index: *raft_index }));
         Ok(())
     }
@@ -180,7 +182,15 @@ impl RaftLogReader<TypeConfig> for LogReader {
 impl LogReader {
     /// At least one entry of `start..end`, if there is one, bounded by bytes.
     async fn some(&self, start: u64, end: u64) -> Result<Vec<RaftEntry>, StorageError<u64>> {
-        let waiting: Vec<_> = (start..end).map_while(|index| self.ledger.unapplied(index)).collect();
+        let (mut waiting, mut bytes) = (Vec::new(), 0);
+        for index in start..end {
+            let Some(entry) = self.ledger.unapplied(index) else { break };
+            bytes += weight(&entry);
+            if bytes > READ_BYTES_MAX && !waiting.is_empty() {
+                break;
+            }
+            waiting.push(entry);
+        }
         if !waiting.is_empty() || start >= end {
             return Ok(waiting);
         }
@@ -206,6 +216,14 @@ impl LogReader {
     }
 }
 
+/// Bytes of the entries in a batch; other kinds are small.
+fn weight(entry: &RaftEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(Proposal::Batch(batch)) => batch.entries.iter().map(|entry| entry.bytes().len()).sum(),
+        _ => 0,
+    }
+}
+
 impl Ledger {
     /// Marks the node as failed and wraps the error for Raft, which ends itself on it.
     fn fatal(&self, error: &dyn Display, wrap: fn(AnyError) -> StorageIOError<u64>) -> StorageError<u64> {
@@ -218,7 +236,7 @@ impl Ledger {
 mod tests {
     use std::path::Path;
 
-    use openraft::{CommittedLeaderId, EntryPayload};
+    use openraft::CommittedLeaderId;
 
     use super::{
         super::{
@@ -265,7 +283,7 @@ mod tests {
     async fn an_unsigned_tail_can_be_replaced() {
         let mut log = log(&Bench::new()).await;
         log.store((0..5).map(|index| blank(1, index)).collect()).await.unwrap();
-        log.reader.ledger.commit(3);
+        log.reader.ledger.sign(3);
         log.truncate(id(1, 3)).await.unwrap();
         assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(id(1, 2)));
         log.store(vec![blank(2, 3)]).await.unwrap();
@@ -278,7 +296,7 @@ mod tests {
     async fn nothing_below_the_own_checkpoint_is_ever_cut() {
         let mut log = log(&Bench::new()).await;
         log.store((0..5).map(|index| blank(1, index)).collect()).await.unwrap();
-        log.reader.ledger.commit(3);
+        log.reader.ledger.sign(3);
         assert!(log.truncate(id(1, 2)).await.is_err());
         assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(id(1, 4)));
         assert!(log.reader.ledger.failure().is_some());

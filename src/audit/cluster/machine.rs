@@ -12,7 +12,7 @@ use openraft::{
 };
 
 use super::{
-    ledger::Ledger,
+    ledger::{Led, Ledger},
     types::{Applied, Member, Proposal, RaftEntry, TypeConfig},
 };
 use crate::world::LogEvent;
@@ -49,12 +49,18 @@ impl Machine {
         self.past_terms = past_terms;
     }
 
+    /// Whether this node proposed it, in this life.
+    fn is_own(&self, entry: &RaftEntry) -> bool {
+        let leader = entry.log_id.leader_id;
+        leader.node_id == self.ledger.settings.node && leader.term > self.past_terms
+    }
+
     fn apply_one(&mut self, entry: &RaftEntry) -> Applied {
         let applied = self.replay(entry);
         let LogId { leader_id, index: raft_index } = entry.log_id;
+        let mine = self.is_own(entry);
         let size = self.ledger.end(raft_index).unwrap_or_default();
         self.ledger.tell(LogEvent::BatchCommitted { raft_index, size });
-        let mine = leader_id.node_id == self.ledger.settings.node && leader_id.term > self.past_terms;
         if mine && matches!(entry.payload, EntryPayload::Blank) {
             self.ledger.tell(LogEvent::LeaderChange { node: leader_id.node_id, term: leader_id.term });
         }
@@ -79,23 +85,23 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut applied = Vec::new();
-        let mut leads = None;
+        let (mut applied, mut leads) = (Vec::new(), Vec::new());
+        // A log of one signs whatever it finds committed; of several, only the one that leads does.
+        let mut signs = self.ledger.settings.cluster.is_none();
         for entry in entries {
             applied.push(self.apply_one(&entry));
-            let leader = entry.log_id.leader_id;
-            if leader.node_id == self.ledger.settings.node && leader.term > self.past_terms {
-                leads = Some(leader.term);
+            if self.is_own(&entry) {
+                signs = true;
+                let size = self.ledger.end(entry.log_id.index).unwrap_or_default();
+                leads.push(Led { term: entry.log_id.leader_id.term, size });
             }
         }
         // Signed last: every leaf below is committed and decided. Answers leave only after this returns, so each
-        // finds a checkpoint that covers it.
-        if let Some(size) = self.applied.and_then(|last| self.ledger.end(last.index)) {
-            self.ledger.commit(size);
+        // finds a checkpoint that covers it, or waits for the cosignatures of one.
+        if let Some(size) = self.applied.and_then(|last| self.ledger.end(last.index)).filter(|_| signs) {
+            self.ledger.sign(size);
         }
-        if let Some(term) = leads {
-            self.ledger.lead(term);
-        }
+        leads.into_iter().for_each(|led| self.ledger.lead(led));
         Ok(applied)
     }
 

@@ -4,7 +4,9 @@
 //! too. What a leaf counts for is decided when it is applied, from the log alone (`sessions`), and a checkpoint is
 //! signed only over what is committed and applied, so nothing is ever signed that a failover could take back.
 //!
-//! Today's cluster has one member. The Raft underneath is the whole one, so that more members only add a network.
+//! A log of one and a cluster of several run the same code. Several add a network (`network`), by which Raft's calls
+//! and the cosigning of checkpoints travel (`cosign`): what a reader or a client is shown is then covered by the
+//! signatures of a quorum, each of whom has it on its disk.
 //!
 //! The room must never drop, reorder or rewrite a committed leaf, acknowledge one that is not durable, or sign two
 //! roots for one size. Any failure of the disk ends the node ([`Node::failed`]); nothing is retried or repaired here.
@@ -15,14 +17,18 @@ use tokio::sync::watch;
 
 use super::{
     leaf::{Index, PAYLOAD_BYTES_MAX},
-    note::{Checkpoint, SigningKey},
+    note::{Checkpoint, SigningKey, VerifyingKey},
+    tls::Identity,
     wire::refusal::Reason,
 };
 
+mod answers;
 mod clock;
+mod cosign;
 mod error;
 mod identity;
 mod keeper;
+mod leadership;
 mod ledger;
 mod log;
 mod machine;
@@ -50,13 +56,37 @@ pub struct NodeSettings {
     pub log_id: [u8; 16],
     /// Which node of its cluster.
     pub node: u64,
-    /// Signs the checkpoints.
+    /// Signs the checkpoints. All members of a cluster have the same: whoever leads signs.
     pub signing_key: Arc<SigningKey>,
+    /// What a member of a cluster of several has; `None` for a log of one.
+    pub cluster: Option<ClusterSettings>,
     /// Bounds.
     pub limits: Limits,
     /// Bytes for all queues and caches together. May change at any time: they follow. See
     /// [`fixed`](super::budget::fixed) where it never does.
     pub memory: watch::Receiver<u64>,
+}
+
+/// What a member of a cluster of several has beside the log.
+#[derive(Debug, Clone)]
+pub struct ClusterSettings {
+    /// What it shows to the other members, and whom it trusts. A new value holds from the next connection on.
+    pub identity: watch::Receiver<Identity>,
+    /// Cosigns the checkpoints. Each member has its own.
+    pub cosigner: Arc<SigningKey>,
+}
+
+/// One member of a cluster, as all members know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSettings {
+    /// Which node.
+    pub node: u64,
+    /// The name that its certificate holds; also the name of its cosignatures.
+    pub name: String,
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// Verifies its cosignatures.
+    pub cosigner: VerifyingKey,
 }
 
 /// The bounds of a node. Entries and bytes are those of signed entries.

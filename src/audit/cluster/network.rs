@@ -1,71 +1,248 @@
-//! The network of a cluster of one: there is nobody to talk to.
+//! The network between members: Raft's calls over gRPC and mutual TLS.
 //!
-//! Raft asks for a connection to each other member. A cluster of one has none, so nothing here is ever called; where a
-//! membership names another node all the same, every call answers "unreachable" with the reason, and never pretends.
+//! One connection to each other member carries everything. A member is who the certificate says that the membership
+//! names for its node, at both ends; a connection ends with its certificates, like that of a client. What stands in
+//! the log travels as the frames of the journal. Calls end by Raft's own deadlines, and are made again by Raft alone.
 
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
 use openraft::{
-    error::{InstallSnapshotError, RPCError, RaftError, Unreachable},
-    network::{RPCOption, RaftNetwork, RaftNetworkFactory},
+    CommittedLeaderId, LogId, Vote,
+    error::{InstallSnapshotError, NetworkError, RPCError, RaftError, Unreachable},
+    network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
         VoteResponse,
     },
 };
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
 
-use super::types::{Member, TypeConfig};
+use super::{
+    super::{
+        client::{Deadlines, Server, dial_as},
+        cluster_wire::{self as wire, append_response::Outcome, replication_client::ReplicationClient},
+        leaf::DecodeError,
+        store::{FRAME_BYTES_MAX, Frame},
+    },
+    ClusterSettings,
+    ledger::Ledger,
+    types::{Member, RaftEntry, TypeConfig, decode_frame, encode_frame},
+};
+use crate::world::World;
 
-/// Makes the connections that answer nothing.
-pub(super) struct Alone;
+/// From one attempt to reach a member that cannot be reached to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Another member is on a network of ours: it answers soon, or it is away.
+const DEADLINES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
 
-/// A connection to a member that cannot be reached.
-pub(super) struct Nobody {
-    target: u64,
-    name: String,
+/// Answers of Raft.
+type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member, RaftError<u64, E>>>;
+
+/// The connections to all other members. They are made by the first call, and again whenever they broke.
+pub(super) struct Links {
+    world: World,
+    ledger: Arc<Ledger>,
+    /// Per node, for as long as the membership says the same of it.
+    channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
 }
 
+impl Links {
+    pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
+        Arc::new(Self { world, ledger, channels: Mutex::default() })
+    }
+
+    /// Calls to a member.
+    pub(super) fn to(&self, node: u64, member: &Member) -> Result<ReplicationClient<Channel>, NoLink> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if channels.get(&node).is_none_or(|(known, _)| known != member) {
+            channels.insert(node, (member.clone(), self.open(node, member)?));
+        }
+        let channel = channels.get(&node).map(|(_, channel)| channel.clone()).ok_or_else(|| NoLink::new(node, member))?;
+        Ok(ReplicationClient::new(channel)
+            .max_decoding_message_size(FRAME_BYTES_MAX as usize)
+            .max_encoding_message_size(FRAME_BYTES_MAX as usize))
+    }
+
+    fn open(&self, node: u64, member: &Member) -> Result<Channel, NoLink> {
+        let no_link = || NoLink::new(node, member);
+        let ClusterSettings { identity, .. } = self.ledger.settings.cluster.as_ref().ok_or_else(no_link)?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", member.name)).map_err(|_| no_link())?;
+        let endpoint = endpoint
+            .http2_keep_alive_interval(DEADLINES.0)
+            .keep_alive_timeout(DEADLINES.1)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let deadlines = Deadlines { connect: DEADLINES.0, ..Deadlines::default() };
+        let dial = dial_as(self.world.clone(), identity.clone(), deadlines);
+        let server = Server { address: member.address.clone(), tls_name: member.name.clone() };
+        Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
+            let stream = dial(server.clone());
+            async move { stream.await.map(TokioIo::new) }
+        })))
+    }
+
+    /// From this node to that one.
+    pub(super) fn route(&self, to: u64) -> wire::Route {
+        let settings = &self.ledger.settings;
+        wire::Route { log_id: settings.log_id.to_vec().into(), from: settings.node, to }
+    }
+}
+
+/// A member that cannot be called.
 #[derive(Debug, thiserror::Error)]
-#[error("node {target} ({name}) cannot be reached: this build of the log runs clusters of one")]
-struct NoNetwork {
-    target: u64,
+#[error("node {node} (`{name}`) has no address that can be called")]
+pub(super) struct NoLink {
+    node: u64,
     name: String,
 }
 
-impl RaftNetworkFactory<TypeConfig> for Alone {
-    type Network = Nobody;
-
-    async fn new_client(&mut self, target: u64, node: &Member) -> Nobody {
-        Nobody { target, name: node.name.clone() }
+impl NoLink {
+    fn new(node: u64, member: &Member) -> Self {
+        Self { node, name: member.name.clone() }
     }
 }
 
-impl Nobody {
-    fn unreachable<E: std::error::Error>(&self) -> RPCError<u64, Member, RaftError<u64, E>> {
-        Unreachable::new(&NoNetwork { target: self.target, name: self.name.clone() }).into()
+/// Makes Raft's connections.
+pub(super) struct Network(pub(super) Arc<Links>);
+
+/// Raft's calls to one member.
+pub(super) struct Peer {
+    links: Arc<Links>,
+    node: u64,
+    member: Member,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        Peer { links: self.0.clone(), node: target, member: node.clone() }
     }
 }
 
-impl RaftNetwork<TypeConfig> for Nobody {
+impl Peer {
+    fn client(&self) -> Result<ReplicationClient<Channel>, Unreachable> {
+        self.links.to(self.node, &self.member).map_err(|why| Unreachable::new(&why))
+    }
+
+    /// The entries as frames. A leader's own log never shrinks, so every entry that it sends has its place there.
+    fn frames(&self, entries: &[RaftEntry]) -> Vec<wire::Frame> {
+        let frame = |entry: &RaftEntry| {
+            let first_leaf = self.links.ledger.begin(entry.log_id.index).unwrap_or_default();
+            let Frame { index, term, kind, body } = encode_frame(entry, first_leaf);
+            wire::Frame { index, term, kind: kind.into(), body }
+        };
+        entries.iter().map(frame).collect()
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Peer {
     async fn append_entries(
         &mut self,
-        _request: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
-        Err(self.unreachable())
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Answer<AppendEntriesResponse<u64>> {
+        let message = wire::AppendRequest {
+            route: Some(self.links.route(self.node)),
+            vote: Some(request.vote.into()),
+            previous: request.prev_log_id.map(Into::into),
+            frames: self.frames(&request.entries),
+            committed: request.leader_commit.map(Into::into),
+        };
+        let answer = self.client()?.append(within(message, option)).await.map_err(|status| failed(&status))?;
+        let wire::AppendResponse { outcome, matching, vote } = answer.into_inner();
+        Ok(match Outcome::try_from(outcome) {
+            Ok(Outcome::Stored) => AppendEntriesResponse::Success,
+            Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),
+            Ok(Outcome::Conflict) => AppendEntriesResponse::Conflict,
+            Ok(Outcome::HigherVote) => AppendEntriesResponse::HigherVote(vote.unwrap_or_default().into()),
+            _ => return Err(failed(&Status::internal("an answer without an outcome"))),
+        })
     }
 
     async fn install_snapshot(
         &mut self,
         _request: InstallSnapshotRequest<TypeConfig>,
         _option: RPCOption,
-    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, Member, RaftError<u64, InstallSnapshotError>>> {
-        Err(self.unreachable())
+    ) -> Answer<InstallSnapshotResponse<u64>, InstallSnapshotError> {
+        let why = Status::unimplemented("an audit log has no snapshots: it keeps every entry");
+        Err(Unreachable::new(&why).into())
     }
 
-    async fn vote(
-        &mut self,
-        _request: VoteRequest<u64>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
-        Err(self.unreachable())
+    async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Answer<VoteResponse<u64>> {
+        let message = wire::VoteRequest {
+            route: Some(self.links.route(self.node)),
+            vote: Some(request.vote.into()),
+            last: request.last_log_id.map(Into::into),
+        };
+        let answer = self.client()?.vote(within(message, option)).await.map_err(|status| failed(&status))?;
+        let wire::VoteResponse { vote, granted, last } = answer.into_inner();
+        Ok(VoteResponse::new(Vote::from(vote.unwrap_or_default()), last.map(Into::into), granted))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(PAUSE))
+    }
+}
+
+/// A call with Raft's deadline.
+fn within<T>(message: T, option: RPCOption) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(option.hard_ttl());
+    request
+}
+
+/// A member that is away is left alone for a moment; anything else is tried again.
+fn failed<E: Error>(status: &Status) -> RPCError<u64, Member, RaftError<u64, E>> {
+    match status.code() {
+        Code::Unavailable | Code::PermissionDenied | Code::FailedPrecondition => Unreachable::new(status).into(),
+        _ => NetworkError::new(status).into(),
+    }
+}
+
+/// The entries of a call, from the frames in which they came.
+pub(super) fn entries(frames: Vec<wire::Frame>) -> Result<Vec<RaftEntry>, DecodeError> {
+    let entry = |frame: wire::Frame| {
+        let wire::Frame { index, term, kind, body } = frame;
+        // A kind beyond a byte is as unknown as the largest one.
+        let kind = u8::try_from(kind).unwrap_or(u8::MAX);
+        decode_frame(&Frame { index, term, kind, body }).map(|(entry, _)| entry)
+    };
+    frames.into_iter().map(entry).collect()
+}
+
+impl From<Vote<u64>> for wire::Ballot {
+    fn from(vote: Vote<u64>) -> Self {
+        Self { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
+    }
+}
+
+impl From<wire::Ballot> for Vote<u64> {
+    fn from(ballot: wire::Ballot) -> Self {
+        match ballot.committed {
+            true => Vote::new_committed(ballot.term, ballot.node),
+            false => Vote::new(ballot.term, ballot.node),
+        }
+    }
+}
+
+impl From<LogId<u64>> for wire::LogId {
+    fn from(id: LogId<u64>) -> Self {
+        Self { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
+    }
+}
+
+impl From<wire::LogId> for LogId<u64> {
+    fn from(id: wire::LogId) -> Self {
+        LogId::new(CommittedLeaderId::new(id.term, id.node), id.index)
     }
 }

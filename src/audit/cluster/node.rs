@@ -23,9 +23,10 @@ use super::{
     },
     AppendError, Appended, NodeError, NodeSettings, SignedCheckpoint, clock,
     identity::{Identity, lock},
-    keeper,
+    cosign, keeper,
+    leadership::Leadership,
     ledger::{Ledger, hex},
-    network::Alone,
+    network::{Links, Network},
     queue::{Job, Queue},
     reads::Reads,
     recovery::{Recovered, recover, tell_corruption},
@@ -34,8 +35,10 @@ use super::{
 };
 use crate::world::{LogEvent, World};
 
-/// How long a start waits until this node leads. Alone it elects itself at Raft's first tick.
+/// How long the start of a log of one waits until it leads: it elects itself at Raft's first tick.
 const LEADERSHIP_SECONDS_MAX: u64 = 10;
+/// How long a caller waits until what was committed is cosigned by a quorum.
+const SHOWN_SECONDS_MAX: u64 = 5;
 /// How long each step of a stop may take.
 const STOP_SECONDS_MAX: u64 = 60;
 
@@ -48,6 +51,8 @@ pub struct Node {
 
 struct Handle {
     ledger: Arc<Ledger>,
+    raft: Raft<TypeConfig>,
+    leadership: Leadership,
     queue: Arc<Queue>,
     reads: Reads,
     memory: Memory,
@@ -63,14 +68,13 @@ pub(crate) struct Memory {
 }
 
 struct Running {
-    raft: Raft<TypeConfig>,
     sequencer: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
     stop_keeper: watch::Sender<bool>,
 }
 
 impl Node {
-    /// Recovers the folder, starts Raft, and waits until this cluster of one leads.
+    /// Recovers the folder and starts Raft; a log of one is led when this returns.
     ///
     /// # Errors
     /// A folder that is locked, not initialised, somebody else's, rolled back or corrupt; a failing disk; no
@@ -81,7 +85,8 @@ impl Node {
         let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
         let reads = Reads { ledger: ledger.clone(), journal: log.journal_reader() };
         let config = Arc::new(config(&settings)?);
-        let raft = Raft::new(settings.node, config, Alone, log, machine).await;
+        let links = Links::new(world.clone(), ledger.clone());
+        let raft = Raft::new(settings.node, config, Network(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| NodeError::Failed(ledger.failure().unwrap_or(fatal.to_string())))?;
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
@@ -92,13 +97,24 @@ impl Node {
         let memory =
             Memory { requests: Account::new(REQUESTS, budget, observer), tails: Account::new(TAILS, budget, observer) };
         tokio::spawn(clock::watch(queue.clone(), stop.clone()));
+        if settings.cluster.is_some() {
+            tokio::spawn(cosign::collect(ledger.clone(), links, stop.clone()));
+        }
         tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop));
-        let sequencer = Sequencer { raft: raft.clone(), ledger: ledger.clone(), queue: queue.clone() };
+        let leadership = Leadership::new(&raft, ledger.clone());
+        let sequencer = Sequencer {
+            raft: raft.clone(),
+            leadership: leadership.clone(),
+            ledger: ledger.clone(),
+            queue: queue.clone(),
+        };
         let sequencer = Some(tokio::spawn(sequencer.run()));
-        let running = Mutex::new(Running { raft, sequencer, keeper, stop_keeper });
-        let node = Node { handle: Arc::new(Handle { ledger, queue, reads, memory, running }) };
-        // Where this fails the handle is dropped, and with it everything that was started.
-        node.wait_to_lead().await?;
+        let running = Mutex::new(Running { sequencer, keeper, stop_keeper });
+        let node = Node { handle: Arc::new(Handle { ledger, raft, leadership, queue, reads, memory, running }) };
+        if settings.cluster.is_none() {
+            // Where this fails the handle is dropped, and with it everything that was started.
+            node.wait_to_lead().await?;
+        }
         Ok(node)
     }
 
@@ -116,7 +132,8 @@ impl Node {
         timeout(Duration::from_secs(seconds), leads).await.unwrap_or(Err(late))
     }
 
-    /// Appends one entry, and returns once it is committed, applied and covered by a signed checkpoint, or refused.
+    /// Appends one entry, and returns once it is committed, applied and covered by a signed checkpoint, in a cluster by
+    /// one that a quorum cosigned; or refused.
     ///
     /// The wait has no deadline of its own: the sequencer's deadline for a batch bounds it. Dropping the future
     /// cancels nothing; the entry may be in the log all the same, and sending it again is safe.
@@ -124,7 +141,8 @@ impl Node {
     /// # Errors
     /// Where it got no outcome; see [`AppendError`] for what then holds.
     pub async fn append(&self, entry: SignedEntry) -> Result<Appended, AppendError> {
-        let Handle { ledger, queue, .. } = &*self.handle;
+        let Handle { ledger, queue, leadership, .. } = &*self.handle;
+        let led = leadership.check()?;
         let verified = match inspect(ledger, &entry, ledger.settings.limits.payload_bytes) {
             Ok(verified) => verified,
             Err(refused) => {
@@ -140,7 +158,29 @@ impl Node {
             }
             return Err(error);
         }
-        answered.await.unwrap_or_else(|_| Err(AppendError::Failed("the sequencer ended".into())))
+        let appended = answered.await.unwrap_or_else(|_| Err(AppendError::Failed("the sequencer ended".into())))?;
+        if let Appended::Counted { index } | Appended::Repeated { index } = appended {
+            // Not only the entry: what clients saw of earlier leaders was shorter than the log that this one began with.
+            self.shown(led.size.max(index.0 + 1)).await?;
+        }
+        Ok(appended)
+    }
+
+    /// Waits until so many leaves are shown to readers.
+    async fn shown(&self, size: u64) -> Result<(), AppendError> {
+        let mut committed = self.handle.ledger.committed();
+        match patiently(SHOWN_SECONDS_MAX, committed.wait_for(|committed| *committed >= size)).await {
+            Some(Ok(_)) => Ok(()),
+            _ => Err(AppendError::NoQuorum),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.handle.ledger
+    }
+
+    pub(super) fn raft(&self) -> &Raft<TypeConfig> {
+        &self.handle.raft
     }
 
     /// What a caller is told for whom there is no room. Told as shed.
@@ -148,6 +188,11 @@ impl Node {
         let (busy, queued) = self.handle.queue.shed();
         self.handle.ledger.tell(LogEvent::LoadShed { queued });
         busy
+    }
+
+    /// Whether it is a member of a cluster of several.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.handle.ledger.settings.cluster.is_some()
     }
 
     /// The accounts of those who serve this node.
@@ -211,11 +256,11 @@ impl Node {
     /// [`NodeError::Failed`] where the node had failed; [`NodeError::Deadline`] where a step takes too long, and may
     /// then be called again.
     pub async fn shut_down(&self) -> Result<u64, NodeError> {
-        let Handle { ledger, queue, running, .. } = &*self.handle;
+        let Handle { ledger, queue, running, raft, .. } = &*self.handle;
         queue.close(AppendError::ShuttingDown);
         let mut running = running.lock().await;
         join("answering what was accepted", &mut running.sequencer).await?;
-        let stopped = patiently(STOP_SECONDS_MAX, running.raft.shutdown()).await;
+        let stopped = patiently(STOP_SECONDS_MAX, raft.shutdown()).await;
         stopped.ok_or(NodeError::Deadline { what: "stopping Raft", seconds: STOP_SECONDS_MAX })?.ok();
         running.stop_keeper.send_replace(true);
         join("keeping the checkpoint", &mut running.keeper).await?;
@@ -283,13 +328,19 @@ async fn keep_to_budget(
     }
 }
 
-/// Raft for one member: short elections, and no snapshots ever.
+/// Raft without snapshots, and its times in milliseconds. A log of one has nobody to wait for. Of several, the heartbeat
+/// is also the time that one call to another member may take: it has to suffice between the regions of the earth. A
+/// leader that is gone is replaced after the longest of these times and one drawn from the range.
 fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
+    let (heartbeat_interval, election_timeout_min, election_timeout_max) = match settings.cluster {
+        None => (50, 150, 300),
+        Some(_) => (250, 500, 800),
+    };
     let config = Config {
         cluster_name: hex(&settings.log_id),
-        heartbeat_interval: 50,
-        election_timeout_min: 150,
-        election_timeout_max: 300,
+        heartbeat_interval,
+        election_timeout_min,
+        election_timeout_max,
         snapshot_policy: SnapshotPolicy::Never,
         ..Config::default()
     };

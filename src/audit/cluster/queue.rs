@@ -188,17 +188,27 @@ impl Queue {
         self.ready.notify_one();
     }
 
+    /// Whether nothing more is taken in.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed.is_some()
+    }
+
     /// Closes, and answers everything that waits with the reason.
     pub(super) fn abandon(&self, why: AppendError) {
+        self.lock().closed = Some(why.clone());
+        self.turn_away(&why);
+        self.ready.notify_one();
+    }
+
+    /// Answers everything that waits with the reason.
+    pub(super) fn turn_away(&self, why: &AppendError) {
         let jobs = {
             let mut inner = self.lock();
-            inner.closed = Some(why.clone());
             inner.bytes = 0;
             std::mem::take(&mut inner.jobs)
         };
         self.waiting.holds(0);
         // A caller that is gone needs no answer.
         jobs.into_iter().for_each(|job| drop(job.answer.send(Err(why.clone()))));
-        self.ready.notify_one();
     }
 }

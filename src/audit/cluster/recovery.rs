@@ -59,6 +59,7 @@ async fn recover_over(
     let ledger = Arc::new(Ledger::new(settings.clone(), world.observer.clone()));
     let mut machine = Machine::new(ledger.clone());
     replay(&journal, &ledger, &mut machine, kept.as_ref()).await?;
+    ledger.synced();
     compare(&ledger, kept.as_ref())?;
     machine.live(check_vote(&vote, &ledger)?);
     if let Some(kept) = kept {

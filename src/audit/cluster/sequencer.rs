@@ -24,6 +24,7 @@ use super::{
         wire::refusal::Reason,
     },
     AppendError, Appended, Refusal,
+    leadership::Leadership,
     ledger::Ledger,
     queue::{Answer, Job, Queue, Work},
     sessions::{Expected, Outcome, Preview},
@@ -31,12 +32,15 @@ use super::{
 };
 use crate::world::LogEvent;
 
-/// How long a batch may take from the queue to its answer. A disk that is slower is as good as gone.
+/// How long a batch may take in a log of one. A disk that is slower is as good as gone.
 const COMMIT_SECONDS_MAX: u64 = 60;
+/// How long callers wait for a quorum of several. It is others who are away then, not this node.
+const QUORUM_SECONDS_MAX: u64 = 5;
 
 /// See the module.
 pub(super) struct Sequencer {
     pub(super) raft: Raft<TypeConfig>,
+    pub(super) leadership: Leadership,
     pub(super) ledger: Arc<Ledger>,
     pub(super) queue: Arc<Queue>,
 }
@@ -76,20 +80,36 @@ impl Sequencer {
     /// Takes a batch through Raft and answers its callers. Says whether the node has failed.
     async fn append(&self, jobs: Vec<Job>) -> bool {
         let begun = Instant::now();
-        let making = self.admit(jobs);
-        if making.entries.is_empty() {
+        let vouched = match self.leadership.check() {
+            Ok(led) => led.term,
+            Err(why) => {
+                // A caller that is gone needs no answer.
+                jobs.into_iter().for_each(|job| drop(job.answer.send(Err(why.clone()))));
+                return false;
+            }
+        };
+        let Making { entries, mut waiting, .. } = self.admit(jobs);
+        if entries.is_empty() {
             return false;
         }
-        let committed = self.commit(Proposal::Batch(Batch(making.entries.into()))).await;
+        let batch = Batch { vouched, entries: entries.into() };
+        let committed = self.commit(Proposal::Batch(batch), &mut waiting).await;
         self.queue.paced(begun.elapsed());
         let failed = matches!(committed, Err(AppendError::Failed(_)));
-        self.answer(making.waiting, committed);
+        self.answer(waiting, &committed);
         failed
     }
 
     /// Has the log say that this node's wall clock moved; it goes on all the same. Says whether the node has failed.
     async fn note_clock(&self, by_ms: i64) -> bool {
-        match self.commit(Proposal::ClockMoved { node: self.ledger.settings.node, by_ms }).await {
+        let noted = match self.leadership.check() {
+            Ok(_) => {
+                let node = self.ledger.settings.node;
+                self.commit(Proposal::ClockMoved { node, by_ms }, &mut Vec::new()).await
+            }
+            Err(why) => Err(why),
+        };
+        match noted {
             Ok(_) => false,
             Err(error) => {
                 tracing::warn!(by_ms, %error, "the wall clock moved, and the log does not say so");
@@ -131,26 +151,43 @@ impl Sequencer {
     /// Whether an entry's signature holds under the key of its epoch, as it will stand once the batch is applied. An
     /// epoch that is not open has no key: such an entry is refused for its epoch, whoever signed it.
     ///
-    /// The key is settled before the entry is proposed, and stays the one at apply: the sessions hold everything
-    /// committed, nothing but this batch is in flight, and only this task proposes. (A cluster of several must propose
-    /// nothing before the entry that began its term is applied; a start waits for that.)
+    /// The key is settled before the entry is proposed, and stays the one at apply: the sessions hold everything that
+    /// was committed before this term, nothing but this batch is in flight, and only this task proposes. Where an
+    /// election came in between, the batch stands in another term than the one vouched for, and is verified at apply.
     fn is_signed(&self, preview: &Preview, entry: &SignedEntry) -> bool {
         let Entry { client, epoch, .. } = entry.entry();
         let key = self.ledger.with_sessions(|sessions| preview.key(sessions, client, *epoch));
         key.is_none_or(|key| entry.verify(&key).is_ok())
     }
 
-    /// Takes a proposal through Raft.
-    async fn commit(&self, proposal: Proposal) -> Result<Applied, AppendError> {
-        match patiently(COMMIT_SECONDS_MAX, self.raft.client_write(proposal)).await {
-            Some(Ok(written)) => Ok(written.data),
-            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
-                let address = to.leader_node.map(|node| node.address).filter(|address| !address.is_empty());
-                Err(AppendError::NotLeader { leader: address })
+    /// Takes a proposal through Raft. Where no quorum answers, `waiting` is sent away; but until the proposal is decided
+    /// nothing else is proposed, because it may be committed all the same.
+    async fn commit(&self, proposal: Proposal, waiting: &mut Vec<Waiting>) -> Result<Applied, AppendError> {
+        let mut writing = pin!(self.raft.client_write(proposal));
+        let alone = self.ledger.settings.cluster.is_none();
+        let seconds = if alone { COMMIT_SECONDS_MAX } else { QUORUM_SECONDS_MAX };
+        let written = match patiently(seconds, writing.as_mut()).await {
+            Some(written) => written,
+            None if alone => return Err(self.fail(format!("a batch was not committed within {seconds} s"))),
+            None => {
+                self.answer(std::mem::take(waiting), &Err(AppendError::NoQuorum));
+                loop {
+                    self.queue.turn_away(&AppendError::NoQuorum);
+                    match patiently(1, writing.as_mut()).await {
+                        Some(written) => break written,
+                        None if self.queue.is_closed() => return Err(AppendError::ShuttingDown),
+                        None => {}
+                    }
+                }
             }
-            Some(Err(RaftError::APIError(error))) => Err(self.fail(format!("Raft refused a batch: {error}"))),
-            Some(Err(RaftError::Fatal(fatal))) => Err(self.fail(format!("Raft ended: {fatal}"))),
-            None => Err(self.fail(format!("a batch was not committed within {COMMIT_SECONDS_MAX} s"))),
+        };
+        match written {
+            Ok(written) => Ok(written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                Err(AppendError::NotLeader { leader: to.leader_node.map(|member| member.name) })
+            }
+            Err(RaftError::APIError(error)) => Err(self.fail(format!("Raft refused a batch: {error}"))),
+            Err(RaftError::Fatal(fatal)) => Err(self.fail(format!("Raft ended: {fatal}"))),
         }
     }
 
@@ -160,7 +197,7 @@ impl Sequencer {
         AppendError::Failed(self.ledger.failure().unwrap_or(why))
     }
 
-    fn answer(&self, waiting: Vec<Waiting>, committed: Result<Applied, AppendError>) {
+    fn answer(&self, waiting: Vec<Waiting>, committed: &Result<Applied, AppendError>) {
         for Waiting { entry, position, again, answer } in waiting {
             let outcome = committed.as_ref().map(|Applied(outcomes)| outcomes.get(position).cloned());
             match outcome {

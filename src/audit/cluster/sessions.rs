@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
-        leaf::{Body, ClientId, Entry, Epoch, Index, Sequence},
+        leaf::{Body, ClientId, Entry, Epoch, Index, Sequence, SignedEntry},
         note::VerifyingKey,
         wire::refusal::Reason,
     },
@@ -36,6 +36,8 @@ pub(super) enum Outcome {
     WrongEpoch { open: Option<Epoch> },
     /// Void: sequence 0 opens an epoch, and nothing else does.
     Misplaced,
+    /// Void: its signature does not verify under the key of its epoch.
+    Unsigned,
 }
 
 impl Outcome {
@@ -58,6 +60,9 @@ impl Outcome {
             }
             Outcome::WrongEpoch { open: None } => {
                 (Reason::WrongEpoch, format!("epoch {epoch} was never opened: send its sequence 0 first"), 0)
+            }
+            Outcome::Unsigned => {
+                (Reason::Malformed, "its signature does not verify under the key of its epoch".to_owned(), 0)
             }
             Outcome::Misplaced => {
                 let detail = format!("sequence 0 opens an epoch and nothing else does; this is sequence {sequence}");
@@ -118,6 +123,17 @@ impl Sessions {
     fn open(&self, client: &ClientId) -> Option<Open> {
         let session = self.clients.get(client)?;
         Some(Open { epoch: session.epoch, next: session.slots.len() as u64 })
+    }
+
+    /// Whether an entry is signed by the key of its epoch, or by the key that it opens one with. An epoch that is not
+    /// open has no key: such an entry is void for its epoch, whoever signed it.
+    pub(super) fn is_signed(&self, entry: &SignedEntry) -> bool {
+        let Entry { client, epoch, body, .. } = entry.entry();
+        let key = match body {
+            Body::EpochOpened { key, .. } => Some(key),
+            _ => self.key(client, *epoch),
+        };
+        key.is_none_or(|key| entry.verify(key).is_ok())
     }
 
     /// The key that signs a client's open epoch.

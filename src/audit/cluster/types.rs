@@ -5,9 +5,9 @@
 //! ```text
 //! version u8 = 1 | leader's node id u64 | index of its first leaf u64 | payload
 //! payload of a blank       nothing
-//! payload of a batch       count u32, then per entry: length u32, the bytes as received
+//! payload of a batch       vouched term u64, count u32, then per entry: length u32, the bytes as received
 //! payload of a membership  configs u32, per config: voters u32, each u64;
-//!                          members u32, each: id u64, name (u32 length), address (u32 length)
+//!                          members u32, each: id u64, name (u32 length), address (u32 length), cosigner's key [32]
 //! payload of a clock       node u64, by milliseconds i64
 //! ```
 //!
@@ -52,10 +52,12 @@ pub(super) type Membership = openraft::Membership<u64, Member>;
 /// A member of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Member {
-    /// For people.
+    /// The name that its certificate holds, and that of its cosignatures.
     pub(super) name: String,
-    /// Where it listens; empty in a cluster of one.
+    /// Where it listens; empty in a log of one.
     pub(super) address: String,
+    /// Verifies its cosignatures; zeros in a log of one, which has none.
+    pub(super) cosigner: [u8; 32],
 }
 
 /// What the sequencer takes through Raft. Cheap to clone: Raft copies it on its way to the state machine.
@@ -74,7 +76,12 @@ pub(super) enum Proposal {
 
 /// The entries of one Raft entry, in their order.
 #[derive(Debug, Clone)]
-pub(super) struct Batch(pub(super) Arc<[SignedEntry]>);
+pub(super) struct Batch {
+    /// The term in which the leader verified the signatures of all of them against the sessions. Where the entry then
+    /// stands in another term, what it verified against may not be what stands before it: they are verified anew.
+    pub(super) vouched: u64,
+    pub(super) entries: Arc<[SignedEntry]>,
+}
 
 /// What applying one Raft entry decided: one outcome per entry of a batch, none for the other kinds.
 #[derive(Debug, Clone, Default)]
@@ -96,7 +103,7 @@ pub(super) fn leaves(entry: &RaftEntry) -> Vec<Bytes> {
         EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) => {
             vec![leaf(0, Content::ClockAnomaly { node: *node, by_ms: *by_ms })]
         }
-        EntryPayload::Normal(Proposal::Batch(Batch(entries))) => {
+        EntryPayload::Normal(Proposal::Batch(Batch { entries, .. })) => {
             (0u32..).zip(entries.iter()).map(|(at, entry)| leaf(at, Content::Entry(entry.clone()))).collect()
         }
     }
@@ -116,7 +123,8 @@ pub(super) fn encode_frame(entry: &RaftEntry, first_leaf: u64) -> Frame {
             body.put_i64(*by_ms);
             KIND_CLOCK
         }
-        EntryPayload::Normal(Proposal::Batch(Batch(entries))) => {
+        EntryPayload::Normal(Proposal::Batch(Batch { vouched, entries })) => {
+            body.put_u64(*vouched);
             put_count(&mut body, entries.len());
             entries.iter().for_each(|entry| put_bytes(&mut body, entry.bytes()));
             KIND_BATCH
@@ -153,13 +161,13 @@ pub(super) fn decode_frame(frame: &Frame) -> Result<(RaftEntry, u64), DecodeErro
 }
 
 fn decode_batch(from: &mut Fields) -> Result<Batch, DecodeError> {
-    let count = from.u32()?;
+    let (vouched, count) = (from.u64()?, from.u32()?);
     // Grown as entries are found, not from the count, so that a damaged count cannot ask for the whole memory.
     let mut entries = Vec::new();
     for _ in 0..count {
         entries.push(SignedEntry::decode(from.bytes()?)?);
     }
-    Ok(Batch(entries.into()))
+    Ok(Batch { vouched, entries: entries.into() })
 }
 
 /// The voters and learners, as they stand in frames and in `Membership` leaves.
@@ -176,6 +184,7 @@ pub(super) fn encode_membership(membership: &Membership) -> Bytes {
         to.put_u64(*id);
         put_bytes(&mut to, member.name.as_bytes());
         put_bytes(&mut to, member.address.as_bytes());
+        to.put_slice(&member.cosigner);
     }
     to.freeze()
 }
@@ -192,7 +201,7 @@ fn decode_membership(from: &mut Fields) -> Result<Membership, DecodeError> {
     let mut members = BTreeMap::new();
     for _ in 0..from.u32()? {
         let id = from.u64()?;
-        members.insert(id, Member { name: from.text()?, address: from.text()? });
+        members.insert(id, Member { name: from.text()?, address: from.text()?, cosigner: from.array()? });
     }
     if let Some(stranger) = configs.iter().flatten().find(|voter| !members.contains_key(voter)) {
         return Err(from.invalid(format!("voter {stranger} is not among its members")));
@@ -310,7 +319,7 @@ mod tests {
             Entry { client: client.clone(), epoch: Epoch(1), sequence: Sequence(sequence), body }
                 .sign(&SigningKey::from_seed(&[3; 32]))
         };
-        EntryPayload::Normal(Proposal::Batch(Batch((1..).zip(payloads).map(sign).collect())))
+        EntryPayload::Normal(Proposal::Batch(Batch { vouched: 5, entries: (1..).zip(payloads).map(sign).collect() }))
     }
 
     fn raft_entry(payload: EntryPayload<TypeConfig>) -> RaftEntry {
@@ -318,7 +327,7 @@ mod tests {
     }
 
     fn membership() -> EntryPayload<TypeConfig> {
-        let member = |name: &str| Member { name: name.into(), address: format!("{name}:50051") };
+        let member = |name: &str| Member { name: name.into(), address: format!("{name}:50051"), cosigner: [9; 32] };
         let members = BTreeMap::from([(1, member("a")), (2, member("b")), (3, member("learner"))]);
         let configs = vec![BTreeSet::from([1]), BTreeSet::from([1, 2])];
         EntryPayload::Membership(Membership::new(configs, members))

@@ -10,6 +10,7 @@ mod append_stream;
 mod connection;
 mod deadline;
 mod listener;
+mod replication;
 mod reply_hook;
 mod service;
 mod tail;
@@ -22,12 +23,15 @@ use tokio::{sync::watch, time::timeout};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::{listener::Front, service::Service};
+use self::{listener::Front, replication::Replication, service::Service};
+pub(super) use self::service::LEADER;
 pub use reply_hook::ReplyHook;
 
 use super::{
     cluster::{Node, NodeError},
+    cluster_wire::replication_server::ReplicationServer,
     schema::{Exchange, Revision, SchemaError},
+    store::FRAME_BYTES_MAX,
     tls::{Identity, TlsError},
     wire::{audit_log_server::AuditLogServer, breaking, next, previous},
 };
@@ -198,6 +202,10 @@ fn routes(
         Revision::Next => speak!(next::audit_log_server::AuditLogServer<Service>),
         Revision::Breaking => speak!(breaking::audit_log_server::AuditLogServer<Service>),
     };
+    if node.is_clustered() {
+        let frames = FRAME_BYTES_MAX as usize;
+        routes.add_service(ReplicationServer::new(Replication(node.clone())).max_decoding_message_size(frames));
+    }
     routes
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),

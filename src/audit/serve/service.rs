@@ -38,6 +38,9 @@ const ANSWER_BYTES: usize = 1536;
 /// Metadata by which a server says when to come back (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// Metadata by which a server says who leads, where it does not: the name in the leader's certificate.
+pub(crate) const LEADER: &str = "gapless-leader";
+
 /// An answer, and the room that it takes until somebody has taken it.
 pub(super) struct Answered {
     pub(super) answer: Result<AppendResponse, Status>,
@@ -238,7 +241,7 @@ speak!(wire::next);
 speak!(wire::breaking);
 
 /// Who calls. Every request that came in over a connection of this room has one.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("the caller is not known"))
 }
 
@@ -267,7 +270,13 @@ pub(super) fn not_appended(error: AppendError) -> Status {
             metadata.insert(PUSHBACK, retry_after_ms.into());
             Status::with_metadata(Code::ResourceExhausted, said, metadata)
         }
-        AppendError::ShuttingDown | AppendError::NotLeader { .. } => Status::unavailable(said),
+        AppendError::NotLeader { leader: Some(leader) } => {
+            let mut metadata = MetadataMap::new();
+            // A member's name is a certificate's DNS name, which is always a value.
+            leader.parse().map(|name| metadata.insert(LEADER, name)).ok();
+            Status::with_metadata(Code::Unavailable, said, metadata)
+        }
+        AppendError::ShuttingDown | AppendError::NotLeader { .. } | AppendError::NoQuorum => Status::unavailable(said),
         // The process ends now; another one, or this one after its recovery, will know.
         AppendError::Failed(_) => Status::unavailable(said),
     }

@@ -150,7 +150,7 @@ fn a_fork_between_two_answers_in_flight_is_noticed() {
         consistency: wire(signed.consistency(1, 3).unwrap()),
         repeated: false,
     };
-    let examined = || examine(&receipt, &entry, &note_key, &known(&signed, 1)).unwrap();
+    let examined = || examine(&receipt, &entry, &note_key, &Policy::default(), &known(&signed, 1)).unwrap();
     assert_eq!(examined().missing(&known(&signed, 1)), None);
     assert_eq!(examined().missing(&known(&kept, 2)), Some((2, 3)));
     for proof in [signed.consistency(2, 3).unwrap(), Vec::new()] {

@@ -60,6 +60,7 @@ impl Bench {
             log_id: [7; 16],
             node: 1,
             signing_key: Arc::new(SigningKey::from_seed(&[1; 32])),
+            cluster: None,
             limits: Limits::default(),
             memory: fixed(MEMORY_DEFAULT),
         };
@@ -71,7 +72,7 @@ impl Bench {
     }
 
     pub(in crate::audit::cluster) async fn init(&self) -> Result<(), NodeError> {
-        init(&self.world(), &self.settings).await
+        init(&self.world(), &self.settings, &[]).await
     }
 
     pub(in crate::audit::cluster) async fn start(&self) -> Result<Node, NodeError> {

@@ -143,7 +143,7 @@ impl Bench {
             limits: Limits::default(),
             memory: fixed(MEMORY_DEFAULT),
         };
-        cluster::init(&world, &settings).await.unwrap();
+        cluster::init(&world, &settings, &[]).await.unwrap();
         let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
         let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap();
         let (renew, identity) = watch::channel(identity);

@@ -1,0 +1,51 @@
+//! Whether this node leads, and who does where it does not.
+//!
+//! Raft says who leads, but not from when on the leader knows all that was committed before it: that is once the entry
+//! that begins its term is applied, which the ledger notes. Only then does a leader answer or propose anything. Raft of
+//! this version does not step down when nobody answers it any more, so a leader that has not heard from a quorum for a
+//! while counts as none.
+
+use std::{sync::Arc, time::Duration};
+
+use openraft::{Raft, RaftMetrics};
+use tokio::sync::watch;
+
+use super::{
+    AppendError,
+    ledger::{Led, Ledger},
+    types::{Member, TypeConfig},
+};
+
+/// A leader that heard from no quorum for so long may have been replaced.
+const UNHEARD_MAX: Duration = Duration::from_millis(1_500);
+
+/// See the module. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Leadership {
+    metrics: watch::Receiver<RaftMetrics<u64, Member>>,
+    led: watch::Receiver<Option<Led>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Leadership {
+    pub(super) fn new(raft: &Raft<TypeConfig>, ledger: Arc<Ledger>) -> Self {
+        Self { metrics: raft.metrics(), led: ledger.led(), ledger }
+    }
+
+    /// The term in which this node leads.
+    ///
+    /// # Errors
+    /// [`AppendError::NotLeader`], with the member that is believed to lead.
+    pub(super) fn check(&self) -> Result<Led, AppendError> {
+        let metrics = self.metrics.borrow();
+        let heard = Duration::from_millis(metrics.millis_since_quorum_ack.unwrap_or_default()) <= UNHEARD_MAX;
+        let led = self.led.borrow().filter(|led| led.term == metrics.current_term && metrics.state.is_leader());
+        match led {
+            Some(led) if heard || self.ledger.settings.cluster.is_none() => Ok(led),
+            _ => {
+                let other = metrics.current_leader.filter(|leader| *leader != self.ledger.settings.node);
+                Err(AppendError::NotLeader { leader: other.and_then(|leader| self.ledger.name_of(leader)) })
+            }
+        }
+    }
+}
