@@ -218,6 +218,11 @@ impl Connector {
         Ok(Connector { dial, servers, next: 0, calls, exchange, deadlines })
     }
 
+    /// How many there are to turn to.
+    pub(crate) fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
     /// Makes the server of this name the next one. False where there is none.
     pub(crate) fn prefer(&mut self, tls_name: &str) -> bool {
         let found = self.servers.iter().position(|server| server.tls_name == tls_name);

@@ -95,7 +95,7 @@ enum End {
     /// Start again at the lowest sequence, at once.
     GoBack,
     /// Another server leads.
-    Elsewhere { leader: String },
+    Elsewhere { leader: String, pushback: Option<Duration> },
     /// Something failed. It is tried again after a wait.
     Failed { cure: Cure, why: String, pushback: Option<Duration> },
     /// The client is being closed, or the owner of the outbox is gone.
@@ -113,7 +113,7 @@ impl From<ClientError> for End {
 impl Deliverer {
     pub(crate) fn new(parts: Parts) -> Deliverer {
         let next = parts.view.progress.borrow().acknowledged;
-        let backoff = Backoff::new(parts.retry);
+        let backoff = Backoff::new(parts.retry, parts.connector.servers());
         Deliverer { parts, connection: None, backoff, parked: false, next, gaps: 0, redirected: false }
     }
 
@@ -132,10 +132,10 @@ impl Deliverer {
                     let _ = self.parts.orders.send(Order::Stop { why }).await;
                     return;
                 }
-                End::Elsewhere { leader } if self.redirect(&leader) => {}
-                End::Elsewhere { leader } => {
+                End::Elsewhere { leader, .. } if self.redirect(&leader) => {}
+                End::Elsewhere { leader, pushback } => {
                     let why = format!("unavailable: `{leader}` is said to lead");
-                    if !self.back_off(Cure::Time, why, None).await {
+                    if !self.back_off(Cure::Time, why, pushback).await {
                         return;
                     }
                 }
@@ -421,15 +421,15 @@ fn ended_early() -> End {
 }
 
 fn failed(status: &Status, connection: &Connection) -> End {
+    let pushback = pushback(status, PUSHBACK_MAX).map(|wait| wait.min(PUSHBACK_MAX));
     if let Some(leader) = leader(status) {
-        return End::Elsewhere { leader };
+        return End::Elsewhere { leader, pushback };
     }
     let trouble = connection.trouble();
     let mut why = format!("{}: {}", code_name(status.code()), error_text(status));
     if let Some(Trouble::Credentials(what)) = &trouble {
         why = what.clone();
     }
-    let pushback = pushback(status, PUSHBACK_MAX).map(|wait| wait.min(PUSHBACK_MAX));
     End::Failed { cure: cure(status, trouble.as_ref()), why, pushback }
 }
 

@@ -188,7 +188,7 @@ impl LogReader {
         A: Future<Output = Result<Response<T>, Status>>,
     {
         let by = Instant::now() + self.deadlines.call;
-        let mut backoff = Backoff::new(self.retry);
+        let mut backoff = Backoff::new(self.retry, self.servers());
         loop {
             let connection = self.connection()?;
             let mut request = Request::new(message.clone());
@@ -208,6 +208,10 @@ impl LogReader {
             }
             sleep(wait).await;
         }
+    }
+
+    fn servers(&self) -> usize {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).connector.servers()
     }
 
     fn connection(&self) -> Result<Connection, ClientError> {

@@ -61,6 +61,8 @@ const TOKEN: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Backoff {
     settings: RetrySettings,
+    /// The wait grows once all of them have failed, not before: another one may well answer.
+    servers: u32,
     /// Failures since the last success.
     failures: u32,
     /// Thousandths of budget tokens left.
@@ -68,8 +70,17 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new(settings: RetrySettings) -> Backoff {
-        Backoff { settings, failures: 0, budget: settings.budget_tokens.saturating_mul(TOKEN) }
+    /// For calls that go to so many servers in turn.
+    pub(crate) fn new(settings: RetrySettings, servers: usize) -> Backoff {
+        let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
+        let mut backoff = Backoff { settings, servers, failures: 0, budget: 0 };
+        backoff.budget = backoff.budget_max();
+        backoff
+    }
+
+    /// Each server may fail as often as one alone.
+    fn budget_max(&self) -> u32 {
+        self.settings.budget_tokens.saturating_mul(TOKEN).saturating_mul(self.servers)
     }
 
     /// Which attempt the next call is, from 1.
@@ -79,7 +90,8 @@ impl Backoff {
 
     /// How long to wait before the next attempt.
     pub(crate) fn failed(&mut self, cure: Cure, pushback: Option<Duration>) -> Duration {
-        let range = self.settings.base.saturating_mul(1 << self.failures.min(16)).min(self.settings.cap);
+        let rounds = self.failures / self.servers;
+        let range = self.settings.base.saturating_mul(1 << rounds.min(16)).min(self.settings.cap);
         self.failures = self.failures.saturating_add(1);
         let spent = self.budget < TOKEN;
         self.budget = self.budget.saturating_sub(TOKEN);
@@ -95,7 +107,7 @@ impl Backoff {
     pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
         let back = (f64::from(TOKEN) * self.settings.budget_ratio.clamp(0.0, 1_000.0)) as u32;
-        self.budget = self.budget.saturating_add(back).min(self.settings.budget_tokens.saturating_mul(TOKEN));
+        self.budget = self.budget.saturating_add(back).min(self.budget_max());
     }
 }
 
@@ -106,7 +118,7 @@ mod tests {
     #[test]
     fn waits_are_random_below_a_range_that_doubles_up_to_the_cap() {
         let settings = RetrySettings { budget_tokens: 1_000, ..RetrySettings::default() };
-        let mut backoff = Backoff::new(settings);
+        let mut backoff = Backoff::new(settings, 1);
         for failure in 0..40u32 {
             let range = settings.base.saturating_mul(1 << failure.min(16)).min(settings.cap);
             assert_eq!(backoff.attempt(), failure + 1);
@@ -117,9 +129,19 @@ mod tests {
     }
 
     #[test]
+    fn among_several_servers_the_range_doubles_once_all_have_failed() {
+        let settings = RetrySettings { budget_tokens: 1_000, ..RetrySettings::default() };
+        let mut backoff = Backoff::new(settings, 3);
+        for failure in 0..40u32 {
+            let range = settings.base.saturating_mul(1 << (failure / 3).min(16)).min(settings.cap);
+            assert!(backoff.failed(Cure::Time, None) <= range, "{failure}");
+        }
+    }
+
+    #[test]
     fn a_spent_budget_slows_down_and_successes_earn_it_back() {
         let settings = RetrySettings::default();
-        let mut backoff = Backoff::new(settings);
+        let mut backoff = Backoff::new(settings, 1);
         for _ in 0..10 {
             backoff.failed(Cure::Time, None);
         }

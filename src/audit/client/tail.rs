@@ -67,7 +67,7 @@ impl Tail {
         let ReaderSettings { servers, deadlines, retry, revision, .. } = settings;
         let calls = Calls::new(world.observer.clone());
         let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
-        let backoff = Backoff::new(retry);
+        let backoff = Backoff::new(retry, connector.servers());
         let (cap, not_before) = (retry.cap, Instant::now());
         Ok(Tail { world, connector, credentials, deadlines, cap, backoff, next: from, open: None, not_before })
     }

@@ -64,7 +64,9 @@ impl Machine {
         if mine && matches!(entry.payload, EntryPayload::Blank) {
             self.ledger.tell(LogEvent::LeaderChange { node: leader_id.node_id, term: leader_id.term });
         }
-        if let EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) = entry.payload {
+        if let EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) = entry.payload
+            && node == self.ledger.settings.node
+        {
             self.ledger.tell(LogEvent::ClockAnomaly { node, by_ms });
         }
         applied

@@ -41,6 +41,9 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Metadata by which a server says who leads, where it does not: the name in the leader's certificate.
 pub(crate) const LEADER: &str = "gapless-leader";
 
+/// Milliseconds after which whoever met no leader is to come back.
+const ELECTION_MS: std::ops::Range<u64> = 100..500;
+
 /// An answer, and the room that it takes until somebody has taken it.
 pub(super) struct Answered {
     pub(super) answer: Result<AppendResponse, Status>,
@@ -270,13 +273,15 @@ pub(super) fn not_appended(error: AppendError) -> Status {
             metadata.insert(PUSHBACK, retry_after_ms.into());
             Status::with_metadata(Code::ResourceExhausted, said, metadata)
         }
-        AppendError::NotLeader { leader: Some(leader) } => {
+        AppendError::NotLeader { leader } => {
             let mut metadata = MetadataMap::new();
+            // An election is over soon. Not all callers should come back at once.
+            metadata.insert(PUSHBACK, rand::random_range(ELECTION_MS).into());
             // A member's name is a certificate's DNS name, which is always a value.
-            leader.parse().map(|name| metadata.insert(LEADER, name)).ok();
+            leader.map(|name| name.parse().map(|name| metadata.insert(LEADER, name)));
             Status::with_metadata(Code::Unavailable, said, metadata)
         }
-        AppendError::ShuttingDown | AppendError::NotLeader { .. } | AppendError::NoQuorum => Status::unavailable(said),
+        AppendError::ShuttingDown | AppendError::NoQuorum => Status::unavailable(said),
         // The process ends now; another one, or this one after its recovery, will know.
         AppendError::Failed(_) => Status::unavailable(said),
     }
