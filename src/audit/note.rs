@@ -538,6 +538,56 @@ mod tests {
         }
     }
 
+    fn cosigner(seed: u8) -> (SigningKey, CosignerKey) {
+        let key = SigningKey::from_seed(&[seed; 32]);
+        let cosigner = CosignerKey { name: format!("server-{seed}"), key: key.verifying_key() };
+        (key, cosigner)
+    }
+
+    #[test]
+    fn a_policy_counts_each_cosigner_once_and_strangers_never() {
+        let (signing, key) = keys();
+        let cosigners: Vec<_> = (1..=4).map(cosigner).collect();
+        let line = |n: usize| checkpoint().cosign(&cosigners[n].1.name, &cosigners[n].0, 1_767_225_600);
+        let policy = Policy::majority(cosigners[..3].iter().map(|(_, key)| key.clone()).collect());
+        let note = checkpoint().sign(&signing);
+        let with = |lines: &[usize]| lines.iter().fold(note.clone(), |note, n| note + &line(*n));
+        assert_eq!(policy.quorum, 2);
+        assert_eq!(Checkpoint::verify_by(&with(&[0, 2]), &key, &policy), Ok(checkpoint()));
+        assert_eq!(Checkpoint::verify(&with(&[0, 3]), &key), Ok(checkpoint()), "the log's own signature stands by itself");
+        for lines in [&[][..], &[1], &[1, 1], &[1, 3]] {
+            let found = lines.iter().filter(|n| **n == 1).count().min(1);
+            let refused = Checkpoint::verify_by(&with(lines), &key, &policy);
+            assert_eq!(refused, Err(NoteError::NoQuorum { found, wanted: 2 }), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_cosignature_of_another_tree_or_another_time_voids_the_note() {
+        let (signing, key) = keys();
+        let (secret, cosigner) = cosigner(1);
+        let policy = Policy::majority(vec![cosigner.clone()]);
+        let other = Checkpoint { size: 7, ..checkpoint() }.cosign(&cosigner.name, &secret, 5);
+        let note = checkpoint().sign(&signing);
+        let unsigned = Err(NoteError::Unsigned(cosigner.name.clone()));
+        assert_eq!(Checkpoint::verify_by(&format!("{note}{other}"), &key, &policy), unsigned);
+        let good = checkpoint().cosign(&cosigner.name, &secret, 5);
+        let mut bytes = STANDARD.decode(good.trim_end().rsplit(' ').next().unwrap()).unwrap();
+        bytes[11] ^= 1; // the last byte of its time
+        let moved = signature_line(&cosigner.name, &bytes);
+        assert_eq!(Checkpoint::verify_by(&format!("{note}{moved}"), &key, &policy), unsigned);
+        assert_eq!(Checkpoint::verify_by(&format!("{note}{good}"), &key, &policy), Ok(checkpoint()));
+    }
+
+    #[test]
+    fn a_cosigners_key_is_read_as_it_is_written_and_is_no_logs_key() {
+        let (_, cosigner) = cosigner(3);
+        let text = cosigner.to_string();
+        assert_eq!(text.parse(), Ok(cosigner));
+        assert!(text.parse::<NoteKey>().is_err_and(|error| error.to_string().contains("type 1")));
+        assert!(keys().1.to_string().parse::<CosignerKey>().is_err_and(|error| error.to_string().contains("type 4")));
+    }
+
     proptest! {
         #[test]
         fn what_is_signed_is_what_is_verified(size: u64, root: [u8; 32], seed: [u8; 32]) {

@@ -119,7 +119,7 @@ impl<'a> Order<'a> {
     fn files(&self) -> Vec<(Vec<String>, TlsFiles)> {
         let tls = &self.config.tls;
         let folder = tls.certificate.parent().unwrap_or(Path::new("."));
-        let server = self.server.then(|| (server_names(&self.config.listen), tls.clone()));
+        let server = self.server.then(|| (server_names(self.config), tls.clone()));
         let clients = self.clients.iter().map(|client| {
             let files = TlsFiles {
                 certificate: folder.join(format!("{client}.pem")),
@@ -132,9 +132,12 @@ impl<'a> Order<'a> {
     }
 }
 
-/// A server is reached as `localhost`, by loopback address and by the host that it listens on.
-fn server_names(listen: &str) -> Vec<String> {
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+/// A server is reached as `localhost`, by loopback address and by the host that it listens on. A member of a cluster is
+/// known to the others by its own name, which comes first.
+fn server_names(config: &LogConfig) -> Vec<String> {
+    let listen = config.listen.as_str();
+    let mut names: Vec<String> = config.cluster.iter().map(|cluster| cluster.own().name.clone()).collect();
+    names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
     let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
     if host != "0.0.0.0" && host != "::" && !names.iter().any(|name| name == host) {
         names.push(host.to_owned());

@@ -4,19 +4,24 @@
 //! looked at. Paths are relative to the file that names them.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
-use super::{files, key::LogKey};
+use super::{
+    Failure, files,
+    key::{LogKey, MemberKey},
+};
 use crate::audit::{
     budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
     client::{ClientSettings, Server},
-    cluster::{Limits, NodeSettings},
+    cluster::{ClusterSettings, Limits, MemberSettings, NodeSettings},
     leaf::ClientId,
-    note::{self, NoteKey},
+    note::{self, CosignerKey, NoteKey, Policy},
     tls::Identity,
 };
 
@@ -43,6 +48,28 @@ pub(super) struct LogConfig {
     pub(super) connections_max: Option<usize>,
     /// Bytes for queues and caches.
     pub(super) memory: u64,
+    /// `None` for a log of one.
+    pub(super) cluster: Option<ClusterConfig>,
+}
+
+/// A member's part of a cluster of several.
+#[derive(Debug, Clone)]
+pub(super) struct ClusterConfig {
+    node: u64,
+    /// Cosigns checkpoints.
+    pub(super) key: PathBuf,
+    /// All members, this one among them, that the cluster begins with.
+    pub(super) members: Vec<MemberConfig>,
+}
+
+/// A member, as all members know it.
+#[derive(Debug, Clone)]
+pub(super) struct MemberConfig {
+    pub(super) node: u64,
+    pub(super) name: String,
+    pub(super) address: String,
+    /// Where its cosigner's verifier key stands.
+    pub(super) cosigner: PathBuf,
 }
 
 /// A client of a log: who appends, reads, verifies.
@@ -74,7 +101,20 @@ struct RawLog {
     key: PathBuf,
     connections_max: Option<usize>,
     memory: Option<String>,
+    /// Only in a cluster of several.
+    cosigner_key: Option<PathBuf>,
+    #[serde(default, rename = "member")]
+    members: Vec<RawMember>,
     tls: RawTls,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMember {
+    node: u64,
+    name: String,
+    address: String,
+    cosigner: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +123,9 @@ struct RawClient {
     name: String,
     servers: Vec<RawServer>,
     log_key: PathBuf,
+    /// Verifier keys of the cluster's members; more than half of them have to cosign what is believed.
+    #[serde(default)]
+    cosigners: Vec<PathBuf>,
     outbox: PathBuf,
     checkpoint: PathBuf,
     tls: RawTls,
@@ -131,8 +174,11 @@ impl LogConfig {
                 .filter(|bytes| *bytes >= MEMORY_MIN)
                 .ok_or_else(|| wrong("memory", text, "it has to be a size of at least 1MiB, as in \"64MiB\""))?,
         };
+        let cluster = ClusterConfig::of(raw.node, raw.cosigner_key, raw.members, &folder)
+            .map_err(|(field, value, why)| wrong(field, &value, why))?;
         Ok(LogConfig {
             memory,
+            cluster,
             origin: raw.origin,
             node: raw.node,
             listen: raw.listen,
@@ -143,18 +189,94 @@ impl LogConfig {
         })
     }
 
-    /// What a node is told.
-    pub(super) fn node_settings(&self, key: &LogKey) -> NodeSettings {
-        NodeSettings {
+    /// What a node is told. What it shows to other members may be renewed while it runs.
+    pub(super) fn node_settings(
+        &self,
+        key: &LogKey,
+        identity: watch::Receiver<Identity>,
+    ) -> Result<NodeSettings, Failure> {
+        let cluster = match &self.cluster {
+            None => None,
+            Some(cluster) => {
+                let key = MemberKey::read(&cluster.key, &cluster.own().name)?;
+                Some(ClusterSettings { identity, cosigner: key.signing })
+            }
+        };
+        Ok(NodeSettings {
             origin: self.origin.clone(),
             log_id: key.log_id(),
             node: self.node,
             signing_key: key.signing.clone(),
-            cluster: None,
+            cluster,
             limits: Limits::default(),
             memory: fixed(self.memory),
-        }
+        })
     }
+
+    /// The members that a new log begins with; none for a log of one.
+    pub(super) fn members(&self) -> Result<Vec<MemberSettings>, ConfigError> {
+        let member = |member: &MemberConfig| {
+            let MemberConfig { node, name, address, .. } = member.clone();
+            Ok(MemberSettings { node, name, address, cosigner: cosigner(&member.cosigner)?.key })
+        };
+        self.cluster.iter().flat_map(|cluster| &cluster.members).map(member).collect()
+    }
+
+    /// What a verb says that is for members of a cluster only.
+    pub(super) fn no_cluster(&self, path: &Path) -> ConfigError {
+        wrong(path, "member", "[]", "this is a log of one; name all members, each as a [[member]], and a cosigner-key")
+    }
+}
+
+impl ClusterConfig {
+    /// This member, which is checked to be among them.
+    pub(super) fn own(&self) -> &MemberConfig {
+        let own = self.members.iter().find(|member| member.node == self.node);
+        own.expect("a cluster that was read names this node among its members")
+    }
+
+    fn of(
+        node: u64,
+        key: Option<PathBuf>,
+        members: Vec<RawMember>,
+        folder: &Path,
+    ) -> Result<Option<ClusterConfig>, (&'static str, String, &'static str)> {
+        if members.is_empty() && key.is_none() {
+            return Ok(None);
+        }
+        let Some(key) = key else {
+            return Err(("cosigner-key", String::new(), "a member cosigns: name the file that its key is in"));
+        };
+        let (mut nodes, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for member in &members {
+            let RawMember { node, name, address, .. } = member;
+            if !note::is_key_name(name) {
+                return Err(("name", name.clone(), "a member's name is the one in its certificate, without space or `+`"));
+            }
+            if !is_address(address) {
+                return Err(("address", address.clone(), "it has to be host:port, as in 10.0.0.1:50051"));
+            }
+            if *node == 0 || !nodes.insert(*node) || !names.insert(name) {
+                return Err(("member", name.clone(), "each member has a node, from 1, and a name of its own"));
+            }
+        }
+        if !nodes.contains(&node) {
+            return Err(("node", node.to_string(), "no [[member]] has this node: name all of them, this one as well"));
+        }
+        let member = |RawMember { node, name, address, cosigner }| {
+            MemberConfig { node, name, address, cosigner: folder.join(cosigner) }
+        };
+        let members = members.into_iter().map(member).collect();
+        Ok(Some(ClusterConfig { node, key: folder.join(key), members }))
+    }
+}
+
+/// Reads a cosigner's verifier key.
+fn cosigner(path: &Path) -> Result<CosignerKey, ConfigError> {
+    let text = files::read(path).map_err(ConfigError::Read)?;
+    text.trim().parse().map_err(|why: note::BadNoteKey| {
+        wrong(path, "cosigner", &path.display().to_string(), &why.to_string())
+    })
 }
 
 impl ClientConfig {
@@ -177,10 +299,15 @@ impl ClientConfig {
             wrong(path, "log-key", &key_path.display().to_string(), &why.to_string())
         })?;
         let identity = raw.tls.within(&folder).load()?;
+        let mut settings = ClientSettings::new(name, servers.collect(), identity, log_key);
+        if !raw.cosigners.is_empty() {
+            let keys: Result<_, _> = raw.cosigners.iter().map(|path| cosigner(&folder.join(path))).collect();
+            settings.policy = Policy::majority(keys?);
+        }
         Ok(ClientConfig {
             outbox: folder.join(raw.outbox),
             checkpoint: folder.join(raw.checkpoint),
-            settings: ClientSettings::new(name, servers.collect(), identity, log_key),
+            settings,
             folder,
         })
     }
@@ -267,6 +394,28 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_names_all_its_members_and_itself_among_them() {
+        let member = |node: u64, name: &str| {
+            format!("[[member]]\nnode = {node}\nname = \"{name}\"\naddress = \"10.0.0.{node}:1\"\ncosigner = \"{name}.vkey\"\n")
+        };
+        let cluster = |head: &str, members: &[String]| {
+            log(&format!("{}\n{}", GOOD.replace("data =", &format!("{head}\ndata =")), members.concat()))
+        };
+        let config = cluster("node = 2\ncosigner-key = \"a.key\"", &[member(1, "a"), member(2, "b")]).unwrap();
+        assert_eq!(config.cluster.unwrap().own().name, "b");
+        for (head, members, field) in [
+            ("", vec![member(1, "a")], "cosigner-key"),
+            ("cosigner-key = \"a.key\"", vec![member(2, "a")], "node"),
+            ("cosigner-key = \"a.key\"", vec![member(1, "a"), member(1, "b")], "member"),
+            ("cosigner-key = \"a.key\"", vec![member(1, "a"), member(2, "a")], "member"),
+            ("cosigner-key = \"a.key\"", vec![member(1, "a b")], "name"),
+        ] {
+            let error = cluster(head, &members).unwrap_err();
+            assert!(matches!(error, ConfigError::Value { field: found, .. } if found == field), "{error}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_with_its_field() {
         for (from, to, field) in [
             ("log.example/first", "a log", "origin"),
@@ -288,7 +437,11 @@ mod tests {
     fn the_examples_are_good() {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         LogConfig::read(&examples.join("log.toml")).unwrap();
-        let error = parse::<RawClient>(&examples.join("client.toml"));
-        error.unwrap();
+        parse::<RawClient>(&examples.join("client.toml")).unwrap();
+        for node in 1..=3 {
+            let config = LogConfig::read(&examples.join(format!("cluster/server-{node}.toml"))).unwrap();
+            assert_eq!(config.cluster.unwrap().own().name, format!("server-{node}"));
+        }
+        parse::<RawClient>(&examples.join("cluster/client.toml")).unwrap();
     }
 }

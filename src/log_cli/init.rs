@@ -9,7 +9,7 @@ use super::{
     key::{LogKey, verifier_path},
 };
 use crate::{
-    audit::cluster,
+    audit::{cluster, tls::Identity},
     world::{
         World,
         observer::Unobserved,
@@ -45,7 +45,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     };
     let disk = RealDisk::create(&config.data).map_err(Failure::File)?;
     let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: Arc::new(Unobserved) };
-    cluster::init(&world, &config.node_settings(&key), &[]).await?;
+    // Nobody is spoken to yet, so nothing is shown to anybody.
+    let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
+    cluster::init(&world, &config.node_settings(&key, nothing.fixed())?, &config.members()?).await?;
     key.publish(&config.key)?;
     if let Some(certificates) = certificates {
         certificates.fulfil()?;

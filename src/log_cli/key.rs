@@ -1,7 +1,8 @@
-//! The log's signing key in a file: the form that Go's `sumdb/note` gives a signer key,
-//! `PRIVATE+KEY+<name>+<hash>+<base64 of 0x01 and the seed>`. The verifier key stands beside it, for those who read.
+//! Signing keys in files: the form that Go's `sumdb/note` gives a signer key, `PRIVATE+KEY+<name>+<hash>+<base64 of the
+//! algorithm and the seed>`. The verifier key stands beside it, for those who read. The algorithm is 0x01 for the log's
+//! key and 0x04 for that of a member who cosigns.
 //!
-//! Whoever has the key can sign another history, so a file that others may read is refused rather than used.
+//! Whoever has the log's key can sign another history, so a file that others may read is refused rather than used.
 
 use std::{
     io,
@@ -13,23 +14,24 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::files::{self, Access};
-use crate::audit::note::{NoteKey, SigningKey};
+use crate::audit::note::{CosignerKey, NoteKey, SigningKey};
 
 const PREFIX: &str = "PRIVATE+KEY+";
-const ALGORITHM_ED25519: u8 = 0x01;
+const LOG: u8 = 0x01;
+const COSIGNER: u8 = 0x04;
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
-    #[error("{0}; `gapless-log init` makes a key where there is none")]
+    #[error("{0}; `gapless-log init` makes a key where there is none, `gapless-log cosigner` one that cosigns")]
     Missing(io::Error),
     #[error("{0}")]
     File(io::Error),
     #[error("{path} can be read by others (mode {mode:03o}); who has it can sign for the log: chmod 600 {path}", path = .path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("{path} is not a signing key: {why}; restore it from a copy, a log cannot change its key", path = .path.display())]
+    #[error("{path} is not such a key: {why}; restore it from a copy, a log cannot change its key", path = .path.display())]
     Malformed { path: PathBuf, why: String },
-    #[error("{path} is the key of `{found}`, the configuration says `{expected}`; one of them is wrong", path = .path.display())]
+    #[error("{path} is a key of `{found}`, the configuration says `{expected}`; one of them is wrong", path = .path.display())]
     OtherOrigin { path: PathBuf, found: String, expected: String },
 }
 
@@ -48,29 +50,12 @@ impl LogKey {
 
     /// Reads the key of `origin`.
     pub(super) fn read(path: &Path, origin: &str) -> Result<LogKey, KeyError> {
-        let text = files::read(path).map_err(|why| match why.kind() {
-            io::ErrorKind::NotFound => KeyError::Missing(why),
-            _ => KeyError::File(why),
-        })?;
-        let mode = std::fs::metadata(path).map_err(KeyError::File)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_owned(), mode });
-        }
-        let key = parse(text.trim()).map_err(|why| KeyError::Malformed { path: path.to_owned(), why })?;
-        if key.verifier.name != origin {
-            let (found, expected) = (key.verifier.name, origin.to_owned());
-            return Err(KeyError::OtherOrigin { path: path.to_owned(), found, expected });
-        }
-        Ok(key)
+        Ok(LogKey::named(origin, read_secret(path, origin, LOG)?))
     }
 
     /// Writes the key, and its verifier key beside it. Overwrites no key.
     pub(super) fn create(&self, path: &Path) -> Result<(), KeyError> {
-        let mut secret = vec![ALGORITHM_ED25519];
-        secret.extend_from_slice(&self.signing.seed());
-        let id = u32::from_be_bytes(self.verifier.id());
-        let text = format!("{PREFIX}{}+{id:08x}+{}\n", self.verifier.name, STANDARD.encode(secret));
-        files::create(path, &text, Access::Secret).map_err(KeyError::File)?;
+        create_secret(path, LOG, &self.signing, &self.verifier.to_string())?;
         self.publish(path)
     }
 
@@ -96,26 +81,91 @@ impl LogKey {
     }
 }
 
+/// The key by which a member of a cluster cosigns checkpoints.
+#[derive(Debug, Clone)]
+pub(super) struct MemberKey {
+    pub(super) signing: Arc<SigningKey>,
+    pub(super) verifier: CosignerKey,
+}
+
+impl MemberKey {
+    /// A fresh key.
+    pub(super) fn generate(name: &str) -> MemberKey {
+        MemberKey::named(name, SigningKey::generate())
+    }
+
+    /// Reads the key of the member `name`.
+    pub(super) fn read(path: &Path, name: &str) -> Result<MemberKey, KeyError> {
+        Ok(MemberKey::named(name, read_secret(path, name, COSIGNER)?))
+    }
+
+    /// Writes the key, and its verifier key beside it. Overwrites no key.
+    pub(super) fn create(&self, path: &Path) -> Result<(), KeyError> {
+        let verifier = self.verifier.to_string();
+        create_secret(path, COSIGNER, &self.signing, &verifier)?;
+        files::replace(&verifier_path(path), &format!("{verifier}\n"), Access::Public).map_err(KeyError::File)
+    }
+
+    fn named(name: &str, signing: SigningKey) -> MemberKey {
+        let verifier = CosignerKey { name: name.to_owned(), key: signing.verifying_key() };
+        MemberKey { signing: Arc::new(signing), verifier }
+    }
+}
+
 /// Where the verifier key of a key stands.
 pub(super) fn verifier_path(key: &Path) -> PathBuf {
     key.with_extension("vkey")
 }
 
-fn parse(text: &str) -> Result<LogKey, String> {
+/// Writes a key whose verifier key is `name+hash+…`.
+fn create_secret(path: &Path, algorithm: u8, key: &SigningKey, verifier: &str) -> Result<(), KeyError> {
+    let mut secret = vec![algorithm];
+    secret.extend_from_slice(&key.seed());
+    let (name, rest) = verifier.split_once('+').unwrap_or_default();
+    let (hash, _) = rest.split_once('+').unwrap_or_default();
+    let text = format!("{PREFIX}{name}+{hash}+{}\n", STANDARD.encode(secret));
+    files::create(path, &text, Access::Secret).map_err(KeyError::File)
+}
+
+/// Reads a key of that kind and that name, which nobody but its owner may read.
+fn read_secret(path: &Path, name: &str, algorithm: u8) -> Result<SigningKey, KeyError> {
+    let text = files::read(path).map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing(why),
+        _ => KeyError::File(why),
+    })?;
+    let mode = std::fs::metadata(path).map_err(KeyError::File)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.to_owned(), mode });
+    }
+    let malformed = |why| KeyError::Malformed { path: path.to_owned(), why };
+    let (found, key) = parse(text.trim(), algorithm).map_err(malformed)?;
+    if found != name {
+        return Err(KeyError::OtherOrigin { path: path.to_owned(), found, expected: name.to_owned() });
+    }
+    Ok(key)
+}
+
+fn parse(text: &str, algorithm: u8) -> Result<(String, SigningKey), String> {
     let rest = text.strip_prefix(PREFIX).ok_or_else(|| format!("it does not begin with `{PREFIX}`"))?;
-    let mut parts = rest.splitn(3, '+');
-    let (Some(name), Some(hash), Some(secret)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err("it has no name, hash and key".to_owned());
+    // Base64 may hold a plus sign, a name and a hash may not.
+    let (secret, hash, name) = match rest.splitn(3, '+').collect::<Vec<_>>()[..] {
+        [name, hash, secret] => (secret, hash, name),
+        _ => return Err("it has no name, hash and key".to_owned()),
     };
     let secret = STANDARD.decode(secret).map_err(|why| format!("its key is not base64: {why}"))?;
-    let [ALGORITHM_ED25519, seed @ ..] = secret.as_slice() else {
-        return Err("its key is not of type 1 (Ed25519)".to_owned());
+    let seed = match secret.split_first() {
+        Some((found, seed)) if *found == algorithm => seed,
+        _ => return Err(format!("its key is not of type {algorithm}")),
     };
     let seed: [u8; 32] = seed.try_into().map_err(|_| format!("its key has {} bytes, not 32", seed.len()))?;
-    let key = LogKey::named(name, SigningKey::from_seed(&seed));
-    match format!("{:08x}", u32::from_be_bytes(key.verifier.id())) == hash {
-        true => Ok(key),
-        false => Err("its hash does not belong to its name and key".to_owned()),
+    let key = SigningKey::from_seed(&seed);
+    let verifier = match algorithm {
+        COSIGNER => CosignerKey { name: name.to_owned(), key: key.verifying_key() }.to_string(),
+        _ => NoteKey { name: name.to_owned(), key: key.verifying_key() }.to_string(),
+    };
+    match verifier.strip_prefix(&format!("{name}+{hash}+")) {
+        Some(_) => Ok((name.to_owned(), key)),
+        None => Err("its hash does not belong to its name and key".to_owned()),
     }
 }
 
@@ -135,6 +185,20 @@ mod tests {
         let published: NoteKey = files::read(&verifier_path(&path)).unwrap().trim().parse().unwrap();
         assert_eq!(published, made.verifier);
         assert!(matches!(made.create(&path), Err(KeyError::File(_))), "no key is overwritten");
+    }
+
+    #[test]
+    fn a_members_key_reads_back_and_is_not_taken_for_a_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server-1.key");
+        let made = MemberKey::generate("server-1");
+        made.create(&path).unwrap();
+        let read = MemberKey::read(&path, "server-1").unwrap();
+        assert_eq!((read.signing.seed(), &read.verifier), (made.signing.seed(), &made.verifier));
+        let published: CosignerKey = files::read(&verifier_path(&path)).unwrap().trim().parse().unwrap();
+        assert_eq!(published, made.verifier);
+        assert!(matches!(LogKey::read(&path, "server-1"), Err(KeyError::Malformed { .. })));
+        assert!(matches!(MemberKey::read(&path, "server-2"), Err(KeyError::OtherOrigin { .. })));
     }
 
     #[test]

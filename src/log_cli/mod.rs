@@ -6,6 +6,7 @@
 mod append;
 mod certify;
 mod config;
+mod cosigner;
 mod files;
 mod init;
 mod key;
@@ -42,6 +43,8 @@ const EXIT_STATUS: &str = "Exit status: 0 ok, 1 failed, 2 wrong usage, 3 invalid
 enum Verb {
     /// Makes a new log: its data folder, its signing key and, if wanted, certificates. Overwrites nothing.
     Init(init::Args),
+    /// Makes the key by which a member of a cluster cosigns. The first step of a cluster, on each of its servers.
+    Cosigner(cosigner::Args),
     /// Serves a log until it is told to stop (SIGTERM, SIGINT); everything accepted is answered first.
     Serve(serve::Args),
     /// Appends entries and prints the index of each once the log has proven that it holds it.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
     start_logging(cli.log_format, matches!(cli.verb, Verb::Serve(_)));
     let done = match cli.verb {
         Verb::Init(args) => block_on(init::run(args)),
+        Verb::Cosigner(args) => cosigner::run(args),
         Verb::Serve(args) => block_on(serve::run(args)),
         Verb::Append(args) => block_on(append::run(args)),
         Verb::Tail(args) => block_on(tail::run(args)),

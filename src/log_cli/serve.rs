@@ -60,9 +60,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         _ => Failure::File(why),
     })?;
 
-    let node_settings = config.node_settings(&key);
-    let node = Node::start(world.clone(), node_settings.clone()).await?;
     let (renewals, shown) = watch::channel(identity);
+    let node_settings = config.node_settings(&key, shown.clone())?;
+    let node = Node::start(world.clone(), node_settings.clone()).await?;
     let mut settings = ServeSettings::new(&node_settings.log_id, config.node, &config.listen, shown);
     settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
     let renewing = tokio::spawn(watch_certificates(config.tls, renewals));

@@ -529,6 +529,7 @@ mod tests {
             budget::{MEMORY_DEFAULT, fixed},
             leaf::{Body, ClientId, Entry, Epoch, Sequence},
             note::SigningKey,
+            tls,
         },
         *,
     };
@@ -600,6 +601,87 @@ mod tests {
         ledger.sign(1);
         assert!(!changes.has_changed().unwrap());
         assert_eq!(*changes.borrow_and_update(), signed);
+    }
+
+    /// Three members of one cluster, each with the same log of two leaves, synced, and the first entry of its membership.
+    fn members() -> [Ledger; 3] {
+        let key = |node: u64| Arc::new(SigningKey::from_seed(&[node as u8; 32]));
+        let member = |node: u64| {
+            let cosigner = key(node).verifying_key().0;
+            (node, Member { name: format!("server-{node}"), address: format!("server-{node}:1"), cosigner })
+        };
+        let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], (1..=3).map(member).collect());
+        let identity = || tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
+        [1, 2, 3].map(|node| {
+            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node) });
+            let ledger = Ledger::new(NodeSettings { node, cluster, ..ledger().settings }, Arc::new(Unobserved));
+            let payload = EntryPayload::Membership(membership.clone());
+            ledger.append(RaftEntry { log_id: LogId::default(), payload });
+            ledger.append(entry(1, 1, &["a"]));
+            ledger.synced();
+            ledger
+        })
+    }
+
+    #[test]
+    fn what_was_signed_is_shown_once_a_quorum_cosigned_it() {
+        let [leader, follower, behind] = members();
+        leader.sign(2);
+        assert_eq!(*leader.committed().borrow(), 0);
+        let SignedCheckpoint { checkpoint, note } = leader.signed().borrow().clone().unwrap();
+        let own = leader.cosignature(&checkpoint);
+        assert_eq!(follower.follow(&format!("{note}{own}")), Err(NotCosigned::NoQuorum { size: 2 }));
+        let complete = format!("{note}{own}{}", follower.cosign(&note).unwrap());
+        follower.follow(&complete).unwrap();
+        behind.follow(&complete).unwrap();
+        assert_eq!((*follower.committed().borrow(), *behind.committed().borrow()), (2, 2));
+        assert!(follower.is_signed(1) && behind.is_signed(1), "from now on it is never cut");
+    }
+
+    #[test]
+    fn nobody_cosigns_what_is_not_durable_here_or_not_the_same_or_not_the_logs() {
+        let [leader, follower, _] = members();
+        leader.append(entry(1, 2, &["b"]));
+        leader.sign(3);
+        let note = leader.signed().borrow().clone().unwrap().note;
+        assert_eq!(follower.cosign(&note), Err(NotCosigned::Behind { size: 3, durable: 2 }));
+        follower.append(entry(1, 2, &["b"]));
+        assert_eq!(follower.cosign(&note), Err(NotCosigned::Behind { size: 3, durable: 2 }), "written, not synced");
+        follower.truncate(2);
+        follower.append(entry(1, 2, &["B"]));
+        follower.synced();
+        assert_eq!(follower.cosign(&note), Err(NotCosigned::Differs { size: 3 }));
+        let stranger = Checkpoint { origin: "log.example".into(), size: 2, root: follower.root_at(2).unwrap() };
+        let forged = stranger.sign(&SigningKey::from_seed(&[9; 32]));
+        assert!(matches!(follower.cosign(&forged), Err(NotCosigned::Note(_))));
+        assert!(!follower.is_signed(0));
+    }
+
+    #[test]
+    fn what_was_not_vouched_for_in_its_own_term_is_verified_at_apply() {
+        let ledger = ledger();
+        let key = SigningKey::from_seed(&[2; 32]);
+        let sign = |sequence, body, key: &SigningKey| {
+            Entry { client: ClientId::new("billing").unwrap(), epoch: Epoch(1), sequence: Sequence(sequence), body }
+                .sign(key)
+        };
+        let opened = Body::EpochOpened { key: key.verifying_key(), previous: None };
+        let forged = sign(1, Body::Event("a".into()), &SigningKey::from_seed(&[3; 32]));
+        let entries = vec![sign(0, opened, &key), forged, sign(1, Body::Event("b".into()), &key)];
+        let batch = Proposal::Batch(Batch { vouched: 1, entries: entries.into() });
+        let entry = |payload| RaftEntry { log_id: LogId::new(CommittedLeaderId::new(2, 1), 0), payload };
+        let entry = entry(EntryPayload::Normal(batch));
+        ledger.append(entry.clone());
+        assert_eq!(ledger.apply(&entry), [Outcome::Counted(0), Outcome::Unsigned, Outcome::Counted(2)]);
+    }
+
+    #[test]
+    fn the_first_entry_of_a_term_says_since_when_it_is_led() {
+        let ledger = ledger();
+        for (term, size) in [(1, 5), (1, 9), (4, 12), (4, 13), (1, 20)] {
+            ledger.lead(Led { term, size });
+        }
+        assert_eq!(*ledger.led().borrow(), Some(Led { term: 4, size: 12 }));
     }
 
     #[test]
