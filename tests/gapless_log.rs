@@ -73,6 +73,35 @@ impl Bench {
         Bench { folder }
     }
 
+    /// Three servers of one log, initialised as docs/cluster.md says, on ports that are free.
+    fn cluster() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster");
+        // All held until the last is found, so that they differ.
+        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        for name in ["server-1.toml", "server-2.toml", "server-3.toml", "client.toml"] {
+            let text = fs::read_to_string(examples.join(name)).unwrap();
+            let text = (1..).zip(&ports).fold(text, |text, (n, port)| {
+                text.replace(&format!(":5006{n}"), &format!(":{}", port.local_addr().unwrap().port()))
+            });
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let bench = Bench { folder };
+        for n in 1..=3 {
+            succeeded(gapless_log().arg("cosigner").args(bench.member(n)));
+        }
+        succeeded(gapless_log().arg("init").args(bench.member(1)).args(["--with-certificates", "client-1"]));
+        for n in 2..=3 {
+            succeeded(gapless_log().arg("init").args(bench.member(n)));
+            succeeded(gapless_log().arg("certify").args(bench.member(n)).arg("--server"));
+        }
+        bench
+    }
+
+    fn member(&self, n: usize) -> [PathBuf; 2] {
+        ["--config".into(), self.path(&format!("server-{n}.toml"))]
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -281,6 +310,39 @@ fn a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged() {
     }
     indexes.extend(appending.finish());
     holds_exactly(&bench, &lines, &indexes);
+}
+
+#[test]
+fn a_cluster_whose_leader_is_killed_again_and_again_loses_nothing_and_doubles_nothing() {
+    let rounds = std::env::var("GAPLESS_KILL_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
+    let (bench, lines) = (Bench::cluster(), lines(rounds * 100));
+    let serve = |n| Server::start(gapless_log().arg("serve").args(bench.member(n)));
+    let mut servers: BTreeMap<usize, Server> = (1..=3).map(|n| (n, serve(n))).collect();
+    let mut appending = Appending::start(&bench);
+    let mut indexes = Vec::new();
+    for round in lines.chunks(100) {
+        appending.say(round.iter().cloned());
+        // Some are acknowledged, some are on their way.
+        indexes.extend((0..50).map(|_| appending.next_index()));
+        let leader = newest_leader(&servers);
+        servers.remove(&leader).unwrap().kill();
+        indexes.extend((50..60).map(|_| appending.next_index()));
+        servers.insert(leader, serve(leader));
+    }
+    indexes.extend(appending.finish());
+    holds_exactly(&bench, &lines, &indexes);
+    assert!(servers.into_values().all(Server::stop));
+}
+
+/// Which of the servers began to lead in the largest term.
+fn newest_leader(servers: &BTreeMap<usize, Server>) -> usize {
+    let term = |server: &Server| {
+        let said = server.said.lock().unwrap();
+        let terms = said.lines().filter(|line| line.contains("leader changed"));
+        terms.filter_map(|line| line.rsplit("term=").next()?.trim().parse::<u64>().ok()).max()
+    };
+    let newest = servers.iter().filter_map(|(n, server)| Some((term(server)?, *n))).max();
+    newest.expect("an entry was acknowledged, so somebody leads").1
 }
 
 #[test]

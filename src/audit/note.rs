@@ -554,7 +554,11 @@ mod tests {
         let with = |lines: &[usize]| lines.iter().fold(note.clone(), |note, n| note + &line(*n));
         assert_eq!(policy.quorum, 2);
         assert_eq!(Checkpoint::verify_by(&with(&[0, 2]), &key, &policy), Ok(checkpoint()));
-        assert_eq!(Checkpoint::verify(&with(&[0, 3]), &key), Ok(checkpoint()), "the log's own signature stands by itself");
+        assert_eq!(
+            Checkpoint::verify(&with(&[0, 3]), &key),
+            Ok(checkpoint()),
+            "the log's own signature stands by itself"
+        );
         for lines in [&[][..], &[1], &[1, 1], &[1, 3]] {
             let found = lines.iter().filter(|n| **n == 1).count().min(1);
             let refused = Checkpoint::verify_by(&with(lines), &key, &policy);

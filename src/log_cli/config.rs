@@ -251,7 +251,11 @@ impl ClusterConfig {
         for member in &members {
             let RawMember { node, name, address, .. } = member;
             if !note::is_key_name(name) {
-                return Err(("name", name.clone(), "a member's name is the one in its certificate, without space or `+`"));
+                return Err((
+                    "name",
+                    name.clone(),
+                    "a member's name is the one in its certificate, without space or `+`",
+                ));
             }
             if !is_address(address) {
                 return Err(("address", address.clone(), "it has to be host:port, as in 10.0.0.1:50051"));
@@ -263,8 +267,11 @@ impl ClusterConfig {
         if !nodes.contains(&node) {
             return Err(("node", node.to_string(), "no [[member]] has this node: name all of them, this one as well"));
         }
-        let member = |RawMember { node, name, address, cosigner }| {
-            MemberConfig { node, name, address, cosigner: folder.join(cosigner) }
+        let member = |RawMember { node, name, address, cosigner }| MemberConfig {
+            node,
+            name,
+            address,
+            cosigner: folder.join(cosigner),
         };
         let members = members.into_iter().map(member).collect();
         Ok(Some(ClusterConfig { node, key: folder.join(key), members }))
@@ -274,9 +281,9 @@ impl ClusterConfig {
 /// Reads a cosigner's verifier key.
 fn cosigner(path: &Path) -> Result<CosignerKey, ConfigError> {
     let text = files::read(path).map_err(ConfigError::Read)?;
-    text.trim().parse().map_err(|why: note::BadNoteKey| {
-        wrong(path, "cosigner", &path.display().to_string(), &why.to_string())
-    })
+    text.trim()
+        .parse()
+        .map_err(|why: note::BadNoteKey| wrong(path, "cosigner", &path.display().to_string(), &why.to_string()))
 }
 
 impl ClientConfig {
@@ -304,12 +311,7 @@ impl ClientConfig {
             let keys: Result<_, _> = raw.cosigners.iter().map(|path| cosigner(&folder.join(path))).collect();
             settings.policy = Policy::majority(keys?);
         }
-        Ok(ClientConfig {
-            outbox: folder.join(raw.outbox),
-            checkpoint: folder.join(raw.checkpoint),
-            settings,
-            folder,
-        })
+        Ok(ClientConfig { outbox: folder.join(raw.outbox), checkpoint: folder.join(raw.checkpoint), settings, folder })
     }
 }
 
@@ -396,7 +398,9 @@ mod tests {
     #[test]
     fn a_cluster_names_all_its_members_and_itself_among_them() {
         let member = |node: u64, name: &str| {
-            format!("[[member]]\nnode = {node}\nname = \"{name}\"\naddress = \"10.0.0.{node}:1\"\ncosigner = \"{name}.vkey\"\n")
+            format!(
+                "[[member]]\nnode = {node}\nname = \"{name}\"\naddress = \"10.0.0.{node}:1\"\ncosigner = \"{name}.vkey\"\n"
+            )
         };
         let cluster = |head: &str, members: &[String]| {
             log(&format!("{}\n{}", GOOD.replace("data =", &format!("{head}\ndata =")), members.concat()))

@@ -326,8 +326,8 @@ impl Deliverer {
     /// Verifies a receipt against the tree known at sending, and against what was kept since then.
     async fn verify(&mut self, receipt: &Receipt, sent: Sent, connection: &Connection) -> Result<VerifiedReceipt, End> {
         let Parts { log_key, policy, .. } = &self.parts;
-        let examined = receipt::examine(receipt, &sent.entry, log_key, policy, &sent.known)
-            .map_err(|why| self.rejected(why))?;
+        let examined =
+            receipt::examine(receipt, &sent.entry, log_key, policy, &sent.known).map_err(|why| self.rejected(why))?;
         let proof = match examined.missing(self.parts.witness.kept()) {
             None => Vec::new(),
             Some((old_size, new_size)) => {

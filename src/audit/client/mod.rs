@@ -170,7 +170,17 @@ impl AuditClient {
         credentials: Arc<watch::Sender<Arc<Credentials>>>,
     ) -> Result<AuditClient, ClientError> {
         let ClientSettings {
-            name, servers, log_key, policy, call, revision, outbox_entries_max, memory, deadlines, retry, ..
+            name,
+            servers,
+            log_key,
+            policy,
+            call,
+            revision,
+            outbox_entries_max,
+            memory,
+            deadlines,
+            retry,
+            ..
         } = settings;
         let calls = Calls::new(world.observer.clone());
         let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;

@@ -138,7 +138,9 @@ fn first_membership(settings: &NodeSettings, members: &[MemberSettings]) -> Resu
     let (mut known, mut names) = (BTreeMap::new(), BTreeSet::new());
     for MemberSettings { node, name, address, cosigner } in members {
         if !is_key_name(name) || address.is_empty() {
-            return refuse(format!("member {node} is `{name}` at `{address}`: it needs a name without space or `+`, and an address"));
+            return refuse(format!(
+                "member {node} is `{name}` at `{address}`: it needs a name without space or `+`, and an address"
+            ));
         }
         let member = Member { name: name.clone(), address: address.clone(), cosigner: cosigner.0 };
         if known.insert(*node, member).is_some() || !names.insert(name) {

@@ -610,8 +610,10 @@ mod tests {
             let cosigner = key(node).verifying_key().0;
             (node, Member { name: format!("server-{node}"), address: format!("server-{node}:1"), cosigner })
         };
-        let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], (1..=3).map(member).collect());
-        let identity = || tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
+        let membership =
+            Membership::new(vec![BTreeSet::from([1, 2, 3])], (1..=3).map(member).collect::<BTreeMap<_, _>>());
+        let identity =
+            || tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
         [1, 2, 3].map(|node| {
             let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node) });
             let ledger = Ledger::new(NodeSettings { node, cluster, ..ledger().settings }, Arc::new(Unobserved));

@@ -66,7 +66,8 @@ impl Links {
         if channels.get(&node).is_none_or(|(known, _)| known != member) {
             channels.insert(node, (member.clone(), self.open(node, member)?));
         }
-        let channel = channels.get(&node).map(|(_, channel)| channel.clone()).ok_or_else(|| NoLink::new(node, member))?;
+        let channel =
+            channels.get(&node).map(|(_, channel)| channel.clone()).ok_or_else(|| NoLink::new(node, member))?;
         Ok(ReplicationClient::new(channel)
             .max_decoding_message_size(FRAME_BYTES_MAX as usize)
             .max_encoding_message_size(FRAME_BYTES_MAX as usize))

@@ -23,8 +23,8 @@ use tokio::{sync::watch, time::timeout};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::{listener::Front, replication::Replication, service::Service};
 pub(super) use self::service::LEADER;
+use self::{listener::Front, replication::Replication, service::Service};
 pub use reply_hook::ReplyHook;
 
 use super::{

@@ -3,7 +3,7 @@
 use super::*;
 use crate::audit::{
     leaf::{Body, Content, Entry, Leaf},
-    note::{Checkpoint, NoteKey, SigningKey},
+    note::{Checkpoint, NoteKey, Policy, SigningKey},
     tree::{Tree, leaf_hash},
     wire::{AppendResponse, append_response::Outcome},
 };

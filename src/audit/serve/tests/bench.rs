@@ -138,6 +138,7 @@ impl Bench {
         let settings = NodeSettings {
             origin: ORIGIN.to_owned(),
             log_id: [1; 16],
+            cluster: None,
             node: 1,
             signing_key,
             limits: Limits::default(),
