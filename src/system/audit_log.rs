@@ -99,6 +99,7 @@ impl System for AuditLog {
                 TrustedPeers,
                 FaithfulReads,
                 RealTimeOrder,
+                NoSilentCorruption,
                 DeadlinesKept,
                 Recovers,
                 BoundedMemory,
