@@ -31,6 +31,8 @@ fn some_value(kind: Kind, n: u32) -> Value {
         Kind::Rate => Value::Rate(Rate { count: n + 1, per: Per::Second }),
         Kind::Word(words) => Value::Word(words[n as usize % words.len()].0),
         Kind::Flag => Value::Flag(n.is_multiple_of(2)),
+        Kind::Count { min, max } => Value::Count((min + u64::from(n)).min(max)),
+        Kind::Path => Value::Path(["journal/", "outbox/"][n as usize % 2].to_owned()),
     }
 }
 
@@ -48,8 +50,8 @@ fn a_step(fault: &'static Fault, nth: usize, (n, one_way, chained): (u32, bool, 
         ActsOn::Workload => {}
     }
     for parameter in fault.parameters {
-        let value = match parameter.need {
-            Need::Default(default) if n % 2 == 0 || fault.rule.is_some() => default,
+        let value = match &parameter.need {
+            Need::Default(default) if n % 2 == 0 || fault.rule.is_some() => default.clone(),
             _ => some_value(parameter.kind, n),
         };
         given.values.insert(parameter.name, value);

@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Fault, HostRef, Link, Rate, Value, bit_flip, blackhole, ca_rotate, cert_expire, cert_mismatch, cert_rotate, churn,
-    clock_drift, clock_jump, clock_skew, crash, isolate, latency, memory_pressure, partition, pause, power_loss,
-    refuse, reset, restart, rollback, rolling_upgrade, slow_reader, surge, upgrade,
+    Fault, HostRef, Link, Rate, Value, bit_flip, bit_rot, blackhole, ca_rotate, cert_expire, cert_mismatch,
+    cert_rotate, churn, clock_drift, clock_jump, clock_skew, crash, disk_error, disk_full, fsync_error, isolate,
+    latency, memory_pressure, misdirected_write, partition, pause, power_loss, refuse, reset, restart, rollback,
+    rolling_upgrade, slow_disk, slow_reader, surge, torn_write, upgrade, wipe,
 };
 
 /// What a step does. `on` is never empty.
@@ -179,6 +180,74 @@ pub enum Action<T = Vec<HostRef>> {
         /// Bytes.
         budget: u64,
     },
+    /// The machine loses power, and its disk is empty when it comes back.
+    Wipe {
+        /// Whose.
+        on: T,
+    },
+    /// A sync fails, and what it covered is marked clean without having been written.
+    FsyncError {
+        /// Whose.
+        on: T,
+        /// Which sync from the step's beginning on, counted from 1.
+        nth: u64,
+        /// Whether every later one fails, too.
+        onwards: bool,
+        /// Of which files; empty for all.
+        path: String,
+    },
+    /// Reads or writes fail.
+    DiskError {
+        /// Whose.
+        on: T,
+        /// What fails.
+        access: Access,
+        /// Of which files; empty for all.
+        path: String,
+    },
+    /// No file can grow any more.
+    DiskFull {
+        /// Whose.
+        on: T,
+        /// Bytes that still fit.
+        free: u64,
+    },
+    /// Syncs and reads take longer.
+    SlowDisk {
+        /// Whose.
+        on: T,
+        /// By how much.
+        latency: Duration,
+        /// Of which files; empty for all.
+        path: String,
+    },
+    /// Of one write only the beginning reaches the platter, although a sync says otherwise.
+    TornWrite {
+        /// Whose.
+        on: T,
+        /// Which of the writes that can be torn, from the step's beginning on, counted from 1.
+        nth: u64,
+        /// Of which files; empty for all.
+        path: String,
+    },
+    /// Bits of durable bytes flip.
+    BitRot {
+        /// Whose.
+        on: T,
+        /// How many.
+        bits: u64,
+        /// Of which files; empty for all.
+        path: String,
+    },
+    /// One write lands somewhere else.
+    MisdirectedWrite {
+        /// Whose.
+        on: T,
+        /// Which write from the step's beginning on, counted from 1.
+        nth: u64,
+        /// Of which files; empty for all.
+        path: String,
+    },
     /// More is offered than usual.
     Surge {
         /// By all clients together, on top of the workload.
@@ -214,6 +283,14 @@ impl<T> Action<T> {
             Action::RollingUpgrade { .. } => &rolling_upgrade::FAULT,
             Action::Rollback { .. } => &rollback::FAULT,
             Action::MemoryPressure { .. } => &memory_pressure::FAULT,
+            Action::Wipe { .. } => &wipe::FAULT,
+            Action::FsyncError { .. } => &fsync_error::FAULT,
+            Action::DiskError { .. } => &disk_error::FAULT,
+            Action::DiskFull { .. } => &disk_full::FAULT,
+            Action::SlowDisk { .. } => &slow_disk::FAULT,
+            Action::TornWrite { .. } => &torn_write::FAULT,
+            Action::BitRot { .. } => &bit_rot::FAULT,
+            Action::MisdirectedWrite { .. } => &misdirected_write::FAULT,
             Action::Surge { .. } => &surge::FAULT,
         }
     }
@@ -244,7 +321,15 @@ impl<T> Action<T> {
             | Action::Upgrade { on, .. }
             | Action::RollingUpgrade { on, .. }
             | Action::Rollback { on }
-            | Action::MemoryPressure { on, .. } => Some(on),
+            | Action::MemoryPressure { on, .. }
+            | Action::Wipe { on }
+            | Action::FsyncError { on, .. }
+            | Action::DiskError { on, .. }
+            | Action::DiskFull { on, .. }
+            | Action::SlowDisk { on, .. }
+            | Action::TornWrite { on, .. }
+            | Action::BitRot { on, .. }
+            | Action::MisdirectedWrite { on, .. } => Some(on),
             _ => None,
         }
     }
@@ -264,6 +349,7 @@ impl<T> Action<T> {
     /// Its parameters besides hosts and links, by their names in the file.
     pub fn values(&self) -> Vec<(&'static str, Value)> {
         let duration = |name, value: &Duration| (name, Value::Duration(*value));
+        let files = |path: &String| ("path", Value::Path(path.clone()));
         match self {
             Action::Churn { every, down, .. } => vec![duration("every", every), duration("down", down)],
             Action::Latency { delay, jitter, .. } => vec![duration("delay", delay), duration("jitter", jitter)],
@@ -288,6 +374,16 @@ impl<T> Action<T> {
                 vec![("to", Value::Word(to.word())), duration("pause", pause)]
             }
             Action::MemoryPressure { budget, .. } => vec![("budget", Value::Size(*budget))],
+            Action::FsyncError { nth, onwards, path, .. } => {
+                vec![("nth", Value::Count(*nth)), ("onwards", Value::Flag(*onwards)), files(path)]
+            }
+            Action::DiskError { access, path, .. } => vec![("access", Value::Word(access.word())), files(path)],
+            Action::DiskFull { free, .. } => vec![("free", Value::Size(*free))],
+            Action::SlowDisk { latency, path, .. } => vec![duration("latency", latency), files(path)],
+            Action::TornWrite { nth, path, .. } | Action::MisdirectedWrite { nth, path, .. } => {
+                vec![("nth", Value::Count(*nth)), files(path)]
+            }
+            Action::BitRot { bits, path, .. } => vec![("bits", Value::Count(*bits)), files(path)],
             Action::Surge { appends } => vec![("appends", Value::Rate(*appends))],
             _ => Vec::new(),
         }
@@ -328,6 +424,22 @@ impl<T> Action<T> {
             Action::RollingUpgrade { on, to, pause } => Action::RollingUpgrade { on: each(on), to: *to, pause: *pause },
             Action::Rollback { on } => Action::Rollback { on: each(on) },
             Action::MemoryPressure { on, budget } => Action::MemoryPressure { on: each(on), budget: *budget },
+            Action::Wipe { on } => Action::Wipe { on: each(on) },
+            Action::FsyncError { on, nth, onwards, path } => {
+                Action::FsyncError { on: each(on), nth: *nth, onwards: *onwards, path: path.clone() }
+            }
+            Action::DiskError { on, access, path } => {
+                Action::DiskError { on: each(on), access: *access, path: path.clone() }
+            }
+            Action::DiskFull { on, free } => Action::DiskFull { on: each(on), free: *free },
+            Action::SlowDisk { on, latency, path } => {
+                Action::SlowDisk { on: each(on), latency: *latency, path: path.clone() }
+            }
+            Action::TornWrite { on, nth, path } => Action::TornWrite { on: each(on), nth: *nth, path: path.clone() },
+            Action::BitRot { on, bits, path } => Action::BitRot { on: each(on), bits: *bits, path: path.clone() },
+            Action::MisdirectedWrite { on, nth, path } => {
+                Action::MisdirectedWrite { on: each(on), nth: *nth, path: path.clone() }
+            }
             Action::Surge { appends } => Action::Surge { appends: *appends },
         }
     }
@@ -366,6 +478,15 @@ words! {
         Issuer = "issuer": "an authority that nobody trusts has signed it",
         NotYetValid = "not-yet-valid": "it begins to be valid in a year",
         KeyUsage = "key-usage": "it is not good for its end of a connection",
+    }
+}
+
+words! {
+    /// What of a disk fails.
+    Access {
+        Both = "both": "reads and writes fail",
+        Reads = "reads": "only reads fail",
+        Writes = "writes": "only writes fail",
     }
 }
 

@@ -9,6 +9,7 @@ mod target;
 mod value;
 
 mod bit_flip;
+mod bit_rot;
 mod blackhole;
 mod ca_rotate;
 mod cert_expire;
@@ -19,9 +20,13 @@ mod clock_drift;
 mod clock_jump;
 mod clock_skew;
 mod crash;
+mod disk_error;
+mod disk_full;
+mod fsync_error;
 mod isolate;
 mod latency;
 mod memory_pressure;
+mod misdirected_write;
 mod partition;
 mod pause;
 mod power_loss;
@@ -30,15 +35,18 @@ mod reset;
 mod restart;
 mod rollback;
 mod rolling_upgrade;
+mod slow_disk;
 mod slow_reader;
 mod surge;
+mod torn_write;
 mod upgrade;
+mod wipe;
 
 use std::{fmt::Write as _, time::Duration};
 
-pub use action::{Action, Mismatch, Role};
+pub use action::{Access, Action, Mismatch, Role};
 pub use target::{HostRef, Link};
-pub use value::{Given, Kind, Per, Rate, Value};
+pub use value::{Given, Kind, PATH_BYTES_MAX, Per, Rate, Value, path_matches, path_problem};
 
 /// One entry of the catalogue.
 #[derive(Debug)]
@@ -163,7 +171,7 @@ pub struct Parameter {
 }
 
 /// What happens if a parameter is not given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
     /// An error.
     Required,
@@ -178,6 +186,14 @@ pub static CATALOGUE: &[&Fault] = &[
     &restart::FAULT,
     &churn::FAULT,
     &pause::FAULT,
+    &wipe::FAULT,
+    &fsync_error::FAULT,
+    &disk_error::FAULT,
+    &disk_full::FAULT,
+    &slow_disk::FAULT,
+    &torn_write::FAULT,
+    &bit_rot::FAULT,
+    &misdirected_write::FAULT,
     &partition::FAULT,
     &blackhole::FAULT,
     &refuse::FAULT,
@@ -211,6 +227,17 @@ const SERVERS_AND_CLIENTS: ActsOn = ActsOn::Hosts { servers: true, clients: true
 /// Every host: what a fault of a clock acts on, the issuer's included.
 const EVERYBODY: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true };
 
+/// Which files of a host a fault of its disk strikes.
+const PATH: Parameter = Parameter {
+    name: "path",
+    kind: Kind::Path,
+    need: Need::Default(Value::Path(String::new())),
+    means: "only files whose path begins like this, or that are called so",
+};
+
+/// Which write or sync a fault of a disk strikes.
+const NTH: Kind = Kind::Count { min: 1, max: 1_000_000 };
+
 /// How wrong a clock may be: ten years.
 const FARTHEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
@@ -240,7 +267,7 @@ impl Fault {
 
     /// Whether nothing runs on a struck host while it lasts, so that there is no process left to strike.
     pub fn keeps_down(&self) -> bool {
-        ["crash", "power-loss"].contains(&self.name)
+        ["crash", "power-loss", "wipe"].contains(&self.name)
     }
 
     /// Whether it strikes nothing on a host whose process does not run. (An upgrade does: the host comes up upgraded.)
@@ -266,9 +293,10 @@ impl Fault {
             ActsOn::Workload => {}
         }
         for parameter in self.parameters {
-            let need = match parameter.need {
+            let need = match &parameter.need {
                 Need::Required => "required".to_owned(),
                 Need::Default(Value::Duration(Duration::ZERO) | Value::Offset(0)) => "default none".to_owned(),
+                Need::Default(Value::Path(path)) if path.is_empty() => "default all of them".to_owned(),
                 Need::Default(value) => format!("default {value}"),
             };
             line(parameter.name, &format!("{} ({need})", parameter.means));
@@ -335,6 +363,8 @@ mod tests {
             Kind::Rate => Value::Rate(Rate { count: 9, per: Per::Second }),
             Kind::Word(words) => Value::Word(words[0].0),
             Kind::Flag => Value::Flag(true),
+            Kind::Count { min, .. } => Value::Count(min),
+            Kind::Path => Value::Path("log".to_owned()),
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{HostRef, Link};
 
 /// The value of one parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Value {
     /// A length of time.
@@ -24,6 +24,10 @@ pub enum Value {
     Word(&'static str),
     /// Yes or no.
     Flag(bool),
+    /// How many, or which one counted from 1.
+    Count(u64),
+    /// Which files of a host; empty for all of them.
+    Path(String),
 }
 
 /// The kind of a parameter's value. Bounds are inclusive.
@@ -59,6 +63,39 @@ pub enum Kind {
     Word(&'static [(&'static str, &'static str)]),
     /// `true` or `false`.
     Flag,
+    /// A bare number.
+    Count {
+        /// The smallest allowed.
+        min: u64,
+        /// The largest allowed.
+        max: u64,
+    },
+    /// Files of a host; see [`path_problem`] for what can be none.
+    Path,
+}
+
+/// The longest path in a scenario file, in bytes.
+pub const PATH_BYTES_MAX: usize = 200;
+
+/// Whether a path of a scenario file means a file of that path: it is its beginning, or its file name.
+pub fn path_matches(wanted: &str, path: &str) -> bool {
+    path.starts_with(wanted) || path.rsplit('/').next() == Some(wanted)
+}
+
+/// Why no file of a host can have such a path, if so: paths are relative to the data folder and plain.
+pub fn path_problem(path: &str) -> Option<&'static str> {
+    match path {
+        "" => Some("it is empty"),
+        _ if path.len() > PATH_BYTES_MAX => Some("it is too long"),
+        _ if path.starts_with('/') => Some("it is absolute"),
+        _ if path.split('/').any(|part| part == ".." || part == ".") => {
+            Some("it goes out of the data folder or nowhere")
+        }
+        _ if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') => {
+            Some("only letters, digits and signs of ASCII stand in one, without spaces")
+        }
+        _ => None,
+    }
 }
 
 /// How often something happens: `60/s`, `30/m`, `10/h`.
@@ -127,6 +164,16 @@ impl Given {
     /// A parameter that is one of its words.
     pub fn word(&self, name: &str) -> Option<&'static str> {
         if let Some(Value::Word(word)) = self.values.get(name) { Some(word) } else { None }
+    }
+
+    /// A parameter that counts.
+    pub fn count(&self, name: &str) -> Option<u64> {
+        if let Some(Value::Count(count)) = self.values.get(name) { Some(*count) } else { None }
+    }
+
+    /// A parameter that means files.
+    pub fn path(&self, name: &str) -> Option<String> {
+        if let Some(Value::Path(path)) = self.values.get(name) { Some(path.clone()) } else { None }
     }
 
     /// A parameter that is yes or no.

@@ -204,6 +204,27 @@ pub enum What {
         /// Bytes of writes that survived in part.
         torn: u64,
     },
+    /// From now on whoever reads these bytes reads something else than what was written, and no error: the disk rotted,
+    /// or a power loss showed that it had lied.
+    Damaged {
+        /// File, relative to the data folder.
+        path: String,
+        /// Where in it.
+        offset: u64,
+        /// How many bytes.
+        bytes: u64,
+        /// By which fault of the catalogue.
+        fault: String,
+    },
+    /// These bytes were damaged and are right again, as if their file had been restored from a good copy.
+    Mended {
+        /// File, relative to the data folder.
+        path: String,
+        /// Where in it.
+        offset: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// A certificate was installed at the host, in the place of any other. Nobody may have noticed yet.
     Certificate {
         /// Its serial number.

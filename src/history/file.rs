@@ -125,6 +125,8 @@ mod tests {
             What::Memory { budget: u64::MAX },
             What::Disk { op: DiskOp::SyncFolder, path: "a".to_owned(), bytes: 0, error: Some("full".to_owned()) },
             What::Lost { path: "a".to_owned(), bytes: 9, torn: 1 },
+            What::Damaged { path: "a".to_owned(), offset: u64::MAX, bytes: 9, fault: "bit-rot".to_owned() },
+            What::Mended { path: "a".to_owned(), offset: 0, bytes: 9 },
             What::Certificate {
                 serial: u64::MAX,
                 name: "server-1".to_owned(),

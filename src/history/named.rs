@@ -24,6 +24,8 @@ impl What {
             What::Memory { .. } => "memory",
             What::Disk { .. } => "disk",
             What::Lost { .. } => "lost",
+            What::Damaged { .. } => "damaged",
+            What::Mended { .. } => "mended",
             What::Certificate { .. } => "certificate",
             What::Took { .. } => "took",
             What::Connected { .. } => "connected",

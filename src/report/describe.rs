@@ -30,6 +30,12 @@ pub fn describe(event: &Event) -> String {
         What::Memory { budget } => format!("memory for queues and caches: {}", size(*budget)),
         What::Disk { op, path, bytes, error } => disk(*op, path, *bytes, error.as_deref()),
         What::Lost { path, bytes, torn } => lost(path, *bytes, *torn),
+        What::Damaged { path, offset, bytes, fault } => {
+            format!("{fault} damaged {} of `{path}` at byte {offset}", size(*bytes))
+        }
+        What::Mended { path, offset, bytes } => {
+            format!("{} of `{path}` at byte {offset} are right again", size(*bytes))
+        }
         What::Certificate { serial, name, authority, why, .. } => {
             format!("certificate {serial:x} for {name} by {authority}: {why}")
         }

@@ -71,7 +71,7 @@ trait Grave {
 impl Grave for What {
     fn is_grave(&self) -> bool {
         match self {
-            What::Down { .. } | What::Failed { .. } | What::Lost { .. } | What::Wiped {} => true,
+            What::Down { .. } | What::Failed { .. } | What::Lost { .. } | What::Damaged { .. } | What::Wiped {} => true,
             What::Disk { error, .. } => error.is_some(),
             What::Settled { quiet } => !quiet,
             What::Log { event } => matches!(event.name(), "corruption-found" | "receipt-rejected"),

@@ -115,8 +115,9 @@ impl Page {
         }
         for ((name, value), parameter) in step.action.values().into_iter().zip(fault.parameters) {
             match value {
-                value if parameter.need == Need::Default(value) => {}
+                value if parameter.need == Need::Default(value.clone()) => {}
                 Value::Flag(flag) => self.raw(name, flag),
+                Value::Count(count) => self.raw(name, count),
                 value => self.text(name, &value.to_string()),
             }
         }

@@ -193,6 +193,8 @@ impl fmt::Display for Value {
             Value::Rate(rate) => rate.fmt(f),
             Value::Word(word) => f.write_str(word),
             Value::Flag(flag) => flag.fmt(f),
+            Value::Count(count) => count.fmt(f),
+            Value::Path(path) => f.write_str(path),
         }
     }
 }

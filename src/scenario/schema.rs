@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     audit::{leaf::PAYLOAD_BYTES_MAX, schema::EVENT_ROOM},
-    fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, Parameter},
+    fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter},
     world::LogEvent,
 };
 
@@ -23,6 +23,9 @@ use super::{
 /// A length of time: units from large to small, each once.
 const DURATION: &str = "([0-9]+h([0-9]+m)?([0-9]+s)?([0-9]+ms)?|[0-9]+m([0-9]+s)?([0-9]+ms)?|[0-9]+s([0-9]+ms)?|\
                         [0-9]+ms)";
+
+/// A path in a data folder, as far as a pattern can tell.
+const PATH: &str = "^[!-.0-\\[\\]-~][!-\\[\\]-~]*$";
 
 /// The name of a step.
 const STEP: &str = "[a-z][a-z0-9-]{0,63}";
@@ -275,6 +278,7 @@ fn of_fault(fault: &Fault) -> Value {
 fn of_parameter(parameter: &Parameter) -> (String, Value) {
     let Parameter { name, kind, need, means } = parameter;
     let default = match need {
+        Need::Default(crate::fault::Value::Path(path)) if path.is_empty() => String::new(),
         Need::Default(value) => format!(", default {value}"),
         Need::Required => String::new(),
     };
@@ -286,6 +290,11 @@ fn of_parameter(parameter: &Parameter) -> (String, Value) {
         Kind::Size { min, max } => of("size", &between(print_size(min), print_size(max))),
         Kind::Rate => of("rate", means),
         Kind::Flag => json!({ "type": "boolean", "description": format!("{means}{default}") }),
+        Kind::Count { min, max } => count(min, max, &between(min.to_string(), max.to_string())),
+        Kind::Path => json!({
+            "type": "string", "minLength": 1, "maxLength": PATH_BYTES_MAX, "pattern": PATH, "description": means,
+            "examples": ["journal/"],
+        }),
         Kind::Word(words) => {
             let choices: Vec<_> =
                 words.iter().map(|(word, means)| json!({ "const": word, "description": means })).collect();

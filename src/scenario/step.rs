@@ -252,10 +252,10 @@ fn read_values(
     let mut values = BTreeMap::new();
     let mut complete = true;
     for parameter in fault.parameters {
-        let value = match parameter.need {
+        let value = match &parameter.need {
             Need::Required => table.need(parameter.name, &example(parameter.kind), problems),
             Need::Default(default) => {
-                values.insert(parameter.name, default);
+                values.insert(parameter.name, default.clone());
                 table.take(parameter.name)
             }
         };
@@ -280,6 +280,8 @@ fn example(kind: Kind) -> String {
         Kind::Rate => "500/s",
         Kind::Word(words) => words.first().map_or("", |(word, _)| word),
         Kind::Flag => return "true".to_owned(),
+        Kind::Count { min, .. } => return min.to_string(),
+        Kind::Path => "journal/",
     };
     format!("\"{text}\"")
 }

@@ -430,6 +430,8 @@ fn some_value(kind: Kind, n: u64) -> Value {
         Kind::Rate => Value::Rate(Rate { count: n as u32 + 1, per: Per::Minute }),
         Kind::Word(words) => Value::Word(words[n as usize % words.len()].0),
         Kind::Flag => Value::Flag(n.is_multiple_of(2)),
+        Kind::Count { min, max } => Value::Count((min + n).min(max)),
+        Kind::Path => Value::Path(["journal/", "outbox/"][n as usize % 2].to_owned()),
     }
 }
 
@@ -451,8 +453,8 @@ fn any_step(index: usize) -> impl Strategy<Value = Step> {
                 ActsOn::Workload => {}
             }
             for parameter in fault.parameters {
-                let value = match parameter.need {
-                    Need::Default(default) if value % 2 == 0 || fault.rule.is_some() => default,
+                let value = match &parameter.need {
+                    Need::Default(default) if value % 2 == 0 || fault.rule.is_some() => default.clone(),
                     _ => some_value(parameter.kind, value),
                 };
                 given.values.insert(parameter.name, value);

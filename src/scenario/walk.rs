@@ -14,7 +14,7 @@ use super::{
     problem::{Problem, obeyed_by_terminals, quote, suggest},
     quantity::{self, QuantityError, print_duration, print_size},
 };
-use crate::fault::{Kind, Rate, Value};
+use crate::fault::{Kind, PATH_BYTES_MAX, Rate, Value, path_problem};
 
 /// The problems found so far.
 #[derive(Debug, Default)]
@@ -218,7 +218,22 @@ impl Problems {
                 DeValue::Boolean(flag) => Some(Value::Flag(*flag)),
                 other => self.wrong_type(node, other, key, "true or false"),
             },
+            Kind::Count { min, max } => self.count(key, node, min..=max).map(Value::Count),
+            Kind::Path => self.path(key, node).map(Value::Path),
         }
+    }
+
+    /// Files of a host: the beginning of a path in its data folder, or a file's name.
+    fn path(&mut self, key: &str, node: Node<'_>) -> Option<String> {
+        let text = self.string(key, node)?;
+        if let Some(why) = path_problem(text) {
+            let message = format!("`{key}` cannot be {}: {why}", quote(text));
+            let note =
+                format!("write \"journal/\" or a file's name, at most {PATH_BYTES_MAX} bytes; drop it for all files");
+            self.file("bad-path", node.span(), message, note);
+            return None;
+        }
+        Some(text.to_owned())
     }
 
     /// A length of time with its sign, in milliseconds.

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod clocks;
+mod disks;
 mod memory;
 mod moments;
 mod perform;

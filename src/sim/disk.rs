@@ -4,8 +4,12 @@
 //! sync that was submitted later and whose time has come. At a power loss, of what was not yet durable the seed decides:
 //! each write is kept, torn at some byte, or gone, and names that were not synced with their folder may be gone too.
 //! Completion is a matter of simulated time alone; nothing here runs by itself, so a cut at any instant is exact.
+//!
+//! A disk does what it says unless a step of the scenario lets it fail, fill up, dawdle or lie (`faults`).
 
 mod at_once;
+mod faults;
+mod platter;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +24,11 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
+pub(super) use self::faults::DiskFault;
+use self::{
+    faults::{Faults, io_error},
+    platter::{Change, Flush, Inode, Place},
+};
 use super::recorder::Recorder;
 use crate::{
     history::{DiskOp, Name, What},
@@ -63,28 +72,12 @@ struct State {
     /// Counts lives: a lock of a former life does not unlock this one.
     life: u64,
     luck: ChaCha8Rng,
-}
-
-#[derive(Default)]
-struct Inode {
-    content: Vec<u8>,
-    durable: Vec<u8>,
-    /// Changes that are in the page cache only, oldest first.
-    changes: Vec<Change>,
-    /// Syncs under way: when each completes, and how many changes (counted from the first one ever) it covers.
-    syncs: Vec<(Duration, u64)>,
-    /// Changes that have become durable, ever.
-    settled: u64,
-}
-
-enum Change {
-    Write { offset: u64, bytes: Bytes },
-    Truncate { len: u64 },
+    faults: Faults,
 }
 
 impl SimDisk {
-    /// An empty disk.
-    pub fn new(host: Name, recorder: Recorder, luck: ChaCha8Rng) -> Self {
+    /// An empty disk. `luck` decides what a power loss takes, `mishaps` what faults of the disk do.
+    pub fn new(host: Name, recorder: Recorder, luck: ChaCha8Rng, mishaps: ChaCha8Rng) -> Self {
         let state = State {
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -99,6 +92,7 @@ impl SimDisk {
             locked: false,
             life: 0,
             luck,
+            faults: Faults::new(mishaps),
         };
         Self { host, recorder, state: Arc::new(Mutex::new(state)) }
     }
@@ -117,11 +111,15 @@ impl SimDisk {
         state.settle(now);
         state.dark = true;
         let lost = state.lose_unsynced();
+        let shown = state.show_platter();
         let total = lost.iter().map(|(_, bytes, _)| bytes).sum();
         state.lost = total;
         drop(state);
         for (path, bytes, torn) in lost {
             self.recorder.record_at(now, &self.host, What::Lost { path, bytes, torn });
+        }
+        for (path, (culprit, offset, bytes)) in shown {
+            self.tell_damage(now, path, culprit, offset, bytes);
         }
         total
     }
@@ -151,7 +149,7 @@ impl SimDisk {
     /// All files as they are, for tests and for reading a disk after a run.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.lock_state();
-        state.names.iter().map(|(path, file)| (path.clone(), state.files[*file].content.clone())).collect()
+        state.names.iter().map(|(path, file)| (path.clone(), state.files[*file].content.bytes.clone())).collect()
     }
 
     /// Submits `change` to the names and answers at once.
@@ -172,8 +170,9 @@ impl State {
         if self.paused_since.is_some() {
             return;
         }
-        for file in &mut self.files {
-            file.settle(now);
+        for file in 0..self.files.len() {
+            let settled = self.files[file].settle(now);
+            self.absorb(file, settled);
         }
         let (done, open) = std::mem::take(&mut self.folder_syncs).into_iter().partition(|(at, _)| *at <= now);
         self.folder_syncs = open;
@@ -186,8 +185,8 @@ impl State {
     /// Everything under way completes later, by the time that the host stood still.
     fn postpone(&mut self, by: Duration, since: Duration) {
         for file in &mut self.files {
-            for (at, _) in file.syncs.iter_mut().filter(|(at, _)| *at > since) {
-                *at += by;
+            for sync in file.syncs.iter_mut().filter(|sync| sync.at > since) {
+                sync.at += by;
             }
         }
         for (at, _) in self.folder_syncs.iter_mut().filter(|(at, _)| *at > since) {
@@ -225,12 +224,26 @@ impl State {
                 self.durable_names.retain(|old, of| *of != file || self.names.contains_key(old));
                 self.durable_names.insert(path, file);
             } else {
-                lost.push((path.display().to_string(), self.files[file].content.len() as u64, 0));
+                lost.push((path.display().to_string(), self.files[file].len(), 0));
             }
         }
         self.folder_syncs.clear();
         self.names = self.durable_names.clone();
         lost
+    }
+
+    /// Page caches are gone. Answers the damage that shows by that, with the names of files.
+    fn show_platter(&mut self) -> Vec<(String, Place)> {
+        let mut shown = Vec::new();
+        for file in 0..self.files.len() {
+            let places = self.files[file].show_platter();
+            let Some(name) = self.name_of(file).filter(|_| !places.is_empty()) else { continue };
+            for place in places {
+                self.faults.shown(place, &name);
+                shown.push((name.clone(), place));
+            }
+        }
+        shown
     }
 
     fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<usize> {
@@ -254,105 +267,6 @@ impl State {
 
     fn file(&self, path: &Path) -> io::Result<usize> {
         self.names.get(path).copied().ok_or_else(|| not_found(path))
-    }
-}
-
-impl Inode {
-    fn settle(&mut self, now: Duration) {
-        let covered = self.syncs.iter().filter(|(at, _)| *at <= now).map(|(_, upto)| *upto).max();
-        self.syncs.retain(|(at, _)| *at > now);
-        let Some(covered) = covered else { return };
-        let n = usize::try_from(covered.saturating_sub(self.settled)).unwrap_or(usize::MAX).min(self.changes.len());
-        for change in self.changes.drain(..n) {
-            change.apply(&mut self.durable);
-        }
-        self.settled += n as u64;
-    }
-
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.content);
-        self.changes.push(change);
-    }
-
-    /// What the platter holds after the cut. Most often a prefix of the changes survives, the last of it torn; now and
-    /// then a disk had reordered them, and each survives by itself.
-    fn lose_unsynced(&mut self, luck: &mut ChaCha8Rng) -> (u64, u64) {
-        let changes = std::mem::take(&mut self.changes);
-        self.settled += changes.len() as u64;
-        self.syncs.clear();
-        let reordered = luck.random_bool(0.2);
-        let prefix = luck.random_range(0..=changes.len());
-        let (mut lost, mut torn) = (0, 0);
-        for (n, change) in changes.iter().enumerate() {
-            let keep = if reordered { luck.random_bool(0.5) } else { n < prefix };
-            let torn_apart = if reordered { luck.random_bool(0.3) } else { n == prefix && luck.random_bool(0.7) };
-            if keep {
-                change.apply(&mut self.durable);
-            } else if torn_apart && let Change::Write { offset, bytes } = change {
-                torn += bytes.len() as u64;
-                lost += tear(*offset, bytes, luck, &mut self.durable);
-            } else {
-                lost += change.len();
-            }
-        }
-        self.content.clone_from(&self.durable);
-        (lost, torn)
-    }
-}
-
-/// Leaves a part of a write on the platter; answers the bytes lost. Either a prefix survives; or the file has grown
-/// already, as a journal of metadata makes it, and of the data only some sectors came: the others are zeroes.
-fn tear(offset: u64, bytes: &Bytes, luck: &mut ChaCha8Rng, platter: &mut Vec<u8>) -> u64 {
-    if luck.random_bool(0.6) {
-        let kept = torn_at(offset, bytes.len(), luck);
-        Change::Write { offset, bytes: bytes.slice(..kept) }.apply(platter);
-        return (bytes.len() - kept) as u64;
-    }
-    let start = usize::try_from(offset).unwrap_or(usize::MAX);
-    platter.resize(platter.len().max(start + bytes.len()), 0);
-    let (mut lost, mut from) = (0, 0);
-    while from < bytes.len() {
-        let to = (from + SECTOR_BYTES - (start + from) % SECTOR_BYTES).min(bytes.len());
-        if luck.random_bool(0.5) {
-            platter[start + from..start + to].copy_from_slice(&bytes[from..to]);
-        } else {
-            lost += (to - from) as u64;
-        }
-        from = to;
-    }
-    lost
-}
-
-/// How much of a write survives: a boundary of a sector, or, as some file systems leave it, any byte.
-fn torn_at(offset: u64, len: usize, luck: &mut ChaCha8Rng) -> usize {
-    let cut = luck.random_range(0..=len);
-    if luck.random_bool(0.5) {
-        return cut;
-    }
-    let start = usize::try_from(offset).unwrap_or(usize::MAX) % SECTOR_BYTES;
-    (cut + start).div_euclid(SECTOR_BYTES).saturating_mul(SECTOR_BYTES).saturating_sub(start).min(len)
-}
-
-impl Change {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Change::Truncate { len } => to.resize(usize::try_from(*len).unwrap_or(usize::MAX), 0),
-            Change::Write { offset, bytes } => {
-                let start = usize::try_from(*offset).unwrap_or(usize::MAX);
-                let end = start + bytes.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                to[start..end].copy_from_slice(bytes);
-            }
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Change::Write { bytes, .. } => bytes.len() as u64,
-            Change::Truncate { .. } => 0,
-        }
     }
 }
 
@@ -416,10 +330,13 @@ impl Disk for SimDisk {
         if state.dark {
             return Box::pin(std::future::pending());
         }
-        let done = seam::now() + SYNC;
-        state.folder_syncs.push((done, path.to_owned()));
+        let path = path.to_owned();
+        let name = path.display().to_string();
+        // A folder has no path that a file could have: only a fault of the whole disk strikes it.
+        let done = seam::now() + SYNC + state.faults.slow("", false);
+        state.folder_syncs.push((done, path));
         drop(state);
-        self.complete_at(done, DiskOp::SyncFolder, path.display().to_string(), 0)
+        self.complete_at(done, DiskOp::SyncFolder, name, 0, false)
     }
 
     fn lock(&self) -> Pending<Box<dyn Send + Sync>> {
@@ -436,27 +353,47 @@ impl Disk for SimDisk {
 
 impl SimDisk {
     /// Resolves at `done`, or, where the host stands still then, once it goes on.
-    fn complete_at(&self, done: Duration, op: DiskOp, path: String, bytes: u64) -> Pending<()> {
+    fn complete_at(&self, done: Duration, op: DiskOp, path: String, bytes: u64, fails: bool) -> Pending<()> {
         let disk = self.clone();
         Box::pin(async move {
-            let wait = done.saturating_sub(seam::now());
-            tokio::time::sleep(wait).await;
-            let mut paused = disk.lock_state().paused.subscribe();
-            if *paused.borrow_and_update() {
+            if disk.wait_until(done).await {
                 disk.lock_state().syncs_held += 1;
-                while *paused.borrow_and_update() {
-                    if paused.changed().await.is_err() {
-                        return std::future::pending().await;
-                    }
-                }
+                disk.wait_until_it_goes_on().await;
             }
-            if disk.lock_state().dark {
+            disk.with_power().await;
+            disk.lock_state().settle(seam::now());
+            let error = fails.then(io_error);
+            disk.recorder.record(What::Disk { op, path, bytes, error: error.as_ref().map(io::Error::to_string) });
+            error.map_or(Ok(()), Err)
+        })
+    }
+
+    /// Waits for simulated time; answers whether the host stands still then.
+    async fn wait_until(&self, done: Duration) -> bool {
+        tokio::time::sleep(done.saturating_sub(seam::now())).await;
+        let paused = *self.lock_state().paused.borrow();
+        paused
+    }
+
+    async fn wait_until_it_goes_on(&self) {
+        let mut paused = self.lock_state().paused.subscribe();
+        while *paused.borrow_and_update() {
+            if paused.changed().await.is_err() {
                 return std::future::pending().await;
             }
-            disk.lock_state().settle(seam::now());
-            disk.recorder.record(What::Disk { op, path, bytes, error: None });
-            Ok(())
-        })
+        }
+    }
+
+    /// Never resolves on a disk without power.
+    async fn with_power(&self) {
+        if self.lock_state().dark {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn tell_error(&self, op: DiskOp, path: &Path, bytes: u64, error: &io::Error) {
+        let (path, error) = (path.display().to_string(), Some(error.to_string()));
+        self.recorder.record(What::Disk { op, path, bytes, error });
     }
 }
 
@@ -485,41 +422,104 @@ impl SimFile {
         let file = self.file;
         self.disk.at_once(|state| op(&mut state.files[file]))
     }
+
+    /// Submits a change, unless the disk refuses it. `make` is given the file and the disk's faults.
+    fn change<T: Send + 'static>(
+        &self,
+        op: DiskOp,
+        bytes: u64,
+        make: impl FnOnce(&Inode, &mut Faults, &str) -> (Change, T),
+        growth: impl FnOnce(&Inode) -> u64,
+    ) -> Pending<T> {
+        let (file, path) = (self.file, self.path.display().to_string());
+        let mut refused = None;
+        let pending = self.disk.at_once(|state| {
+            let State { files, names, faults: found, .. } = &mut *state;
+            let grows = growth(&files[file]);
+            if let Some(error) = found.fail_write(&path, grows, || faults::used(files, names.values())) {
+                refused = Some(error.to_string());
+                return Err(error);
+            }
+            let (change, answer) = make(&files[file], found, &path);
+            files[file].change(change);
+            Ok(answer)
+        });
+        if let Some(error) = refused {
+            self.disk.recorder.record(What::Disk { op, path, bytes, error: Some(error) });
+        }
+        pending
+    }
+}
+
+/// By how much a file grows with `len` bytes at an offset.
+fn growth(file: &Inode, offset: u64, len: usize) -> u64 {
+    offset.saturating_add(len as u64).saturating_sub(file.len())
 }
 
 impl File for SimFile {
     fn append(&self, bytes: Bytes) -> Pending<u64> {
-        self.at_once(|file| {
-            let offset = file.content.len() as u64;
-            file.change(Change::Write { offset, bytes });
-            Ok(offset)
-        })
+        let len = bytes.len();
+        let write = |file: &Inode, faults: &mut Faults, path: &str| {
+            let offset = file.len();
+            (Change::write(offset, bytes, faults.lie_about(path, offset, len)), offset)
+        };
+        self.change(DiskOp::Append, len as u64, write, |_| len as u64)
     }
 
     fn write_at(&self, offset: u64, bytes: Bytes) -> Pending<()> {
-        self.at_once(|file| {
-            file.change(Change::Write { offset, bytes });
-            Ok(())
-        })
+        let len = bytes.len();
+        let write = |_: &Inode, faults: &mut Faults, path: &str| {
+            (Change::write(offset, bytes, faults.lie_about(path, offset, len)), ())
+        };
+        self.change(DiskOp::Write, len as u64, write, |file| growth(file, offset, len))
     }
 
     fn read_at(&self, offset: u64, len: usize) -> Pending<Bytes> {
-        self.at_once(|file| {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.content.len());
-            let end = start.saturating_add(len).min(file.content.len());
-            Ok(Bytes::copy_from_slice(&file.content[start..end]))
+        let mut state = self.disk.lock_state();
+        if state.dark {
+            return Box::pin(std::future::pending());
+        }
+        let now = seam::now();
+        state.settle(now);
+        let path = self.path.display().to_string();
+        let slow = state.faults.slow(&path, true);
+        let read = match state.faults.fail_read(&path) {
+            Some(error) => Err(error),
+            None => {
+                let content = &state.files[self.file].content.bytes;
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+                let end = start.saturating_add(len).min(content.len());
+                Ok(Bytes::copy_from_slice(&content[start..end]))
+            }
+        };
+        // A later read of one file never completes before an earlier one.
+        let until = &mut state.files[self.file].read_until;
+        *until = (*until).max(now + slow);
+        let done = *until;
+        drop(state);
+        if let Err(error) = &read {
+            self.disk.tell_error(DiskOp::Read, &self.path, 0, error);
+        }
+        if done <= now {
+            return Box::pin(std::future::ready(read));
+        }
+        let disk = self.disk.clone();
+        Box::pin(async move {
+            if disk.wait_until(done).await {
+                disk.wait_until_it_goes_on().await;
+            }
+            disk.with_power().await;
+            read
         })
     }
 
     fn len(&self) -> Pending<u64> {
-        self.at_once(|file| Ok(file.content.len() as u64))
+        self.at_once(|file| Ok(file.len()))
     }
 
     fn truncate(&self, len: u64) -> Pending<()> {
-        self.at_once(|file| {
-            file.change(Change::Truncate { len });
-            Ok(())
-        })
+        // A hole takes no room.
+        self.change(DiskOp::Truncate, 0, |_, _, _| (Change::Truncate { len }, ()), |_| 0)
     }
 
     fn sync(&self) -> Pending<()> {
@@ -529,20 +529,26 @@ impl File for SimFile {
         }
         let now = seam::now();
         state.settle(now);
+        let path = self.path.display().to_string();
         let extra = SYNC.mul_f64(state.luck.random::<f64>());
+        let slow = state.faults.slow(&path, false);
+        let fails = state.faults.fail_sync(&path);
         let inode = &mut state.files[self.file];
         let upto = inode.settled + inode.changes.len() as u64;
         let bytes: u64 = inode.changes.iter().map(Change::len).sum();
         let writing = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / BYTES_PER_SECOND);
         // A later sync of one file never completes before an earlier one.
-        let after = inode.syncs.iter().map(|(at, _)| *at).max().unwrap_or_default();
-        let done = (now + SYNC + extra + writing).max(after);
-        inode.syncs.push((done, upto));
+        let after = inode.syncs.last().map(|sync| sync.at).unwrap_or_default();
+        let done = (now + SYNC + extra + writing + slow).max(after);
+        inode.syncs.push(Flush { at: done, upto, fails });
         drop(state);
-        self.disk.complete_at(done, DiskOp::Sync, self.path.display().to_string(), bytes)
+        self.disk.complete_at(done, DiskOp::Sync, path, bytes, fails.is_some())
     }
 }
 
+#[cfg(test)]
+#[path = "disk_fault_tests.rs"]
+mod fault_tests;
 #[cfg(test)]
 #[path = "disk_tests.rs"]
 mod tests;

@@ -47,6 +47,7 @@ pub(super) mod streams {
     pub(in crate::sim) const JITTER: u64 = 0x1000;
     pub(in crate::sim) const FLIPS: u64 = 0x2000;
     pub(in crate::sim) const DISKS: u64 = 0x3000; // plus the host's index
+    pub(in crate::sim) const MISHAPS: u64 = 0x4000; // of disks; plus the host's index
 }
 
 /// What kind of host it is.
@@ -320,6 +321,7 @@ impl<'a> Maker<'a> {
         let noted = |what| self.recorder.record_at(Duration::ZERO, name, what);
         let certificates = Arc::new(Certificates::new(identity.map_err(prepare)?, &noted));
         let luck = seam::stream(self.plan.seed, streams::DISKS + index as u64);
+        let mishaps = seam::stream(self.plan.seed, streams::MISHAPS + index as u64);
         let flips = Flips {
             active: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -329,7 +331,7 @@ impl<'a> Maker<'a> {
             name: name.clone(),
             index,
             role,
-            disk: SimDisk::new(name.clone(), self.recorder.clone(), luck),
+            disk: SimDisk::new(name.clone(), self.recorder.clone(), luck, mishaps),
             still: Arc::default(),
             flips: Arc::new(Mutex::new(flips)),
             certificates: certificates.clone(),

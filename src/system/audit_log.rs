@@ -127,6 +127,7 @@ impl System for AuditLog {
                 TrustedPeers,
                 FaithfulReads,
                 RealTimeOrder,
+                NoSilentCorruption,
                 DeadlinesKept,
                 Recovers,
                 BoundedMemory,

@@ -132,6 +132,14 @@ impl Director<'_> {
         match &step.action {
             Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
             Action::PowerLoss { .. } => hosts.iter().for_each(|host| self.take_down(index, host, true)),
+            Action::Wipe { .. } => hosts.iter().for_each(|host| self.wipe(index, host)),
+            Action::FsyncError { .. }
+            | Action::DiskError { .. }
+            | Action::DiskFull { .. }
+            | Action::SlowDisk { .. }
+            | Action::TornWrite { .. }
+            | Action::BitRot { .. }
+            | Action::MisdirectedWrite { .. } => self.begin_disk(index),
             Action::Restart { .. } => {
                 hosts.iter().for_each(|host| self.stop(index, host));
                 // Its length is the time between stop and start: it counts from the stop.
@@ -213,7 +221,7 @@ impl Director<'_> {
         self.steps[index].next_crash = None;
         let hosts = self.steps[index].hosts.clone();
         match &self.plan.steps[index].action {
-            Action::Crash { .. } | Action::PowerLoss { .. } | Action::Churn { .. } => {
+            Action::Crash { .. } | Action::PowerLoss { .. } | Action::Churn { .. } | Action::Wipe { .. } => {
                 for host in hosts {
                     if self.held_down.get(&host).is_some_and(|by| by.contains(&index)) {
                         self.steps[index].rising.insert(host, self.now);
@@ -228,6 +236,13 @@ impl Director<'_> {
                     }
                 }
             }
+            Action::FsyncError { .. }
+            | Action::DiskError { .. }
+            | Action::DiskFull { .. }
+            | Action::SlowDisk { .. }
+            | Action::TornWrite { .. }
+            | Action::BitRot { .. }
+            | Action::MisdirectedWrite { .. } => self.undo_disk(index),
             Action::CertMismatch { .. } => self.undo_certificates(index),
             Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. } => self.undo_clock(index),
             Action::MemoryPressure { .. } | Action::Surge { .. } => self.undo_memory(index),
@@ -240,14 +255,19 @@ impl Director<'_> {
 
     /// Kills a host on behalf of a step, which then holds it down.
     fn take_down(&mut self, index: usize, host: &Name, dark: bool) {
-        self.held_down.entry(host.clone()).or_default().push(index);
-        if let Some(lost) = self.stage.kill(host, dark, self.now) {
+        if let Some(lost) = self.kill(index, host, dark) {
             let did = match dark {
                 true => format!("{host} went dark, {lost} bytes that were not synced lost"),
                 false => format!("{host} died while it ran"),
             };
             self.bit(index, did);
         }
+    }
+
+    /// Kills a host on behalf of a step, which then holds it down; answers the bytes lost, if it ran.
+    pub(super) fn kill(&mut self, index: usize, host: &Name, dark: bool) -> Option<u64> {
+        self.held_down.entry(host.clone()).or_default().push(index);
+        self.stage.kill(host, dark, self.now)
     }
 
     /// Asks a host to stop on behalf of a step, which then holds it down.
@@ -398,6 +418,7 @@ impl Director<'_> {
         said.extend(self.certificate_evidence(index));
         said.extend(self.clock_evidence(index));
         said.extend(self.memory_evidence(index));
+        said.extend(self.disk_evidence(index));
         (!said.is_empty()).then(|| said.join(", "))
     }
 

@@ -5,7 +5,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use super::{Change, SimDisk, SimFile};
+use super::{Change, SimDisk, SimFile, io_error};
 use crate::{
     history::{DiskOp, What},
     seam,
@@ -43,16 +43,18 @@ impl FileAtOnce for SimFile {
         if state.dark {
             return Err(without_power());
         }
-        state.settle(seam::now());
+        let now = seam::now();
+        state.settle(now);
+        let path = self.path.display().to_string();
+        let fails = state.faults.fail_sync(&path);
         let inode = &mut state.files[self.file];
         let bytes = inode.changes.iter().map(Change::len).sum();
-        for change in std::mem::take(&mut inode.changes) {
-            change.apply(&mut inode.durable);
-            inode.settled += 1;
-        }
+        let settled = inode.sync_at_once(now, fails);
+        state.absorb(self.file, settled);
         drop(state);
-        let path = self.path.display().to_string();
-        self.disk.recorder.record(What::Disk { op: DiskOp::Sync, path, bytes, error: None });
-        Ok(())
+        let error = fails.map(|_| io_error());
+        let told = error.as_ref().map(io::Error::to_string);
+        self.disk.recorder.record(What::Disk { op: DiskOp::Sync, path, bytes, error: told });
+        error.map_or(Ok(()), Err)
     }
 }

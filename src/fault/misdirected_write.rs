@@ -1,0 +1,50 @@
+//! A write that lands somewhere else: firmware that mixes up addresses, a controller that remaps a sector wrongly.
+
+use super::{Action, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+
+/// The entry of `misdirected-write`.
+pub(super) static FAULT: Fault = Fault {
+    name: "misdirected-write",
+    summary: "one write lands at another place, and the right one keeps what it held",
+    does: "\
+The `nth` write of each host in `on`, counted from the step's beginning, lands elsewhere on the
+platter: at another sector of the same file, or of another file where it has no other. There it
+replaces what was durable, up to the end of that file. The right place keeps what stood there, or
+zeroes where the file grew. The sync that covers it succeeds, and the page cache shows what was
+meant: both damages show after the next power loss. Bytes that are written and synced once more
+before that are right. When the step ends, what is still wrong is put right, as if the files were
+restored from good copies.",
+    loses: "\
+Lost, between the power loss and the end of the step: bytes that a sync had claimed, at two places.
+Not lost: by a crash or a restart of the process alone, a single byte.",
+    simulated: "\
+The other place is drawn from the seed among the sectors of the file, at the same offset inside
+its sector, when the sync completes. No file grows or shrinks by it.",
+    drilled: "\
+Not supported, and `check --target` says so: nothing outside of a device can do it to a process.",
+    evidence: "\
+After a power loss bytes were not those that had been synced. How many, and of which files, is
+shown. Without a power loss inside the step there is none.",
+    untouched: "no power loss showed a misdirected write on {hosts}",
+    cure: "add a power-loss behind it and inside its `for`, or lower `nth`",
+    acts_on: SERVERS_AND_CLIENTS,
+    end: End::Healed,
+    overlap: Overlap::Allowed,
+    counted: None,
+    parameters: &[
+        Parameter {
+            name: "nth",
+            kind: NTH,
+            need: Need::Default(Value::Count(1)),
+            means: "which write, counted from the step's beginning",
+        },
+        PATH,
+    ],
+    causes: &["corruption-found", "torn-tail-truncated", "retry", "handshake-refused", "connection-closed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::MisdirectedWrite { on: given.on.clone()?, nth: given.count("nth")?, path: given.path("path")? })
+}

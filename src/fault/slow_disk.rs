@@ -1,0 +1,49 @@
+//! A disk that takes its time: a noisy neighbour on the same array, a drive that retries, a volume out of credits.
+
+use std::time::Duration;
+
+use super::{Action, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS};
+
+/// The entry of `slow-disk`.
+pub(super) static FAULT: Fault = Fault {
+    name: "slow-disk",
+    summary: "syncs and reads take longer",
+    does: "\
+Every sync and every read of each host in `on` that begins while the step lasts takes `latency`
+longer. Writes go into the page cache as fast as ever, and become durable only with the sync.
+Without `path` syncs of folders are slow, too.",
+    loses: "\
+Lost: nothing. What a sync has not finished is not durable, so there is more to lose at a power
+loss. Calls whose deadline is shorter than the disk fail for their caller and may still take
+effect.",
+    simulated: "\
+The operation completes that much later, in the order of submission per file. What is done
+through Host::disk takes no time, slow disk or not: it cannot wait for simulated time.",
+    drilled: "\
+A limit on the bandwidth and operations of the process by cgroup, where the target allows it;
+else not supported, and `check --target` says so.",
+    evidence: "\
+A sync or a read was held. How many of each is shown.",
+    untouched: "no file of {hosts} was synced or read while it lasted",
+    cure: "make `for` longer, raise `appends`, or look at `path`",
+    acts_on: SERVERS_AND_CLIENTS,
+    end: End::Healed,
+    overlap: Overlap::SameValues,
+    counted: None,
+    parameters: &[
+        Parameter {
+            name: "latency",
+            kind: Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) },
+            need: Need::Required,
+            means: "by how much longer",
+        },
+        PATH,
+    ],
+    causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "outbox-full", "load-shed"],
+    rule: None,
+    build,
+};
+
+fn build(given: &Given) -> Option<Action> {
+    Some(Action::SlowDisk { on: given.on.clone()?, latency: given.duration("latency")?, path: given.path("path")? })
+}
