@@ -1,7 +1,8 @@
 //! One file of the simulated disk: what its page cache shows, what its platter holds, and what lies between the two.
 //!
-//! Where a disk lied or rotted, the place and what ought to stand there are kept as a scar: so damage can be told when it
-//! shows, forgotten where it is written over, and mended when the fault ends. Software never sees a scar, only bytes.
+//! Where a disk lied or rotted, the place and what ought to stand there are kept as a scar: so damage can be told when
+//! it shows, forgotten where it is written over, and mended when the fault ends. Software never sees a scar, only
+//! bytes.
 
 use std::{collections::BTreeSet, time::Duration};
 
