@@ -150,19 +150,21 @@ fn path(entry: &Entry<'_>) -> impl Iterator<Item = usize> {
     events.into_iter().flatten()
 }
 
-/// Why an acknowledged entry may be gone: the first loss of unsynced bytes, or wipe, on a server after it was
-/// submitted, with the last sync there before the answer. Scans the history, so it is asked for the first of a
-/// kind only.
+/// Why an acknowledged entry may be gone: the first damage to synced bytes on a server after it was submitted; else the
+/// first loss of unsynced bytes, or wipe, with the last sync there before the answer. Scans the history, so it is asked
+/// for the first of a kind only.
 fn cause(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> (Option<String>, Vec<usize>) {
     let events = &index.history.events;
     let servers = &index.history.header.servers;
     let from = entry.submitted.map_or(acked, |it| it.0);
+    let damage = |&at: &usize| matches!(events[at].what, What::Damaged { .. }) && servers.contains(&events[at].host);
+    let damage = (from..events.len()).find(damage);
     let gone = (from..events.len()).find(|&at| {
         let what = &events[at].what;
         matches!(what, What::Lost { bytes, torn, .. } if *bytes > 0 || *torn > 0) && servers.contains(&events[at].host)
             || matches!(what, What::Wiped {}) && servers.contains(&events[at].host)
     });
-    let Some(gone) = gone else { return (None, Vec::new()) };
+    let Some(gone) = damage.or(gone) else { return (None, Vec::new()) };
     let host = &events[gone].host;
     let synced = (0..acked.min(gone)).rev().find(|&at| {
         events[at].host == *host && matches!(events[at].what, What::Disk { op: DiskOp::Sync, error: None, .. })
@@ -178,6 +180,10 @@ fn cause(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> (Option<String>,
                 format!("its last sync before the answer was at {at}")
             });
             format!("{host} lost {bytes} of `{path}` at {when}; {last}")
+        }
+        What::Damaged { path, bytes, fault, .. } => {
+            let bytes = words::count(*bytes, "synced byte", "synced bytes");
+            format!("{fault} damaged {bytes} of `{path}` on {host}, which showed at {when}")
         }
         _ => format!("{host} was wiped at {when}"),
     };
@@ -248,6 +254,18 @@ mod tests {
         assert_eq!(violation.why.as_deref(), Some(why));
         assert_eq!(violation.entries.len(), 2);
         assert_eq!(violation.events, [0, 3, 4, 7, 8]);
+    }
+
+    #[test]
+    fn a_disk_that_lied_is_named_before_what_nobody_was_promised() {
+        let mut story = Story::new();
+        story.at(1_000).submits("client-1", 0).acked("client-1", 0, Some(0));
+        story.at(1_010).says("server-1", What::Lost { path: "checkpoint".to_owned(), bytes: 512, torn: 0 });
+        let (path, fault) = ("log/0".to_owned(), "torn-write".to_owned());
+        story.says("server-1", What::Damaged { path, offset: 1_024, bytes: 62, fault });
+        story.at(9_000).reads_everywhere(&[]);
+        let why = "torn-write damaged 62 synced bytes of `log/0` on server-1, which showed at 1.010s";
+        assert_eq!(story.violation(Promise::AckedDurable).why.as_deref(), Some(why));
     }
 
     #[test]

@@ -2,24 +2,25 @@
 //!
 //! Every injected corruption was noticed before its bytes were served as true.
 //!
-//! **Where it comes from.** Disks return other bytes than were written, and say nothing (Bairavasundaram and others, FAST
-//! 2008, counted it on production drives). Of eight distributed stores, most answered with what they had read, lost it or
-//! spread it (Ganesan and others, FAST 2017). A log has what it takes to notice: a checksum per frame, a marker of what
-//! was synced, a tree over everything.
+//! **Where it comes from.** Disks return other bytes than were written, and say nothing (Bairavasundaram and others,
+//! FAST 2008, counted it on production drives). Of eight distributed stores, most answered with what they had read,
+//! lost it or spread it (Ganesan and others, FAST 2017). A log has what it takes to notice: a checksum per frame, a
+//! marker of what was synced, a tree over everything.
 //!
-//! **What it looks at.** Each server from the moment at which damage on its disk can be read: bits rotted, or a power loss
-//! showed that the disk had lied. From then on whatever a reader is given from it must be what was written: the bytes
-//! that were submitted, and at each position the bytes that a sound server showed there. Where only one server could
-//! have given them, the same goes for tails and followers. And a server may not pass over the damage in silence: a
-//! complete reading may end before a position that this server had shown earlier only if it has told of corruption, or
-//! ended with an error, since the damage.
+//! **What it looks at.** Each server from the moment at which damage on its disk can be read: bits rotted, or a power
+//! loss showed that the disk had lied. From then on whatever a reader is given from it must be what was written: the
+//! bytes that were submitted, and at each position the bytes that a sound server showed there. Where only one server
+//! could have given them, the same goes for tails and followers. And a server may not pass over the damage in silence:
+//! a complete reading may end before a position that this server had shown earlier only if it has told of corruption,
+//! or ended with an error, since the damage.
 //!
 //! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
-//! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence either.
+//! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence
+//! either.
 //!
-//! **A corner that goes wrong.** A start that takes damage in the middle for a torn tail, and cuts off everything behind
-//! it. A read that trusts the length field of a frame and the checksum of the one behind. A checksum that is computed
-//! anew from what was read, before anybody compared.
+//! **A corner that goes wrong.** A start that takes damage in the middle for a torn tail, and cuts off everything
+//! behind it. A read that trusts the length field of a frame and the checksum of the one behind. A checksum that is
+//! computed anew from what was read, before anybody compared.
 
 use std::collections::BTreeMap;
 

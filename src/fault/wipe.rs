@@ -1,4 +1,5 @@
-//! A machine that is replaced: its disk died, or somebody rebuilt it, and it comes back under its old name with nothing.
+//! A machine that is replaced: its disk died, or somebody rebuilt it, and it comes back under its old name with
+//! nothing.
 
 use super::{Action, ActsOn, End, Fault, Given, Overlap};
 

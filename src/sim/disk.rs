@@ -371,8 +371,7 @@ impl SimDisk {
     /// Waits for simulated time; answers whether the host stands still then.
     async fn wait_until(&self, done: Duration) -> bool {
         tokio::time::sleep(done.saturating_sub(seam::now())).await;
-        let paused = *self.lock_state().paused.borrow();
-        paused
+        self.lock_state().paused_since.is_some()
     }
 
     async fn wait_until_it_goes_on(&self) {
@@ -389,11 +388,6 @@ impl SimDisk {
         if self.lock_state().dark {
             std::future::pending::<()>().await;
         }
-    }
-
-    fn tell_error(&self, op: DiskOp, path: &Path, bytes: u64, error: &io::Error) {
-        let (path, error) = (path.display().to_string(), Some(error.to_string()));
-        self.recorder.record(What::Disk { op, path, bytes, error });
     }
 }
 
@@ -423,29 +417,29 @@ impl SimFile {
         self.disk.at_once(|state| op(&mut state.files[file]))
     }
 
-    /// Submits a change, unless the disk refuses it. `make` is given the file and the disk's faults.
+    /// Submits a change, unless the disk refuses it. `make` is given the file, the faults of the disk, and the path.
     fn change<T: Send + 'static>(
         &self,
         op: DiskOp,
         bytes: u64,
-        make: impl FnOnce(&Inode, &mut Faults, &str) -> (Change, T),
         growth: impl FnOnce(&Inode) -> u64,
+        make: impl FnOnce(&Inode, &mut Faults, &str) -> (Change, T),
     ) -> Pending<T> {
-        let (file, path) = (self.file, self.path.display().to_string());
+        let path = self.path.display().to_string();
         let mut refused = None;
         let pending = self.disk.at_once(|state| {
-            let State { files, names, faults: found, .. } = &mut *state;
-            let grows = growth(&files[file]);
-            if let Some(error) = found.fail_write(&path, grows, || faults::used(files, names.values())) {
+            let State { files, names, faults: wrong, .. } = state;
+            let grows = growth(&files[self.file]);
+            if let Some(error) = wrong.fail_write(&path, grows, || faults::used(files, names.values())) {
                 refused = Some(error.to_string());
                 return Err(error);
             }
-            let (change, answer) = make(&files[file], found, &path);
-            files[file].change(change);
+            let (change, answer) = make(&files[self.file], wrong, &path);
+            files[self.file].change(change);
             Ok(answer)
         });
-        if let Some(error) = refused {
-            self.disk.recorder.record(What::Disk { op, path, bytes, error: Some(error) });
+        if refused.is_some() {
+            self.disk.recorder.record(What::Disk { op, path, bytes, error: refused });
         }
         pending
     }
@@ -463,7 +457,7 @@ impl File for SimFile {
             let offset = file.len();
             (Change::write(offset, bytes, faults.lie_about(path, offset, len)), offset)
         };
-        self.change(DiskOp::Append, len as u64, write, |_| len as u64)
+        self.change(DiskOp::Append, len as u64, |_| len as u64, write)
     }
 
     fn write_at(&self, offset: u64, bytes: Bytes) -> Pending<()> {
@@ -471,7 +465,7 @@ impl File for SimFile {
         let write = |_: &Inode, faults: &mut Faults, path: &str| {
             (Change::write(offset, bytes, faults.lie_about(path, offset, len)), ())
         };
-        self.change(DiskOp::Write, len as u64, write, |file| growth(file, offset, len))
+        self.change(DiskOp::Write, len as u64, |file| growth(file, offset, len), write)
     }
 
     fn read_at(&self, offset: u64, len: usize) -> Pending<Bytes> {
@@ -498,7 +492,8 @@ impl File for SimFile {
         let done = *until;
         drop(state);
         if let Err(error) = &read {
-            self.disk.tell_error(DiskOp::Read, &self.path, 0, error);
+            let error = Some(error.to_string());
+            self.disk.recorder.record(What::Disk { op: DiskOp::Read, path, bytes: 0, error });
         }
         if done <= now {
             return Box::pin(std::future::ready(read));
@@ -519,7 +514,7 @@ impl File for SimFile {
 
     fn truncate(&self, len: u64) -> Pending<()> {
         // A hole takes no room.
-        self.change(DiskOp::Truncate, 0, |_, _, _| (Change::Truncate { len }, ()), |_| 0)
+        self.change(DiskOp::Truncate, 0, |_| 0, |_, _, _| (Change::Truncate { len }, ()))
     }
 
     fn sync(&self) -> Pending<()> {

@@ -73,7 +73,8 @@ fn what_a_failed_sync_covered_is_clean_and_gone_with_the_power_even_if_the_next_
     sync(&disk, &file);
     now(file.append("three".into()));
     sync(&disk, &file);
-    lose_power(&disk);
+    assert_eq!(disk.lose_power(AFTER), 3, "told as lost");
+    disk.begin_life();
     assert_eq!(content(&disk, "a"), b"one\0\0\0three");
     let said = disk.evidence(STEP, AFTER).expect("it bit");
     assert_eq!(said, "1 syncs failed, 3 bytes marked clean without having been written");

@@ -1,5 +1,5 @@
-//! The toy of the faults' self-tests: a log over bare TCP, a line per entry, so that nothing between it and a fault hides
-//! anything; and what a run of it with one step showed.
+//! The toy of the faults' self-tests: a log over bare TCP, a line per entry, so that nothing between it and a fault
+//! hides anything; and what a run of it with one step showed.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 

@@ -1,9 +1,10 @@
 //! One file of the simulated disk: what its page cache shows, what its platter holds, and what lies between the two.
 //!
-//! Where a disk lied or rotted, the place and what ought to stand there are kept as a scar: so damage can be told when it
-//! shows, forgotten where it is written over, and mended when the fault ends. Software never sees a scar, only bytes.
+//! Where a disk lied or rotted, the place and what ought to stand there are kept as a scar: so damage can be told when
+//! it shows, forgotten where it is written over, and mended when the fault ends. Software never sees a scar, only
+//! bytes.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use rand::Rng;
@@ -139,6 +140,8 @@ pub(super) struct Inode {
     pub(super) syncs: Vec<Flush>,
     /// Changes that have left the page cache for the platter, or for nowhere, ever.
     pub(super) settled: u64,
+    /// Places that are clean although a failed sync did not write them: from where to where.
+    pub(super) unwritten: Vec<(u64, u64)>,
     /// The last read completes then, and no later one before it.
     pub(super) read_until: Duration,
 }
@@ -207,7 +210,10 @@ impl Inode {
         self.settled += covered.len() as u64;
         match sync.fails {
             // As Linux does: clean, and not written. Nobody will write them any more.
-            Some(step) => settled.failed.push((step, covered.iter().map(Change::len).sum())),
+            Some(step) => {
+                settled.failed.push((step, covered.iter().map(Change::len).sum()));
+                self.unwritten.extend(covered.iter().filter_map(Change::place));
+            }
             None => {
                 for change in covered {
                     settled.strays.extend(change.land(&mut self.durable));
@@ -226,15 +232,28 @@ impl Inode {
         self.content.bytes.len() as u64
     }
 
+    /// How many bytes the page cache alone has although it holds them for clean.
+    fn clean_and_unwritten(&mut self) -> u64 {
+        let places = std::mem::take(&mut self.unwritten).into_iter().flat_map(|(from, to)| from..to);
+        let open: Vec<(u64, u64)> = self.changes.iter().filter_map(Change::place).collect();
+        let byte = |image: &Image, at: u64| usize::try_from(at).ok().and_then(|at| image.bytes.get(at).copied());
+        let lost = |at: &u64| {
+            byte(&self.content, *at) != byte(&self.durable, *at)
+                && !open.iter().any(|(from, to)| (from..to).contains(&at))
+        };
+        places.filter(lost).collect::<BTreeSet<u64>>().len() as u64
+    }
+
     /// What the platter holds after the cut. Most often a prefix of the changes survives, the last of it torn; now and
     /// then a disk had reordered them, and each survives by itself.
     pub(super) fn lose_unsynced(&mut self, luck: &mut ChaCha8Rng) -> (u64, u64) {
+        let clean = self.clean_and_unwritten();
         let changes = std::mem::take(&mut self.changes);
         self.settled += changes.len() as u64;
         self.syncs.clear();
         let reordered = luck.random_bool(0.2);
         let prefix = luck.random_range(0..=changes.len());
-        let (mut lost, mut torn) = (0, 0);
+        let (mut lost, mut torn) = (clean, 0);
         for (n, change) in changes.iter().enumerate() {
             let keep = if reordered { luck.random_bool(0.5) } else { n < prefix };
             let torn_apart = if reordered { luck.random_bool(0.3) } else { n == prefix && luck.random_bool(0.7) };
@@ -289,6 +308,14 @@ impl Change {
                 platter.damage(start, &before, culprit, false);
                 Some(Stray { culprit, offset, bytes })
             }
+        }
+    }
+
+    /// From where to where it writes.
+    fn place(&self) -> Option<(u64, u64)> {
+        match self {
+            Change::Write { offset, bytes, .. } => Some((*offset, offset.saturating_add(bytes.len() as u64))),
+            Change::Truncate { .. } => None,
         }
     }
 
