@@ -18,7 +18,7 @@ use std::{
         mpsc::{Receiver, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -319,12 +319,13 @@ fn a_cluster_whose_leader_is_killed_again_and_again_loses_nothing_and_doubles_no
     let serve = |n| Server::start(gapless_log().arg("serve").args(bench.member(n)));
     let mut servers: BTreeMap<usize, Server> = (1..=3).map(|n| (n, serve(n))).collect();
     let mut appending = Appending::start(&bench);
-    let mut indexes = Vec::new();
+    let (mut indexes, mut term) = (Vec::new(), 0);
     for round in lines.chunks(100) {
         appending.say(round.iter().cloned());
         // Some are acknowledged, some are on their way.
         indexes.extend((0..50).map(|_| appending.next_index()));
-        let leader = newest_leader(&servers);
+        let (leader, newest) = newest_leader(&servers, term);
+        term = newest;
         servers.remove(&leader).unwrap().kill();
         indexes.extend((50..60).map(|_| appending.next_index()));
         servers.insert(leader, serve(leader));
@@ -334,15 +335,23 @@ fn a_cluster_whose_leader_is_killed_again_and_again_loses_nothing_and_doubles_no
     assert!(servers.into_values().all(Server::stop));
 }
 
-/// Which of the servers began to lead in the largest term.
-fn newest_leader(servers: &BTreeMap<usize, Server>) -> usize {
+/// Which of the servers began to lead in the largest term, and that term. An entry was acknowledged, so somebody leads; but
+/// what a server says is read beside this thread.
+fn newest_leader(servers: &BTreeMap<usize, Server>, after: u64) -> (usize, u64) {
     let term = |server: &Server| {
         let said = server.said.lock().unwrap();
         let terms = said.lines().filter(|line| line.contains("leader changed"));
         terms.filter_map(|line| line.rsplit("term=").next()?.trim().parse::<u64>().ok()).max()
     };
-    let newest = servers.iter().filter_map(|(n, server)| Some((term(server)?, *n))).max();
-    newest.expect("an entry was acknowledged, so somebody leads").1
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let newest = servers.iter().filter_map(|(n, server)| Some((term(server)?, *n))).max();
+        match newest.filter(|(term, _)| *term > after) {
+            Some((term, leader)) => return (leader, term),
+            None => assert!(Instant::now() < by, "nobody says that it leads after term {after}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -35,8 +35,11 @@ impl Leadership {
     /// The term in which this node leads.
     ///
     /// # Errors
-    /// [`AppendError::NotLeader`], with the member that is believed to lead.
+    /// [`AppendError::NotLeader`], with the member that is believed to lead; [`AppendError::Failed`] where this node ends.
     pub(super) fn check(&self) -> Result<Led, AppendError> {
+        if let Some(why) = self.ledger.failure() {
+            return Err(AppendError::Failed(why));
+        }
         let metrics = self.metrics.borrow();
         let heard = Duration::from_millis(metrics.millis_since_quorum_ack.unwrap_or_default()) <= UNHEARD_MAX;
         let led = self.led.borrow().filter(|led| led.term == metrics.current_term && metrics.state.is_leader());
