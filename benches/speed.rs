@@ -79,13 +79,25 @@ const ROWS: &[Row] = &[
         name: "one server, three clients, 50 appends/s, all checked",
         floor: "30 s/s",
         aim: "100 s/s",
-        measure: || pace(&cluster("50/s", "60s")),
+        measure: || pace(&cluster(1, "50/s", "60s")),
     },
     Row {
-        name: "the same cluster, quiet: 1 append/min",
+        name: "three servers, three clients, the same",
+        floor: "30 s/s",
+        aim: "100 s/s",
+        measure: || pace(&cluster(3, "50/s", "60s")),
+    },
+    Row {
+        name: "one server, quiet: 1 append/min",
         floor: "400 s/s",
         aim: "1000 s/s",
-        measure: || pace(&cluster("1/m", "10m")),
+        measure: || pace(&cluster(1, "1/m", "10m")),
+    },
+    Row {
+        name: "three servers, quiet: 1 append/min",
+        floor: "400 s/s",
+        aim: "1000 s/s",
+        measure: || pace(&cluster(3, "1/m", "10m")),
     },
     Row { name: "starting a run: process, certificates, cluster", floor: "30 ms", aim: "15 ms", measure: start },
     Row { name: "judging a history of 1,000,000 events", floor: "2 s", aim: "1 s", measure: judging },
@@ -97,7 +109,7 @@ const ROWS: &[Row] = &[
 /// The same workload and seed with everything and with nothing, in turns.
 fn cost() -> Result<Measured, Failure> {
     const PAIRS: usize = 9;
-    let text = cluster("50/s", "60s");
+    let text = cluster(1, "50/s", "60s");
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for n in 0..=PAIRS {
         let full = held(&order(&text))?;
@@ -144,7 +156,7 @@ fn pace(text: &str) -> Result<Measured, Failure> {
 /// The shortest run there is, from outside: an upper bound, for it also simulates, settles and is judged.
 fn start() -> Result<Measured, Failure> {
     const REPETITIONS: usize = 15;
-    let text = cluster("1/h", "1s");
+    let text = cluster(1, "1/h", "1s");
     let (mut wall, mut processor, mut simulated) = (Vec::new(), Vec::new(), Duration::ZERO);
     for _ in 0..REPETITIONS {
         let begun = Instant::now();
@@ -164,9 +176,9 @@ fn start() -> Result<Measured, Failure> {
 fn judging() -> Result<Measured, Failure> {
     const PAIRS: usize = 3;
     const EVENTS: u64 = 1_000_000;
-    let pilot = held(&order(&cluster("500/s", "10s")))?;
+    let pilot = held(&order(&cluster(1, "500/s", "10s")))?;
     let length = (EVENTS * 10).div_ceil(pilot.events.max(1)) + 1;
-    let (large, small) = (cluster("500/s", &format!("{length}s")), cluster("500/s", &format!("{}s", length / 4)));
+    let (large, small) = (cluster(1, "500/s", &format!("{length}s")), cluster(1, "500/s", &format!("{}s", length / 4)));
     let mut pairs = Vec::new();
     for _ in 0..PAIRS {
         pairs.push((held(&order(&large))?, held(&order(&small))?));
@@ -240,9 +252,9 @@ fn folder() -> Result<Measured, Failure> {
 const SEED: u64 = 1;
 
 /// A scenario in which nothing fails.
-fn cluster(appends: &str, length: &str) -> String {
+fn cluster(servers: u32, appends: &str, length: &str) -> String {
     format!(
-        "title = \"for measuring\"\n[cluster]\nservers = 1\n[workload]\nclients = 3\nappends = \"{appends}\"\n\
+        "title = \"for measuring\"\n[cluster]\nservers = {servers}\n[workload]\nclients = 3\nappends = \"{appends}\"\n\
          for = \"{length}\"\n"
     )
 }
