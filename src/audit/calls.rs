@@ -30,6 +30,11 @@ const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// One byte of compression flag and four of length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX_BYTES: usize = 5;
 
+/// Metadata by which a server says when to come back, in milliseconds (gRFC A6).
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Metadata by which a server that does not lead says who does: the name in the leader's certificate.
+pub(crate) const LEADER: &str = "gapless-leader";
+
 /// Which attempt at one piece of work a call is, from 1. Put into a request's extensions; 1 where it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt(pub u32);

@@ -1,6 +1,6 @@
 //! Bytes that change while nobody writes them: a cell that leaks, a firmware, a cable that flips what it carries.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{Action, DAMAGE, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `bit-rot`.
 pub(super) static FAULT: Fault = Fault {
@@ -38,7 +38,7 @@ matter: restart the host inside the step if they are to be read.",
         },
         PATH,
     ],
-    causes: &["corruption-found", "torn-tail-truncated", "retry", "handshake-refused", "connection-closed"],
+    causes: DAMAGE,
     rule: None,
     build,
 };

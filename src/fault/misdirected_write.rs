@@ -1,6 +1,6 @@
 //! A write that lands somewhere else: firmware that mixes up addresses, a controller that remaps a sector wrongly.
 
-use super::{Action, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `misdirected-write`.
 pub(super) static FAULT: Fault = Fault {
@@ -40,7 +40,7 @@ shown. Without a power loss inside the step there is none.",
         },
         PATH,
     ],
-    causes: &["corruption-found", "torn-tail-truncated", "retry", "handshake-refused", "connection-closed"],
+    causes: DAMAGE,
     rule: None,
     build,
 };

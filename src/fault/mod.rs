@@ -235,6 +235,9 @@ const PATH: Parameter = Parameter {
     means: "only files whose path begins like this, or that are called so",
 };
 
+/// What comes of bytes that are not what they were.
+const DAMAGE: &[&str] = &["corruption-found", "torn-tail-truncated", "retry", "handshake-refused", "connection-closed"];
+
 /// Which write or sync a fault of a disk strikes.
 const NTH: Kind = Kind::Count { min: 1, max: 1_000_000 };
 

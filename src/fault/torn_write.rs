@@ -1,6 +1,6 @@
 //! A disk that lies about a flush: it says that a write is on the platter, and a part of it is not.
 
-use super::{Action, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `torn-write`.
 pub(super) static FAULT: Fault = Fault {
@@ -42,7 +42,7 @@ shown. Without a power loss inside the step there is none.",
         },
         PATH,
     ],
-    causes: &["corruption-found", "torn-tail-truncated", "retry", "handshake-refused", "connection-closed"],
+    causes: DAMAGE,
     rule: None,
     build,
 };

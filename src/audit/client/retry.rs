@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::{connection::Trouble, settings::RetrySettings};
-use crate::audit::serve::LEADER;
+use crate::audit::calls::{LEADER, PUSHBACK};
 
 /// What it takes until a failed call may work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn of_transport(status: &Status) -> bool {
 /// How long a server asks to be left alone: `grpc-retry-pushback-ms` (gRFC A6). A negative value asks for no retry,
 /// which an outbox cannot grant; it stays away for `cap` then.
 pub(crate) fn pushback(status: &Status, cap: Duration) -> Option<Duration> {
-    let text = status.metadata().get("grpc-retry-pushback-ms")?.to_str().ok()?;
+    let text = status.metadata().get(PUSHBACK)?.to_str().ok()?;
     match text.parse::<i64>() {
         Ok(ms) => Some(u64::try_from(ms).map_or(cap, Duration::from_millis)),
         Err(_) => Some(cap),

@@ -124,9 +124,7 @@ impl Sequencer {
         for job in jobs {
             let entry = job.entry.entry();
             if !job.verified && !self.is_signed(&making.preview, &job.entry) {
-                let refused =
-                    misfit(Reason::Malformed, "its signature does not verify under the key of its epoch".into());
-                self.reply(job.answer, entry, refused);
+                self.reply(job.answer, entry, Outcome::Unsigned.answer(entry));
                 continue;
             }
             match self.ledger.with_sessions(|sessions| making.preview.judge(sessions, entry, &job.digest)) {
@@ -241,8 +239,7 @@ pub(super) fn notice(ledger: &Ledger, entry: &Entry, appended: &Appended) {
 /// What can be said of an entry before it is queued: too large, or not signed by the key that it carries itself or
 /// that its open epoch has. `Ok` says whether its signature was verified.
 pub(super) fn inspect(ledger: &Ledger, entry: &SignedEntry, payload_bytes_max: usize) -> Result<bool, Appended> {
-    let Entry { client, epoch, body, .. } = entry.entry();
-    let payload = match body {
+    let payload = match &entry.entry().body {
         Body::Event(payload) => payload.len(),
         Body::DeadLettered { reason, .. } => reason.len(),
         Body::EpochOpened { .. } => 0,
@@ -251,10 +248,7 @@ pub(super) fn inspect(ledger: &Ledger, entry: &SignedEntry, payload_bytes_max: u
         let why = format!("its payload of {payload} bytes is over the limit of {payload_bytes_max}: split it");
         return Err(misfit(Reason::Oversize, why));
     }
-    let key = match body {
-        Body::EpochOpened { key, .. } => Some(key.clone()),
-        _ => ledger.with_sessions(|sessions| sessions.key(client, *epoch).cloned()),
-    };
+    let key = ledger.with_sessions(|sessions| sessions.signer(entry.entry()).cloned());
     match key.map(|key| entry.verify(&key)) {
         None => Ok(false),
         Some(Ok(())) => Ok(true),

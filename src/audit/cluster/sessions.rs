@@ -125,15 +125,19 @@ impl Sessions {
         Some(Open { epoch: session.epoch, next: session.slots.len() as u64 })
     }
 
-    /// Whether an entry is signed by the key of its epoch, or by the key that it opens one with. An epoch that is not
-    /// open has no key: such an entry is void for its epoch, whoever signed it.
+    /// Whether an entry is signed by the key that it has to be. One that has none is void for its epoch, whoever signed
+    /// it.
     pub(super) fn is_signed(&self, entry: &SignedEntry) -> bool {
-        let Entry { client, epoch, body, .. } = entry.entry();
-        let key = match body {
+        self.signer(entry.entry()).is_none_or(|key| entry.verify(key).is_ok())
+    }
+
+    /// The key that has to sign an entry: that of its epoch, or the one that it opens an epoch with. An epoch that is not
+    /// open has none.
+    pub(super) fn signer<'a>(&'a self, entry: &'a Entry) -> Option<&'a VerifyingKey> {
+        match &entry.body {
             Body::EpochOpened { key, .. } => Some(key),
-            _ => self.key(client, *epoch),
-        };
-        key.is_none_or(|key| entry.verify(key).is_ok())
+            _ => self.key(&entry.client, entry.epoch),
+        }
     }
 
     /// The key that signs a client's open epoch.

@@ -23,7 +23,6 @@ use tokio::{sync::watch, time::timeout};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub(super) use self::service::LEADER;
 use self::{listener::Front, replication::Replication, service::Service};
 pub use reply_hook::ReplyHook;
 

@@ -14,6 +14,7 @@ use super::{agreement::Doorkeeper, append_stream, connection::Caller, tail};
 use crate::{
     audit::{
         budget::Held,
+        calls::{LEADER, PUSHBACK},
         cluster::{AppendError, Appended, Node, NodeError, Refusal},
         leaf::{Body, PAYLOAD_BYTES_MAX, SignedEntry},
         tree::Hash,
@@ -34,12 +35,6 @@ const READ_LEAVES_MAX: u32 = 4096;
 
 /// Room for an answer beside its leaf, in bytes: a checkpoint and two proofs.
 const ANSWER_BYTES: usize = 1536;
-
-/// Metadata by which a server says when to come back (gRFC A6).
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
-
-/// Metadata by which a server says who leads, where it does not: the name in the leader's certificate.
-pub(crate) const LEADER: &str = "gapless-leader";
 
 /// Milliseconds after which whoever met no leader is to come back.
 const ELECTION_MS: std::ops::Range<u64> = 100..500;

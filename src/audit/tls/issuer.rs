@@ -1,0 +1,201 @@
+//! The small certificate authority for tests, simulations and a first evening with the log, and requests for
+//! certificates. It is no public key infrastructure.
+
+use rand::{TryRngCore as _, rngs::OsRng};
+use rustls_pki_types::CertificateSigningRequestDer;
+use time::OffsetDateTime;
+use x509_parser::prelude::FromDer;
+
+use super::{Identity, TlsError, certificates, client_config};
+
+/// A small certificate authority: one Ed25519 key that signs certificates directly. Ed25519 because its signatures
+/// have one length and need no entropy, so that a simulated run is the same to the byte each time.
+pub struct Issuer {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    ca_pem: String,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Issuer(..)")
+    }
+}
+
+impl Issuer {
+    /// A new authority of that name with a fresh key. Times in seconds since 1970.
+    pub fn new(name: &str, not_before: i64, not_after: i64) -> Result<Issuer, TlsError> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let mut params = authority(name);
+        params.serial_number = Some(1u64.into());
+        params.not_before = moment(not_before)?;
+        params.not_after = moment(not_after)?;
+        let ca_pem = params.self_signed(&key)?.pem();
+        Ok(Issuer { issuer: rcgen::Issuer::new(params, key), ca_pem })
+    }
+
+    /// The authority that [`ca_pem`](Self::ca_pem) and [`key_pem`](Self::key_pem) were kept from.
+    pub fn restore(ca_pem: &str, key_pem: &str) -> Result<Issuer, TlsError> {
+        let key = rcgen::KeyPair::from_pem(key_pem)?;
+        let certificate = certificates("authority", ca_pem)?.swap_remove(0);
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(&certificate)
+            .map_err(|why| TlsError::Certificate(why.to_string()))?;
+        let name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        let name = name.ok_or_else(|| TlsError::Certificate("an authority without a common name".to_owned()))?;
+        Ok(Issuer { issuer: rcgen::Issuer::new(authority(name), key), ca_pem: ca_pem.to_owned() })
+    }
+
+    /// The authority's own certificate: what others have to trust.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Its private key, to be stored with the owner's access only.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// An identity with this one DNS name and a fresh key, good for both ends of a connection.
+    pub fn issue(&self, name: &str, serial: u64, not_before: i64, not_after: i64) -> Result<Identity, TlsError> {
+        self.issue_for(&[name], serial, not_before, not_after)
+    }
+
+    /// The same for several names: what parses as an IP address becomes one, the first DNS name is who it is.
+    pub fn issue_for(
+        &self,
+        names: &[&str],
+        serial: u64,
+        not_before: i64,
+        not_after: i64,
+    ) -> Result<Identity, TlsError> {
+        self.grant(&Grant { names, serial, not_before, not_after, usage: Usage::BothEnds })
+    }
+
+    /// An identity with a fresh key and a certificate that says just this.
+    pub fn grant(&self, grant: &Grant<'_>) -> Result<Identity, TlsError> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let certificate = grant.params()?.signed_by(&key, &self.issuer)?;
+        Ok(Identity { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), ca_pem: self.ca_pem.clone() })
+    }
+
+    /// A certificate, PEM, for the key of a PKCS #10 request in DER. Of the request only the key counts; whoever asks
+    /// has proven by its signature that the key is his.
+    pub fn sign(&self, request: &[u8], grant: &Grant<'_>) -> Result<String, TlsError> {
+        let request = rcgen::CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+            .map_err(|why| TlsError::Request(why.to_string()))?;
+        if *request.public_key.algorithm() != rcgen::PKCS_ED25519 {
+            return Err(TlsError::Request(format!("its key is of the kind {:?}", request.public_key.algorithm())));
+        }
+        Ok(grant.params()?.signed_by(&request.public_key, &self.issuer)?.pem())
+    }
+}
+
+/// For which ends of a connection a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Either.
+    BothEnds,
+    /// The server's only.
+    Server,
+    /// The client's only.
+    Client,
+}
+
+/// What a certificate is to say, besides whose key it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant<'a> {
+    /// What parses as an IP address becomes one; the first DNS name is who it is.
+    pub names: &'a [&'a str],
+    /// Unique for its issuer.
+    pub serial: u64,
+    /// First second of its validity, since 1970.
+    pub not_before: i64,
+    /// Last second of its validity, since 1970.
+    pub not_after: i64,
+    /// For which ends it is good.
+    pub usage: Usage,
+}
+
+impl Grant<'_> {
+    fn params(&self) -> Result<rcgen::CertificateParams, TlsError> {
+        let names: Vec<String> = self.names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names)?;
+        params.distinguished_name = common_name(self.names.first().copied().unwrap_or_default());
+        params.serial_number = Some(self.serial.into());
+        params.not_before = moment(self.not_before)?;
+        params.not_after = moment(self.not_after)?;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = match self.usage {
+            Usage::BothEnds => {
+                vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth]
+            }
+            Usage::Server => vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth],
+            Usage::Client => vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth],
+        };
+        params.use_authority_key_identifier_extension = true;
+        Ok(params)
+    }
+}
+
+/// A serial number from the system's entropy. Serials only have to differ (RFC 5280, 4.1.2.2), and a random one needs no
+/// memory of the last. Positive, also for readers that take the first bit for a sign.
+pub fn fresh_serial() -> Result<u64, TlsError> {
+    let random = OsRng.try_next_u64().map_err(|why| TlsError::Entropy(why.to_string()))?;
+    Ok(random >> 1 | 1)
+}
+
+/// A fresh Ed25519 key, and the request to certify it (PKCS #10, RFC 2986).
+pub struct CertificateRequest {
+    der: Vec<u8>,
+    key_pem: String,
+}
+
+impl std::fmt::Debug for CertificateRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CertificateRequest(..)")
+    }
+}
+
+impl CertificateRequest {
+    /// A request by `name`, signed by the fresh key.
+    pub fn new(name: &str) -> Result<CertificateRequest, TlsError> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()])?;
+        params.distinguished_name = common_name(name);
+        let der = params.serialize_request(&key)?.der().to_vec();
+        Ok(CertificateRequest { der, key_pem: key.serialize_pem() })
+    }
+
+    /// The request in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The identity that an answer makes of the request.
+    ///
+    /// # Errors
+    /// Where the certificate is not for this key, or is not one that the trusted issuers signed.
+    pub fn fulfilled(self, chain_pem: String, ca_pem: String) -> Result<Identity, TlsError> {
+        let identity = Identity { chain_pem, key_pem: self.key_pem, ca_pem };
+        client_config(&identity)?;
+        identity.verify_by_own_issuers()?;
+        Ok(identity)
+    }
+}
+
+fn authority(name: &str) -> rcgen::CertificateParams {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = common_name(name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn common_name(name: &str) -> rcgen::DistinguishedName {
+    let mut distinguished = rcgen::DistinguishedName::new();
+    distinguished.push(rcgen::DnType::CommonName, name);
+    distinguished
+}
+
+fn moment(seconds: i64) -> Result<OffsetDateTime, TlsError> {
+    OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| TlsError::Time(seconds))
+}
