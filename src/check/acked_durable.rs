@@ -166,8 +166,12 @@ fn cause(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> (Option<String>,
     });
     let Some(gone) = damage.or(gone) else { return (None, Vec::new()) };
     let host = &events[gone].host;
-    let synced = (0..acked.min(gone)).rev().find(|&at| {
-        events[at].host == *host && matches!(events[at].what, What::Disk { op: DiskOp::Sync, error: None, .. })
+    // Of the file that lost something: others may have been synced since.
+    let synced = (0..acked.min(gone)).rev().find(|&at| match (&events[at].what, &events[gone].what) {
+        (What::Disk { op: DiskOp::Sync, path, error: None, .. }, What::Lost { path: lost, .. }) => {
+            events[at].host == *host && path == lost
+        }
+        _ => false,
     });
     let down = (from..gone).rev().find(|&at| events[at].host == *host && matches!(events[at].what, What::Down { .. }));
     let up = (gone..events.len()).find(|&at| events[at].host == *host && matches!(events[at].what, What::Up { .. }));
@@ -235,8 +239,9 @@ mod tests {
     #[test]
     fn lost_entries_are_named_with_the_power_loss_that_took_them() {
         let mut story = Story::new();
-        let sync = What::Disk { op: DiskOp::Sync, path: "log/0".to_owned(), bytes: 9, error: None };
-        story.at(990).says("server-1", sync);
+        let sync = |path: &str| What::Disk { op: DiskOp::Sync, path: path.to_owned(), bytes: 9, error: None };
+        story.at(990).says("server-1", sync("log/0"));
+        story.at(995).says("server-1", sync("another"));
         for number in 0..3 {
             story.at(1_000 + number).submits("client-1", number).acked("client-1", number, Some(number));
         }
@@ -253,7 +258,7 @@ mod tests {
             "server-1 lost 3 120 unsynced bytes of `log/0` at 1.010s; its last sync before the answer was at 0.990s";
         assert_eq!(violation.why.as_deref(), Some(why));
         assert_eq!(violation.entries.len(), 2);
-        assert_eq!(violation.events, [0, 3, 4, 7, 8]);
+        assert_eq!(violation.events, [0, 4, 5, 8, 9]);
     }
 
     #[test]
