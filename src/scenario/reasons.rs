@@ -95,8 +95,7 @@ mod tests {
 
     #[test]
     fn every_reason_of_a_handshake_is_known_and_no_other() {
-        let tls =
-            words(include_str!("../audit/tls.rs"), "pub fn handshake_reason", "/// A small certificate authority");
+        let tls = words(include_str!("../audit/tls.rs"), "pub fn handshake_reason", "#[cfg(test)]");
         let listener = words(include_str!("../audit/serve/listener.rs"), "let reason =", "HandshakeRefused");
         let connection = include_str!("../audit/serve/connection.rs");
         let connection = words(connection, "async fn shake(", "/// Serves calls until");
