@@ -152,6 +152,7 @@ impl Deliverer {
     /// Turns to the server that is said to lead. False where it has to wait: two servers may each take the other for the
     /// leader until they have heard of the next one.
     fn redirect(&mut self, leader: &str) -> bool {
+        self.backoff.answered();
         self.connection = None;
         let known = self.parts.connector.prefer(leader);
         let at_once = known && !self.redirected;
@@ -178,7 +179,7 @@ impl Deliverer {
 
     /// Tells and waits. False where the client is being closed.
     async fn back_off(&mut self, cure: Cure, why: String, pushback: Option<Duration>) -> bool {
-        let wait = self.backoff.failed(cure, pushback);
+        let (cure, wait) = self.backoff.failed(cure, pushback);
         if cure == Cure::Somebody && !self.parked {
             self.parked = true;
             self.parts.world.tell(LogEvent::Parked { why: why.clone() });

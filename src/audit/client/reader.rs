@@ -201,7 +201,7 @@ impl LogReader {
             };
             self.drop_connection();
             let cure = cure(&status, connection.trouble().as_ref());
-            let wait = backoff.failed(cure, pushback(&status, self.retry.cap));
+            let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
             if cure == Cure::Somebody || Instant::now() + wait >= by {
                 let why = format!("{}: {}", code_name(status.code()), status.message());
                 return Err(ClientError::Call { what, why });

@@ -16,14 +16,16 @@ use crate::audit::calls::{LEADER, PUSHBACK};
 pub(crate) enum Cure {
     /// Time.
     Time,
-    /// Somebody: a certificate, a permission, a log that is not the one it was.
+    /// Another server: a certificate, on either side of this connection. Where every server is met with the same, somebody.
+    Elsewhere,
+    /// Somebody: a permission, a log that is not the one it was.
     Somebody,
 }
 
 /// Sorts a failed call. `trouble` is what its connection noticed.
 pub(crate) fn cure(status: &Status, trouble: Option<&Trouble>) -> Cure {
     if let Some(Trouble::Credentials(_)) = trouble {
-        return Cure::Somebody;
+        return Cure::Elsewhere;
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => Cure::Time,
@@ -65,6 +67,8 @@ pub(crate) struct Backoff {
     servers: u32,
     /// Failures since the last success.
     failures: u32,
+    /// Connections that failed for a certificate, since a server last answered.
+    turned_away: u32,
     /// Thousandths of budget tokens left.
     budget: u32,
 }
@@ -73,7 +77,7 @@ impl Backoff {
     /// For calls that go to so many servers in turn.
     pub(crate) fn new(settings: RetrySettings, servers: usize) -> Backoff {
         let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
-        let mut backoff = Backoff { settings, servers, failures: 0, budget: 0 };
+        let mut backoff = Backoff { settings, servers, failures: 0, turned_away: 0, budget: 0 };
         backoff.budget = backoff.budget_max();
         backoff
     }
@@ -88,23 +92,41 @@ impl Backoff {
         self.failures.saturating_add(1)
     }
 
-    /// How long to wait before the next attempt.
-    pub(crate) fn failed(&mut self, cure: Cure, pushback: Option<Duration>) -> Duration {
+    /// What it takes, now that the other servers are considered, and how long to wait before the next attempt. A server
+    /// that asks for a wait has answered.
+    pub(crate) fn failed(&mut self, cure: Cure, pushback: Option<Duration>) -> (Cure, Duration) {
+        if pushback.is_some() {
+            self.answered();
+        }
+        let cure = match cure {
+            Cure::Elsewhere => {
+                self.turned_away = self.turned_away.saturating_add(1);
+                if self.turned_away < self.servers { Cure::Elsewhere } else { Cure::Somebody }
+            }
+            other => other,
+        };
         let rounds = self.failures / self.servers;
         let range = self.settings.base.saturating_mul(1 << rounds.min(16)).min(self.settings.cap);
         self.failures = self.failures.saturating_add(1);
         let spent = self.budget < TOKEN;
         self.budget = self.budget.saturating_sub(TOKEN);
-        match (pushback, cure) {
+        let wait = match (pushback, cure) {
             (Some(asked), _) => asked,
             (None, Cure::Somebody) => self.settings.cap,
             // Without budget the wait is near the cap, still random so that clients do not come back all at once.
-            (None, Cure::Time) if spent => self.settings.cap.mul_f64(0.5 + 0.5 * rand::random::<f64>()),
-            (None, Cure::Time) => range.mul_f64(rand::random::<f64>()),
-        }
+            (None, _) if spent => self.settings.cap.mul_f64(0.5 + 0.5 * rand::random::<f64>()),
+            (None, _) => range.mul_f64(rand::random::<f64>()),
+        };
+        (cure, wait)
+    }
+
+    /// A server answered, if only to name another: certificates are in order at least there.
+    pub(crate) fn answered(&mut self) {
+        self.turned_away = 0;
     }
 
     pub(crate) fn succeeded(&mut self) {
+        self.answered();
         self.failures = 0;
         let back = (f64::from(TOKEN) * self.settings.budget_ratio.clamp(0.0, 1_000.0)) as u32;
         self.budget = self.budget.saturating_add(back).min(self.budget_max());
@@ -122,10 +144,10 @@ mod tests {
         for failure in 0..40u32 {
             let range = settings.base.saturating_mul(1 << failure.min(16)).min(settings.cap);
             assert_eq!(backoff.attempt(), failure + 1);
-            assert!(backoff.failed(Cure::Time, None) <= range);
+            assert!(backoff.failed(Cure::Time, None).1 <= range);
         }
         backoff.succeeded();
-        assert!(backoff.failed(Cure::Time, None) <= settings.base);
+        assert!(backoff.failed(Cure::Time, None).1 <= settings.base);
     }
 
     #[test]
@@ -134,8 +156,27 @@ mod tests {
         let mut backoff = Backoff::new(settings, 3);
         for failure in 0..40u32 {
             let range = settings.base.saturating_mul(1 << (failure / 3).min(16)).min(settings.cap);
-            assert!(backoff.failed(Cure::Time, None) <= range, "{failure}");
+            assert!(backoff.failed(Cure::Time, None).1 <= range, "{failure}");
         }
+    }
+
+    #[test]
+    fn a_certificate_needs_somebody_only_once_every_server_was_met_with_the_same() {
+        let settings = RetrySettings::default();
+        let mut alone = Backoff::new(settings, 1);
+        assert_eq!(alone.failed(Cure::Elsewhere, None), (Cure::Somebody, settings.cap));
+        let mut among = Backoff::new(settings, 3);
+        let cure = |backoff: &mut Backoff, pushback| backoff.failed(Cure::Elsewhere, pushback).0;
+        for _ in 0..5 {
+            assert_eq!(cure(&mut among, None), Cure::Elsewhere);
+            assert_eq!(cure(&mut among, None), Cure::Elsewhere);
+            among.answered();
+        }
+        assert_eq!([(); 3].map(|()| cure(&mut among, None)), [Cure::Elsewhere, Cure::Elsewhere, Cure::Somebody]);
+        assert_eq!(among.failed(Cure::Time, None).0, Cure::Time);
+        assert_eq!(cure(&mut among, None), Cure::Somebody, "what passes by itself says nothing about certificates");
+        among.failed(Cure::Time, Some(Duration::ZERO));
+        assert_eq!(cure(&mut among, None), Cure::Elsewhere, "whoever asks for a wait has answered");
     }
 
     #[test]
@@ -146,11 +187,11 @@ mod tests {
             backoff.failed(Cure::Time, None);
         }
         backoff.failures = 0;
-        assert!(backoff.failed(Cure::Time, None) >= settings.cap / 2);
+        assert!(backoff.failed(Cure::Time, None).1 >= settings.cap / 2);
         for _ in 0..10 {
             backoff.succeeded();
         }
-        assert!(backoff.failed(Cure::Time, None) <= settings.base);
+        assert!(backoff.failed(Cure::Time, None).1 <= settings.base);
     }
 
     #[test]
@@ -187,7 +228,7 @@ mod tests {
         let broken = Status::from_error("connection reset".into());
         assert_eq!(cure(&broken, None), Cure::Time);
         let refused = Trouble::Credentials("expired".to_owned());
-        assert_eq!(cure(&broken, Some(&refused)), Cure::Somebody);
+        assert_eq!(cure(&broken, Some(&refused)), Cure::Elsewhere);
         let closed = Trouble::Transport("closed by the server".to_owned());
         assert_eq!(cure(&Status::unknown(""), Some(&closed)), Cure::Time);
         assert_eq!(cure(&Status::permission_denied("not you"), Some(&closed)), Cure::Somebody);

@@ -150,7 +150,7 @@ impl Tail {
 
     fn failed(&mut self, status: &Status, trouble: Option<Trouble>) {
         self.open = None;
-        let wait = self.backoff.failed(cure(status, trouble.as_ref()), pushback(status, self.cap));
+        let (_, wait) = self.backoff.failed(cure(status, trouble.as_ref()), pushback(status, self.cap));
         self.not_before = Instant::now() + wait;
     }
 }
