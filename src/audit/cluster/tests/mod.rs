@@ -3,6 +3,7 @@
 
 pub(super) mod bench;
 mod disk;
+mod flips;
 mod lives;
 mod pressure;
 mod serving;

@@ -1,0 +1,86 @@
+//! One bit of one byte is another than it was, in each byte of each file in turn.
+
+use std::{collections::BTreeMap, path::Path};
+
+use bytes::Bytes;
+use openraft::{Vote, storage::RaftLogStorage as _};
+
+use super::{
+    super::{
+        NodeError, SignedCheckpoint,
+        identity::{CHECKPOINT, Identity, JOURNAL, VOTE, lock},
+        reads::Reads,
+        recovery::{Recovered, recover},
+    },
+    bench::{Bench, Writer, append_all},
+};
+
+/// All that a start takes from the disk.
+#[derive(Debug, PartialEq)]
+struct Found {
+    identity: Identity,
+    vote: Option<Vote<u64>>,
+    checkpoint: Option<SignedCheckpoint>,
+    leaves: Vec<Bytes>,
+}
+
+impl Found {
+    /// Starts without Raft, and reads everything.
+    async fn at_start(bench: &Bench) -> Result<Found, NodeError> {
+        let (world, settings) = (bench.world(), &bench.settings);
+        let lock = lock(&world).await?;
+        let identity = Identity::check(&world, settings).await?;
+        let Recovered { ledger, mut log, .. } = recover(&world, settings, lock).await?;
+        let vote = log.read_vote().await.map_err(|error| NodeError::Failed(error.to_string()))?;
+        let checkpoint = ledger.checkpoint().borrow().clone();
+        let reads = Reads { ledger, journal: log.journal_reader() };
+        let leaves = reads.read(0, 0, usize::MAX).await?;
+        Ok(Found { identity, vote, checkpoint, leaves })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_flipped_byte_of_any_file_is_believed() {
+    let (bench, node) = Bench::started().await;
+    let writer = Writer::new("a", 1);
+    append_all(&node, [writer.open(), writer.event(1, "one"), writer.event(2, "two")]).await;
+    node.shut_down().await.unwrap();
+    drop(node);
+    let whole = bench.disk.copy("");
+    let sound = Found::at_start(&bench).await.unwrap();
+    assert_eq!(sound.leaves.len() as u64, sound.checkpoint.as_ref().unwrap().checkpoint.size);
+
+    // How many flips a start refused, and how many cost nothing because the same stands elsewhere, by file.
+    let mut counts: BTreeMap<_, [usize; 2]> = BTreeMap::new();
+    for (path, bytes) in &whole {
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            bench.disk.restore("", &whole);
+            bench.disk.restore(path.to_str().unwrap(), &BTreeMap::from([(path.clone(), damaged)]));
+            let found = Found::at_start(&bench).await;
+            let count = counts.entry(path.clone()).or_default();
+            match found {
+                Ok(found) => {
+                    assert_eq!(found, sound, "byte {at} of {}", path.display());
+                    count[1] += 1;
+                }
+                Err(
+                    NodeError::Store(_)
+                    | NodeError::Decode(_)
+                    | NodeError::Corrupt(_)
+                    | NodeError::RolledBack(_)
+                    | NodeError::OwnCheckpoint(_),
+                ) => count[0] += 1,
+                Err(other) => panic!("byte {at} of {}: {other}", path.display()),
+            }
+        }
+    }
+    let of = |name: &str| -> Vec<[usize; 2]> {
+        counts.iter().filter(|(path, _)| path.starts_with(name)).map(|(_, count)| *count).collect()
+    };
+    assert!(of(JOURNAL).iter().all(|[refused, _]| *refused > 0), "{counts:?}");
+    for cell in ["identity", VOTE, CHECKPOINT] {
+        assert_eq!(of(cell), [[0, whole[Path::new(cell)].len()]], "two slots each");
+    }
+}
