@@ -101,6 +101,13 @@ const ROWS: &[Row] = &[
     },
     Row { name: "starting a run: process, certificates, cluster", floor: "30 ms", aim: "15 ms", measure: start },
     Row { name: "judging a history of 1,000,000 events", floor: "2 s", aim: "1 s", measure: judging },
+    Row { name: "simulated: a leader of three is lost", floor: "2 s", aim: "2 s", measure: failover },
+    Row {
+        name: "simulated: 64 clients, a sync takes 5 ms longer",
+        floor: "3000/s",
+        aim: "3000/s",
+        measure: slow_syncs,
+    },
     Row { name: "the whole scenarios/ folder, one seed each", floor: "60 s", aim: "20 s", measure: folder },
 ];
 
@@ -245,6 +252,40 @@ fn folder() -> Result<Measured, Failure> {
     );
     let told = |times| format!("{:.1} s", median(times));
     Ok(Measured { wall: told(wall), processor: told(processor), how })
+}
+
+/// The longest time for which a client had no answer, over many seeds: nothing else happens than that the leader dies.
+/// Simulated time, the same on every machine.
+fn failover() -> Result<Measured, Failure> {
+    const SEEDS: u64 = 30;
+    let text = cluster(3, "50/s", "20s")
+        + "[[step]]\nname = \"lost\"\naction = \"crash\"\non = \"leader\"\nat = \"8s\"\nfor = \"8s\"\n";
+    let mut blind = Vec::new();
+    for seed in 0..SEEDS {
+        let facts = held(&Order { seed, ..order(&text) })?.summary.judgement.facts;
+        let (longest, _) = facts.longest_blind.ok_or("no client was ever without an answer")?;
+        blind.push(longest.as_secs_f64());
+    }
+    let longest = blind.iter().copied().fold(0.0, f64::max);
+    let how =
+        format!("median of {SEEDS} seeds: the longest that a client had no answer; the longest of all {longest:.1} s");
+    Ok(Measured { wall: format!("{:.1} s", median(blind)), processor: "-".into(), how })
+}
+
+/// Appends that were acknowledged, by a second of simulated time: batches have to carry the load.
+fn slow_syncs() -> Result<Measured, Failure> {
+    const SECONDS: u64 = 10;
+    let text = format!(
+        "title = \"for measuring\"\n[cluster]\nservers = 3\n[workload]\nclients = 64\nappends = \"4000/s\"\n\
+         for = \"{SECONDS}s\"\n[[step]]\naction = \"slow-disk\"\non = \"servers\"\nlatency = \"5ms\"\nat = \"0s\"\n"
+    );
+    let run = held(&order(&text))?;
+    let facts = &run.summary.judgement.facts;
+    let (blind, _) = facts.longest_blind.clone().ok_or("no client was ever without an answer")?;
+    // Every entry that was offered is acknowledged; the last ones this much after the load has ended, at most.
+    let rate = facts.acked as f64 / (SECONDS as f64 + blind.as_secs_f64());
+    let how = format!("one run: {} of {} entries that were offered in {SECONDS} s", facts.acked, SECONDS * 4000);
+    Ok(Measured { wall: format!("{rate:.0}/s"), processor: "-".into(), how })
 }
 
 // ---- runs ----
