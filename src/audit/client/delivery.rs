@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     audit::{
@@ -353,6 +353,12 @@ impl Deliverer {
             _ = self.parts.stop.wait_for(|stop| *stop) => Err(End::Stop),
             answer = rpc.get_consistency_proof(request) => match answer {
                 Ok(answer) => Ok(answer.into_inner().hashes),
+                // Started again since it gave the receipt, it has yet to learn how much of its log is committed. Where
+                // the log really went back, the next receipt shows it.
+                Err(status) if status.code() == Code::OutOfRange => {
+                    let why = format!("{}: {}", code_name(status.code()), status.message());
+                    Err(End::Failed { cure: Cure::Time, why, pushback: None })
+                }
                 Err(status) => Err(failed(&status, connection)),
             },
             () = sleep(self.parts.deadlines.call) => {

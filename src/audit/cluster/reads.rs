@@ -114,12 +114,17 @@ impl Reads {
 
     /// Audit path, where the tree of `size` leaves is committed.
     pub(super) fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
-        self.ledger.inclusion(index, size).filter(|_| size <= *self.ledger.committed().borrow())
+        self.ledger.inclusion(index, size).filter(|_| size <= self.shown())
     }
 
     /// Consistency proof, where the tree of `new` leaves is committed.
     pub(super) fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
-        self.ledger.consistency(old, new).filter(|_| new <= *self.ledger.committed().borrow())
+        self.ledger.consistency(old, new).filter(|_| new <= self.shown())
+    }
+
+    /// Size of the newest checkpoint: whoever was given it can ask for proofs of it, before anybody is told of its leaves.
+    fn shown(&self) -> u64 {
+        self.ledger.checkpoint().borrow().as_ref().map_or(0, |newest| newest.checkpoint.size)
     }
 }
 

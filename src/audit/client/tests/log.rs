@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) refuses: Vec<(Bytes, refusal::Reason)>,
     /// Sequences in the order in which they arrived.
     pub(super) arrived: Vec<u64>,
+    /// So many proofs of consistency are refused, as by a server that has just come back.
+    pub(super) proofs_refused: u32,
     /// A tail skips this leaf.
     pub(super) tail_skips: Option<u64>,
     /// A tail ends after so many leaves.
@@ -78,6 +80,7 @@ impl FakeLog {
             tamper: None,
             refuses: Vec::new(),
             arrived: Vec::new(),
+            proofs_refused: 0,
             tail_skips: None,
             tail_leaves_max: None,
         };
@@ -322,7 +325,12 @@ impl AuditLog for FakeLog {
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
         let GetConsistencyProofRequest { old_size, new_size } = request.into_inner();
-        let proof = self.state().tree.consistency(old_size, new_size);
+        let mut state = self.state();
+        if state.proofs_refused > 0 {
+            state.proofs_refused -= 1;
+            return Err(Status::out_of_range("not that far yet"));
+        }
+        let proof = state.tree.consistency(old_size, new_size);
         Ok(Response::new(GetConsistencyProofResponse { hashes: on_wire(proof) }))
     }
 }

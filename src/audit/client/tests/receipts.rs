@@ -106,6 +106,29 @@ fn parks(after: impl Fn(&FakeLog), why: &str) {
 }
 
 #[test]
+fn a_server_that_came_back_and_cannot_prove_yet_is_asked_again_soon() {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    live(&disk, &log, Call::AppendStream, |life| async move {
+        let client = life.open().await.unwrap();
+        client.append(payload(0)).await.unwrap();
+        // Until its deadline all others are queued: then they are in flight together, and each answer needs a proof from
+        // the one before.
+        life.log.state().faults.push_back(Fault::Hang);
+        life.log.state().proofs_refused = 1;
+        let mut waiting = Vec::new();
+        for n in 1..9 {
+            waiting.push(client.submit(payload(n)).await.unwrap().delivered);
+        }
+        for delivered in waiting {
+            assert!(matches!(delivered.await, Delivered::Receipt(_)));
+        }
+        assert_eq!(life.log.state().proofs_refused, 0, "nobody asked");
+        assert_eq!(life.seen.count("parked"), 0);
+        assert_eq!(life.seen.count("retry"), 2);
+    });
+}
+
+#[test]
 fn a_log_that_was_rolled_back_gets_no_entry_and_parks_the_client() {
     parks(|log| log.roll_back(3), "rolled back");
 }
