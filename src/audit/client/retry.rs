@@ -98,13 +98,13 @@ impl Backoff {
         if pushback.is_some() {
             self.answered();
         }
-        let cure = match cure {
-            Cure::Elsewhere => {
-                self.turned_away = self.turned_away.saturating_add(1);
-                if self.turned_away < self.servers { Cure::Elsewhere } else { Cure::Somebody }
+        let mut cure = cure;
+        if cure == Cure::Elsewhere {
+            self.turned_away = self.turned_away.saturating_add(1);
+            if self.turned_away >= self.servers {
+                cure = Cure::Somebody;
             }
-            other => other,
-        };
+        }
         let rounds = self.failures / self.servers;
         let range = self.settings.base.saturating_mul(1 << rounds.min(16)).min(self.settings.cap);
         self.failures = self.failures.saturating_add(1);
