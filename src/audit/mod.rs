@@ -5,6 +5,7 @@ pub mod budget;
 pub mod calls;
 pub mod client;
 pub mod cluster;
+mod key;
 pub mod leaf;
 pub mod note;
 pub mod renew;

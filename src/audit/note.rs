@@ -2,17 +2,16 @@
 //!
 //! A checkpoint is the one sentence that the log can be held to: "of these leaves, this is the root". It is text in a
 //! standard format, so that a stranger's tool can verify it. Parsing is strict: of two texts that say the same thing,
-//! one is refused, because a checker compares checkpoints. Secrets never leave [`SigningKey`] but through
-//! [`SigningKey::seed`].
+//! one is refused, because a checker compares checkpoints.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rand::{TryRngCore as _, rngs::OsRng};
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha2::{Digest as _, Sha256};
 
 use super::tree::Hash;
+
+pub use super::key::{BadSignature, SigningKey, VerifyingKey};
 
 /// Longest note that is looked at, in bytes. A checkpoint with cosignatures has a few hundred.
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
@@ -21,77 +20,6 @@ pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 const ALGORITHM_ED25519: u8 = 0x01;
 /// The signature type of timestamped Ed25519 cosignatures (C2SP tlog-cosignature).
 const ALGORITHM_COSIGNATURE: u8 = 0x04;
-
-/// An Ed25519 key pair. `Debug` never shows the secret.
-pub struct SigningKey {
-    seed: [u8; 32],
-    pair: Ed25519KeyPair,
-}
-
-impl SigningKey {
-    /// A fresh key from the system's entropy.
-    ///
-    /// # Panics
-    /// Where the operating system has no entropy to give: then no key may be made at all.
-    pub fn generate() -> Self {
-        let mut seed = [0; 32];
-        OsRng.try_fill_bytes(&mut seed).expect("the operating system gives entropy; a key without it would be no key");
-        Self::from_seed(&seed)
-    }
-
-    /// From the 32-byte seed.
-    pub fn from_seed(seed: &[u8; 32]) -> Self {
-        // The only error that ring knows here is a seed of another length than 32.
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are an Ed25519 seed");
-        Self { seed: *seed, pair }
-    }
-
-    /// The seed, to be stored with the owner's access only.
-    pub fn seed(&self) -> [u8; 32] {
-        self.seed
-    }
-
-    /// The public half.
-    pub fn verifying_key(&self) -> VerifyingKey {
-        let mut key = [0; 32];
-        // An Ed25519 public key has 32 bytes (RFC 8032, section 5.1.5).
-        key.copy_from_slice(self.pair.public_key().as_ref());
-        VerifyingKey(key)
-    }
-
-    /// Signs. The signature is a function of key and message alone.
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let mut signature = [0; 64];
-        // An Ed25519 signature has 64 bytes (RFC 8032, section 5.1.6).
-        signature.copy_from_slice(self.pair.sign(message).as_ref());
-        signature
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey(..)")
-    }
-}
-
-/// An Ed25519 public key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VerifyingKey(pub [u8; 32]);
-
-impl VerifyingKey {
-    /// Checks a signature of 64 bytes.
-    ///
-    /// # Errors
-    /// Where it is not this key's signature of this message, or not a signature at all.
-    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).map_err(|_| BadSignature)
-    }
-}
-
-/// A signature that does not verify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the signature does not verify")]
-pub struct BadSignature;
 
 /// A named verifier key as C2SP signed-note writes it: `name+keyhash+base64(0x01 || key)`.
 ///
@@ -411,28 +339,6 @@ mod tests {
         let (signing, verifying) = keys();
         let signature = [&verifying.id()[..], &signing.sign(text.as_bytes())].concat();
         format!("{text}\n\u{2014} {ORIGIN} {}\n", STANDARD.encode(signature))
-    }
-
-    #[test]
-    fn signatures_are_those_of_rfc_8032() {
-        let seed: [u8; 32] = [
-            0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49,
-            0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
-        ];
-        let key = SigningKey::from_seed(&seed);
-        assert_eq!(key.seed(), seed);
-        assert_eq!(key.verifying_key().0[..4], [0xd7, 0x5a, 0x98, 0x01]);
-        assert_eq!(key.sign(b"")[..4], [0xe5, 0x56, 0x43, 0x00]);
-        assert!(key.verifying_key().verify(b"", &key.sign(b"")).is_ok());
-        assert!(key.verifying_key().verify(b"x", &key.sign(b"")).is_err());
-        assert!(key.verifying_key().verify(b"", b"short").is_err());
-    }
-
-    #[test]
-    fn two_generated_keys_differ_and_hide_their_seed() {
-        let (one, two) = (SigningKey::generate(), SigningKey::generate());
-        assert_ne!(one.seed(), two.seed());
-        assert_eq!(format!("{one:?}"), "SigningKey(..)");
     }
 
     #[test]
