@@ -27,6 +27,9 @@ use perform::{Status, StepState};
 /// The clients' first acknowledgements come within this.
 const WARM_UP_MAX: Duration = Duration::from_secs(30);
 
+/// After the last client is quiet, before the auditor says its last word: replicas hear of what was acknowledged a moment
+/// after the client does, at the latest by a heartbeat.
+const REPLICAS_CATCH_UP: Duration = Duration::from_secs(1);
 /// On top of `recovers-within`, before a settle phase is given up.
 const SETTLE_EXTRA: Duration = Duration::from_secs(5);
 
@@ -149,6 +152,7 @@ impl<'a> Director<'a> {
         let limit = self.scenario.expect.recovers_within + SETTLE_EXTRA;
         let quiet = self.tick_until(limit, |this| this.stage.workloads.iter().all(|client| client.is_quiet()))?;
         self.record(What::Settled { quiet });
+        self.tick_until(REPLICAS_CATCH_UP, |_| false)?;
         Ok(())
     }
 

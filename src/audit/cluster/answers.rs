@@ -3,21 +3,15 @@
 //! Whoever calls is who its certificate says, and must be the member that the call is from. A call for another log or
 //! another node is refused loudly: two clusters that reached each other by a wrong address must not mix.
 
-use std::time::Duration;
-
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
-use tokio::time::timeout;
 use tonic::Status;
 
 use super::{
     super::cluster_wire::{self as wire, append_response::Outcome},
     Node,
-    ledger::{NotCosigned, hex},
+    ledger::{Ledger, NotCosigned, hex},
     network::entries,
 };
-
-/// How long a call to cosign waits until this node's own log gets there.
-const CATCH_UP: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Raft's AppendEntries, from the member `caller`.
@@ -26,13 +20,14 @@ impl Node {
         caller: &str,
         request: wire::AppendRequest,
     ) -> Result<wire::AppendResponse, Status> {
-        self.admit(caller, request.route)?;
-        let entries = entries(request.frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
+        let wire::AppendRequest { route, vote, previous, frames, committed, checkpoint, published } = request;
+        self.admit(caller, route)?;
+        let entries = entries(frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
         let request = AppendEntriesRequest {
-            vote: request.vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into(),
-            prev_log_id: request.previous.map(Into::into),
+            vote: vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into(),
+            prev_log_id: previous.map(Into::into),
             entries,
-            leader_commit: request.committed.map(Into::into),
+            leader_commit: committed.map(Into::into),
         };
         let answer = self.raft().append_entries(request).await.map_err(|why| Status::unavailable(why.to_string()))?;
         let (outcome, matching, vote) = match answer {
@@ -42,7 +37,12 @@ impl Node {
             AppendEntriesResponse::HigherVote(vote) => (Outcome::HigherVote, None, Some(vote)),
         };
         let (matching, vote) = (matching.map(Into::into), vote.map(Into::into));
-        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote })
+        // Only now: what the call brought is durable, and may be what is to be shown and cosigned.
+        let cosignature = match outcome {
+            Outcome::Stored | Outcome::Partly => self.follow_and_cosign(&published, &checkpoint),
+            _ => String::new(),
+        };
+        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown: self.committed() })
     }
 
     /// Raft's RequestVote, from the member `caller`.
@@ -55,47 +55,22 @@ impl Node {
         Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last })
     }
 
-    /// Cosigns a checkpoint, and shows one that has a quorum, for the member `caller`.
-    pub(crate) async fn cosign(
-        &self,
-        caller: &str,
-        request: wire::CosignRequest,
-    ) -> Result<wire::CosignResponse, Status> {
-        self.admit(caller, request.route)?;
-        let wire::CosignRequest { checkpoint, published, .. } = request;
-        if !published.is_empty() {
-            self.once_there(|| self.ledger().follow(&published)).await?;
-        }
-        let cosignature = match checkpoint.is_empty() {
-            true => String::new(),
-            false => self.once_there(|| self.ledger().cosign(&checkpoint)).await?,
+    /// Shows one checkpoint and cosigns another, as the leader's word says; either may be empty. A log that does not reach
+    /// them yet does neither, and the leader says it again with its next call.
+    fn follow_and_cosign(&self, published: &str, checkpoint: &str) -> String {
+        let heed = |note: &str, does: fn(&Ledger, &str) -> Result<String, NotCosigned>| {
+            if note.is_empty() {
+                return String::new();
+            }
+            does(self.ledger(), note).unwrap_or_else(|why| {
+                if !matches!(why, NotCosigned::Behind { .. }) {
+                    tracing::error!(%why, "a checkpoint is neither shown nor cosigned");
+                }
+                String::new()
+            })
         };
-        Ok(wire::CosignResponse { cosignature })
-    }
-
-    /// Waits for a moment until this node's log has what it is asked about: the leader's call may overtake its entries.
-    async fn once_there<T>(&self, attempt: impl Fn() -> Result<T, NotCosigned>) -> Result<T, Status> {
-        let mut durable = self.ledger().durable();
-        let patient = timeout(CATCH_UP, async {
-            loop {
-                durable.mark_unchanged();
-                match attempt() {
-                    Err(NotCosigned::Behind { .. } | NotCosigned::Differs { .. }) => {}
-                    done => return done,
-                }
-                if durable.changed().await.is_err() {
-                    return attempt();
-                }
-            }
-        });
-        match patient.await.unwrap_or_else(|_| attempt()) {
-            Ok(done) => Ok(done),
-            Err(why @ NotCosigned::Behind { .. }) => Err(Status::unavailable(why.to_string())),
-            Err(why) => {
-                tracing::error!(%why, "a checkpoint is not cosigned");
-                Err(Status::failed_precondition(why.to_string()))
-            }
-        }
+        heed(published, |ledger, note| ledger.follow(note).map(|()| String::new()));
+        heed(checkpoint, Ledger::cosign)
     }
 
     fn admit(&self, caller: &str, route: Option<wire::Route>) -> Result<(), Status> {

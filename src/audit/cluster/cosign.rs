@@ -1,8 +1,9 @@
 //! Collects cosignatures: what the leader signed is shown to readers and clients once a quorum has cosigned it.
 //!
-//! One checkpoint at a time is being cosigned, a round, so that enough of the members sign the same one. Each other
-//! member has a task of its own that asks it for the round's and tells it of the newest that is complete; a member that
-//! is slow or away holds up nobody but itself. This node cosigns as well: its disk is one of the quorum's.
+//! One checkpoint at a time is being cosigned, a round, so that enough of the members sign the same one. Raft's own
+//! calls take it along (`network`): the call that tells a member of a commit asks for its cosignature, the next one tells
+//! it that a quorum cosigned. A call that fails is made again by Raft, at the latest as its next heartbeat, and a member
+//! that is slow or away holds up nobody but itself. This node cosigns as well: its disk is one of the quorum's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,24 +13,20 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
-    super::{cluster_wire::CosignRequest, note::cosigned_by},
+    super::note::cosigned_by,
     SignedCheckpoint,
     ledger::{Ledger, cosigners, is_quorum},
-    network::Links,
-    types::{Member, Membership},
+    types::Membership,
 };
 
-/// One call. Longer than a member waits for its own log.
-const CALL_MAX: Duration = Duration::from_secs(3);
-/// The range from which the wait after a failure is drawn: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Answers that wait. Each member has one call under way.
 const ANSWERS_MAX: usize = 16;
+/// How long a call that tells of a commit waits for the checkpoint over it. Signing takes far less.
+const SIGNING_MAX: Duration = Duration::from_millis(10);
 
 /// What all members are asked and told.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +44,64 @@ struct Cosigned {
     line: String,
 }
 
+/// Makes the two ends: the one that collects, and the one that each connection to a member has a clone of.
+pub(super) fn cosigning() -> (Collector, Word) {
+    let (answers, answered) = mpsc::channel(ANSWERS_MAX);
+    let asked = watch::Sender::new(Asked::default());
+    let word = Word { asked: asked.subscribe(), answers, cosigned: 0, shown: 0 };
+    (Collector { asked, answered }, word)
+}
+
+/// The leader's word on checkpoints to one member.
+#[derive(Clone)]
+pub(super) struct Word {
+    asked: watch::Receiver<Asked>,
+    answers: mpsc::Sender<Cosigned>,
+    /// Size of the newest checkpoint that the member cosigned here.
+    cosigned: u64,
+    /// Leaves that the member said it shows.
+    shown: u64,
+}
+
+/// What goes along with one call.
+#[derive(Debug, Default)]
+pub(super) struct Along {
+    pub(super) round: Option<SignedCheckpoint>,
+    pub(super) published: Option<SignedCheckpoint>,
+}
+
+impl Word {
+    /// Waits for a moment until there is a checkpoint over the first `size` leaves, or another one is being cosigned.
+    pub(super) async fn wait_for(&mut self, size: u64) {
+        let ready = |asked: &Asked| {
+            let published = asked.published.as_ref().map_or(0, |published| published.checkpoint.size);
+            asked.round.is_some() || published >= size
+        };
+        if !ready(&self.asked.borrow()) {
+            timeout(SIGNING_MAX, self.asked.wait_for(ready)).await.map(drop).ok();
+        }
+    }
+
+    /// What this member has not answered yet.
+    pub(super) fn along(&self) -> Along {
+        let Asked { round, published } = self.asked.borrow().clone();
+        Along {
+            round: round.filter(|round| round.checkpoint.size > self.cosigned),
+            published: published.filter(|published| published.checkpoint.size > self.shown),
+        }
+    }
+
+    /// Takes a member's answer: its cosignature, empty where it gave none, and how many leaves it shows.
+    pub(super) async fn answered(&mut self, node: u64, along: Along, line: String, shown: u64) {
+        self.shown = shown;
+        if let Some(size) = along.round.map(|round| round.checkpoint.size).filter(|_| !line.is_empty()) {
+            self.cosigned = size;
+            // Nobody collects any more where this fails: the node stops.
+            self.answers.send(Cosigned { node, size, line }).await.ok();
+        }
+    }
+}
+
 /// A checkpoint on its way to a quorum.
 struct Round {
     signed: SignedCheckpoint,
@@ -55,55 +110,52 @@ struct Round {
     lines: BTreeMap<u64, String>,
 }
 
-/// Collects until the node stops.
-pub(super) async fn collect(ledger: Arc<Ledger>, links: Arc<Links>, mut stop: watch::Receiver<bool>) {
-    let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
-    let asked = watch::Sender::new(Asked::default());
-    let mut signed = ledger.signed();
-    // Dropped with what they ask for: a change of the members begins them anew.
-    let mut askers = JoinSet::new();
-    let mut members = BTreeMap::new();
-    let mut round: Option<Round> = None;
-    loop {
-        // Whatever was shown meanwhile, perhaps by another leader, needs no cosignatures any more.
-        round = round.filter(|round| round.size() > *ledger.committed().borrow());
-        if round.is_none() {
-            round = Round::open(&ledger, signed.borrow_and_update().clone());
-            if let Some(round) = &round {
-                let newest: BTreeMap<u64, Member> = others(&round.membership, ledger.settings.node);
-                if newest != members {
-                    members = newest;
-                    askers.abort_all();
-                    for (node, member) in &members {
-                        let asker = Asker { node: *node, member: member.clone(), links: links.clone() };
-                        askers.spawn(asker.run(asked.subscribe(), answers.clone()));
-                    }
-                }
-                asked.send_modify(|asked| asked.round = Some(round.signed.clone()));
-            }
-        }
-        if let Some(done) = round.take_if(|round| round.is_complete()) {
-            let published = done.published();
-            ledger.publish(published.clone());
-            asked.send_modify(|asked| asked.published = Some(published));
-            continue;
-        }
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            Some(cosigned) = answered.recv() => {
-                if let Some(round) = &mut round {
-                    round.take(cosigned);
-                }
-            }
-            changed = signed.changed(), if round.is_none() => if changed.is_err() { return }, // the node is gone
-        }
-    }
+/// Opens the rounds, and takes what the members answer.
+pub(super) struct Collector {
+    asked: watch::Sender<Asked>,
+    answered: mpsc::Receiver<Cosigned>,
 }
 
-fn others(membership: &Membership, own: u64) -> BTreeMap<u64, Member> {
-    let others = membership.nodes().filter(|(node, _)| **node != own);
-    others.map(|(node, member)| (*node, member.clone())).collect()
+impl Collector {
+    /// Collects until the node stops.
+    pub(super) async fn run(mut self, ledger: Arc<Ledger>, mut stop: watch::Receiver<bool>) {
+        let mut signed = ledger.signed();
+        let mut round: Option<Round> = None;
+        loop {
+            // Whatever was shown meanwhile, perhaps by another leader, needs no cosignatures any more.
+            round = round.filter(|round| round.size() > *ledger.committed().borrow());
+            if round.is_none() {
+                round = Round::open(&ledger, signed.borrow_and_update().clone());
+                self.ask(round.as_ref());
+            }
+            if let Some(done) = round.take_if(|round| round.is_complete()) {
+                let published = done.published();
+                ledger.publish(published.clone());
+                self.asked.send_modify(|asked| *asked = Asked { round: None, published: Some(published) });
+                continue;
+            }
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                Some(cosigned) = self.answered.recv() => {
+                    if let Some(round) = &mut round {
+                        round.take(cosigned);
+                    }
+                }
+                changed = signed.changed(), if round.is_none() => if changed.is_err() { return }, // the node is gone
+            }
+        }
+    }
+
+    /// Has the members asked for this round's cosignatures, and for no other's.
+    fn ask(&self, round: Option<&Round>) {
+        let round = round.map(|round| round.signed.clone());
+        self.asked.send_if_modified(|asked| {
+            let changed = asked.round != round;
+            asked.round = round;
+            changed
+        });
+    }
 }
 
 impl Round {
@@ -139,65 +191,50 @@ impl Round {
     }
 }
 
-/// Asks one member.
-struct Asker {
-    node: u64,
-    member: Member,
-    links: Arc<Links>,
-}
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
 
-impl Asker {
-    async fn run(self, mut asked: watch::Receiver<Asked>, answers: mpsc::Sender<Cosigned>) {
-        let (mut cosigned, mut told) = (0, 0);
-        let mut range = RETRY.0;
-        loop {
-            let Asked { round, published } = asked.borrow_and_update().clone();
-            let published = published.filter(|published| published.checkpoint.size > told);
-            let round = round.filter(|round| round.checkpoint.size > cosigned);
-            if round.is_none() && published.is_none() {
-                if asked.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            match self.ask(round.as_ref(), published.as_ref()).await {
-                Ok(line) => {
-                    range = RETRY.0;
-                    told = published.map_or(told, |published| published.checkpoint.size);
-                    if let Some(size) = round.map(|round| round.checkpoint.size) {
-                        cosigned = size;
-                        if answers.send(Cosigned { node: self.node, size, line }).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                Err(why) => {
-                    tracing::debug!(node = self.node, why, "a member does not cosign");
-                    sleep(range.mul_f64(rand::random::<f64>())).await;
-                    range = (range * 2).min(RETRY.1);
-                }
-            }
-        }
+    use super::{super::super::note::Checkpoint, *};
+
+    fn signed(size: u64) -> Option<SignedCheckpoint> {
+        let checkpoint = Checkpoint { origin: "log.example".into(), size, root: [1; 32] };
+        Some(SignedCheckpoint { note: checkpoint.text(), checkpoint })
     }
 
-    async fn ask(
-        &self,
-        round: Option<&SignedCheckpoint>,
-        published: Option<&SignedCheckpoint>,
-    ) -> Result<String, String> {
-        let note = |signed: Option<&SignedCheckpoint>| signed.map(|signed| signed.note.clone()).unwrap_or_default();
-        let request = CosignRequest {
-            route: Some(self.links.route(self.node)),
-            checkpoint: note(round),
-            published: note(published),
-        };
-        let mut member = self.links.to(self.node, &self.member).map_err(|why| why.to_string())?;
-        let mut call = tonic::Request::new(request);
-        call.set_timeout(CALL_MAX);
-        match timeout(CALL_MAX, member.cosign(call)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().cosignature),
-            Ok(Err(status)) => Err(status.to_string()),
-            Err(_) => Err("no answer in time".to_owned()),
-        }
+    fn sizes(along: &Along) -> [Option<u64>; 2] {
+        [&along.round, &along.published].map(|signed| signed.as_ref().map(|signed| signed.checkpoint.size))
+    }
+
+    #[tokio::test]
+    async fn what_a_member_did_not_answer_goes_along_again() {
+        let (mut collector, word) = cosigning();
+        collector.asked.send_replace(Asked { round: signed(7), published: signed(5) });
+        let (mut behind, mut prompt) = (word.clone(), word);
+        behind.answered(2, behind.along(), String::new(), 3).await;
+        assert_eq!(sizes(&behind.along()), [Some(7), Some(5)]);
+        prompt.answered(3, prompt.along(), "its signature".into(), 5).await;
+        assert_eq!(sizes(&prompt.along()), [None, None]);
+        let Cosigned { node, size, line } = collector.answered.try_recv().unwrap();
+        assert_eq!((node, size, &*line), (3, 7, "its signature"));
+        assert!(collector.answered.try_recv().is_err(), "who is behind cosigned nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_the_checkpoint_over_its_commit_but_never_for_long() {
+        let (collector, mut word) = cosigning();
+        collector.asked.send_replace(Asked { round: None, published: signed(5) });
+        let begun = Instant::now();
+        word.wait_for(5).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        word.wait_for(6).await;
+        assert!(begun.elapsed() >= SIGNING_MAX && begun.elapsed() < 2 * SIGNING_MAX);
+        let late = tokio::spawn(async move {
+            word.wait_for(6).await;
+            sizes(&word.along())
+        });
+        sleep(SIGNING_MAX / 2).await;
+        collector.asked.send_replace(Asked { round: signed(6), published: signed(5) });
+        assert_eq!(late.await.unwrap(), [Some(6), Some(5)]);
     }
 }

@@ -39,8 +39,6 @@ pub(super) struct Ledger {
     /// For leaves of recent frames: receipts of a batch are asked for right after it commits.
     pub(super) cache: Arc<Account>,
     inner: Mutex<Inner>,
-    /// Leaves that this node's own disk holds for good.
-    durable: watch::Sender<u64>,
     /// The newest checkpoint that this node signed as leader, for others to cosign.
     signed: watch::Sender<Option<SignedCheckpoint>>,
     /// What is shown to readers and clients.
@@ -54,6 +52,8 @@ pub(super) struct Ledger {
 #[derive(Default)]
 struct Inner {
     tree: Tree,
+    /// Leaves that this node's own disk holds for good.
+    durable: u64,
     /// One per frame: frame `i` of the log is Raft index `i`, because the log is never purged.
     marks: Vec<Mark>,
     /// Entries appended and not yet applied, so that applying needs no read.
@@ -96,7 +96,6 @@ impl Ledger {
             observer,
             cache,
             inner: Mutex::default(),
-            durable: watch::Sender::new(0),
             signed: watch::Sender::new(None),
             committed: watch::Sender::new(0),
             checkpoint: watch::Sender::new(None),
@@ -141,13 +140,13 @@ impl Ledger {
         inner.unapplied.split_off(&raft_index);
         inner.recent.forget_from(raft_index);
         self.cache.holds(inner.recent.bytes);
-        drop(inner);
-        self.durable.send_modify(|durable| *durable = first_leaf.min(*durable));
+        inner.durable = inner.durable.min(first_leaf);
     }
 
     /// Everything that was appended is synced.
     pub(super) fn synced(&self) {
-        self.durable.send_replace(self.size());
+        let mut inner = self.lock();
+        inner.durable = inner.tree.size();
     }
 
     /// The newest membership.
@@ -306,11 +305,6 @@ impl Ledger {
     /// The newest term in which this node led.
     pub(super) fn led(&self) -> watch::Receiver<Option<Led>> {
         self.led.subscribe()
-    }
-
-    /// Leaves durable here, and who waits for more.
-    pub(super) fn durable(&self) -> watch::Receiver<u64> {
-        self.durable.subscribe()
     }
 
     /// The newest checkpoint that this node signed as leader of several, and who waits for the next.

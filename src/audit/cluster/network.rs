@@ -2,7 +2,7 @@
 //!
 //! One connection to each other member carries everything. A member is who the certificate says that the membership
 //! names for its node, at both ends; a connection ends with its certificates, like that of a client. What stands in
-//! the log travels as the frames of the journal. Calls end by Raft's own deadlines, and are made again by Raft alone.
+//! the log travels as the frames of the journal; cosigning goes along (`cosign`). Calls end by Raft's own deadlines, and are made again by Raft alone.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,8 @@ use super::{
         leaf::DecodeError,
         store::{FRAME_BYTES_MAX, Frame},
     },
-    ClusterSettings,
+    ClusterSettings, SignedCheckpoint,
+    cosign::{Along, Word},
     ledger::Ledger,
     types::{Member, RaftEntry, TypeConfig, decode_frame, encode_frame},
 };
@@ -51,13 +52,14 @@ type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member
 pub(super) struct Links {
     world: World,
     ledger: Arc<Ledger>,
+    word: Word,
     /// Per node, for as long as the membership says the same of it.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
 }
 
 impl Links {
-    pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self { world, ledger, channels: Mutex::default() })
+    pub(super) fn new(world: World, ledger: Arc<Ledger>, word: Word) -> Arc<Self> {
+        Arc::new(Self { world, ledger, word, channels: Mutex::default() })
     }
 
     /// Calls to a member.
@@ -120,19 +122,29 @@ pub(super) struct Peer {
     links: Arc<Links>,
     node: u64,
     member: Member,
+    word: Word,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        Peer { links: self.0.clone(), node: target, member: node.clone() }
+        Peer { links: self.0.clone(), node: target, member: node.clone(), word: self.0.word.clone() }
     }
 }
 
 impl Peer {
     fn client(&self) -> Result<ReplicationClient<Channel>, Unreachable> {
         self.links.to(self.node, &self.member).map_err(|why| Unreachable::new(&why))
+    }
+
+    /// The leader's word that goes along with a call. One that only tells of a commit waits for the checkpoint over it,
+    /// which is signed at this moment: it saves a call.
+    async fn along(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Along {
+        if let Some(committed) = request.leader_commit.filter(|_| request.entries.is_empty()) {
+            self.word.wait_for(self.links.ledger.end(committed.index).unwrap_or_default()).await;
+        }
+        self.word.along()
     }
 
     /// The entries as frames. A leader's own log never shrinks, so every entry that it sends has its place there.
@@ -152,15 +164,20 @@ impl RaftNetwork<TypeConfig> for Peer {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>> {
+        let along = self.along(&request).await;
+        let note = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|it| it.note.clone()).unwrap_or_default();
         let message = wire::AppendRequest {
             route: Some(self.links.route(self.node)),
             vote: Some(request.vote.into()),
             previous: request.prev_log_id.map(Into::into),
             frames: self.frames(&request.entries),
             committed: request.leader_commit.map(Into::into),
+            checkpoint: note(&along.round),
+            published: note(&along.published),
         };
         let answer = self.client()?.append(within(message, option)).await.map_err(|status| failed(&status))?;
-        let wire::AppendResponse { outcome, matching, vote } = answer.into_inner();
+        let wire::AppendResponse { outcome, matching, vote, cosignature, shown } = answer.into_inner();
+        self.word.answered(self.node, along, cosignature, shown).await;
         Ok(match Outcome::try_from(outcome) {
             Ok(Outcome::Stored) => AppendEntriesResponse::Success,
             Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),

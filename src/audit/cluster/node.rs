@@ -85,8 +85,9 @@ impl Node {
         let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
         let reads = Reads { ledger: ledger.clone(), journal: log.journal_reader() };
         let config = Arc::new(config(&settings)?);
-        let links = Links::new(world.clone(), ledger.clone());
-        let raft = Raft::new(settings.node, config, Network(links.clone()), log, machine).await;
+        let (cosignatures, word) = cosign::cosigning();
+        let links = Links::new(world.clone(), ledger.clone(), word);
+        let raft = Raft::new(settings.node, config, Network(links), log, machine).await;
         let raft = raft.map_err(|fatal| NodeError::Failed(ledger.failure().unwrap_or(fatal.to_string())))?;
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
@@ -98,7 +99,7 @@ impl Node {
             Memory { requests: Account::new(REQUESTS, budget, observer), tails: Account::new(TAILS, budget, observer) };
         tokio::spawn(clock::watch(queue.clone(), stop.clone()));
         if settings.cluster.is_some() {
-            tokio::spawn(cosign::collect(ledger.clone(), links, stop.clone()));
+            tokio::spawn(cosignatures.run(ledger.clone(), stop.clone()));
         }
         tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop));
         let leadership = Leadership::new(&raft, ledger.clone());

@@ -6,8 +6,7 @@ use super::service::caller;
 use crate::audit::{
     cluster::Node,
     cluster_wire::{
-        AppendRequest, AppendResponse, CosignRequest, CosignResponse, VoteRequest, VoteResponse,
-        replication_server::Replication as Calls,
+        AppendRequest, AppendResponse, VoteRequest, VoteResponse, replication_server::Replication as Calls,
     },
 };
 
@@ -24,10 +23,5 @@ impl Calls for Replication {
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let caller = caller(&request)?;
         self.0.vote(&caller.name, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn cosign(&self, request: Request<CosignRequest>) -> Result<Response<CosignResponse>, Status> {
-        let caller = caller(&request)?;
-        self.0.cosign(&caller.name, request.into_inner()).await.map(Response::new)
     }
 }

@@ -109,8 +109,8 @@ impl Ledger {
     /// Verifies a checkpoint and holds it against this node's own, durable log.
     fn agrees(&self, note: &str) -> Result<Checkpoint, NotCosigned> {
         let checkpoint = Checkpoint::verify(note, &self.note_key())?;
-        let (size, durable) = (checkpoint.size, *self.durable.borrow());
         let mut inner = self.lock();
+        let (size, durable) = (checkpoint.size, inner.durable);
         match inner.tree.root_at(size) {
             _ if size > durable => Err(NotCosigned::Behind { size, durable }),
             Some(root) if root == checkpoint.root => {
