@@ -9,11 +9,12 @@
 //!
 //! `cargo bench --bench speed` prints all rows; words after `--` choose the rows whose name contains one of them.
 
+mod machine;
+
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    thread,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,8 @@ use gapless::{
     scenario,
     system::AuditLog,
 };
+
+use machine::{cores, machine, median};
 
 gapless::define_seam!();
 
@@ -362,39 +365,10 @@ fn whole(took: Took) -> Spent {
 
 // ---- figures ----
 
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of.get(of.len() / 2).copied().unwrap_or_default()
-}
-
 fn processor_seconds(spent: &Spent) -> f64 {
     spent.processor.as_secs_f64()
 }
 
 fn milliseconds(seconds: f64) -> String {
     format!("{:.1} ms", seconds * 1_000.0)
-}
-
-// ---- the machine ----
-
-fn machine() -> String {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = processor.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let model = field("model name").unwrap_or_else(|| "unknown processor".to_owned());
-    let compiler = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("--version").output();
-    let compiler = compiler.map_or_else(
-        |_| "unknown compiler".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    );
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
-    let build = if cfg!(debug_assertions) { "DEBUG build, of no use for comparison" } else { "release build" };
-    format!("{model} · {} cores · load {load} · {compiler} · gapless {} · {build}\n\n", cores(), gapless::build_id())
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, Into::into)
 }

@@ -335,7 +335,7 @@ async fn keep_to_budget(
 fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
     let (heartbeat_interval, election_timeout_min, election_timeout_max) = match settings.cluster {
         None => (50, 150, 300),
-        Some(_) => (250, 500, 800),
+        Some(_) => (250, 350, 550),
     };
     let config = Config {
         cluster_name: hex(&settings.log_id),

@@ -37,7 +37,7 @@ const READ_LEAVES_MAX: u32 = 4096;
 const ANSWER_BYTES: usize = 1536;
 
 /// Milliseconds after which whoever met no leader is to come back.
-const ELECTION_MS: std::ops::Range<u64> = 100..500;
+const ELECTION_MS: std::ops::Range<u64> = 50..250;
 
 /// An answer, and the room that it takes until somebody has taken it.
 pub(super) struct Answered {
