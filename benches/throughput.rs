@@ -263,7 +263,8 @@ impl Log {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster");
         for n in 1..=SERVERS {
             let text = fs::read_to_string(examples.join(format!("server-{n}.toml")))?;
-            let text = (1..).zip(&ports).fold(text, |text, (n, port)| text.replace(&format!("5006{n}"), &port.to_string()));
+            let text =
+                (1..).zip(&ports).fold(text, |text, (n, port)| text.replace(&format!("5006{n}"), &port.to_string()));
             fs::write(folder.path().join(format!("server-{n}.toml")), text)?;
         }
         let verb = |verb: &str, n: usize| {

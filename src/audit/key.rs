@@ -12,8 +12,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use ed25519_dalek::{Signature, Signer as _};
 use rand::{TryRngCore as _, rngs::OsRng};
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha2::{Digest as _, Sha256};
 
 /// Signatures that are remembered, of the whole process: 128 KiB.
@@ -23,8 +23,7 @@ static VERIFIED: Verified = Verified(Mutex::new([[0; 32]; REMEMBERED]));
 
 /// An Ed25519 key pair. `Debug` never shows the secret.
 pub struct SigningKey {
-    seed: [u8; 32],
-    pair: Ed25519KeyPair,
+    secret: ed25519_dalek::SigningKey,
     public: VerifyingKey,
 }
 
@@ -41,17 +40,14 @@ impl SigningKey {
 
     /// From the 32-byte seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        // The only error that ring knows here is a seed of another length than 32.
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("every 32 bytes are an Ed25519 seed");
-        let mut public = [0; 32];
-        // An Ed25519 public key has 32 bytes (RFC 8032, section 5.1.5).
-        public.copy_from_slice(pair.public_key().as_ref());
-        Self { seed: *seed, pair, public: VerifyingKey(public) }
+        let secret = ed25519_dalek::SigningKey::from_bytes(seed);
+        let public = VerifyingKey(secret.verifying_key().to_bytes());
+        Self { secret, public }
     }
 
     /// The seed, to be stored with the owner's access only.
     pub fn seed(&self) -> [u8; 32] {
-        self.seed
+        self.secret.to_bytes()
     }
 
     /// The public half.
@@ -61,9 +57,7 @@ impl SigningKey {
 
     /// Signs. The signature is a function of key and message alone.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let mut signature = [0; 64];
-        // An Ed25519 signature has 64 bytes (RFC 8032, section 5.1.6).
-        signature.copy_from_slice(self.pair.sign(message).as_ref());
+        let signature = self.secret.sign(message).to_bytes();
         VERIFIED.remember(digest(&self.public, message, &signature));
         signature
     }
@@ -80,15 +74,17 @@ impl fmt::Debug for SigningKey {
 pub struct VerifyingKey(pub [u8; 32]);
 
 impl VerifyingKey {
-    /// Checks a signature of 64 bytes.
+    /// Checks a signature of 64 bytes, strictly: a key or a commitment of small order, under which one signature could
+    /// hold for many messages, is refused.
     ///
     /// # Errors
     /// Where it is not this key's signature of this message, or not a signature at all.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let digest =
-            signature.try_into().map(|signature| digest(self, message, signature)).map_err(|_| BadSignature)?;
+        let signature = signature.try_into().map_err(|_| BadSignature)?;
+        let digest = digest(self, message, signature);
         if !VERIFIED.knows(&digest) {
-            UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).map_err(|_| BadSignature)?;
+            let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
+            key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| BadSignature)?;
             VERIFIED.remember(digest);
         }
         Ok(())

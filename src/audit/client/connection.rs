@@ -5,6 +5,7 @@
 //! refused its certificate, and by then h2 has turned that into a string.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -192,6 +193,10 @@ pub(crate) struct Connector {
     dial: Dial,
     servers: Vec<Server>,
     next: usize,
+    /// Whose connection was opened last.
+    newest: Option<usize>,
+    /// Who was asked in vain, since somebody served or all had been asked.
+    vain: BTreeSet<usize>,
     calls: Calls,
     /// What is known of schemas, over all connections.
     exchange: Arc<Exchange>,
@@ -215,7 +220,7 @@ impl Connector {
                 .map_err(|why| ClientError::Settings(format!("the server name `{}`: {why}", server.tls_name)))?;
             endpoint(server, deadlines)?;
         }
-        Ok(Connector { dial, servers, next: 0, calls, exchange, deadlines })
+        Ok(Connector { dial, servers, next: 0, newest: None, vain: BTreeSet::new(), calls, exchange, deadlines })
     }
 
     /// How many there are to turn to.
@@ -223,17 +228,40 @@ impl Connector {
         self.servers.len()
     }
 
-    /// Makes the server of this name the next one. False where there is none.
+    /// Makes the server of this name the next one. False where there is none, or where it was asked in vain already:
+    /// whoever names it has not heard of that yet, and the others are asked first.
     pub(crate) fn prefer(&mut self, tls_name: &str) -> bool {
         let found = self.servers.iter().position(|server| server.tls_name == tls_name);
+        let found = found.filter(|at| !self.vain.contains(at));
         self.next = found.unwrap_or(self.next);
         found.is_some()
     }
 
+    /// The server of the newest connection did not serve. Once none is left that might, all of them might again.
+    pub(crate) fn in_vain(&mut self) {
+        self.vain.extend(self.newest);
+        if self.vain.len() >= self.servers.len() {
+            self.vain.clear();
+        }
+    }
+
+    /// The server of the newest connection served.
+    pub(crate) fn served(&mut self) {
+        self.vain.clear();
+    }
+
+    /// The next one in turn that was not asked in vain.
+    fn following(&self) -> usize {
+        let turn = (self.next..self.servers.len()).chain(0..self.next);
+        turn.into_iter().find(|at| !self.vain.contains(at)).unwrap_or(self.next)
+    }
+
     /// A connection to the next server. It is made by the first call.
     pub(crate) fn open(&mut self) -> Result<Connection, ClientError> {
-        let server = self.servers[self.next % self.servers.len()].clone();
-        self.next = self.next.wrapping_add(1);
+        let at = self.following();
+        let server = self.servers[at].clone();
+        self.newest = Some(at);
+        self.next = (at + 1) % self.servers.len();
         let condition = Condition::default();
         let (dial, target, noted) = (self.dial.clone(), server.clone(), condition.clone());
         let connector = tower::service_fn(move |_: http::Uri| {
@@ -269,5 +297,44 @@ impl Connection {
     /// What broke it, if anything did.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.condition.trouble()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::schema::Revision, world::observer::Unobserved};
+
+    fn connector() -> Connector {
+        let servers = ["a", "b", "c"];
+        let server = |name: &str| Server { address: format!("{name}:1"), tls_name: name.to_owned() };
+        let dial: Dial = Arc::new(|_, _| Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into()))));
+        let exchange = Exchange::new(Revision::default()).unwrap();
+        let calls = Calls::new(Arc::new(Unobserved));
+        Connector::new(dial, servers.map(server).to_vec(), calls, exchange, Deadlines::default()).unwrap()
+    }
+
+    /// The name of the server to which the next connection goes.
+    fn turn(connector: &mut Connector) -> String {
+        connector.open().unwrap();
+        connector.servers[connector.newest.unwrap()].tls_name.clone()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_asked_in_vain_is_not_believed_to_lead_until_all_others_were_asked() {
+        let mut connector = connector();
+        assert_eq!(turn(&mut connector), "a");
+        connector.in_vain();
+        assert_eq!(turn(&mut connector), "b");
+        assert!(!connector.prefer("a"), "lost a moment ago, and `b` has not heard of it");
+        connector.in_vain();
+        assert_eq!(turn(&mut connector), "c", "not back to either of the two");
+        connector.in_vain();
+        assert!(connector.prefer("b"), "all were asked: any of them may lead by now");
+        assert_eq!(turn(&mut connector), "b");
+        connector.in_vain();
+        connector.served();
+        assert!(connector.prefer("b"));
+        assert!(!connector.prefer("nobody"));
     }
 }

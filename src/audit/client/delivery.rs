@@ -96,6 +96,8 @@ enum End {
     GoBack,
     /// Another server leads.
     Elsewhere { leader: String, pushback: Option<Duration> },
+    /// The server has no room. It is asked again after a wait, over the same connection.
+    Busy { why: String, pushback: Option<Duration> },
     /// Something failed. It is tried again after a wait.
     Failed { cure: Cure, why: String, pushback: Option<Duration> },
     /// The client is being closed, or the owner of the outbox is gone.
@@ -139,8 +141,14 @@ impl Deliverer {
                         return;
                     }
                 }
+                End::Busy { why, pushback } => {
+                    if !self.back_off(Cure::Time, why, pushback).await {
+                        return;
+                    }
+                }
                 End::Failed { cure, why, pushback } => {
                     self.connection = None;
+                    self.parts.connector.in_vain();
                     if !self.back_off(cure, why, pushback).await {
                         return;
                     }
@@ -150,10 +158,11 @@ impl Deliverer {
     }
 
     /// Turns to the server that is said to lead. False where it has to wait: two servers may each take the other for the
-    /// leader until they have heard of the next one.
+    /// leader until they have heard of the next one, and a leader that was just lost is named until it is replaced.
     fn redirect(&mut self, leader: &str) -> bool {
         self.backoff.answered();
         self.connection = None;
+        self.parts.connector.in_vain();
         let known = self.parts.connector.prefer(leader);
         let at_once = known && !self.redirected;
         self.redirected = known;
@@ -375,6 +384,7 @@ impl Deliverer {
         self.next += 1;
         self.gaps = 0;
         self.redirected = false;
+        self.parts.connector.served();
         self.backoff.succeeded();
         if self.parked {
             self.parked = false;
@@ -433,6 +443,9 @@ fn failed(status: &Status, connection: &Connection) -> End {
         return End::Elsewhere { leader, pushback };
     }
     let trouble = connection.trouble();
+    if status.code() == Code::ResourceExhausted && trouble.is_none() {
+        return End::Busy { why: format!("{}: {}", code_name(status.code()), error_text(status)), pushback };
+    }
     let mut why = format!("{}: {}", code_name(status.code()), error_text(status));
     if let Some(Trouble::Credentials(what)) = &trouble {
         why = what.clone();

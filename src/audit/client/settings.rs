@@ -71,7 +71,7 @@ impl Deadlines {
         match servers {
             0 | 1 => usual,
             _ => Deadlines {
-                connect: Duration::from_secs(2),
+                connect: Duration::from_secs(1),
                 keepalive_interval: Duration::from_secs(1),
                 keepalive_timeout: Duration::from_secs(1),
                 ..usual

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, future::ready, stream::once};
 use hyper_util::rt::TokioIo;
 use openraft::{
     CommittedLeaderId, LogId, Vote,
@@ -21,8 +22,10 @@ use openraft::{
         VoteResponse,
     },
 };
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -123,19 +126,32 @@ pub(super) struct Peer {
     node: u64,
     member: Member,
     word: Word,
+    /// Between two calls; none while one is under way, so that a call which was given up takes its stream with it.
+    appends: Option<Appends>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        Peer { links: self.0.clone(), node: target, member: node.clone(), word: self.0.word.clone() }
+        Peer { links: self.0.clone(), node: target, member: node.clone(), word: self.0.word.clone(), appends: None }
     }
 }
 
 impl Peer {
     fn client(&self) -> Result<ReplicationClient<Channel>, Unreachable> {
         self.links.to(self.node, &self.member).map_err(|why| Unreachable::new(&why))
+    }
+
+    /// AppendEntries, over the stream of the last one where that is still there.
+    async fn append(&mut self, request: wire::AppendRequest) -> Answer<wire::AppendResponse> {
+        let answered = match self.appends.take() {
+            Some(mut appends) => appends.call(request).await.map(|answer| (answer, appends)),
+            None => Appends::begin(self.client()?, request).await,
+        };
+        let (answer, appends) = answered.map_err(|status| failed(&status))?;
+        self.appends = Some(appends);
+        Ok(answer)
     }
 
     /// The leader's word that goes along with a call. One that only tells of a commit waits for the checkpoint over it,
@@ -175,8 +191,9 @@ impl RaftNetwork<TypeConfig> for Peer {
             checkpoint: note(&along.round),
             published: note(&along.published),
         };
-        let answer = self.client()?.append(within(message, option)).await.map_err(|status| failed(&status))?;
-        let wire::AppendResponse { outcome, matching, vote, cosignature, shown } = answer.into_inner();
+        let late = || failed(&Status::deadline_exceeded("no answer in time"));
+        let answer = timeout(option.hard_ttl(), self.append(message)).await.map_err(|_| late())??;
+        let wire::AppendResponse { outcome, matching, vote, cosignature, shown } = answer;
         self.word.answered(self.node, along, cosignature, shown).await;
         Ok(match Outcome::try_from(outcome) {
             Ok(Outcome::Stored) => AppendEntriesResponse::Success,
@@ -209,6 +226,35 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(PAUSE))
+    }
+}
+
+/// A stream of AppendEntries to one member. Each request has its answer before the next one goes.
+struct Appends {
+    requests: mpsc::Sender<wire::AppendRequest>,
+    answers: Streaming<wire::AppendResponse>,
+}
+
+impl Appends {
+    /// The first request goes with the call itself, so beginning costs no way of its own.
+    async fn begin(
+        mut client: ReplicationClient<Channel>,
+        first: wire::AppendRequest,
+    ) -> Result<(wire::AppendResponse, Appends), Status> {
+        let (requests, sent) = mpsc::channel(1);
+        let answers = client.append(once(ready(first)).chain(ReceiverStream::new(sent))).await?.into_inner();
+        let mut appends = Appends { requests, answers };
+        Ok((appends.answer().await?, appends))
+    }
+
+    async fn call(&mut self, request: wire::AppendRequest) -> Result<wire::AppendResponse, Status> {
+        // Where nobody takes it the stream has ended, and its end says why.
+        self.requests.send(request).await.ok();
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<wire::AppendResponse, Status> {
+        self.answers.message().await?.ok_or_else(|| Status::unavailable("the member ended the stream"))
     }
 }
 

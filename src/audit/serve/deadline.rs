@@ -73,7 +73,9 @@ enum Kind {
 impl Kind {
     fn of(path: &str) -> Kind {
         match path {
-            "/gapless.audit.v1.AuditLog/AppendStream" | "/gapless.audit.v1.AuditLog/Tail" => Kind::OwnStream,
+            "/gapless.audit.v1.AuditLog/AppendStream"
+            | "/gapless.audit.v1.AuditLog/Tail"
+            | "/gapless.cluster.v1.Replication/Append" => Kind::OwnStream,
             "/grpc.health.v1.Health/Watch" => Kind::ForeignStream,
             path if path.starts_with("/grpc.reflection.") => Kind::ForeignStream,
             _ => Kind::Unary,

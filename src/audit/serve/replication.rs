@@ -1,8 +1,11 @@
 //! What members of the cluster say to each other, over the same front door as everybody else: the node decides who may.
 
-use tonic::{Request, Response, Status};
+use std::pin::Pin;
 
-use super::service::caller;
+use futures::{Stream, stream::try_unfold};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{connection::Caller, service::caller};
 use crate::audit::{
     cluster::Node,
     cluster_wire::{
@@ -15,13 +18,36 @@ pub(super) struct Replication(pub(super) Node);
 
 #[tonic::async_trait]
 impl Calls for Replication {
-    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
-        let caller = caller(&request)?;
-        self.0.append_entries(&caller.name, request.into_inner()).await.map(Response::new)
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
+
+    async fn append(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
+        let appends = Appends { node: self.0.clone(), caller: caller(&request)?, requests: request.into_inner() };
+        Ok(Response::new(Box::pin(try_unfold(appends, Appends::next))))
     }
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let caller = caller(&request)?;
         self.0.vote(&caller.name, request.into_inner()).await.map(Response::new)
+    }
+}
+
+/// One leader's calls, answered one after the other. The first error ends them: the leader begins a new stream.
+struct Appends {
+    node: Node,
+    caller: Caller,
+    requests: Streaming<AppendRequest>,
+}
+
+impl Appends {
+    async fn next(mut self) -> Result<Option<(AppendResponse, Appends)>, Status> {
+        let request = tokio::select! {
+            biased;
+            () = self.caller.closed() => return Err(Status::unavailable("the server is winding up")),
+            request = self.requests.message() => request?,
+        };
+        let Some(request) = request else { return Ok(None) };
+        self.caller.still_certified()?;
+        let answer = self.node.append_entries(&self.caller.name, request).await?;
+        Ok(Some((answer, self)))
     }
 }
