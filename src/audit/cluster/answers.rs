@@ -27,6 +27,7 @@ impl Node {
         request: wire::AppendRequest,
     ) -> Result<wire::AppendResponse, Status> {
         self.admit(caller, request.route)?;
+        let fresh = request.fresh;
         let entries = entries(request.frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
         let request = AppendEntriesRequest {
             vote: request.vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into(),
@@ -35,6 +36,9 @@ impl Node {
             leader_commit: request.committed.map(Into::into),
         };
         let answer = self.raft().append_entries(request).await.map_err(|why| Status::unavailable(why.to_string()))?;
+        if let Some(word) = fresh {
+            self.ledger().freshness.hear(word);
+        }
         let (outcome, matching, vote) = match answer {
             AppendEntriesResponse::Success => (Outcome::Stored, None, None),
             AppendEntriesResponse::PartialSuccess(matching) => (Outcome::Partly, matching, None),
@@ -42,7 +46,8 @@ impl Node {
             AppendEntriesResponse::HigherVote(vote) => (Outcome::HigherVote, None, Some(vote)),
         };
         let (matching, vote) = (matching.map(Into::into), vote.map(Into::into));
-        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote })
+        let stamp = Some(self.ledger().freshness.stamp());
+        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, stamp })
     }
 
     /// Raft's RequestVote, from the member `caller`.

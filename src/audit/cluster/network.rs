@@ -21,6 +21,7 @@ use openraft::{
         VoteResponse,
     },
 };
+use tokio::time::Instant;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -152,15 +153,21 @@ impl RaftNetwork<TypeConfig> for Peer {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>> {
+        let (ledger, term) = (&self.links.ledger, request.vote.leader_id.term);
         let message = wire::AppendRequest {
             route: Some(self.links.route(self.node)),
             vote: Some(request.vote.into()),
             previous: request.prev_log_id.map(Into::into),
             frames: self.frames(&request.entries),
             committed: request.leader_commit.map(Into::into),
+            fresh: ledger.word(self.node, term),
         };
+        let sent = Instant::now();
         let answer = self.client()?.append(within(message, option)).await.map_err(|status| failed(&status))?;
-        let wire::AppendResponse { outcome, matching, vote } = answer.into_inner();
+        let wire::AppendResponse { outcome, matching, vote, stamp } = answer.into_inner();
+        if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
+            ledger.freshness.answered(self.node, term, sent, stamp);
+        }
         Ok(match Outcome::try_from(outcome) {
             Ok(Outcome::Stored) => AppendEntriesResponse::Success,
             Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),

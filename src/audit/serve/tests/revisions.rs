@@ -102,8 +102,8 @@ async fn append(outside: &Outside, requests: &[AppendRequest]) -> Result<Vec<Rec
 /// All leaves and the verified checkpoint, as a caller that names no schema gets them.
 async fn everything(bench: &Bench) -> (Vec<Bytes>, Checkpoint) {
     let mut reader = bench.connect("auditor").await;
-    let note = reader.get_checkpoint(GetCheckpointRequest {}).await.unwrap().into_inner().checkpoint;
-    let leaves = reader.read(ReadRequest { start: 0, limit: 0 }).await.unwrap().into_inner().leaves;
+    let note = reader.get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap().into_inner().checkpoint;
+    let leaves = reader.read(ReadRequest { start: 0, limit: 0, freshness: None }).await.unwrap().into_inner().leaves;
     (leaves, Checkpoint::verify(&note, &bench.log_key).unwrap())
 }
 
@@ -224,7 +224,7 @@ async fn an_unknown_schema_is_asked_for_and_what_is_none_is_refused() {
     let bench = Bench::new().await;
     let mut client = bench.connect("client-1").await;
     let naming = |value: &str| {
-        let mut request = Request::new(GetCheckpointRequest {});
+        let mut request = Request::new(GetCheckpointRequest { freshness: None });
         request.metadata_mut().insert(FINGERPRINT, value.parse().unwrap());
         let mut client = client.clone();
         async move { client.get_checkpoint(request).await.unwrap_err() }
