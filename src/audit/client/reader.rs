@@ -265,9 +265,15 @@ impl LogReader {
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
             // next leader yet.
-            let led_elsewhere = leader(&status).is_some_and(|leader| self.prefer(&leader));
-            if led_elsewhere && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
+            let named = leader(&status);
+            let known = named.as_ref().is_some_and(|leader| self.prefer(leader));
+            if known && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
                 continue;
+            }
+            if let Some(leader) = named.filter(|_| !known) {
+                let said = status.message();
+                let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
+                return Err(ClientError::Call { what, why });
             }
             if cure == Cure::Somebody || Instant::now() + wait >= by {
                 let why = format!("{}: {}", code_name(status.code()), status.message());

@@ -272,7 +272,7 @@ impl Tail {
     async fn vouched(&mut self, rpc: &mut Rpc, server: &str) -> Result<(), Unfit> {
         let level = self.age_max.map_or(Level::Any, Level::AgeAtMost);
         let sent = Instant::now();
-        let answer = rpc.get_checkpoint(self.request(GetCheckpointRequest { freshness: level.demand() })).await?;
+        let answer = rpc.get_checkpoint(self.question(GetCheckpointRequest { freshness: level.demand() })).await?;
         let answer = answer.into_inner();
         let checkpoint = Checkpoint::verify_by(&answer.checkpoint, &self.log_key, &self.policy)?;
         let bound = level.kept_by(answer.bound, checkpoint.size, sent)?;
@@ -299,7 +299,7 @@ impl Tail {
         let proof = match old_size > 0 && old_size < new_size {
             false => Vec::new(),
             true => {
-                let request = self.request(GetConsistencyProofRequest { old_size, new_size });
+                let request = self.question(GetConsistencyProofRequest { old_size, new_size });
                 let answer = proven(rpc.get_consistency_proof(request).await)?;
                 receipt::hashes("consistency", &answer.hashes)?
             }
@@ -309,7 +309,7 @@ impl Tail {
 
     async fn includes_last(&mut self, rpc: &mut Rpc, checkpoint: &Checkpoint) -> Result<(), Unfit> {
         let (Some(last), Some(index)) = (&self.last, self.next.checked_sub(1)) else { return Ok(()) };
-        let request = self.request(GetInclusionProofRequest { index, tree_size: checkpoint.size });
+        let request = self.question(GetInclusionProofRequest { index, tree_size: checkpoint.size });
         let answer = proven(rpc.get_inclusion_proof(request).await)?;
         let proof = receipt::hashes("inclusion", &answer.hashes)?;
         let included = tree::verify_inclusion(last, index, checkpoint.size, &proof, &checkpoint.root);
@@ -326,6 +326,13 @@ impl Tail {
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.extensions_mut().insert(Attempt(self.backoff.attempt()));
+        request
+    }
+
+    /// A question, which is answered in time or not at all.
+    fn question<M>(&self, message: M) -> Request<M> {
+        let mut request = self.request(message);
+        request.set_timeout(self.deadlines.call);
         request
     }
 

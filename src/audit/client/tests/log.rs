@@ -64,6 +64,10 @@ pub(super) struct State {
     pub(super) age_ms: Option<u64>,
     /// Answers of which it says that it was confirmed as the leader.
     pub(super) linearizable: bool,
+    /// A tail gives nothing.
+    pub(super) tail_hangs: bool,
+    /// Questions for a checkpoint that are answered with these, in order.
+    pub(super) turned_away: VecDeque<Status>,
 }
 
 /// Clones are the same log.
@@ -89,6 +93,8 @@ impl FakeLog {
             tail_leaves_max: None,
             age_ms: None,
             linearizable: false,
+            tail_hangs: false,
+            turned_away: VecDeque::new(),
         };
         FakeLog { state: Arc::new(Mutex::new(state)), size: watch::Sender::new(0) }
     }
@@ -286,7 +292,10 @@ impl AuditLog for FakeLog {
         tokio::spawn(async move {
             let mut left = log.state().tail_leaves_max.unwrap_or(usize::MAX);
             loop {
-                let found = log.state().leaves.get(next as usize).cloned();
+                let found = {
+                    let state = log.state();
+                    state.leaves.get(next as usize).cloned().filter(|_| !state.tail_hangs)
+                };
                 let Some(leaf) = found else {
                     let _ = sizes.changed().await;
                     continue;
@@ -319,7 +328,10 @@ impl AuditLog for FakeLog {
         &self,
         _: Request<GetCheckpointRequest>,
     ) -> Result<Response<GetCheckpointResponse>, Status> {
-        let state = self.state();
+        let mut state = self.state();
+        if let Some(status) = state.turned_away.pop_front() {
+            return Err(status);
+        }
         let checkpoint = state.checkpoint();
         let bound = state.bound(checkpoint.size);
         Ok(Response::new(GetCheckpointResponse { checkpoint: checkpoint.sign(&state.key), bound }))
