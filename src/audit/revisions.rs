@@ -6,7 +6,10 @@
 
 use super::{
     leaf::Leaf,
-    wire::{AppendRequest, AppendResponse, Receipt, append_response, breaking, next, previous},
+    wire::{
+        AppendRequest, AppendResponse, GetCheckpointRequest, GetCheckpointResponse, ReadRequest, ReadResponse, Receipt,
+        TailResponse, append_response, breaking, next, previous,
+    },
 };
 
 /// Name and version of this program, as `next` tells them.
@@ -109,3 +112,67 @@ macro_rules! answers {
 }
 
 answers!(previous next breaking);
+
+// `previous` knows of no bounds: its servers overlook what they are asked for, and say nothing. Whoever asked must notice.
+
+impl From<ReadRequest> for previous::ReadRequest {
+    fn from(request: ReadRequest) -> Self {
+        Self { start: request.start, limit: request.limit }
+    }
+}
+
+impl From<previous::ReadRequest> for ReadRequest {
+    fn from(request: previous::ReadRequest) -> Self {
+        Self { start: request.start, limit: request.limit, freshness: None }
+    }
+}
+
+impl From<ReadResponse> for previous::ReadResponse {
+    fn from(answer: ReadResponse) -> Self {
+        let ReadResponse { start, leaves, size, bound: _ } = answer;
+        Self { start, leaves, size }
+    }
+}
+
+impl From<previous::ReadResponse> for ReadResponse {
+    fn from(answer: previous::ReadResponse) -> Self {
+        let previous::ReadResponse { start, leaves, size } = answer;
+        Self { start, leaves, size, bound: None }
+    }
+}
+
+impl From<TailResponse> for previous::TailResponse {
+    fn from(answer: TailResponse) -> Self {
+        Self { index: answer.index, leaf: answer.leaf }
+    }
+}
+
+impl From<previous::TailResponse> for TailResponse {
+    fn from(answer: previous::TailResponse) -> Self {
+        Self { index: answer.index, leaf: answer.leaf, bound: None }
+    }
+}
+
+impl From<GetCheckpointRequest> for previous::GetCheckpointRequest {
+    fn from(_: GetCheckpointRequest) -> Self {
+        Self {}
+    }
+}
+
+impl From<previous::GetCheckpointRequest> for GetCheckpointRequest {
+    fn from(_: previous::GetCheckpointRequest) -> Self {
+        Self { freshness: None }
+    }
+}
+
+impl From<GetCheckpointResponse> for previous::GetCheckpointResponse {
+    fn from(answer: GetCheckpointResponse) -> Self {
+        Self { checkpoint: answer.checkpoint }
+    }
+}
+
+impl From<previous::GetCheckpointResponse> for GetCheckpointResponse {
+    fn from(answer: previous::GetCheckpointResponse) -> Self {
+        Self { checkpoint: answer.checkpoint, bound: None }
+    }
+}

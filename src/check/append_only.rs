@@ -10,7 +10,8 @@
 //!
 //! **What it looks at.** Every reading of every server, complete or not, at any time; everything that followers were
 //! given; every leaf that a client read. Two of them that speak of one position must agree in its bytes, and in the
-//! whole leaf where the log shows it. Then every checkpoint that anybody signed, kept or read: of size *n* it must
+//! whole leaf where the log shows it. In the end, once everything has healed, every server that can be read is compared with
+//! the final log leaf by leaf. Then every checkpoint that anybody signed, kept or read: of size *n* it must
 //! carry the root that the first *n* leaves of the final log have (RFC 6962, section 2.1). The roots of all sizes are
 //! computed in one pass, by code that is not the log's own.
 //!
@@ -25,7 +26,7 @@
 use super::{
     index::{Checkpoint, Find, Index, Positions},
     merkle::{self, Hash},
-    note,
+    note, replicas,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
@@ -34,6 +35,7 @@ use super::{
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let seen = same_everywhere(index, &mut violations);
+    replicas::differing(index, &mut violations);
     let roots = roots_of_final_log(index, &mut violations);
     let exercised = || {
         let readers = words::count(index.readings.len() as u64, "reading", "readings");

@@ -1,25 +1,31 @@
 //! # faithful-reads
 //!
-//! No reader, tail or follower read skips, repeats, reorders, goes back, or shows what was not committed.
+//! No reader, tail or follower read skips, repeats, reorders, goes back, shows what was not committed, or is older than
+//! it was said to be.
 //!
 //! **Where it comes from.** *Total order* and *no duplication* of atomic broadcast (Hadzilacos and Toueg, 1994), with
-//! the session guarantee *monotonic reads* (Terry and others, 1994) for a reader that resumes.
+//! the session guarantee *monotonic reads* (Terry and others, 1994) for a reader that resumes. For reads that say how new
+//! they are: the real-time half of linearizability (Herlihy and Wing, 1990), and *bounded staleness*.
 //!
 //! **What it looks at.** Each reading by itself: its positions must count up by one from the log's first. Each
 //! follower, over all its resumes: the next position, and no other. It may start anew where it likes only after its
 //! own host came up again. Then everything that was read, also by readings that broke off, against the final log, if
-//! that was read later: nothing may have been shown that is not there.
+//! that was read later: nothing may have been shown that is not there. And each bound that a reader was told: a
+//! linearizable read shows every entry whose acknowledgement anybody had before it was asked; one of a stated age misses
+//! none that was acknowledged longer than that before it was answered.
 //!
 //! **What leaves it idle.** Nobody read anything.
 //!
 //! **A corner that goes wrong.** A tail resumes after a reset from the last index it *asked* for instead of the last it
 //! *got*: one entry is skipped, once, and only for this reader. The log is whole, so nobody else will ever notice. A
 //! log that does not show its leaves may count from another number than 0; the first position of its readings is then
-//! taken for its first, and must be the same for all of them.
+//! taken for its first, and must be the same for all of them. And a leader that was cut off and replaced does not know it:
+//! it answers from its own memory, quickly and in good faith, and what others have acknowledged since is not in it.
 
 use std::collections::BTreeMap;
 
 use super::{
+    fresh_reads::{self, Told},
     index::{Find, Index, Source},
     verdict::{Finding, Violation},
     violations::Violations,
@@ -36,10 +42,16 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
             violations.add("not-committed", None, || not_committed(index, find));
         }
     }
+    let Told { bounds, linearizable } = fresh_reads::judge(index, &mut violations);
     let seen = index.finds.len() as u64;
     let exercised = || {
         let readings = words::count(index.readings.len() as u64, "reading", "readings");
-        format!("{} in {readings} and by followers", words::count(seen, "position", "positions"))
+        let positions = words::count(seen, "position", "positions");
+        let bounds = match bounds {
+            0 => String::new(),
+            _ => format!("; {}, {linearizable} of them linearizable", words::count(bounds, "bound", "bounds")),
+        };
+        format!("{positions} in {readings} and by followers{bounds}")
     };
     violations.or_held(seen, exercised, "nobody read anything")
 }

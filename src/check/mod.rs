@@ -15,6 +15,7 @@ mod deadlines_kept;
 mod expect;
 mod facts;
 mod faithful_reads;
+mod fresh_reads;
 mod index;
 mod merkle;
 mod no_fork;
@@ -24,6 +25,7 @@ mod no_silent_corruption;
 mod note;
 mod real_time_order;
 mod recovers;
+mod replicas;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trusted_peers;

@@ -1,7 +1,7 @@
 //! # recovers
 //!
-//! After the last fault has healed, each client's appends succeed within the stated time, and all that is owed gets
-//! delivered.
+//! After the last fault has healed, each client's appends succeed within the stated time, all that is owed gets
+//! delivered, and no server stays behind the others.
 //!
 //! **Where it comes from.** Liveness after the *global stabilisation time* (Dwork, Lynch and Stockmeyer, 1988): safety
 //! is owed always, progress only once the network behaves, but then it is owed. TigerBeetle's simulator ends its runs
@@ -10,19 +10,22 @@
 //! **What it looks at.** Each client that has something to send when the last fault heals, or submits something later:
 //! it must have an acknowledgement within `recovers-within` of that moment. Each entry submitted after the heal must
 //! have its answer in the same time, counted from its submission. And at the end of the settle phase nothing may be
-//! left to deliver.
+//! left to deliver, and every server that can be read must show as much of the log as the others (where the log shows its
+//! leaves).
 //!
 //! **What leaves it idle.** The run ended before the last fault healed, no client had anything to send afterwards, or
 //! the run was over before the time was.
 //!
 //! **A corner that goes wrong.** A back-off that doubled through a long outage and now waits longer than the outage
 //! took. A client parked for want of a certificate, which arrived, and nobody told it. A leader that everybody can
-//! reach except the one client whose connection still points at the old one.
+//! reach except the one client whose connection still points at the old one. A replica that is up, and answers, and was
+//! forgotten by the leader: everybody is served, until the others are lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     index::{Entry, Index},
+    replicas,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
@@ -34,6 +37,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     if let Some((event, false)) = index.settled {
         violations.add("not-quiet", None, || not_quiet(index, event));
     }
+    replicas::behind(index, &mut violations);
     let Some(healed) = index.healed else {
         return violations.or(Finding::Idle { why: "the run ended before the last fault healed".to_owned() });
     };

@@ -10,6 +10,7 @@ mod cosigner;
 mod files;
 mod init;
 mod key;
+mod level;
 mod serve;
 mod tail;
 mod verify;
@@ -164,6 +165,7 @@ fn judged(error: ClientError) -> Failure {
     match error {
         ClientError::Note(_)
         | ClientError::Unproven(_)
+        | ClientError::BoundNotKept { .. }
         | ClientError::WrongRoot { .. }
         | ClientError::OutOfOrder { .. } => Failure::Unverified(error.to_string()),
         other => Failure::Client(other),

@@ -9,7 +9,12 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-use super::{Failure, Format, config::ClientConfig, judged};
+use super::{
+    Failure, Format,
+    config::ClientConfig,
+    judged,
+    level::{self, LevelArgs},
+};
 use crate::{
     audit::{
         client::{LogReader, ReaderSettings, Tail},
@@ -26,9 +31,12 @@ pub(super) struct Args {
     /// Index of the first leaf.
     #[arg(long, value_name = "INDEX", default_value_t = 0)]
     from: u64,
-    /// Goes on with each new leaf, over any failure, until it is interrupted.
-    #[arg(long)]
+    /// Goes on with each new leaf, over any failure, until it is interrupted. With `--max-age`, a server that falls behind
+    /// that, or does not answer in that time, is left for another.
+    #[arg(long, conflicts_with = "linearizable")]
     follow: bool,
+    #[command(flatten)]
+    level: LevelArgs,
     /// How leaves look.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -40,13 +48,17 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = ReaderSettings::from(&config.settings);
     if args.follow {
         let mut tail = Tail::new(world, settings, args.from)?;
+        if let Some(max_age) = args.level.max_age {
+            tail = tail.within(max_age);
+        }
         loop {
             let (index, leaf) = tail.next().await.map_err(judged)?;
             print(args.format, index, leaf)?;
         }
     }
     let reader = LogReader::connect(world, settings)?;
-    let size = reader.checkpoint().await.map_err(judged)?.size;
+    let (checkpoint, _, bound) = reader.signed_checkpoint_at(args.level.level()).await.map_err(judged)?;
+    let size = checkpoint.size;
     let mut next = args.from;
     while next < size {
         let leaves = reader.read(next).await.map_err(judged)?;
@@ -58,6 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             next = index.0 + 1;
         }
     }
+    eprintln!("{size} leaves: {}", level::bound(&bound));
     Ok(())
 }
 

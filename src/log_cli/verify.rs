@@ -15,10 +15,11 @@ use super::{
     config::ClientConfig,
     files::{self, Access},
     judged,
+    level::{self, LevelArgs},
 };
 use crate::{
     audit::{
-        client::{LogReader, ReaderSettings},
+        client::{Bound, LogReader, ReaderSettings},
         note::{Checkpoint, NoteKey},
     },
     world::real::{self, TracingObserver},
@@ -32,6 +33,8 @@ pub(super) struct Args {
     /// File of the remembered checkpoint, instead of the configured one. It holds the signed note.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    level: LevelArgs,
     /// How the verdict looks.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -44,7 +47,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let world = real::world(&config.folder, Arc::new(TracingObserver)).map_err(Failure::File)?;
     let reader = LogReader::connect(world, ReaderSettings::from(&config.settings))?;
 
-    let verified = reader.verify_all().await.map_err(judged)?;
+    let (verified, bound) = reader.verify_all_at(args.level.level()).await.map_err(judged)?;
     if let Some(remembered) = &remembered {
         reader.consistency(remembered, &verified).await.map_err(judged)?;
     }
@@ -52,7 +55,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let (newest, note) = reader.signed_checkpoint().await.map_err(judged)?;
     reader.consistency(&verified, &newest).await.map_err(judged)?;
     files::replace(&memory, &note, Access::Public).map_err(Failure::File)?;
-    Ok(print(args.format, &verified, remembered.as_ref())?)
+    Ok(print(args.format, &verified, &bound, remembered.as_ref())?)
 }
 
 /// The checkpoint of the last time; `None` where there was none.
@@ -66,7 +69,7 @@ fn recall(path: &Path, key: &NoteKey) -> Result<Option<Checkpoint>, Failure> {
     }
 }
 
-fn print(format: Format, verified: &Checkpoint, remembered: Option<&Checkpoint>) -> io::Result<()> {
+fn print(format: Format, verified: &Checkpoint, bound: &Bound, remembered: Option<&Checkpoint>) -> io::Result<()> {
     let root: String = verified.root.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut out = io::stdout().lock();
     match format {
@@ -75,6 +78,8 @@ fn print(format: Format, verified: &Checkpoint, remembered: Option<&Checkpoint>)
                 "origin": verified.origin,
                 "size": verified.size,
                 "root": root,
+                "linearizable": bound.linearizable,
+                "age-ms": bound.age.map(level::whole_ms),
                 "extends": remembered.map(|remembered| remembered.size),
                 "verdict": "holds",
             });
@@ -84,6 +89,7 @@ fn print(format: Format, verified: &Checkpoint, remembered: Option<&Checkpoint>)
             writeln!(out, "log      {}", verified.origin)?;
             writeln!(out, "size     {}", verified.size)?;
             writeln!(out, "root     {root}")?;
+            writeln!(out, "newest   {}", level::bound(bound))?;
             match remembered {
                 Some(remembered) => writeln!(out, "extends  the {} leaves of the last time", remembered.size)?,
                 None => writeln!(out, "extends  nothing: no checkpoint was remembered")?,

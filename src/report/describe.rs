@@ -217,6 +217,12 @@ fn log_event(event: &LogEvent) -> String {
             format!("memory: `{what}` held {} of {}", words::number(*bytes), size(*limit))
         }
         LogEvent::TailStarted { from } => format!("tail starts at {from}"),
+        LogEvent::BoundedRead { server, size, age_ms } => {
+            format!("{server} shows {} as of {age_ms} ms ago", leaves(*size))
+        }
+        LogEvent::LinearizableRead { server, size, age_ms } => {
+            format!("{server} leads, and shows {} as of {age_ms} ms ago", leaves(*size))
+        }
         LogEvent::LeafRead { index, leaf } => format!("read leaf {index}, {}", size(leaf.len() as u64)),
         other => other.name().replace('-', " "),
     }

@@ -43,6 +43,8 @@ const ALWAYS: &[&str] = &[
     "checkpoint-kept",
     "outbox-full",
     "tail-started",
+    "bounded-read",
+    "linearizable-read",
     "leaf-read",
     "memory-used",
     "cert-renewed",

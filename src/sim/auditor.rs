@@ -1,9 +1,10 @@
 //! The auditor: a host that reads the log through its public door, during the run and once more at the end.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +32,10 @@ const READING_MAX: Duration = Duration::from_secs(20);
 
 /// Between two tries to say the last word.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// How often a server that shows less than another is read again, the pause doubling: it is up and has nothing else to do,
+/// so it has caught up by then, or never will.
+const CATCH_UP_TIMES: u32 = 4;
 
 /// The auditor over all its lives.
 #[derive(Clone)]
@@ -60,6 +65,10 @@ impl Auditor {
             let found = self.findings(None);
             async move { system.follow(host, found).await }
         });
+        let asker = tokio::spawn({
+            let (system, host) = (system.clone(), host.clone());
+            async move { system.ask_how_new(host).await }
+        });
         let mut order = self.order.clone();
         while *order.borrow_and_update() == Reading::Sometimes {
             let next = Instant::now() + self.every;
@@ -74,33 +83,69 @@ impl Auditor {
             }
         }
         // What the follower was given so far is judged; it need not be awaited, for it never ends.
-        for server in host.servers() {
-            while self.read(&*system, &host, server, true).await.is_err() {
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
-        }
+        asker.abort();
+        self.say_the_last_word(&*system, &host).await;
         follower.abort();
         self.done.store(true, Ordering::Relaxed);
         std::future::pending().await
     }
 
-    async fn read<S: System>(&self, system: &S, host: &Host, server: &Peer, last: bool) -> Result<(), ()> {
+    /// Reads every server whole, whatever the others do: one that cannot be read is tried again and again, and one that
+    /// shows less than another until it had its time to catch up.
+    async fn say_the_last_word<S: System>(&self, system: &S, host: &Host) {
+        let mut read: BTreeMap<&str, u64> = BTreeMap::new();
+        let (mut pause, mut times_behind) = (TRY_AGAIN, 0);
+        loop {
+            let longest = read.values().max().copied().unwrap_or(0);
+            for server in host.servers() {
+                if read.get(server.name()).is_none_or(|found| *found < longest)
+                    && let Ok(found) = self.read(system, host, server, true).await
+                {
+                    read.insert(server.name(), found);
+                }
+            }
+            let unread = read.len() < host.servers().len();
+            let longest = read.values().max().copied().unwrap_or(0);
+            let behind = read.values().any(|found| *found < longest);
+            if !unread && (!behind || times_behind >= CATCH_UP_TIMES) {
+                return;
+            }
+            times_behind += u32::from(behind);
+            tokio::time::sleep(pause).await;
+            if !unread {
+                pause *= 2;
+            }
+        }
+    }
+
+    /// Answers how much was found.
+    async fn read<S: System>(&self, system: &S, host: &Host, server: &Peer, last: bool) -> Result<u64, ()> {
         let reading = self.readings.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(What::ReadingBegan { reading, server: server.name().into(), last });
-        let mut found = self.findings(Some(reading));
+        let (mut found, count) = self.counted(Some(reading));
         let read = system.read_back(host.clone(), server, &mut found);
         let error = match tokio::time::timeout(READING_MAX, read).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error_chain(&*error)),
             Err(_) => Some(format!("not read to its end within {READING_MAX:?}")),
         };
-        let result = if error.is_none() { Ok(()) } else { Err(()) };
+        let result = if error.is_none() { Ok(count.load(Ordering::Relaxed)) } else { Err(()) };
         self.recorder.record(What::ReadingEnded { reading, error });
         result
     }
 
     fn findings(&self, reading: Option<u32>) -> Findings {
-        let recorder = self.recorder.clone();
-        Findings { record: Arc::new(move |what| recorder.record(what)), reading }
+        self.counted(reading).0
+    }
+
+    /// Findings, and how many they are.
+    fn counted(&self, reading: Option<u32>) -> (Findings, Arc<AtomicU64>) {
+        let (recorder, count) = (self.recorder.clone(), Arc::new(AtomicU64::new(0)));
+        let found = count.clone();
+        let record = Arc::new(move |what: What| {
+            found.fetch_add(u64::from(matches!(what, What::Found { .. })), Ordering::Relaxed);
+            recorder.record(what);
+        });
+        (Findings { record, reading }, count)
     }
 }

@@ -1,10 +1,13 @@
 //! This crate's own audit log as a system under test.
 
+mod newness;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -219,11 +222,26 @@ impl System for AuditLog {
         Ok(())
     }
 
+    async fn ask_how_new(&self, reader: Host) {
+        if reader.servers().len() < 2 {
+            return; // nobody else could know more
+        }
+        let mut identities = reader.identities();
+        let identity = identities.borrow_and_update().clone();
+        let servers = reader.servers().iter().map(std::slice::from_ref);
+        let settings = servers.map(|server| self.reader_settings(&reader, server, identity.clone()));
+        let Ok(settings) = settings.collect() else { return };
+        newness::ask(reader.clone(), identities, settings).await;
+    }
+
     async fn follow(&self, reader: Host, mut found: Findings) {
         let mut identities = reader.identities();
         let identity = identities.borrow_and_update().clone();
         let Ok(settings) = self.reader_settings(&reader, reader.servers(), identity) else { return };
         let Ok(mut tail) = Tail::new(reader.world().clone(), settings, 0) else { return };
+        if reader.servers().len() > 1 {
+            tail = tail.within(FOLLOWED_WITHIN);
+        }
         let mut counting = Counting::default();
         let following = async {
             loop {
@@ -234,7 +252,8 @@ impl System for AuditLog {
                     }
                     next = tail.next() => match next {
                         Ok((index, leaf)) => found.note(counting.found(index.0, leaf)),
-                        Err(_) => return,
+                        // A server that cannot vouch for the log, or skips; it asks another one, after a wait.
+                        Err(_) => {}
                     },
                 }
             }
@@ -246,6 +265,9 @@ impl System for AuditLog {
         }
     }
 }
+
+/// What a follower of several servers puts up with before it turns to another one.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Renews the host's certificate, where the scenario has an issuer. What it renews shows up in `Host::identities`, for
 /// servers, clients and readers to take up like anything else that is installed.

@@ -82,6 +82,13 @@ pub trait System: Send + Sync + 'static {
         std::future::pending()
     }
 
+    /// Asks every server, again and again, how new what it shows is, and never returns. Called during the run, beside
+    /// [`follow`](System::follow); what it learns it tells its observer. A log whose reads state no bounds keeps the
+    /// default.
+    fn ask_how_new(&self, _reader: Host) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Who leads, if anybody. Without it, scenarios that say `leader` are unsupported, not guessed.
     fn leader(&self, _auditor: Host) -> impl Future<Output = Option<Peer>> + Send {
         async { None }

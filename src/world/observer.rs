@@ -145,6 +145,12 @@ pub enum LogEvent {
         #[serde(with = "base64_bytes")]
         leaf: Bytes,
     },
+    /// A server said how new its answer was: a log of so many leaves, in which nothing is missing that was acknowledged
+    /// longer than so many milliseconds before this moment.
+    BoundedRead { server: String, size: u64, age_ms: u64 },
+    /// The same of a leader that a quorum confirmed after it was asked: nothing is missing that was acknowledged before
+    /// that, so many milliseconds ago.
+    LinearizableRead { server: String, size: u64, age_ms: u64 },
 }
 
 impl LogEvent {
@@ -189,6 +195,8 @@ impl LogEvent {
             LogEvent::OutboxFull { .. } => "outbox-full",
             LogEvent::TailStarted { .. } => "tail-started",
             LogEvent::LeafRead { .. } => "leaf-read",
+            LogEvent::BoundedRead { .. } => "bounded-read",
+            LogEvent::LinearizableRead { .. } => "linearizable-read",
         }
     }
 
@@ -232,6 +240,8 @@ impl LogEvent {
         "outbox-full",
         "tail-started",
         "leaf-read",
+        "bounded-read",
+        "linearizable-read",
     ];
 }
 

@@ -273,7 +273,7 @@ impl Connector {
         let (exchange, observer) = (self.exchange.clone(), self.calls.observer());
         let channel = Agreed::new(channel, exchange, observer, &server.tls_name, self.deadlines.call);
         let rpc = Rpc::new(self.exchange.revision(), channel);
-        Ok(Connection { rpc, condition })
+        Ok(Connection { rpc, server: server.tls_name.into(), condition })
     }
 }
 
@@ -290,6 +290,8 @@ fn endpoint(server: &Server, deadlines: Deadlines) -> Result<Endpoint, ClientErr
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) rpc: Rpc,
+    /// The name of its server.
+    pub(crate) server: Arc<str>,
     condition: Condition,
 }
 

@@ -89,6 +89,26 @@ pub enum ClientError {
         /// Leaves of the signed tree.
         size: u64,
     },
+    /// Asked for something new, and answered by somebody who does not know of that.
+    #[error(
+        "the server does not say how new its answer is: it runs a release of before there were bounds; upgrade it, or \
+         read without asking for one"
+    )]
+    NoBound,
+    /// An answer that is not as new as it was to be, or shows less than it says.
+    #[error(
+        "the server did not keep what was asked for: it shows {shown} leaves of unknown or larger age{}, and answered \
+         with {size}; it is faulty, ask another",
+        age.map(|age| format!(" ({} ms)", age.as_millis())).unwrap_or_default()
+    )]
+    BoundNotKept {
+        /// Leaves that the answer has or proves.
+        size: u64,
+        /// Leaves that the server says it shows.
+        shown: u64,
+        /// How old it says that its answer was when it was made.
+        age: Option<std::time::Duration>,
+    },
     /// A read or a tail that skips, repeats or goes back.
     #[error("the server answered with leaf {found} where leaf {expected} was next; asking again from there")]
     OutOfOrder {

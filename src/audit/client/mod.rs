@@ -18,6 +18,7 @@ mod delivery;
 mod epoch;
 mod error;
 mod expiring;
+mod freshness;
 mod lane;
 mod outbox;
 mod reader;
@@ -63,7 +64,8 @@ use witness::Witness;
 
 pub use dead_letter::DeadLetter;
 pub use error::ClientError;
-pub use reader::LogReader;
+pub use freshness::{Bound, Level};
+pub use reader::{LogReader, Read};
 pub use receipt::{Examined, Known, Rejection, VerifiedReceipt, examine};
 pub use refusal::reason_name;
 pub use settings::{Call, ClientSettings, Deadlines, OUTBOX_ENTRIES_MAX, ReaderSettings, RetrySettings, Server};

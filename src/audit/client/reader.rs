@@ -31,8 +31,9 @@ use crate::{
 use super::{
     connection::{Connection, Connector, Credentials, Dial, dial_tls},
     error::ClientError,
+    freshness::{Bound, Level},
     receipt::{self, Known, Rejection},
-    retry::{Backoff, Cure, cure, pushback},
+    retry::{Backoff, Cure, cure, leader, pushback},
     rpc::Rpc,
     settings::{Deadlines, ReaderSettings, RetrySettings},
 };
@@ -46,6 +47,15 @@ pub struct LogReader {
     observer: Arc<dyn Observer>,
     deadlines: Deadlines,
     retry: RetrySettings,
+}
+
+/// Leaves, and how new the log was that they were read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// With their indices, ascending by one.
+    pub leaves: Vec<(Index, Bytes)>,
+    /// The log has at least so many leaves; these need not be all.
+    pub bound: Bound,
 }
 
 /// The connection in use. A failed one is dropped, the next goes to the next server.
@@ -84,12 +94,24 @@ impl LogReader {
 
     /// The newest signed checkpoint, verified, with its note as signed.
     pub async fn signed_checkpoint(&self) -> Result<(Checkpoint, String), ClientError> {
-        let answer = self
-            .call("read the checkpoint", GetCheckpointRequest {}, |mut rpc, request| async move {
+        let (checkpoint, note, _) = self.signed_checkpoint_at(Level::Any).await?;
+        Ok((checkpoint, note))
+    }
+
+    /// A signed checkpoint as new as asked for, verified, with its note as signed and how new it is.
+    ///
+    /// # Errors
+    /// Where no server keeps the level within the deadline of a call.
+    pub async fn signed_checkpoint_at(&self, level: Level) -> Result<(Checkpoint, String, Bound), ClientError> {
+        let request = GetCheckpointRequest { freshness: level.demand() };
+        let (answer, sent, server) =
+            self.call_timed("read the checkpoint", request, |mut rpc, request| async move {
                 rpc.get_checkpoint(request).await
             })
             .await?;
-        Ok((Checkpoint::verify_by(&answer.checkpoint, &self.log_key, &self.policy)?, answer.checkpoint))
+        let checkpoint = Checkpoint::verify_by(&answer.checkpoint, &self.log_key, &self.policy)?;
+        let bound = self.kept(&server, level.kept_by(answer.bound, checkpoint.size, sent))?;
+        Ok((checkpoint, answer.checkpoint, bound))
     }
 
     /// The newest signed checkpoint, verified.
@@ -103,9 +125,19 @@ impl LogReader {
     }
 
     async fn read_up_to(&self, start: u64, limit: u32) -> Result<Vec<(Index, Bytes)>, ClientError> {
-        let request = ReadRequest { start, limit };
-        let answer =
-            self.call("read leaves", request, |mut rpc, request| async move { rpc.read(request).await }).await?;
+        Ok(self.read_at(start, limit, Level::Any).await?.leaves)
+    }
+
+    /// Committed leaves from `start` on, at most `limit` (0 leaves the choice to the server), of a log as new as asked
+    /// for. Where `start` is beyond its end, that is an error.
+    ///
+    /// # Errors
+    /// Where no server keeps the level within the deadline of a call.
+    pub async fn read_at(&self, start: u64, limit: u32, level: Level) -> Result<Read, ClientError> {
+        let request = ReadRequest { start, limit, freshness: level.demand() };
+        let (answer, sent, server) =
+            self.call_timed("read leaves", request, |mut rpc, request| async move { rpc.read(request).await }).await?;
+        let bound = self.kept(&server, level.kept_by(answer.bound, answer.size, sent))?;
         if answer.start != start {
             self.drop_connection();
             return Err(ClientError::OutOfOrder { expected: start, found: answer.start });
@@ -114,13 +146,25 @@ impl LogReader {
         for (index, leaf) in &leaves {
             self.observer.see(LogEvent::LeafRead { index: index.0, leaf: leaf.clone() });
         }
-        Ok(leaves)
+        Ok(Read { leaves, bound })
+    }
+
+    /// A server that does not keep what was asked for is left.
+    fn kept(&self, server: &str, bound: Result<Bound, ClientError>) -> Result<Bound, ClientError> {
+        let bound = bound.inspect_err(|_| self.drop_connection())?;
+        bound.told(server).into_iter().for_each(|told| self.observer.see(told));
+        Ok(bound)
     }
 
     /// Reads every leaf that the newest checkpoint covers, recomputes the root from them and compares it with the
     /// signed one. Each read has the deadline of a call.
     pub async fn verify_all(&self) -> Result<Checkpoint, ClientError> {
-        let checkpoint = self.checkpoint().await?;
+        Ok(self.verify_all_at(Level::Any).await?.0)
+    }
+
+    /// The same with a checkpoint as new as asked for, and how new that was when it came.
+    pub async fn verify_all_at(&self, level: Level) -> Result<(Checkpoint, Bound), ClientError> {
+        let (checkpoint, _, bound) = self.signed_checkpoint_at(level).await?;
         let mut tree = Tree::default();
         let mut behind_by = Instant::now() + self.deadlines.call;
         while tree.size() < checkpoint.size {
@@ -138,7 +182,7 @@ impl LogReader {
             }
         }
         match tree.root_at(checkpoint.size) == Some(checkpoint.root) {
-            true => Ok(checkpoint),
+            true => Ok((checkpoint, bound)),
             false => Err(ClientError::WrongRoot { size: checkpoint.size }),
         }
     }
@@ -187,27 +231,61 @@ impl LogReader {
         F: Fn(Rpc, Request<M>) -> A,
         A: Future<Output = Result<Response<T>, Status>>,
     {
+        Ok(self.call_timed(what, message, make).await?.0)
+    }
+
+    /// The same, with the moment at which the attempt was sent that was answered, and by whom.
+    async fn call_timed<M, T, F, A>(
+        &self,
+        what: &'static str,
+        message: M,
+        make: F,
+    ) -> Result<(T, Instant, Arc<str>), ClientError>
+    where
+        M: Clone,
+        F: Fn(Rpc, Request<M>) -> A,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut redirected = false;
         let by = Instant::now() + self.deadlines.call;
         let mut backoff = Backoff::new(self.retry, self.servers());
         loop {
             let connection = self.connection()?;
             let mut request = Request::new(message.clone());
-            request.set_timeout(by.saturating_duration_since(Instant::now()));
+            let sent = Instant::now();
+            request.set_timeout(by.saturating_duration_since(sent));
             request.extensions_mut().insert(Attempt(backoff.attempt()));
             let status = match timeout_at(by, make(connection.rpc.clone(), request)).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Ok(answer)) => return Ok((answer.into_inner(), sent, connection.server)),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no answer in time"),
             };
             self.drop_connection();
             let cure = cure(&status, connection.trouble().as_ref());
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
+            // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
+            // next leader yet.
+            let named = leader(&status);
+            let known = named.as_ref().is_some_and(|leader| self.prefer(leader));
+            if known && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
+                continue;
+            }
+            if let Some(leader) = named.filter(|_| !known) {
+                let said = status.message();
+                let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
+                return Err(ClientError::Call { what, why });
+            }
             if cure == Cure::Somebody || Instant::now() + wait >= by {
                 let why = format!("{}: {}", code_name(status.code()), status.message());
                 return Err(ClientError::Call { what, why });
             }
             sleep(wait).await;
         }
+    }
+
+    /// The next connection goes to the server of this name. False where there is none.
+    fn prefer(&self, tls_name: &str) -> bool {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).connector.prefer(tls_name)
     }
 
     fn servers(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
-use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use tonic::{Request, Response, Status, transport::Channel};
 
 use super::agreement::Agreed;
 use crate::audit::{
@@ -23,6 +23,9 @@ type Wire = Agreed<Observed<Channel>>;
 
 /// Answers to a stream of entries, in their order.
 pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
+
+/// The leaves of a tail, and what is said of their bounds.
+pub(crate) type Leaves = Pin<Box<dyn Stream<Item = Result<TailResponse, Status>> + Send>>;
 
 /// A client of the log in one revision, over an observed channel whose schema is agreed.
 #[derive(Clone)]
@@ -80,21 +83,22 @@ impl Rpc {
     }
 
     pub(crate) async fn read(&mut self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-        any!(self, rpc => rpc.read(request).await)
+        any!(self, rpc => Ok(rpc.read(request.map(Into::into)).await?.map(Into::into)))
     }
 
-    pub(crate) async fn tail(
-        &mut self,
-        request: Request<TailRequest>,
-    ) -> Result<Response<Streaming<TailResponse>>, Status> {
-        any!(self, rpc => rpc.tail(request).await)
+    #[allow(clippy::useless_conversion, reason = "it is one for `current` alone")]
+    pub(crate) async fn tail(&mut self, request: Request<TailRequest>) -> Result<Response<Leaves>, Status> {
+        any!(self, rpc => {
+            let answers = rpc.tail(request).await?;
+            Ok(answers.map(|answers| Box::pin(answers.map(|answer| answer.map(Into::into))) as Leaves))
+        })
     }
 
     pub(crate) async fn get_checkpoint(
         &mut self,
         request: Request<GetCheckpointRequest>,
     ) -> Result<Response<GetCheckpointResponse>, Status> {
-        any!(self, rpc => rpc.get_checkpoint(request).await)
+        any!(self, rpc => Ok(rpc.get_checkpoint(request.map(Into::into)).await?.map(Into::into)))
     }
 
     pub(crate) async fn get_inclusion_proof(

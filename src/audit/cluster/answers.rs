@@ -20,7 +20,7 @@ impl Node {
         caller: &str,
         request: wire::AppendRequest,
     ) -> Result<wire::AppendResponse, Status> {
-        let wire::AppendRequest { route, vote, previous, frames, committed, checkpoint, published } = request;
+        let wire::AppendRequest { route, vote, previous, frames, committed, checkpoint, published, fresh } = request;
         self.admit(caller, route)?;
         let entries = entries(frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
         let request = AppendEntriesRequest {
@@ -30,6 +30,9 @@ impl Node {
             leader_commit: committed.map(Into::into),
         };
         let answer = self.raft().append_entries(request).await.map_err(|why| Status::unavailable(why.to_string()))?;
+        if let Some(word) = fresh {
+            self.ledger().freshness.hear(word);
+        }
         let (outcome, matching, vote) = match answer {
             AppendEntriesResponse::Success => (Outcome::Stored, None, None),
             AppendEntriesResponse::PartialSuccess(matching) => (Outcome::Partly, matching, None),
@@ -42,7 +45,8 @@ impl Node {
             Outcome::Stored | Outcome::Partly => self.follow_and_cosign(&published, &checkpoint),
             _ => String::new(),
         };
-        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown: self.committed() })
+        let (shown, stamp) = (self.committed(), Some(self.ledger().freshness.stamp()));
+        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp })
     }
 
     /// Raft's RequestVote, from the member `caller`.

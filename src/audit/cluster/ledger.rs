@@ -25,6 +25,7 @@ use super::{
         tree::{Hash, Tree, leaf_hash},
     },
     NodeSettings, SignedCheckpoint,
+    freshness::Freshness,
     sessions::{Outcome, Sessions},
     types::{Batch, Membership, Proposal, RaftEntry, encode_frame, leaves},
 };
@@ -38,6 +39,8 @@ pub(super) struct Ledger {
     pub(super) observer: Arc<dyn Observer>,
     /// For leaves of recent frames: receipts of a batch are asked for right after it commits.
     pub(super) cache: Arc<Account>,
+    /// How new what is shown is.
+    pub(super) freshness: Freshness,
     inner: Mutex<Inner>,
     /// The newest checkpoint that this node signed as leader, for others to cosign.
     signed: watch::Sender<Option<SignedCheckpoint>>,
@@ -95,6 +98,7 @@ impl Ledger {
             settings,
             observer,
             cache,
+            freshness: Freshness::new(),
             inner: Mutex::default(),
             signed: watch::Sender::new(None),
             committed: watch::Sender::new(0),
@@ -152,6 +156,14 @@ impl Ledger {
     /// The newest membership.
     pub(super) fn membership(&self) -> Membership {
         self.lock().memberships.last().map(|(_, membership)| membership.clone()).unwrap_or_default()
+    }
+
+    /// Looks at the newest membership.
+    pub(super) fn with_membership<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
+        match self.lock().memberships.last() {
+            Some((_, membership)) => look(membership),
+            None => look(&Membership::default()),
+        }
     }
 
     /// The budget has changed: keeps no more leaves in memory than it allows.

@@ -26,10 +26,12 @@ mod answers;
 mod clock;
 mod cosign;
 mod error;
+mod freshness;
 mod identity;
 mod keeper;
 mod leadership;
 mod ledger;
+mod linearizable;
 mod log;
 mod machine;
 mod network;
@@ -44,6 +46,7 @@ mod tests;
 mod types;
 
 pub use error::{AppendError, NodeError};
+pub use freshness::Bound;
 pub use identity::init;
 pub use node::Node;
 

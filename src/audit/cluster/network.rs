@@ -22,7 +22,10 @@ use openraft::{
         VoteResponse,
     },
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Request, Status, Streaming,
@@ -180,6 +183,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>> {
+        let term = request.vote.leader_id.term;
         let along = self.along(&request).await;
         let note = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|it| it.note.clone()).unwrap_or_default();
         let message = wire::AppendRequest {
@@ -190,11 +194,16 @@ impl RaftNetwork<TypeConfig> for Peer {
             committed: request.leader_commit.map(Into::into),
             checkpoint: note(&along.round),
             published: note(&along.published),
+            fresh: self.links.ledger.word(self.node, term),
         };
+        let sent = Instant::now();
         let late = || failed(&Status::deadline_exceeded("no answer in time"));
         let answer = timeout(option.hard_ttl(), self.append(message)).await.map_err(|_| late())??;
-        let wire::AppendResponse { outcome, matching, vote, cosignature, shown } = answer;
+        let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp } = answer;
         self.word.answered(self.node, along, cosignature, shown).await;
+        if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
+            self.links.ledger.freshness.answered(self.node, term, sent, stamp);
+        }
         Ok(match Outcome::try_from(outcome) {
             Ok(Outcome::Stored) => AppendEntriesResponse::Success,
             Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),

@@ -21,11 +21,12 @@ use super::{
         tree::Hash,
         wire,
     },
-    AppendError, Appended, NodeError, NodeSettings, SignedCheckpoint, clock, cosign,
+    AppendError, Appended, Bound, NodeError, NodeSettings, SignedCheckpoint, clock, cosign,
     identity::{Identity, lock},
     keeper,
     leadership::Leadership,
     ledger::{Ledger, hex},
+    linearizable::Confirmations,
     network::{Links, Network},
     queue::{Job, Queue},
     reads::Reads,
@@ -53,6 +54,7 @@ struct Handle {
     ledger: Arc<Ledger>,
     raft: Raft<TypeConfig>,
     leadership: Leadership,
+    confirmations: Confirmations,
     queue: Arc<Queue>,
     reads: Reads,
     memory: Memory,
@@ -103,6 +105,7 @@ impl Node {
         }
         tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop));
         let leadership = Leadership::new(&raft, ledger.clone());
+        let confirmations = Confirmations::start(raft.clone());
         let sequencer = Sequencer {
             raft: raft.clone(),
             leadership: leadership.clone(),
@@ -111,7 +114,8 @@ impl Node {
         };
         let sequencer = Some(tokio::spawn(sequencer.run()));
         let running = Mutex::new(Running { sequencer, keeper, stop_keeper });
-        let node = Node { handle: Arc::new(Handle { ledger, raft, leadership, queue, reads, memory, running }) };
+        let handle = Handle { ledger, raft, leadership, confirmations, queue, reads, memory, running };
+        let node = Node { handle: Arc::new(handle) };
         if settings.cluster.is_none() {
             // Where this fails the handle is dropped, and with it everything that was started.
             node.wait_to_lead().await?;
@@ -168,7 +172,7 @@ impl Node {
     }
 
     /// Waits until so many leaves are shown to readers.
-    async fn shown(&self, size: u64) -> Result<(), AppendError> {
+    pub(super) async fn shown(&self, size: u64) -> Result<(), AppendError> {
         let mut committed = self.handle.ledger.committed();
         match patiently(SHOWN_SECONDS_MAX, committed.wait_for(|committed| *committed >= size)).await {
             Some(Ok(_)) => Ok(()),
@@ -182,6 +186,24 @@ impl Node {
 
     pub(super) fn raft(&self) -> &Raft<TypeConfig> {
         &self.handle.raft
+    }
+
+    pub(super) fn leadership(&self) -> &Leadership {
+        &self.handle.leadership
+    }
+
+    pub(super) fn confirmations(&self) -> &Confirmations {
+        &self.handle.confirmations
+    }
+
+    /// Whether it leads, as far as it knows; who does where it does not.
+    pub(crate) fn leads(&self) -> Result<(), AppendError> {
+        self.handle.leadership.check().map(drop)
+    }
+
+    /// How new the log is that this node shows.
+    pub fn bound(&self) -> Bound {
+        self.handle.ledger.bound()
     }
 
     /// What a caller is told for whom there is no room. Told as shed.

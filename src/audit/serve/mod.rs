@@ -7,6 +7,7 @@
 
 mod agreement;
 mod append_stream;
+mod bounds;
 mod connection;
 mod deadline;
 mod listener;

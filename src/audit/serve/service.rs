@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{agreement::Doorkeeper, append_stream, connection::Caller, tail};
+use super::{agreement::Doorkeeper, append_stream, bounds, connection::Caller, tail};
 use crate::{
     audit::{
         budget::Held,
@@ -118,9 +118,10 @@ impl Service {
 /// What the service answers, in the messages that all revisions share.
 impl Service {
     async fn read(&self, request: ReadRequest) -> Result<ReadResponse, Status> {
-        let ReadRequest { start, limit } = request;
+        let ReadRequest { start, limit, freshness } = request;
         // Asked once, and before the leaves are read: it is never ahead of what the reader can get.
-        let size = self.node.committed();
+        let bound = bounds::kept(&self.node, freshness).await?;
+        let size = bound.size;
         within(start, size)?;
         let limit = if limit == 0 { READ_LEAVES_MAX } else { limit.min(READ_LEAVES_MAX) };
         // A quarter of what there is for all answers at once, so that one reader never takes it all.
@@ -131,12 +132,14 @@ impl Service {
             true => self.node.read(start, limit, bytes).await.map_err(|why| not_answered(&why))?,
             false => Vec::new(),
         };
-        Ok(ReadResponse { start, leaves, size })
+        Ok(ReadResponse { start, leaves, size, bound: Some(bound) })
     }
 
-    fn checkpoint(&self) -> Result<GetCheckpointResponse, Status> {
+    async fn checkpoint(&self, request: GetCheckpointRequest) -> Result<GetCheckpointResponse, Status> {
+        // Before the checkpoint is looked at, which is then of so many leaves or more.
+        let bound = Some(bounds::kept(&self.node, request.freshness).await?);
         let signed = self.node.checkpoint().ok_or_else(|| Status::unavailable("no checkpoint is signed yet"))?;
-        Ok(GetCheckpointResponse { checkpoint: signed.note })
+        Ok(GetCheckpointResponse { checkpoint: signed.note, bound })
     }
 
     fn inclusion_proof(&self, request: GetInclusionProofRequest) -> Result<GetInclusionProofResponse, Status> {
@@ -160,18 +163,20 @@ impl Service {
     }
 }
 
-/// The service in the messages of one revision.
+/// The service in the messages of one revision; `reads` are those about reading, where they are not `current`'s.
 macro_rules! speak {
-    ($revision:path) => {
+    ($revision:path, reads: $reads:path) => {
         const _: () = {
+            use $reads as reads;
             use $revision as revision;
 
             type Answers = Pin<Box<dyn Stream<Item = Result<revision::AppendResponse, Status>> + Send>>;
+            type Leaves = Pin<Box<dyn Stream<Item = Result<reads::TailResponse, Status>> + Send>>;
 
             #[tonic::async_trait]
             impl revision::audit_log_server::AuditLog for Service {
                 type AppendStreamStream = Answers;
-                type TailStream = tail::Leaves;
+                type TailStream = Leaves;
 
                 async fn append(
                     &self,
@@ -192,20 +197,26 @@ macro_rules! speak {
                     Ok(Response::new(Box::pin(answers.map(|answer| answer.map(Into::into)))))
                 }
 
-                async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-                    Service::read(self, request.into_inner()).await.map(Response::new)
+                async fn read(
+                    &self,
+                    request: Request<reads::ReadRequest>,
+                ) -> Result<Response<reads::ReadResponse>, Status> {
+                    let answer = Service::read(self, request.into_inner().into()).await?;
+                    Ok(Response::new(answer.into()))
                 }
 
-                async fn tail(&self, request: Request<TailRequest>) -> Result<Response<tail::Leaves>, Status> {
+                async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Leaves>, Status> {
                     let caller = caller(&request)?;
-                    Ok(Response::new(tail::leaves(self.node.clone(), caller, request.into_inner().start)))
+                    let leaves = tail::leaves(self.node.clone(), caller, request.into_inner().start);
+                    Ok(Response::new(Box::pin(leaves.map(|leaf| leaf.map(Into::into)))))
                 }
 
                 async fn get_checkpoint(
                     &self,
-                    _request: Request<GetCheckpointRequest>,
-                ) -> Result<Response<GetCheckpointResponse>, Status> {
-                    self.checkpoint().map(Response::new)
+                    request: Request<reads::GetCheckpointRequest>,
+                ) -> Result<Response<reads::GetCheckpointResponse>, Status> {
+                    let answer = self.checkpoint(request.into_inner().into()).await?;
+                    Ok(Response::new(answer.into()))
                 }
 
                 async fn get_inclusion_proof(
@@ -233,10 +244,10 @@ macro_rules! speak {
     };
 }
 
-speak!(wire::previous);
-speak!(wire);
-speak!(wire::next);
-speak!(wire::breaking);
+speak!(wire::previous, reads: wire::previous);
+speak!(wire, reads: wire);
+speak!(wire::next, reads: wire);
+speak!(wire::breaking, reads: wire);
 
 /// Who calls. Every request that came in over a connection of this room has one.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {

@@ -1,7 +1,8 @@
 //! Following the log: every committed leaf from an index on, then each new one as it is committed.
 //!
 //! The stream holds no more than one read's worth of leaves and reads on only when those were taken, so a slow reader
-//! costs the log no more than its share of the memory, and nothing where there is none to share. It never skips: whoever resumes names the next index, and gets exactly that one.
+//! costs the log no more than its share of the memory, and nothing where there is none to share. It never skips: whoever
+//! resumes names the next index, and gets exactly that one. Each batch says how new the log was from which it was read.
 
 use std::{collections::VecDeque, pin::Pin};
 
@@ -11,10 +12,15 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::{
+    bounds,
     connection::Caller,
     service::{not_answered, not_appended},
 };
-use crate::audit::{budget::Held, cluster::Node, wire::TailResponse};
+use crate::audit::{
+    budget::Held,
+    cluster::Node,
+    wire::{Bound, TailResponse},
+};
 
 /// Leaves and bytes that are read at once.
 const READ_AHEAD: (u32, usize) = (256, 256 * 1024);
@@ -25,7 +31,8 @@ pub(super) type Leaves = Pin<Box<dyn Stream<Item = Result<TailResponse, Status>>
 /// Follows the log from `start`. Past the end it waits: a replica that lags gets there.
 pub(super) fn leaves(node: Node, caller: Caller, start: u64) -> Leaves {
     let committed = node.committed_changes();
-    let tail = Tail { node, caller, committed, next: start, ahead: VecDeque::new(), room: None, over: false };
+    let (ahead, bound) = (VecDeque::new(), None);
+    let tail = Tail { node, caller, committed, next: start, ahead, bound, room: None, over: false };
     Box::pin(unfold(tail, |mut tail| async move { Some((tail.next().await?, tail)) }))
 }
 
@@ -37,6 +44,8 @@ struct Tail {
     next: u64,
     /// Leaves from `next` on.
     ahead: VecDeque<Bytes>,
+    /// How new the log was when they were read, until it is said with the first of them.
+    bound: Option<Bound>,
     /// What they take of the memory for all tails, until the last of them is gone.
     room: Option<Held>,
     over: bool,
@@ -57,7 +66,7 @@ impl Tail {
         let leaf = self.ahead.pop_front()?;
         let index = self.next;
         self.next += 1;
-        Some(Ok(TailResponse { index, leaf }))
+        Some(Ok(TailResponse { index, leaf, bound: self.bound.take() }))
     }
 
     /// Waits until there is something to read, and reads it.
@@ -74,6 +83,7 @@ impl Tail {
             ));
         }
         self.room = None;
+        self.bound = Some(bounds::now(&self.node));
         let tails = &self.node.memory().tails;
         // A quarter, so that one reader never takes it all.
         let bytes = READ_AHEAD.1.min(tails.limit_len() / 4);

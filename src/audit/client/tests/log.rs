@@ -60,6 +60,14 @@ pub(super) struct State {
     pub(super) tail_skips: Option<u64>,
     /// A tail ends after so many leaves.
     pub(super) tail_leaves_max: Option<usize>,
+    /// How old it says that it is; `None` for a server that does not know of bounds.
+    pub(super) age_ms: Option<u64>,
+    /// Answers of which it says that it was confirmed as the leader.
+    pub(super) linearizable: bool,
+    /// A tail gives nothing.
+    pub(super) tail_hangs: bool,
+    /// Questions for a checkpoint that are answered with these, in order.
+    pub(super) turned_away: VecDeque<Status>,
 }
 
 /// Clones are the same log.
@@ -83,6 +91,10 @@ impl FakeLog {
             proofs_refused: 0,
             tail_skips: None,
             tail_leaves_max: None,
+            age_ms: None,
+            linearizable: false,
+            tail_hangs: false,
+            turned_away: VecDeque::new(),
         };
         FakeLog { state: Arc::new(Mutex::new(state)), size: watch::Sender::new(0) }
     }
@@ -205,6 +217,11 @@ impl State {
         append_response::Outcome::Receipt(self.receipt(index, known_size, repeated))
     }
 
+    fn bound(&self, size: u64) -> Option<Bound> {
+        let linearizable = self.linearizable;
+        self.age_ms.map(|age_ms| Bound { size, age_ms: Some(age_ms), linearizable })
+    }
+
     pub(super) fn checkpoint(&self) -> Checkpoint {
         let size = self.tree.size();
         Checkpoint { origin: ORIGIN.to_owned(), size, root: self.tree.root_at(size).unwrap() }
@@ -260,11 +277,12 @@ impl AuditLog for FakeLog {
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-        let ReadRequest { start, limit } = request.into_inner();
+        let ReadRequest { start, limit, .. } = request.into_inner();
         let most = if limit == 0 { 3 } else { limit.min(3) } as usize;
         let state = self.state();
         let leaves = state.leaves.iter().skip(start as usize).take(most).cloned().collect();
-        Ok(Response::new(ReadResponse { start, leaves, size: state.leaves.len() as u64 }))
+        let size = state.leaves.len() as u64;
+        Ok(Response::new(ReadResponse { start, leaves, size, bound: state.bound(size) }))
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
@@ -274,14 +292,17 @@ impl AuditLog for FakeLog {
         tokio::spawn(async move {
             let mut left = log.state().tail_leaves_max.unwrap_or(usize::MAX);
             loop {
-                let found = log.state().leaves.get(next as usize).cloned();
+                let found = {
+                    let state = log.state();
+                    state.leaves.get(next as usize).cloned().filter(|_| !state.tail_hangs)
+                };
                 let Some(leaf) = found else {
                     let _ = sizes.changed().await;
                     continue;
                 };
                 let skipped = log.state().tail_skips == Some(next);
                 log.state().tail_skips.take_if(|_| skipped);
-                if !skipped && answers.send(Ok(TailResponse { index: next, leaf })).await.is_err() {
+                if !skipped && answers.send(Ok(TailResponse { index: next, leaf, bound: None })).await.is_err() {
                     return;
                 }
                 next += 1;
@@ -307,8 +328,13 @@ impl AuditLog for FakeLog {
         &self,
         _: Request<GetCheckpointRequest>,
     ) -> Result<Response<GetCheckpointResponse>, Status> {
-        let state = self.state();
-        Ok(Response::new(GetCheckpointResponse { checkpoint: state.checkpoint().sign(&state.key) }))
+        let mut state = self.state();
+        if let Some(status) = state.turned_away.pop_front() {
+            return Err(status);
+        }
+        let checkpoint = state.checkpoint();
+        let bound = state.bound(checkpoint.size);
+        Ok(Response::new(GetCheckpointResponse { checkpoint: checkpoint.sign(&state.key), bound }))
     }
 
     async fn get_inclusion_proof(

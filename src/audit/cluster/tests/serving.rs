@@ -259,3 +259,14 @@ async fn leaves_that_differ_from_what_was_hashed_are_never_served() {
     assert!(node.receipt(Index(30), 0, false).await.is_err());
     assert!(bench.count("corruption-found") > 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_of_one_is_linearizable_by_itself_and_always_new() {
+    let (_bench, node) = Bench::started().await;
+    let billing = Writer::new("billing", 1);
+    append_all(&node, [billing.open()]).await;
+    node.linearizable().await.unwrap();
+    assert_eq!(node.bound(), super::super::Bound { size: 3, age: Some(std::time::Duration::ZERO) });
+    node.shut_down().await.unwrap();
+    assert!(node.linearizable().await.is_err(), "a node that was stopped answers nothing, and at once");
+}

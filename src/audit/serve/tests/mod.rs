@@ -122,9 +122,9 @@ async fn a_tail_gives_what_there_is_and_then_each_new_leaf_once() {
     let mut resumed = client.tail(TailRequest { start: first + 5 }).await.unwrap().into_inner();
     assert_eq!(resumed.message().await.unwrap().unwrap().index, first + 5);
 
-    let read = client.read(ReadRequest { start: 0, limit: 0 }).await.unwrap().into_inner();
+    let read = client.read(ReadRequest { start: 0, limit: 0, freshness: None }).await.unwrap().into_inner();
     assert_eq!((read.leaves, read.size), (leaves.clone(), leaves.len() as u64));
-    let few = client.read(ReadRequest { start: 2, limit: 3 }).await.unwrap().into_inner();
+    let few = client.read(ReadRequest { start: 2, limit: 3, freshness: None }).await.unwrap().into_inner();
     assert_eq!((few.start, &few.leaves[..]), (2, &leaves[2..5]));
 
     bench.stop().await;
@@ -138,10 +138,10 @@ async fn proofs_verify_and_ranges_outside_the_log_are_refused() {
     for sequence in 0..5 {
         client.append(author.request(sequence)).await.unwrap();
     }
-    let note = client.get_checkpoint(GetCheckpointRequest {}).await.unwrap().into_inner().checkpoint;
+    let note = client.get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap().into_inner().checkpoint;
     let checkpoint = Checkpoint::verify(&note, &bench.log_key).unwrap();
     let (size, root) = (checkpoint.size, checkpoint.root);
-    let leaves = client.read(ReadRequest { start: 0, limit: 0 }).await.unwrap().into_inner().leaves;
+    let leaves = client.read(ReadRequest { start: 0, limit: 0, freshness: None }).await.unwrap().into_inner().leaves;
 
     let inclusion = |index, tree_size| Request::new(GetInclusionProofRequest { index, tree_size });
     let found = client.get_inclusion_proof(inclusion(1, size)).await.unwrap().into_inner();
@@ -157,8 +157,11 @@ async fn proofs_verify_and_ranges_outside_the_log_are_refused() {
     assert_eq!(client.get_consistency_proof(consistency(3, 2)).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(client.get_consistency_proof(consistency(1, size + 1)).await.unwrap_err().code(), Code::OutOfRange);
 
-    assert_eq!(client.read(ReadRequest { start: size + 1, limit: 0 }).await.unwrap_err().code(), Code::OutOfRange);
-    let end = client.read(ReadRequest { start: size, limit: 0 }).await.unwrap().into_inner();
+    assert_eq!(
+        client.read(ReadRequest { start: size + 1, limit: 0, freshness: None }).await.unwrap_err().code(),
+        Code::OutOfRange
+    );
+    let end = client.read(ReadRequest { start: size, limit: 0, freshness: None }).await.unwrap().into_inner();
     assert!(end.leaves.is_empty());
 }
 
@@ -223,7 +226,7 @@ async fn refused_handshakes_are_told_with_their_reasons() {
     let expired = bench.issuer.issue("client-1", 3, LONG_AGO, LONG_AGO + 60).unwrap();
     // A client of TLS 1.3 may believe for a moment that it is connected.
     if let Ok(channel) = bench.channel(&expired).await {
-        AuditLogClient::new(channel).get_checkpoint(GetCheckpointRequest {}).await.unwrap_err();
+        AuditLogClient::new(channel).get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap_err();
     }
     refused("expired").await;
     let _silent = bench.net.connect("server-1:50051").await.unwrap();
@@ -249,7 +252,10 @@ async fn a_connection_ends_with_its_certificate() {
     let expected = LogEvent::ConnectionClosed { peer: "client-1".into(), why: "certificate-expired".into() };
     assert_eq!(closed, expected);
     while let Ok(Some(_)) = tail.message().await {}
-    client.get_checkpoint(GetCheckpointRequest {}).await.expect_err("the old certificate opens no new connection");
+    client
+        .get_checkpoint(GetCheckpointRequest { freshness: None })
+        .await
+        .expect_err("the old certificate opens no new connection");
 }
 
 /// The clock is looked at once a second, from the handshake on. So that a gap is left, the handshake comes in the middle of
@@ -288,8 +294,8 @@ async fn a_renewed_identity_holds_from_the_next_handshake_on() {
     assert!(bench.channel(&bench.client("client-2")).await.is_err(), "the new identity is of another authority");
     let client = other.issue("client-3", 3, LONG_AGO, FAR_AWAY).unwrap();
     let mut new = AuditLogClient::new(bench.channel(&client).await.unwrap());
-    new.get_checkpoint(GetCheckpointRequest {}).await.unwrap();
-    old.get_checkpoint(GetCheckpointRequest {}).await.expect("the standing connection stands");
+    new.get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap();
+    old.get_checkpoint(GetCheckpointRequest { freshness: None }).await.expect("the standing connection stands");
 
     bench.renew.send_replace(Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() });
     bench.channel(&client).await.expect("what cannot be used changes nothing");
@@ -305,5 +311,5 @@ async fn a_failed_sync_acknowledges_nothing_and_ends_the_server() {
     assert_ne!(status.code(), Code::ResourceExhausted, "that would say that it was not written");
     let ended = timeout(Duration::from_secs(10), &mut bench.served).await.expect("it ends").unwrap();
     assert!(matches!(ended, Err(ServeError::NodeFailed(_))), "{ended:?}");
-    client.get_checkpoint(GetCheckpointRequest {}).await.expect_err("nobody answers any more");
+    client.get_checkpoint(GetCheckpointRequest { freshness: None }).await.expect_err("nobody answers any more");
 }

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     audit::{
         client::{
-            AuditClient, Call, ClientError, ClientSettings, Delivered, ReaderSettings, RetrySettings, Server, calls_of,
+            AuditClient, Call, ClientError, ClientSettings, Delivered, Level, LogReader, ReaderSettings, RetrySettings,
+            Server, calls_of,
         },
         leaf::ClientId,
         schema::{ASKED_FOR, EVENT_DETAIL, EVENT_ROOM, FINGERPRINT, Fingerprint, Revision, bytes_of_field},
@@ -102,8 +103,8 @@ async fn append(outside: &Outside, requests: &[AppendRequest]) -> Result<Vec<Rec
 /// All leaves and the verified checkpoint, as a caller that names no schema gets them.
 async fn everything(bench: &Bench) -> (Vec<Bytes>, Checkpoint) {
     let mut reader = bench.connect("auditor").await;
-    let note = reader.get_checkpoint(GetCheckpointRequest {}).await.unwrap().into_inner().checkpoint;
-    let leaves = reader.read(ReadRequest { start: 0, limit: 0 }).await.unwrap().into_inner().leaves;
+    let note = reader.get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap().into_inner().checkpoint;
+    let leaves = reader.read(ReadRequest { start: 0, limit: 0, freshness: None }).await.unwrap().into_inner().leaves;
     (leaves, Checkpoint::verify(&note, &bench.log_key).unwrap())
 }
 
@@ -224,7 +225,7 @@ async fn an_unknown_schema_is_asked_for_and_what_is_none_is_refused() {
     let bench = Bench::new().await;
     let mut client = bench.connect("client-1").await;
     let naming = |value: &str| {
-        let mut request = Request::new(GetCheckpointRequest {});
+        let mut request = Request::new(GetCheckpointRequest { freshness: None });
         request.metadata_mut().insert(FINGERPRINT, value.parse().unwrap());
         let mut client = client.clone();
         async move { client.get_checkpoint(request).await.unwrap_err() }
@@ -240,6 +241,28 @@ async fn an_unknown_schema_is_asked_for_and_what_is_none_is_refused() {
     }
     let answer = client.exchange_schema(shown(Revision::Previous.descriptors().into())).await.unwrap().into_inner();
     assert_eq!((answer.revision.as_str(), answer.incompatibility.as_str()), ("current", ""));
+}
+
+/// An older server overlooks what it does not know, and answers as if nothing had been asked for.
+#[tokio::test]
+async fn a_server_of_before_there_were_bounds_is_not_taken_for_one_that_kept_them() {
+    for revision in [Revision::Previous, Revision::Current, Revision::Next] {
+        let bench = Bench::with(|settings| settings.revision = revision).await;
+        let outside = Outside::of(&bench, Revision::Current);
+        let reader = LogReader::connect(outside.world.clone(), ReaderSettings::from(&outside.settings)).unwrap();
+        let any = reader.signed_checkpoint_at(Level::Any).await.unwrap().2;
+        for level in [Level::Linearizable, Level::AgeAtMost(Duration::ZERO)] {
+            let (checkpoint, read) = (reader.signed_checkpoint_at(level).await, reader.read_at(0, 0, level).await);
+            if revision == Revision::Previous {
+                assert!(matches!(checkpoint, Err(ClientError::NoBound)) && matches!(read, Err(ClientError::NoBound)));
+                assert_eq!(any.age, None);
+                continue;
+            }
+            let (bound, read) = (checkpoint.unwrap().2, read.unwrap());
+            assert_eq!(bound.linearizable, level == Level::Linearizable, "{revision:?}");
+            assert!(bound.age.is_some() && read.bound.size == read.leaves.len() as u64);
+        }
+    }
 }
 
 #[test]

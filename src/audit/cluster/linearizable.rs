@@ -1,0 +1,83 @@
+//! Linearizable reads: what a leader may answer once a quorum has confirmed, after the question came, that it still leads.
+//!
+//! A leader that was cut off and replaced does not know it, so its own opinion counts for nothing. It has Raft send a round
+//! of heartbeats (Ongaro's dissertation, section 6.4, "ReadIndex") and takes the answers of a quorum for the word that at
+//! that moment nobody had elected another. Whoever asks while a round is under way shares the next one: never the one that
+//! began before the question.
+
+use std::time::Duration;
+
+use openraft::{
+    Raft,
+    error::{CheckIsLeaderError, RaftError},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{AppendError, Node, types::TypeConfig};
+
+/// One round. Raft itself waits for one heartbeat interval.
+const ROUND_MAX: Duration = Duration::from_secs(1);
+/// Readers that may wait for a round; more are sent away.
+const ASKING_MAX: usize = 1024;
+
+/// The Raft index up to which the log has to be shown.
+type Confirmed = Result<u64, AppendError>;
+
+/// Where readers ask for a round.
+pub(super) struct Confirmations(mpsc::Sender<oneshot::Sender<Confirmed>>);
+
+impl Confirmations {
+    /// Starts whoever answers. It ends with this.
+    pub(super) fn start(raft: Raft<TypeConfig>) -> Self {
+        let (asks, asked) = mpsc::channel(ASKING_MAX);
+        tokio::spawn(confirm(raft, asked));
+        Self(asks)
+    }
+}
+
+async fn confirm(raft: Raft<TypeConfig>, mut asked: mpsc::Receiver<oneshot::Sender<Confirmed>>) {
+    while let Some(first) = asked.recv().await {
+        let mut asking = vec![first];
+        while let Ok(other) = asked.try_recv() {
+            asking.push(other);
+        }
+        let confirmed = round(&raft).await;
+        // A reader that is gone needs no answer.
+        asking.into_iter().for_each(|reader| drop(reader.send(confirmed.clone())));
+    }
+}
+
+async fn round(raft: &Raft<TypeConfig>) -> Confirmed {
+    // A leader that nobody answers counts as none.
+    let nobody = AppendError::NotLeader { leader: None };
+    match timeout(ROUND_MAX, raft.get_read_log_id()).await {
+        Ok(Ok((read, _))) => read.map(|read| read.index).ok_or(nobody),
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
+            Err(AppendError::NotLeader { leader: to.leader_node.map(|member| member.name) })
+        }
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => Err(nobody),
+        Ok(Err(RaftError::Fatal(fatal))) => Err(AppendError::Failed(format!("Raft ended: {fatal}"))),
+    }
+}
+
+impl Node {
+    /// Waits until whatever was acknowledged to anybody before this call is shown here. Bounded: a round, and the time that
+    /// a quorum may take to cosign.
+    ///
+    /// # Errors
+    /// [`AppendError::NotLeader`] where this node does not lead, or no quorum confirms it; [`AppendError::Busy`] where too
+    /// many ask.
+    pub async fn linearizable(&self) -> Result<(), AppendError> {
+        let led = self.leadership().check()?;
+        let (answer, answered) = oneshot::channel();
+        self.confirmations().0.try_send(answer).map_err(|_| self.shed())?;
+        let raft_index = answered.await.unwrap_or(Err(AppendError::ShuttingDown))?;
+        let nobody = AppendError::NotLeader { leader: None };
+        let size = self.ledger().end(raft_index).ok_or(nobody.clone())?;
+        // What was acknowledged by others is in the log that this leader began with; what it acknowledged itself, it showed.
+        self.shown(led.size.max(size)).await.map_err(|_| nobody)
+    }
+}

@@ -1,0 +1,92 @@
+//! A reader that asks each server how new what it shows is, so that whatever a server claims is in the history and can be
+//! judged: a leader that was replaced and does not know it, a follower that takes itself for newer than it is.
+//!
+//! It speaks to each server by itself, and follows nobody's word to another. It asks on while answers are outstanding, as
+//! many readers do: a server that was frozen wakes up to questions that were asked while others already led. Its pace
+//! follows the log's: while nothing is appended there is little to claim.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use crate::{
+    audit::{
+        client::{Deadlines, Level, LogReader, ReaderSettings},
+        tls::Identity,
+    },
+    system::Host,
+};
+
+/// From one question to the next of the same server: while the log grows, and at most.
+const PACE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(5));
+/// The servers are not asked all at once.
+const APART: Duration = Duration::from_millis(270);
+/// Questions that one server may owe an answer to.
+const ASKED_MAX: usize = 6;
+/// Long enough for a question that a server was frozen over to be answered when it wakes up: by one who led before.
+const CALL_MAX: Duration = Duration::from_secs(4);
+
+/// Asks for ever. `settings` are those of a reader of that server alone.
+pub(super) async fn ask(reader: Host, identities: watch::Receiver<Identity>, settings: Vec<ReaderSettings>) {
+    let newest = Arc::new(AtomicU64::new(0));
+    let asking = (0..).zip(settings).filter_map(|(n, mut settings)| {
+        settings.deadlines = Deadlines { call: CALL_MAX, ..Deadlines::among(1) };
+        let log = LogReader::connect(reader.world().clone(), settings).ok()?;
+        let log = Arc::new(log);
+        Some(Asker { log, newest: newest.clone(), shown: Arc::default() }.run(APART * n, identities.clone()))
+    });
+    join_all(asking).await;
+}
+
+#[derive(Clone)]
+struct Asker {
+    log: Arc<LogReader>,
+    /// The largest size that any of the servers showed.
+    newest: Arc<AtomicU64>,
+    /// What this one showed.
+    shown: Arc<AtomicU64>,
+}
+
+impl Asker {
+    async fn run(self, first: Duration, mut identities: watch::Receiver<Identity>) {
+        sleep(first).await;
+        let (mut pace, mut known) = (PACE.0, 0);
+        let mut asked = JoinSet::new();
+        for turn in 0_u64.. {
+            if identities.has_changed().unwrap_or(false) {
+                // One that cannot be used is passed over: the old one still stands.
+                let _ = self.log.replace_identity(&identities.borrow_and_update());
+            }
+            while asked.try_join_next().is_some() {}
+            if asked.len() < ASKED_MAX {
+                asked.spawn(self.clone().turn(turn));
+            }
+            let newest = self.newest.load(Ordering::Relaxed);
+            pace = if newest > known { PACE.0 } else { (pace * 2).min(PACE.1) };
+            known = newest;
+            sleep(pace).await;
+        }
+    }
+
+    /// By turns a linearizable answer and whatever there is, as a checkpoint and as leaves. A server that does not answer
+    /// has claimed nothing.
+    async fn turn(self, turn: u64) {
+        let level = if turn.is_multiple_of(2) { Level::Linearizable } else { Level::Any };
+        let last = self.shown.load(Ordering::Relaxed).saturating_sub(1);
+        let size = match turn % 4 {
+            0 | 1 => self.log.signed_checkpoint_at(level).await.map(|(checkpoint, ..)| checkpoint.size),
+            _ => self.log.read_at(last, 1, level).await.map(|read| read.bound.size),
+        };
+        if let Ok(size) = size {
+            self.shown.fetch_max(size, Ordering::Relaxed);
+            self.newest.fetch_max(size, Ordering::Relaxed);
+        }
+    }
+}
