@@ -18,6 +18,10 @@ use super::{
 
 /// How long a call to cosign waits until this node's own log gets there.
 const CATCH_UP: Duration = Duration::from_secs(1);
+/// How long a leader waits for a quorum that confirms it: less than the caller waits for the answer.
+const CONFIRM_MAX: Duration = Duration::from_secs(1);
+/// Bytes of frames in one answer to a member that repairs its log, as far as memory allows; a larger frame comes alone.
+const FETCH_BYTES_MAX: usize = 1 << 20;
 
 impl Node {
     /// Raft's AppendEntries, from the member `caller`.
@@ -71,6 +75,33 @@ impl Node {
             false => self.once_there(|| self.ledger().cosign(&checkpoint)).await?,
         };
         Ok(wire::CosignResponse { cosignature })
+    }
+
+    /// Frames for a member that repairs its log.
+    pub(crate) async fn fetch(&self, caller: &str, request: wire::FetchRequest) -> Result<wire::FetchResponse, Status> {
+        self.admit(caller, request.route)?;
+        // Asked before the checkpoint is taken, so that the checkpoint may cover it already.
+        let confirmed = match request.confirm {
+            true => self.confirmed().await,
+            false => None,
+        };
+        let newest = self.checkpoint().ok_or_else(|| Status::unavailable("nothing is covered by a checkpoint yet"))?;
+        let requests = &self.memory().requests;
+        let bytes = FETCH_BYTES_MAX.min(requests.limit_len() / 4);
+        let room = requests.hold(bytes);
+        let _room = room.ok_or_else(|| Status::resource_exhausted("no room for an answer: ask again later"))?;
+        let frames = self.covered_frames(request.from, newest.checkpoint.size, bytes).await;
+        let frames =
+            frames.map_err(|why| Status::unavailable(format!("this member's own log cannot be read: {why}")))?;
+        let frames = frames.into_iter().map(Into::into).collect();
+        Ok(wire::FetchResponse { frames, checkpoint: newest.note, confirmed })
+    }
+
+    /// The index up to which everything is committed that was committed by now, where this node leads and a quorum says
+    /// so. A member that asks has not voted since, so its own voice is not among them.
+    async fn confirmed(&self) -> Option<u64> {
+        let (read, _) = timeout(CONFIRM_MAX, self.raft().get_read_log_id()).await.ok()?.ok()?;
+        Some(read?.index)
     }
 
     /// Waits for a moment until this node's log has what it is asked about: the leader's call may overtake its entries.

@@ -139,8 +139,7 @@ impl Peer {
     fn frames(&self, entries: &[RaftEntry]) -> Vec<wire::Frame> {
         let frame = |entry: &RaftEntry| {
             let first_leaf = self.links.ledger.begin(entry.log_id.index).unwrap_or_default();
-            let Frame { index, term, kind, body } = encode_frame(entry, first_leaf);
-            wire::Frame { index, term, kind: kind.into(), body }
+            encode_frame(entry, first_leaf).into()
         };
         entries.iter().map(frame).collect()
     }
@@ -212,13 +211,22 @@ fn failed<E: Error>(status: &Status) -> RPCError<u64, Member, RaftError<u64, E>>
 
 /// The entries of a call, from the frames in which they came.
 pub(super) fn entries(frames: Vec<wire::Frame>) -> Result<Vec<RaftEntry>, DecodeError> {
-    let entry = |frame: wire::Frame| {
+    frames.into_iter().map(|frame| decode_frame(&frame.into()).map(|(entry, _)| entry)).collect()
+}
+
+impl From<wire::Frame> for Frame {
+    fn from(frame: wire::Frame) -> Self {
         let wire::Frame { index, term, kind, body } = frame;
         // A kind beyond a byte is as unknown as the largest one.
-        let kind = u8::try_from(kind).unwrap_or(u8::MAX);
-        decode_frame(&Frame { index, term, kind, body }).map(|(entry, _)| entry)
-    };
-    frames.into_iter().map(entry).collect()
+        Self { index, term, kind: u8::try_from(kind).unwrap_or(u8::MAX), body }
+    }
+}
+
+impl From<Frame> for wire::Frame {
+    fn from(frame: Frame) -> Self {
+        let Frame { index, term, kind, body } = frame;
+        Self { index, term, kind: kind.into(), body }
+    }
 }
 
 impl From<Vote<u64>> for wire::Ballot {

@@ -18,6 +18,7 @@ use super::{
     super::{
         budget::{Account, REQUESTS, TAILS},
         leaf::{Index, SignedEntry},
+        store::Frame,
         tree::Hash,
         wire,
     },
@@ -30,6 +31,7 @@ use super::{
     queue::{Job, Queue},
     reads::Reads,
     recovery::{Recovered, recover, tell_corruption},
+    repair::finish_swap,
     sequencer::{Sequencer, inspect, notice, patiently},
     types::TypeConfig,
 };
@@ -82,8 +84,9 @@ impl Node {
     pub async fn start(world: World, settings: NodeSettings) -> Result<Node, NodeError> {
         let lock = lock(&world).await?;
         Identity::check(&world, &settings).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
+        finish_swap(&world).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
         let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
-        let reads = Reads { ledger: ledger.clone(), journal: log.journal_reader() };
+        let reads = Reads::new(ledger.clone(), log.journal_reader());
         let config = Arc::new(config(&settings)?);
         let links = Links::new(world.clone(), ledger.clone());
         let raft = Raft::new(settings.node, config, Network(links.clone()), log, machine).await;
@@ -142,6 +145,9 @@ impl Node {
     /// Where it got no outcome; see [`AppendError`] for what then holds.
     pub async fn append(&self, entry: SignedEntry) -> Result<Appended, AppendError> {
         let Handle { ledger, queue, leadership, .. } = &*self.handle;
+        if let Some(why) = self.handle.reads.damage().await {
+            return Err(AppendError::Damaged(why));
+        }
         let led = leadership.check()?;
         let verified = match inspect(ledger, &entry, ledger.settings.limits.payload_bytes) {
             Ok(verified) => verified,
@@ -214,6 +220,12 @@ impl Node {
     /// Sees each growth of [`committed`](Node::committed); several may be seen as one.
     pub fn committed_changes(&self) -> watch::Receiver<u64> {
         self.handle.ledger.committed()
+    }
+
+    /// Frames from `from` on of those whose leaves are all among the first `size`, which are shown: at least one if there
+    /// is one, and then no more than `bytes_max`.
+    pub(super) async fn covered_frames(&self, from: u64, size: u64, bytes_max: usize) -> Result<Vec<Frame>, NodeError> {
+        self.handle.reads.covered(from, size, bytes_max).await
     }
 
     /// The newest signed checkpoint.

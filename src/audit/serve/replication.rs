@@ -6,8 +6,8 @@ use super::service::caller;
 use crate::audit::{
     cluster::Node,
     cluster_wire::{
-        AppendRequest, AppendResponse, CosignRequest, CosignResponse, VoteRequest, VoteResponse,
-        replication_server::Replication as Calls,
+        AppendRequest, AppendResponse, CosignRequest, CosignResponse, FetchRequest, FetchResponse, VoteRequest,
+        VoteResponse, replication_server::Replication as Calls,
     },
 };
 
@@ -29,5 +29,10 @@ impl Calls for Replication {
     async fn cosign(&self, request: Request<CosignRequest>) -> Result<Response<CosignResponse>, Status> {
         let caller = caller(&request)?;
         self.0.cosign(&caller.name, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
+        let caller = caller(&request)?;
+        self.0.fetch(&caller.name, request.into_inner()).await.map(Response::new)
     }
 }
