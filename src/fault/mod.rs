@@ -236,7 +236,15 @@ const PATH: Parameter = Parameter {
 };
 
 /// What comes of bytes that are not what they were.
-const DAMAGE: &[&str] = &["corruption-found", "torn-tail-truncated", "retry", "handshake-refused", "connection-closed"];
+const DAMAGE: &[&str] = &[
+    "corruption-found",
+    "torn-tail-truncated",
+    "repair-stalled",
+    "replica-repaired",
+    "retry",
+    "handshake-refused",
+    "connection-closed",
+];
 
 /// Which write or sync a fault of a disk strikes.
 const NTH: Kind = Kind::Count { min: 1, max: 1_000_000 };

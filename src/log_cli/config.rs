@@ -19,7 +19,7 @@ use super::{
 use crate::audit::{
     budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
     client::{ClientSettings, Server},
-    cluster::{ClusterSettings, Limits, MemberSettings, NodeSettings},
+    cluster::{ClusterSettings, Contact, Limits, MemberSettings, NodeSettings},
     leaf::ClientId,
     note::{self, CosignerKey, NoteKey, Policy},
     tls::Identity,
@@ -199,7 +199,7 @@ impl LogConfig {
             None => None,
             Some(cluster) => {
                 let key = MemberKey::read(&cluster.key, &cluster.own().name)?;
-                Some(ClusterSettings { identity, cosigner: key.signing })
+                Some(ClusterSettings { identity, cosigner: key.signing, contacts: cluster.contacts() })
             }
         };
         Ok(NodeSettings {
@@ -233,6 +233,16 @@ impl ClusterConfig {
     pub(super) fn own(&self) -> &MemberConfig {
         let own = self.members.iter().find(|member| member.node == self.node);
         own.expect("a cluster that was read names this node among its members")
+    }
+
+    /// Where the members are found.
+    fn contacts(&self) -> Vec<Contact> {
+        let contact = |MemberConfig { node, name, address, .. }: &MemberConfig| Contact {
+            node: *node,
+            name: name.clone(),
+            address: address.clone(),
+        };
+        self.members.iter().map(contact).collect()
     }
 
     fn of(

@@ -1,6 +1,6 @@
 //! `gapless-log serve`: serves until it is told to stop, and ends the process where it can no longer be relied upon.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -15,8 +15,7 @@ use super::{
 };
 use crate::{
     audit::{
-        cluster::Node,
-        serve::{ServeSettings, serve},
+        serve::{ServeSettings, serve, start},
         tls::{self, Identity},
     },
     world::{
@@ -62,17 +61,20 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
     let (renewals, shown) = watch::channel(identity);
     let node_settings = config.node_settings(&key, shown.clone())?;
-    let node = Node::start(world.clone(), node_settings.clone()).await?;
     let mut settings = ServeSettings::new(&node_settings.log_id, config.node, &config.listen, shown);
     settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
     let renewing = tokio::spawn(watch_certificates(config.tls, renewals));
-    let stop = async move {
+    let mut stop = pin!(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    });
+    let served = match start(&world, &node_settings, &settings, stop.as_mut()).await {
+        Ok(Some(node)) => serve(world, node, settings, stop).await.map_err(Failure::from),
+        Ok(None) => Ok(0), // stopped while the log was being repaired
+        Err(why) => Err(why.into()),
     };
-    let served = serve(world, node, settings, stop).await;
     renewing.abort();
     if let Some(events) = events
         && !events.flush(EVENTS_FLUSH)

@@ -162,6 +162,10 @@ fn log_event(event: &LogEvent) -> String {
             format!("torn tail: cut {} off `{file}` at {offset}", size(*bytes))
         }
         LogEvent::CorruptionFound { file, offset, what } => format!("CORRUPTION in `{file}` at {offset}: {what}"),
+        LogEvent::RepairStalled { why } => format!("repair waits: {why}"),
+        LogEvent::ReplicaRepaired { frames, leaves: all, from } => {
+            format!("repaired from {from}: {frames} frames, {}", leaves(*all))
+        }
         LogEvent::LeaderChange { node, term } => format!("leads: node {node}, term {term}"),
         LogEvent::ShutdownDone { size } => format!("shut down, log of {}", leaves(*size)),
         LogEvent::BatchWritten { raft_index, first_leaf, leaves: all } => {

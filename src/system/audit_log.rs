@@ -6,6 +6,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     convert::Infallible,
+    pin::pin,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use crate::{
     audit::{
         calls::error_chain,
         client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
-        cluster::{self, ClusterSettings, MemberSettings, Node, NodeSettings},
+        cluster::{self, ClusterSettings, Contact, MemberSettings, NodeSettings},
         leaf::{Body, ClientId, Content, Epoch, Leaf, Sequence},
         note::{CosignerKey, NoteKey, Policy, SigningKey},
         renew::{RenewSettings, Renewer},
@@ -58,10 +59,11 @@ impl AuditLog {
             log_id,
             node,
             signing_key: key,
-            cluster: self
-                .cosigners
-                .get(node as usize - 1)
-                .map(|cosigner| ClusterSettings { identity: host.identities(), cosigner: cosigner.clone() }),
+            cluster: self.cosigners.get(node as usize - 1).map(|cosigner| ClusterSettings {
+                identity: host.identities(),
+                cosigner: cosigner.clone(),
+                contacts: contacts(host),
+            }),
             limits: cluster::Limits { payload_bytes, ..cluster::Limits::default() },
             memory: host.memory_budget(),
         })
@@ -172,14 +174,20 @@ impl System for AuditLog {
             cluster::init(host.world(), &settings, &self.members(&host)).await?;
             self.members.lock().unwrap_or_else(PoisonError::into_inner).push(host.name().into());
         }
-        let (log_id, id) = (settings.log_id, settings.node);
-        let node = Node::start(host.world().clone(), settings).await?;
-        let mut settings = ServeSettings::new(&log_id, id, host.listen_address(), host.identities());
+        let node = settings;
+        let mut settings = ServeSettings::new(&node.log_id, node.node, host.listen_address(), host.identities());
         settings.revision = revision(&host)?;
         settings.reply_hook = host.reply_filter().cloned().map(|flip| ReplyHook::new(move |bytes| flip(bytes)));
+        let (world, mut stop) = (host.world().clone(), pin!(host.stop_requested()));
+        let serving = async {
+            match serve::start(&world, &node, &settings, stop.as_mut()).await? {
+                Some(node) => serve::serve(world.clone(), node, settings, stop).await.map(drop).map_err(Failure::from),
+                None => Ok(()),
+            }
+        };
         tokio::select! {
             biased;
-            served = serve::serve(host.world().clone(), node, settings, host.stop_requested()) => served?,
+            served = serving => served?,
             never = renewing(host.clone()) => match never {},
         };
         Ok(())
@@ -340,6 +348,13 @@ impl Client for Application {
             dead_letters: letters.into_iter().map(|letter| letter.payload()).collect(),
         })
     }
+}
+
+/// Where the members of a cluster are found.
+fn contacts(host: &Host) -> Vec<Contact> {
+    let contact =
+        |(node, server): (u64, &Peer)| Contact { node, name: server.name().to_owned(), address: server.address() };
+    (1..).zip(host.servers()).map(contact).collect()
 }
 
 fn servers_of(peers: &[Peer]) -> Vec<client::Server> {

@@ -45,6 +45,10 @@ pub enum LogEvent {
     TornTailTruncated { file: String, offset: u64, bytes: u64, kept_as: String },
     /// Damage at or below what was synced, or a log shorter than its own checkpoint.
     CorruptionFound { file: String, offset: u64, what: String },
+    /// A damaged replica waits: no other member offers it what it needs. Told whenever the reason is another one.
+    RepairStalled { why: String },
+    /// A damaged replica was built anew from this member, verified, and put in place; the damaged files are kept.
+    ReplicaRepaired { frames: u64, leaves: u64, from: String },
     /// This node leads from now on, in this term.
     LeaderChange { node: u64, term: u64 },
     /// A graceful stop began.
@@ -161,6 +165,8 @@ impl LogEvent {
             LogEvent::LogRecovered { .. } => "log-recovered",
             LogEvent::TornTailTruncated { .. } => "torn-tail-truncated",
             LogEvent::CorruptionFound { .. } => "corruption-found",
+            LogEvent::RepairStalled { .. } => "repair-stalled",
+            LogEvent::ReplicaRepaired { .. } => "replica-repaired",
             LogEvent::LeaderChange { .. } => "leader-change",
             LogEvent::ShutdownBegun {} => "shutdown-begun",
             LogEvent::ShutdownDone { .. } => "shutdown-done",
@@ -206,6 +212,8 @@ impl LogEvent {
         "log-recovered",
         "torn-tail-truncated",
         "corruption-found",
+        "repair-stalled",
+        "replica-repaired",
         "leader-change",
         "shutdown-begun",
         "shutdown-done",

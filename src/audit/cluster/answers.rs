@@ -10,8 +10,12 @@ use super::{
     super::cluster_wire::{self as wire, append_response::Outcome},
     Node,
     ledger::{Ledger, NotCosigned, hex},
+    linearizable,
     network::entries,
 };
+
+/// Bytes of frames in one answer to a member that repairs its log, as far as memory allows; a larger frame comes alone.
+const FETCH_BYTES_MAX: usize = 1 << 20;
 
 impl Node {
     /// Raft's AppendEntries, from the member `caller`.
@@ -75,6 +79,27 @@ impl Node {
         };
         heed(published, |ledger, note| ledger.follow(note).map(|()| String::new()));
         heed(checkpoint, Ledger::cosign)
+    }
+
+    /// Frames for a member that repairs its log.
+    pub(crate) async fn fetch(&self, caller: &str, request: wire::FetchRequest) -> Result<wire::FetchResponse, Status> {
+        self.admit(caller, request.route)?;
+        // Asked before the checkpoint is taken, so that the checkpoint may cover it already.
+        let confirmed = match request.confirm {
+            // A member that asks has answered nobody since its repair began, so its own voice is not among them.
+            true => linearizable::round(self.raft()).await.ok(),
+            false => None,
+        };
+        let newest = self.checkpoint().ok_or_else(|| Status::unavailable("nothing is covered by a checkpoint yet"))?;
+        let requests = &self.memory().requests;
+        let bytes = FETCH_BYTES_MAX.min(requests.limit_len() / 4);
+        let room = requests.hold(bytes);
+        let _room = room.ok_or_else(|| Status::resource_exhausted("no room for an answer: ask again later"))?;
+        let frames = self.covered_frames(request.from, newest.checkpoint.size, bytes).await;
+        let frames =
+            frames.map_err(|why| Status::unavailable(format!("this member's own log cannot be read: {why}")))?;
+        let frames = frames.into_iter().map(Into::into).collect();
+        Ok(wire::FetchResponse { frames, checkpoint: newest.note, confirmed })
     }
 
     fn admit(&self, caller: &str, route: Option<wire::Route>) -> Result<(), Status> {

@@ -56,6 +56,12 @@ pub enum NodeError {
     /// The log is shorter than its own checkpoint says, or differs from it.
     #[error("rolled back or corrupt: {0}; restore the folder from a full copy, never only a part of it")]
     RolledBack(String),
+    /// The vote cannot be read, or is older than the log.
+    #[error(
+        "the vote is lost: {0}; this machine could vote a second time, so it must not come back as this node: restore \
+         the folder from a full copy, or let the machine join under a node of its own"
+    )]
+    VoteLost(String),
     /// Stored bytes are not what was hashed.
     #[error("corrupt: {0}")]
     Corrupt(String),
@@ -114,6 +120,9 @@ pub enum AppendError {
     /// Too few members of the cluster answer.
     #[error("no quorum of the members answers: the entry may be committed later, send it again")]
     NoQuorum,
+    /// This log of one is damaged, and nobody else has it.
+    #[error("the log is damaged and takes nothing more: {0}; restore its folder from a copy")]
+    Damaged(String),
     /// The node must end.
     #[error("the node failed: {0}")]
     Failed(String),

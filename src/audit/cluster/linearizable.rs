@@ -50,7 +50,9 @@ async fn confirm(raft: Raft<TypeConfig>, mut asked: mpsc::Receiver<oneshot::Send
     }
 }
 
-async fn round(raft: &Raft<TypeConfig>) -> Confirmed {
+/// Up to which Raft index everything is committed that was committed when this was called, where this node leads and a
+/// quorum says so.
+pub(super) async fn round(raft: &Raft<TypeConfig>) -> Confirmed {
     // A leader that nobody answers counts as none.
     let nobody = AppendError::NotLeader { leader: None };
     match timeout(ROUND_MAX, raft.get_read_log_id()).await {

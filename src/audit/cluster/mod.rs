@@ -9,7 +9,8 @@
 //! signatures of a quorum, each of whom has it on its disk.
 //!
 //! The room must never drop, reorder or rewrite a committed leaf, acknowledge one that is not durable, or sign two
-//! roots for one size. Any failure of the disk ends the node ([`Node::failed`]); nothing is retried or repaired here.
+//! roots for one size. Any failure of the disk ends the node ([`Node::failed`]) and is never retried. A member whose
+//! log is damaged does not start; it is repaired from the others first (`repair`).
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ mod node;
 mod queue;
 mod reads;
 mod recovery;
+mod repair;
 mod sequencer;
 mod sessions;
 #[cfg(test)]
@@ -49,6 +51,7 @@ pub use error::{AppendError, NodeError};
 pub use freshness::Bound;
 pub use identity::init;
 pub use node::Node;
+pub use repair::{is_repairable, repair};
 
 /// Who a node is and what it may use.
 #[derive(Debug, Clone)]
@@ -77,6 +80,19 @@ pub struct ClusterSettings {
     pub identity: watch::Receiver<Identity>,
     /// Cosigns the checkpoints. Each member has its own.
     pub cosigner: Arc<SigningKey>,
+    /// Where the members are found. The log itself says so; these are asked where damage took that from this node's log.
+    pub contacts: Vec<Contact>,
+}
+
+/// Where a member is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// Which node.
+    pub node: u64,
+    /// The name that its certificate holds.
+    pub name: String,
+    /// Where it listens, `host:port`.
+    pub address: String,
 }
 
 /// One member of a cluster, as all members know it.

@@ -58,14 +58,13 @@ type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member
 pub(super) struct Links {
     world: World,
     ledger: Arc<Ledger>,
-    word: Word,
     /// Per node, for as long as the membership says the same of it.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
 }
 
 impl Links {
-    pub(super) fn new(world: World, ledger: Arc<Ledger>, word: Word) -> Arc<Self> {
-        Arc::new(Self { world, ledger, word, channels: Mutex::default() })
+    pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
+        Arc::new(Self { world, ledger, channels: Mutex::default() })
     }
 
     /// Calls to a member.
@@ -121,7 +120,11 @@ impl NoLink {
 }
 
 /// Makes Raft's connections.
-pub(super) struct Network(pub(super) Arc<Links>);
+pub(super) struct Network {
+    pub(super) links: Arc<Links>,
+    /// What goes along with their calls.
+    pub(super) word: Word,
+}
 
 /// Raft's calls to one member.
 pub(super) struct Peer {
@@ -137,7 +140,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        Peer { links: self.0.clone(), node: target, member: node.clone(), word: self.0.word.clone(), appends: None }
+        let (links, word) = (self.links.clone(), self.word.clone());
+        Peer { links, node: target, member: node.clone(), word, appends: None }
     }
 }
 
@@ -170,8 +174,7 @@ impl Peer {
     fn frames(&self, entries: &[RaftEntry]) -> Vec<wire::Frame> {
         let frame = |entry: &RaftEntry| {
             let first_leaf = self.links.ledger.begin(entry.log_id.index).unwrap_or_default();
-            let Frame { index, term, kind, body } = encode_frame(entry, first_leaf);
-            wire::Frame { index, term, kind: kind.into(), body }
+            encode_frame(entry, first_leaf).into()
         };
         entries.iter().map(frame).collect()
     }
@@ -284,13 +287,22 @@ fn failed<E: Error>(status: &Status) -> RPCError<u64, Member, RaftError<u64, E>>
 
 /// The entries of a call, from the frames in which they came.
 pub(super) fn entries(frames: Vec<wire::Frame>) -> Result<Vec<RaftEntry>, DecodeError> {
-    let entry = |frame: wire::Frame| {
+    frames.into_iter().map(|frame| decode_frame(&frame.into()).map(|(entry, _)| entry)).collect()
+}
+
+impl From<wire::Frame> for Frame {
+    fn from(frame: wire::Frame) -> Self {
         let wire::Frame { index, term, kind, body } = frame;
         // A kind beyond a byte is as unknown as the largest one.
-        let kind = u8::try_from(kind).unwrap_or(u8::MAX);
-        decode_frame(&Frame { index, term, kind, body }).map(|(entry, _)| entry)
-    };
-    frames.into_iter().map(entry).collect()
+        Self { index, term, kind: u8::try_from(kind).unwrap_or(u8::MAX), body }
+    }
+}
+
+impl From<Frame> for wire::Frame {
+    fn from(frame: Frame) -> Self {
+        let Frame { index, term, kind, body } = frame;
+        Self { index, term, kind: kind.into(), body }
+    }
 }
 
 impl From<Vote<u64>> for wire::Ballot {

@@ -18,6 +18,7 @@ use super::{
     super::{
         budget::{Account, REQUESTS, TAILS},
         leaf::{Index, SignedEntry},
+        store::Frame,
         tree::Hash,
         wire,
     },
@@ -31,6 +32,7 @@ use super::{
     queue::{Job, Queue},
     reads::Reads,
     recovery::{Recovered, recover, tell_corruption},
+    repair::finish_swap,
     sequencer::{Sequencer, inspect, notice, patiently},
     types::TypeConfig,
 };
@@ -84,12 +86,13 @@ impl Node {
     pub async fn start(world: World, settings: NodeSettings) -> Result<Node, NodeError> {
         let lock = lock(&world).await?;
         Identity::check(&world, &settings).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
+        finish_swap(&world).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
         let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
-        let reads = Reads { ledger: ledger.clone(), journal: log.journal_reader() };
+        let reads = Reads::new(ledger.clone(), log.journal_reader());
         let config = Arc::new(config(&settings)?);
         let (cosignatures, word) = cosign::cosigning();
-        let links = Links::new(world.clone(), ledger.clone(), word);
-        let raft = Raft::new(settings.node, config, Network(links), log, machine).await;
+        let links = Links::new(world.clone(), ledger.clone());
+        let raft = Raft::new(settings.node, config, Network { links, word }, log, machine).await;
         let raft = raft.map_err(|fatal| NodeError::Failed(ledger.failure().unwrap_or(fatal.to_string())))?;
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
@@ -147,6 +150,9 @@ impl Node {
     /// Where it got no outcome; see [`AppendError`] for what then holds.
     pub async fn append(&self, entry: SignedEntry) -> Result<Appended, AppendError> {
         let Handle { ledger, queue, leadership, .. } = &*self.handle;
+        if let Some(why) = self.handle.reads.damage().await {
+            return Err(AppendError::Damaged(why));
+        }
         let led = leadership.check()?;
         let verified = match inspect(ledger, &entry, ledger.settings.limits.payload_bytes) {
             Ok(verified) => verified,
@@ -237,6 +243,12 @@ impl Node {
     /// Sees each growth of [`committed`](Node::committed); several may be seen as one.
     pub fn committed_changes(&self) -> watch::Receiver<u64> {
         self.handle.ledger.committed()
+    }
+
+    /// Frames from `from` on of those whose leaves are all among the first `size`, which are shown: at least one if there
+    /// is one, and then no more than `bytes_max`.
+    pub(super) async fn covered_frames(&self, from: u64, size: u64, bytes_max: usize) -> Result<Vec<Frame>, NodeError> {
+        self.handle.reads.covered(from, size, bytes_max).await
     }
 
     /// The newest signed checkpoint.

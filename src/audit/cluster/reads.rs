@@ -1,14 +1,23 @@
 //! Reads: leaves, receipts and proofs, of what is committed only.
 //!
 //! Leaves are read back from the journal, encoded anew, and held against the hashes that were taken when they were
-//! appended. One that differs is never served: it is corruption, and the reader gets an error.
+//! appended. One that differs is never served: it is corruption, and the reader gets an error. A member of several ends
+//! then, and its next start repairs it. A log of one goes on serving what verifies, and takes nothing more.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 
 use super::{
-    super::{leaf::Index, store::JournalReader, tree::Hash, wire},
+    super::{
+        leaf::Index,
+        store::{Frame, JournalReader, StoreError},
+        tree::Hash,
+        wire,
+    },
     NodeError, SignedCheckpoint,
     ledger::Ledger,
     recovery::tell_corruption,
@@ -22,11 +31,17 @@ const DISK_BYTES_MAX: usize = 1 << 20;
 
 /// See the module.
 pub(super) struct Reads {
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) journal: JournalReader,
+    ledger: Arc<Ledger>,
+    journal: JournalReader,
+    /// The Raft index of a frame of a log of one that was found damaged, and what was found.
+    damaged: Mutex<Option<(u64, String)>>,
 }
 
 impl Reads {
+    pub(super) fn new(ledger: Arc<Ledger>, journal: JournalReader) -> Self {
+        Self { ledger, journal, damaged: Mutex::default() }
+    }
+
     /// Committed leaves from `start` on: at least one unless `start` is the size, at most `limit` (0 = as many as one
     /// answer may hold), and no more than `bytes_max` unless the first alone is larger.
     pub(super) async fn read(&self, start: u64, limit: u32, bytes_max: usize) -> Result<Vec<Bytes>, NodeError> {
@@ -83,20 +98,65 @@ impl Reads {
         let place = self.ledger.place(index).ok_or(NodeError::PastEnd { index, size: self.ledger.size() })?;
         let leaves = match self.ledger.recent(place.raft_index) {
             Some(leaves) => leaves,
-            None => {
-                self.load(place.raft_index).await.inspect_err(|error| tell_corruption(&*self.ledger.observer, error))?
-            }
+            None => self.load(place.raft_index).await?,
         };
         let rest: Range<usize> = place.position..leaves.len();
         Ok(rest.map(move |at| leaves[at].clone()))
     }
 
-    /// Reads a frame from the disk, and those behind it that come along, and verifies them.
+    /// Frames from `from` on of those whose leaves are all among the first `size`: at least one if there is one, and then
+    /// as many as have at most `bytes_max` bytes.
+    pub(super) async fn covered(&self, from: u64, size: u64, bytes_max: usize) -> Result<Vec<Frame>, NodeError> {
+        let last = size.checked_sub(1).and_then(|leaf| self.ledger.place(leaf));
+        let Some(last) = last.filter(|last| from <= last.raft_index) else { return Ok(Vec::new()) };
+        let frames = self.journal.read(from, last.raft_index + 1, bytes_max).await;
+        frames.map_err(NodeError::from).inspect_err(|error| self.notice(from, error))
+    }
+
+    /// What a read found: where it is damage, the node must not go on as if nothing were.
+    fn notice(&self, raft_index: u64, error: &NodeError) {
+        tell_corruption(&*self.ledger.observer, error);
+        if !is_damage(error) {
+            return;
+        }
+        if self.ledger.settings.cluster.is_some() {
+            return self.ledger.fail(format!("a read found damage, which the next start repairs: {error}"));
+        }
+        *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = Some((raft_index, error.to_string()));
+    }
+
+    /// What is wrong with this log of one, where a read found damage that is still there.
+    pub(super) async fn damage(&self) -> Option<String> {
+        let (raft_index, why) = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if self.load_along(raft_index).await.is_err() {
+            return Some(why);
+        }
+        *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        None
+    }
+
+    /// Reads a frame from the disk, and those behind it that come along, and verifies them. Where one of those is damaged,
+    /// this one is read alone: it may be sound.
     async fn load(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
+        match self.load_along(raft_index).await {
+            Err(error) if is_damage(&error) => {
+                self.notice(raft_index, &error);
+                self.load_some(raft_index, raft_index + 1, 0).await
+            }
+            loaded => loaded,
+        }
+    }
+
+    async fn load_along(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
         let end = self.ledger.last_log_id().map_or(0, |last| last.index + 1);
         // What comes along is only worth having where it may be kept.
         let bytes = DISK_BYTES_MAX.min(self.ledger.cache.limit_len());
-        let frames = self.journal.read(raft_index, end, bytes).await?;
+        self.load_some(raft_index, end, bytes).await
+    }
+
+    /// Reads frames, at least one, and verifies all of them. Answers the leaves of the first.
+    async fn load_some(&self, raft_index: u64, end: u64, bytes_max: usize) -> Result<Arc<[Bytes]>, NodeError> {
+        let frames = self.journal.read(raft_index, end, bytes_max).await?;
         let mut wanted = None;
         for frame in &frames {
             let (entry, _) = decode_frame(frame)?;
@@ -126,6 +186,11 @@ impl Reads {
     fn shown(&self) -> u64 {
         self.ledger.checkpoint().borrow().as_ref().map_or(0, |newest| newest.checkpoint.size)
     }
+}
+
+/// Whether stored bytes are not what they were. A disk that does not answer is another matter.
+fn is_damage(error: &NodeError) -> bool {
+    matches!(error, NodeError::Store(StoreError::Corrupt { .. }) | NodeError::Decode(_) | NodeError::Corrupt(_))
 }
 
 fn bytes_of(hashes: Vec<Hash>) -> Vec<Bytes> {

@@ -3,7 +3,8 @@
 //! Before Raft starts, every leaf is hashed anew from the journal, and the tree is compared with the checkpoint that
 //! this node kept. What that checkpoint covers was committed, so it is applied at once; what follows is left to Raft,
 //! which commits it again or not. A log that is shorter than its own checkpoint, or has another root at its size, was
-//! rolled back or damaged: it is refused, never cut to fit, because that would hide a loss.
+//! rolled back or damaged: it is refused, never cut to fit, because that would hide a loss. What can be done about it
+//! then is said in `repair`.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -52,7 +53,7 @@ async fn recover_over(
     settings: &NodeSettings,
     lock: FolderLock,
 ) -> Result<Recovered, NodeError> {
-    let vote = open_cell(world, VOTE).await?;
+    let vote = open_vote(world).await?;
     let checkpoint = open_cell(world, CHECKPOINT).await?;
     let kept = load_checkpoint(&checkpoint, settings)?;
 
@@ -70,8 +71,17 @@ async fn recover_over(
     Ok(Recovered { ledger, log, machine, checkpoint })
 }
 
+/// Opens the cell of the vote. Where it is missing or damaged, this node does not know whom it voted for.
+pub(super) async fn open_vote(world: &World) -> Result<Cell, NodeError> {
+    match open_cell(world, VOTE).await {
+        Err(NodeError::RolledBack(why)) => Err(NodeError::VoteLost(why)),
+        Err(NodeError::Store(damage @ StoreError::Corrupt { .. })) => Err(NodeError::VoteLost(damage.to_string())),
+        opened => opened,
+    }
+}
+
 /// Opens a cell that was made with the folder. One that is missing is not made anew: its value was lost.
-async fn open_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
+pub(super) async fn open_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
     let there = world.disk.open(Path::new(name), OpenMode::Existing).await;
     if there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Err(NodeError::RolledBack(format!("the file `{name}` is missing")));
@@ -79,7 +89,7 @@ async fn open_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
     Ok(Cell::open(world.disk.clone(), Path::new(name)).await?)
 }
 
-fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Option<SignedCheckpoint>, NodeError> {
+pub(super) fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Option<SignedCheckpoint>, NodeError> {
     let Some(bytes) = cell.load() else { return Ok(None) };
     let note = String::from_utf8(bytes.into())
         .map_err(|error| NodeError::Corrupt(format!("the kept checkpoint is not text: {error}")))?;
@@ -114,7 +124,8 @@ async fn replay(
     Ok(())
 }
 
-fn replay_frame(
+/// Takes the next frame of a log into the ledger, and applies it where its leaves are among the first `covered`.
+pub(super) fn replay_frame(
     frame: &Frame,
     index: u64,
     ledger: &Ledger,
@@ -160,7 +171,7 @@ fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError> {
     let voted = vote.load().map(decode_vote).transpose()?.map_or(0, |vote| vote.leader_id.term);
     let last = ledger.last_log_id().map_or(0, |LogId { leader_id, .. }| leader_id.term);
     if voted < last {
-        return Err(NodeError::RolledBack(format!("the vote is of term {voted}, the log reaches term {last}")));
+        return Err(NodeError::VoteLost(format!("the vote is of term {voted}, the log reaches term {last}")));
     }
     Ok(voted)
 }
@@ -173,6 +184,7 @@ pub(super) fn tell_corruption(observer: &dyn Observer, error: &NodeError) {
             ((*what).to_owned(), 0, error.to_string())
         }
         NodeError::OwnCheckpoint(_) => (CHECKPOINT.to_owned(), 0, error.to_string()),
+        NodeError::VoteLost(_) => (VOTE.to_owned(), 0, error.to_string()),
         NodeError::RolledBack(_) | NodeError::Corrupt(_) => (JOURNAL.to_owned(), 0, error.to_string()),
         _ => return,
     };

@@ -90,7 +90,7 @@ pub(super) struct Applied(pub(super) Vec<Outcome>);
 const VERSION: u8 = 1;
 const KIND_BLANK: u8 = 1;
 const KIND_BATCH: u8 = 2;
-const KIND_MEMBERSHIP: u8 = 3;
+pub(super) const KIND_MEMBERSHIP: u8 = 3;
 const KIND_CLOCK: u8 = 4;
 
 /// The leaves of a Raft entry. Their bytes are what is hashed, served and proven.

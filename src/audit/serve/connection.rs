@@ -35,6 +35,8 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// Calls at once on one connection.
 const STREAMS_MAX: u32 = 128;
+/// Calls that are answered even where nobody is served.
+const HEALTH: &str = "/grpc.health.";
 /// Header bytes of one request.
 const HEADERS_MAX: u32 = 16 * 1024;
 /// Bytes of requests that may be on their way to one call, and to one connection.
@@ -121,7 +123,8 @@ async fn serve(terms: &Terms, name: &str, not_after: i64, stream: TlsStream<Box<
     let caller = Caller { name: name.into(), closing: closed, not_after };
     let routes = CallDeadline::new(terms.routes.clone(), terms.deadlines.call_max);
     let doorkeeper = Doorkeeper::new(terms.exchange.clone(), terms.world.clone(), name);
-    let calls = Calls { routes, caller, doorkeeper, reply_hook: terms.reply_hook.clone() };
+    let (reply_hook, closed) = (terms.reply_hook.clone(), terms.closed);
+    let calls = Calls { routes, caller, doorkeeper, reply_hook, closed };
     let mut connection = pin!(http(terms).serve_connection(TokioIo::new(stream), calls));
 
     let why = tokio::select! {
@@ -189,6 +192,18 @@ struct Calls {
     caller: Caller,
     doorkeeper: Doorkeeper,
     reply_hook: Option<ReplyHook>,
+    closed: Option<&'static str>,
+}
+
+impl Calls {
+    /// Whether this call may be made at all.
+    fn admit(&self, request: &Request<Incoming>) -> Result<(), Status> {
+        let path = request.uri().path();
+        match self.closed {
+            Some(why) if !path.starts_with(HEALTH) => Err(Status::unavailable(why)),
+            _ => self.doorkeeper.admit(path, request.headers()),
+        }
+    }
 }
 
 impl hyper::service::Service<Request<Incoming>> for Calls {
@@ -201,7 +216,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
             return Box::pin(std::future::ready(Ok(late.into_http())));
         }
         let doorkeeper = self.doorkeeper.clone();
-        if let Err(status) = doorkeeper.admit(request.uri().path(), request.headers()) {
+        if let Err(status) = self.admit(&request) {
             let mut turned_away = status.into_http();
             doorkeeper.sign(turned_away.headers_mut());
             return Box::pin(std::future::ready(Ok(turned_away)));

@@ -52,6 +52,8 @@ pub(super) struct Terms {
     pub(super) reply_hook: Option<ReplyHook>,
     /// What is known of schemas, over all connections.
     pub(super) exchange: Arc<Exchange>,
+    /// Why nobody is served, where nobody is: only health answers then.
+    pub(super) closed: Option<&'static str>,
 }
 
 impl Front {
@@ -61,6 +63,7 @@ impl Front {
         settings: &ServeSettings,
         routes: Routes,
         exchange: Arc<Exchange>,
+        closed: Option<&'static str>,
     ) -> Result<Front, ServeError> {
         let credentials = Credentials::new(settings.identity.clone())?;
         let listener = world.net.listen(&settings.listen).await.map_err(ServeError::Listen)?;
@@ -74,6 +77,7 @@ impl Front {
             draining: drained,
             reply_hook: settings.reply_hook.clone(),
             exchange,
+            closed,
         };
         let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })

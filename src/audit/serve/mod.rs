@@ -14,6 +14,7 @@ mod listener;
 mod replication;
 mod reply_hook;
 mod service;
+mod start;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::{listener::Front, replication::Replication, service::Service};
 pub use reply_hook::ReplyHook;
+pub use start::start;
 
 use super::{
     cluster::{Node, NodeError},
@@ -151,7 +153,7 @@ pub async fn serve(
     let health = HealthReporter::new();
     let exchange = Exchange::new(settings.revision)?;
     let routes = routes(&node, &settings, &health, &world)?;
-    let mut front = Front::open(&world, &settings, routes, exchange).await?;
+    let mut front = Front::open(&world, &settings, routes, exchange, None).await?;
     say(&health, ServingStatus::Serving).await;
     world.tell(LogEvent::ServerStarted {
         log_id: settings.log_id.clone(),

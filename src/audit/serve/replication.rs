@@ -9,7 +9,8 @@ use super::{connection::Caller, service::caller};
 use crate::audit::{
     cluster::Node,
     cluster_wire::{
-        AppendRequest, AppendResponse, VoteRequest, VoteResponse, replication_server::Replication as Calls,
+        AppendRequest, AppendResponse, FetchRequest, FetchResponse, VoteRequest, VoteResponse,
+        replication_server::Replication as Calls,
     },
 };
 
@@ -28,6 +29,11 @@ impl Calls for Replication {
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let caller = caller(&request)?;
         self.0.vote(&caller.name, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
+        let caller = caller(&request)?;
+        self.0.fetch(&caller.name, request.into_inner()).await.map(Response::new)
     }
 }
 

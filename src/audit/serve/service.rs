@@ -287,7 +287,7 @@ pub(super) fn not_appended(error: AppendError) -> Status {
             leader.map(|name| name.parse().map(|name| metadata.insert(LEADER, name)));
             Status::with_metadata(Code::Unavailable, said, metadata)
         }
-        AppendError::ShuttingDown | AppendError::NoQuorum => Status::unavailable(said),
+        AppendError::ShuttingDown | AppendError::NoQuorum | AppendError::Damaged(_) => Status::unavailable(said),
         // The process ends now; another one, or this one after its recovery, will know.
         AppendError::Failed(_) => Status::unavailable(said),
     }

@@ -15,6 +15,9 @@
 //! torn/…                                 what recovery cut off, kept aside
 //! ```
 //!
+//! A journal that is damaged is never mended in place: `survey` says what of it can still be read and how far it had
+//! been promised, and `swap` lets another one take its place as a whole.
+//!
 //! Not covered: a disk that loses synced bytes *and* both kinds of evidence; damage to the frames of the very last sync
 //! before a crash, whose marker was not yet durable (it reads as a torn tail); a folder replaced by an older copy of
 //! itself, which only a checkpoint kept elsewhere can tell.
@@ -25,6 +28,8 @@ mod journal;
 mod reader;
 mod recovery;
 mod segment;
+mod survey;
+mod swap;
 
 #[cfg(test)]
 mod crash_disk;
@@ -39,6 +44,8 @@ pub use cell::{Cell, VALUE_BYTES_MAX};
 pub use frame::{FRAME_BYTES_MAX, Frame};
 pub use journal::{Journal, JournalOptions};
 pub use reader::JournalReader;
+pub(in crate::audit) use survey::Survey;
+pub(in crate::audit) use swap::{Part, Swap};
 
 /// Why the store cannot do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -205,6 +205,15 @@ pub(super) fn decode_markers(blocks: &Bytes) -> Option<(Point, Slots)> {
     slots.max_by_key(|(_, slots)| slots.generation)
 }
 
+/// Every point that a marker names, whole markers only.
+pub(super) fn decode_points(blocks: &Bytes) -> Vec<Point> {
+    let marker = |slot| {
+        let at = slot_offset(slot) as usize;
+        decode_marker(blocks.get(at..at + BLOCK_BYTES)?).map(|(_, point)| point)
+    };
+    (0..2).filter_map(marker).collect()
+}
+
 fn slot_offset(slot: usize) -> u64 {
     ((1 + slot) * BLOCK_BYTES) as u64
 }

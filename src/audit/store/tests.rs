@@ -26,7 +26,7 @@ fn open_as(disk: &CrashDisk, told: &Arc<Told>, segment_bytes: u64) -> Result<Jou
     now(Journal::open(Arc::new(disk.clone()), told.clone(), Path::new("log"), ID, options))
 }
 
-fn open(disk: &CrashDisk) -> Result<Journal, StoreError> {
+pub(super) fn open(disk: &CrashDisk) -> Result<Journal, StoreError> {
     open_as(disk, &Arc::default(), 16 * 1024)
 }
 

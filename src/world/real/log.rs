@@ -24,6 +24,12 @@ impl Observer for TracingObserver {
             E::CorruptionFound { file, offset, what } => {
                 error!(target: TARGET, file, offset, what, "corruption found");
             }
+            E::RepairStalled { why } => {
+                error!(target: TARGET, why, "the damaged replica cannot be repaired yet, it neither votes nor serves");
+            }
+            E::ReplicaRepaired { frames, leaves, from } => {
+                warn!(target: TARGET, frames, leaves, from, "the damaged replica was repaired");
+            }
             E::LeaderChange { node, term } => info!(target: TARGET, node, term, "leader changed"),
             E::ShutdownBegun {} => info!(target: TARGET, "shutting down"),
             E::ShutdownDone { size } => info!(target: TARGET, size, "shut down"),

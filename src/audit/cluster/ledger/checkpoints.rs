@@ -204,7 +204,7 @@ mod tests {
         let identity =
             || tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
         [1, 2, 3].map(|node| {
-            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node) });
+            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node), contacts: Vec::new() });
             let ledger = Ledger::new(NodeSettings { node, cluster, ..ledger().settings }, Arc::new(Unobserved));
             let payload = EntryPayload::Membership(membership.clone());
             ledger.append(RaftEntry { log_id: LogId::default(), payload });

@@ -7,6 +7,7 @@ use openraft::{Vote, storage::RaftLogStorage as _};
 
 use super::{
     super::{
+        super::tree::Hash,
         NodeError, SignedCheckpoint,
         identity::{CHECKPOINT, Identity, JOURNAL, VOTE, lock},
         reads::Reads,
@@ -17,25 +18,31 @@ use super::{
 
 /// All that a start takes from the disk.
 #[derive(Debug, PartialEq)]
-struct Found {
-    identity: Identity,
-    vote: Option<Vote<u64>>,
-    checkpoint: Option<SignedCheckpoint>,
-    leaves: Vec<Bytes>,
+pub(super) struct Found {
+    pub(super) identity: Identity,
+    pub(super) vote: Option<Vote<u64>>,
+    pub(super) checkpoint: Option<SignedCheckpoint>,
+    /// What its checkpoint covers.
+    pub(super) leaves: Vec<Bytes>,
+    /// Of the whole log.
+    pub(super) frames: u64,
+    pub(super) root: Hash,
 }
 
 impl Found {
     /// Starts without Raft, and reads everything.
-    async fn at_start(bench: &Bench) -> Result<Found, NodeError> {
+    pub(super) async fn at_start(bench: &Bench) -> Result<Found, NodeError> {
         let (world, settings) = (bench.world(), &bench.settings);
         let lock = lock(&world).await?;
         let identity = Identity::check(&world, settings).await?;
         let Recovered { ledger, mut log, .. } = recover(&world, settings, lock).await?;
         let vote = log.read_vote().await.map_err(|error| NodeError::Failed(error.to_string()))?;
         let checkpoint = ledger.checkpoint().borrow().clone();
-        let reads = Reads { ledger, journal: log.journal_reader() };
+        let frames = ledger.last_log_id().map_or(0, |last| last.index + 1);
+        let root = ledger.root_at(ledger.size()).unwrap();
+        let reads = Reads::new(ledger, log.journal_reader());
         let leaves = reads.read(0, 0, usize::MAX).await?;
-        Ok(Found { identity, vote, checkpoint, leaves })
+        Ok(Found { identity, vote, checkpoint, leaves, frames, root })
     }
 }
 

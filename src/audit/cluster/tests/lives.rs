@@ -154,7 +154,7 @@ async fn a_vote_older_than_the_log_is_refused() {
     bench.start().await.unwrap().shut_down().await.unwrap();
     bench.disk.restore("vote", &older);
     let error = bench.start().await.unwrap_err();
-    assert!(matches!(&error, NodeError::RolledBack(why) if why.contains("vote")), "{error}");
+    assert!(matches!(&error, NodeError::VoteLost(why) if why.contains("vote")), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +164,11 @@ async fn a_missing_vote_or_checkpoint_is_not_made_anew() {
         node.shut_down().await.unwrap();
         bench.disk.restore(name, &Default::default());
         let error = bench.start().await.unwrap_err();
-        assert!(matches!(&error, NodeError::RolledBack(why) if why.contains(name)), "{error}");
+        match &error {
+            NodeError::VoteLost(why) => assert!(name == "vote" && why.contains(name), "{error}"),
+            NodeError::RolledBack(why) => assert!(name == "checkpoint" && why.contains(name), "{error}"),
+            other => panic!("{other}"),
+        }
         assert_eq!(bench.count("corruption-found"), 1);
     }
 }

@@ -6,4 +6,6 @@ mod disk;
 mod flips;
 mod lives;
 mod pressure;
+mod repair;
 mod serving;
+mod trio;

@@ -184,17 +184,7 @@ impl Bench {
     }
 
     pub(super) async fn channel(&self, identity: &Identity) -> Result<Channel, tonic::transport::Error> {
-        let (net, config) = (self.net.clone(), tls::client_config(identity).unwrap());
-        let connector = tower::service_fn(move |_| {
-            let (net, config) = (net.clone(), config.clone());
-            async move {
-                let stream = net.connect("server-1:50051").await?;
-                let connector = tokio_rustls::TlsConnector::from(config);
-                let stream = connector.connect(ServerName::try_from("server-1").unwrap(), stream).await?;
-                Ok::<_, io::Error>(TokioIo::new(stream))
-            }
-        });
-        tonic::transport::Endpoint::from_static("http://server-1:50051").connect_with_connector(connector).await
+        channel(&self.net, identity).await
     }
 
     pub(super) async fn connect(&self, name: &str) -> AuditLogClient<Channel> {
@@ -206,6 +196,21 @@ impl Bench {
         self.stop.take().unwrap().send(()).unwrap();
         timeout(Duration::from_secs(20), &mut self.served).await.expect("it stops").unwrap().unwrap()
     }
+}
+
+/// A connection to `server-1`.
+pub(super) async fn channel(net: &MemoryNet, identity: &Identity) -> Result<Channel, tonic::transport::Error> {
+    let (net, config) = (net.clone(), tls::client_config(identity).unwrap());
+    let connector = tower::service_fn(move |_| {
+        let (net, config) = (net.clone(), config.clone());
+        async move {
+            let stream = net.connect("server-1:50051").await?;
+            let connector = tokio_rustls::TlsConnector::from(config);
+            let stream = connector.connect(ServerName::try_from("server-1").unwrap(), stream).await?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    tonic::transport::Endpoint::from_static("http://server-1:50051").connect_with_connector(connector).await
 }
 
 /// The entries 0.. of one client.
