@@ -46,6 +46,8 @@ pub(super) struct LogConfig {
     pub(super) key: PathBuf,
     pub(super) tls: TlsFiles,
     pub(super) connections_max: Option<usize>,
+    /// Who may change the members of a cluster.
+    pub(super) operators: Vec<String>,
     /// Bytes for queues and caches.
     pub(super) memory: u64,
     /// `None` for a log of one.
@@ -103,6 +105,9 @@ struct RawLog {
     memory: Option<String>,
     /// Only in a cluster of several.
     cosigner_key: Option<PathBuf>,
+    /// Names in certificates.
+    #[serde(default)]
+    operators: Vec<String>,
     #[serde(default, rename = "member")]
     members: Vec<RawMember>,
     tls: RawTls,
@@ -186,6 +191,7 @@ impl LogConfig {
             key: folder.join(raw.key),
             tls: raw.tls.within(&folder),
             connections_max: raw.connections_max,
+            operators: raw.operators,
         })
     }
 
@@ -199,7 +205,7 @@ impl LogConfig {
             None => None,
             Some(cluster) => {
                 let key = MemberKey::read(&cluster.key, &cluster.own().name)?;
-                Some(ClusterSettings { identity, cosigner: key.signing })
+                Some(ClusterSettings { identity, cosigner: key.signing, known: self.members()? })
             }
         };
         Ok(NodeSettings {
@@ -213,7 +219,8 @@ impl LogConfig {
         })
     }
 
-    /// The members that a new log begins with; none for a log of one.
+    /// The members that it names: those that a new log begins with, and those that a node lets in of whom its log does
+    /// not know. None for a log of one.
     pub(super) fn members(&self) -> Result<Vec<MemberSettings>, ConfigError> {
         let member = |member: &MemberConfig| {
             let MemberConfig { node, name, address, .. } = member.clone();
@@ -279,7 +286,7 @@ impl ClusterConfig {
 }
 
 /// Reads a cosigner's verifier key.
-fn cosigner(path: &Path) -> Result<CosignerKey, ConfigError> {
+pub(super) fn cosigner(path: &Path) -> Result<CosignerKey, ConfigError> {
     let text = files::read(path).map_err(ConfigError::Read)?;
     text.trim()
         .parse()
@@ -357,7 +364,7 @@ fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-fn is_address(text: &str) -> bool {
+pub(super) fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 

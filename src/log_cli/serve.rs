@@ -65,6 +65,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let node = Node::start(world.clone(), node_settings.clone()).await?;
     let mut settings = ServeSettings::new(&node_settings.log_id, config.node, &config.listen, shown);
     settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
+    settings.operators.clone_from(&config.operators);
     let renewing = tokio::spawn(watch_certificates(config.tls, renewals));
     let stop = async move {
         tokio::select! {

@@ -55,10 +55,11 @@ impl AuditLog {
             log_id,
             node,
             signing_key: key,
-            cluster: self
-                .cosigners
-                .get(node as usize - 1)
-                .map(|cosigner| ClusterSettings { identity: host.identities(), cosigner: cosigner.clone() }),
+            cluster: self.cosigners.get(node as usize - 1).map(|cosigner| ClusterSettings {
+                identity: host.identities(),
+                cosigner: cosigner.clone(),
+                known: self.members(host),
+            }),
             limits: cluster::Limits { payload_bytes, ..cluster::Limits::default() },
             memory: host.memory_budget(),
         })

@@ -47,6 +47,9 @@ pub enum LogEvent {
     CorruptionFound { file: String, offset: u64, what: String },
     /// This node leads from now on, in this term.
     LeaderChange { node: u64, term: u64 },
+    /// A change of the members is committed and applied here: who votes from now on and who learns. While the voters are
+    /// `changing`, those of before and those of after both have to agree.
+    MemberChanged { voters: Vec<u64>, learners: Vec<u64>, changing: bool },
     /// A graceful stop began.
     ShutdownBegun {},
     /// Everything accepted is durable and answered; the process ends.
@@ -156,6 +159,7 @@ impl LogEvent {
             LogEvent::TornTailTruncated { .. } => "torn-tail-truncated",
             LogEvent::CorruptionFound { .. } => "corruption-found",
             LogEvent::LeaderChange { .. } => "leader-change",
+            LogEvent::MemberChanged { .. } => "member-changed",
             LogEvent::ShutdownBegun {} => "shutdown-begun",
             LogEvent::ShutdownDone { .. } => "shutdown-done",
             LogEvent::BatchWritten { .. } => "batch-written",
@@ -199,6 +203,7 @@ impl LogEvent {
         "torn-tail-truncated",
         "corruption-found",
         "leader-change",
+        "member-changed",
         "shutdown-begun",
         "shutdown-done",
         "batch-written",

@@ -19,6 +19,7 @@ mod epoch;
 mod error;
 mod expiring;
 mod lane;
+mod operator;
 mod outbox;
 mod reader;
 mod receipt;
@@ -63,6 +64,7 @@ use witness::Witness;
 
 pub use dead_letter::DeadLetter;
 pub use error::ClientError;
+pub use operator::{Change, Member, MembersResponse, Operator, OperatorError};
 pub use reader::LogReader;
 pub use receipt::{Examined, Known, Rejection, VerifiedReceipt, examine};
 pub use refusal::reason_name;

@@ -1,6 +1,7 @@
 //! What a member answers to the others.
 //!
-//! Whoever calls is who its certificate says, and must be the member that the call is from. A call for another log or
+//! Whoever calls is who its certificate says, and must be the member that the call is from: by this node's own log, and
+//! by its configuration where the log does not know the caller's node. A call for another log or
 //! another node is refused loudly: two clusters that reached each other by a wrong address must not mix.
 
 use std::time::Duration;
@@ -106,9 +107,9 @@ impl Node {
             let said = format!("this is node {node} of log {log}, not node {to} of log {}", hex(&log_id));
             return Err(Status::failed_precondition(said));
         }
-        match self.ledger().name_of(from) {
-            Some(name) if name == caller => Ok(()),
-            _ => Err(Status::permission_denied(format!("`{caller}` is not node {from} of this log"))),
+        match self.ledger().admits(from, caller) {
+            true => Ok(()),
+            false => Err(Status::permission_denied(format!("`{caller}` is not node {from} of this log"))),
         }
     }
 }

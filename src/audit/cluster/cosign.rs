@@ -2,7 +2,11 @@
 //!
 //! One checkpoint at a time is being cosigned, a round, so that enough of the members sign the same one. Each other
 //! member has a task of its own that asks it for the round's and tells it of the newest that is complete; a member that
-//! is slow or away holds up nobody but itself. This node cosigns as well: its disk is one of the quorum's.
+//! is slow or away holds up nobody but itself. This node cosigns as well: its disk is one of the quorum's. A learner is
+//! told, and not asked: its cosignature would not count.
+//!
+//! A round goes by the newest membership, also where that changes while it is under way: of the members that it began
+//! with some may be gone for good.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,6 +67,7 @@ pub(super) async fn collect(ledger: Arc<Ledger>, links: Arc<Links>, mut stop: wa
     // Dropped with what they ask for: a change of the members begins them anew.
     let mut askers = JoinSet::new();
     let mut members = BTreeMap::new();
+    let mut members_changed = ledger.members_changed();
     let mut round: Option<Round> = None;
     loop {
         // Whatever was shown meanwhile, perhaps by another leader, needs no cosignatures any more.
@@ -70,16 +75,18 @@ pub(super) async fn collect(ledger: Arc<Ledger>, links: Arc<Links>, mut stop: wa
         if round.is_none() {
             round = Round::open(&ledger, signed.borrow_and_update().clone());
             if let Some(round) = &round {
-                let newest: BTreeMap<u64, Member> = others(&round.membership, ledger.settings.node);
-                if newest != members {
-                    members = newest;
-                    askers.abort_all();
-                    for (node, member) in &members {
-                        let asker = Asker { node: *node, member: member.clone(), links: links.clone() };
-                        askers.spawn(asker.run(asked.subscribe(), answers.clone()));
-                    }
-                }
                 asked.send_modify(|asked| asked.round = Some(round.signed.clone()));
+            }
+        }
+        if let Some(round) = &round {
+            let newest = others(&round.membership, ledger.settings.node);
+            if newest != members {
+                members = newest;
+                askers.abort_all();
+                for (node, (member, votes)) in &members {
+                    let asker = Asker { node: *node, member: member.clone(), votes: *votes, links: links.clone() };
+                    askers.spawn(asker.run(asked.subscribe(), answers.clone()));
+                }
             }
         }
         if let Some(done) = round.take_if(|round| round.is_complete()) {
@@ -96,14 +103,21 @@ pub(super) async fn collect(ledger: Arc<Ledger>, links: Arc<Links>, mut stop: wa
                     round.take(cosigned);
                 }
             }
+            Ok(()) = members_changed.changed() => {
+                if let Some(round) = &mut round {
+                    round.membership = ledger.membership();
+                }
+            }
             changed = signed.changed(), if round.is_none() => if changed.is_err() { return }, // the node is gone
         }
     }
 }
 
-fn others(membership: &Membership, own: u64) -> BTreeMap<u64, Member> {
+/// The other members, each with whether it votes.
+fn others(membership: &Membership, own: u64) -> BTreeMap<u64, (Member, bool)> {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let others = membership.nodes().filter(|(node, _)| **node != own);
-    others.map(|(node, member)| (*node, member.clone())).collect()
+    others.map(|(node, member)| (*node, (member.clone(), voters.contains(node)))).collect()
 }
 
 impl Round {
@@ -143,6 +157,7 @@ impl Round {
 struct Asker {
     node: u64,
     member: Member,
+    votes: bool,
     links: Arc<Links>,
 }
 
@@ -153,7 +168,7 @@ impl Asker {
         loop {
             let Asked { round, published } = asked.borrow_and_update().clone();
             let published = published.filter(|published| published.checkpoint.size > told);
-            let round = round.filter(|round| round.checkpoint.size > cosigned);
+            let round = round.filter(|round| self.votes && round.checkpoint.size > cosigned);
             if round.is_none() && published.is_none() {
                 if asked.changed().await.is_err() {
                     return;

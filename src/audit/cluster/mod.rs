@@ -32,6 +32,7 @@ mod leadership;
 mod ledger;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod node;
 mod queue;
@@ -44,7 +45,8 @@ mod tests;
 mod types;
 
 pub use error::{AppendError, NodeError};
-pub use identity::init;
+pub use identity::{init, join};
+pub use members::{ChangeError, MemberStatus, MembersStatus};
 pub use node::Node;
 
 /// Who a node is and what it may use.
@@ -74,6 +76,9 @@ pub struct ClusterSettings {
     pub identity: watch::Receiver<Identity>,
     /// Cosigns the checkpoints. Each member has its own.
     pub cosigner: Arc<SigningKey>,
+    /// The members that its configuration names. Whoever this node's log does not know is let in by this list: the log
+    /// of one that joins is empty, and that of one that was away for long may end before the leader became a member.
+    pub known: Vec<MemberSettings>,
 }
 
 /// One member of a cluster, as all members know it.

@@ -21,6 +21,7 @@ use openraft::{
         VoteResponse,
     },
 };
+use tokio::time::Instant;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -53,11 +54,13 @@ pub(super) struct Links {
     ledger: Arc<Ledger>,
     /// Per node, for as long as the membership says the same of it.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
+    /// When each node last took what this one sent it as leader.
+    heard: Mutex<BTreeMap<u64, Instant>>,
 }
 
 impl Links {
     pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self { world, ledger, channels: Mutex::default() })
+        Arc::new(Self { world, ledger, channels: Mutex::default(), heard: Mutex::default() })
     }
 
     /// Calls to a member.
@@ -89,6 +92,15 @@ impl Links {
             let stream = dial(server.clone());
             async move { stream.await.map(TokioIo::new) }
         })))
+    }
+
+    /// Since when a node has not answered this one as its leader; `None` where it never has.
+    pub(super) fn silent_for(&self, node: u64) -> Option<Duration> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).map(Instant::elapsed)
+    }
+
+    fn heard(&self, node: u64) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
     }
 
     /// From this node to that one.
@@ -160,6 +172,7 @@ impl RaftNetwork<TypeConfig> for Peer {
             committed: request.leader_commit.map(Into::into),
         };
         let answer = self.client()?.append(within(message, option)).await.map_err(|status| failed(&status))?;
+        self.links.heard(self.node);
         let wire::AppendResponse { outcome, matching, vote } = answer.into_inner();
         Ok(match Outcome::try_from(outcome) {
             Ok(Outcome::Stored) => AppendEntriesResponse::Success,

@@ -56,6 +56,9 @@ struct Handle {
     queue: Arc<Queue>,
     reads: Reads,
     memory: Memory,
+    links: Arc<Links>,
+    /// Held by the one change of the members that may be under way.
+    changing: Arc<Mutex<()>>,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
 }
@@ -81,8 +84,9 @@ impl Node {
     /// leadership within ten seconds.
     pub async fn start(world: World, settings: NodeSettings) -> Result<Node, NodeError> {
         let lock = lock(&world).await?;
-        Identity::check(&world, &settings).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
-        let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
+        let checked = Identity::check(&world, &settings).await;
+        let (_, joining) = checked.inspect_err(|error| tell_corruption(&*world.observer, error))?;
+        let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, joining, lock.clone()).await?;
         let reads = Reads { ledger: ledger.clone(), journal: log.journal_reader() };
         let config = Arc::new(config(&settings)?);
         let links = Links::new(world.clone(), ledger.clone());
@@ -98,7 +102,7 @@ impl Node {
             Memory { requests: Account::new(REQUESTS, budget, observer), tails: Account::new(TAILS, budget, observer) };
         tokio::spawn(clock::watch(queue.clone(), stop.clone()));
         if settings.cluster.is_some() {
-            tokio::spawn(cosign::collect(ledger.clone(), links, stop.clone()));
+            tokio::spawn(cosign::collect(ledger.clone(), links.clone(), stop.clone()));
         }
         tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop));
         let leadership = Leadership::new(&raft, ledger.clone());
@@ -110,7 +114,9 @@ impl Node {
         };
         let sequencer = Some(tokio::spawn(sequencer.run()));
         let running = Mutex::new(Running { sequencer, keeper, stop_keeper });
-        let node = Node { handle: Arc::new(Handle { ledger, raft, leadership, queue, reads, memory, running }) };
+        let changing = Arc::default();
+        let handle = Handle { ledger, raft, leadership, queue, reads, memory, links, changing, running };
+        let node = Node { handle: Arc::new(handle) };
         if settings.cluster.is_none() {
             // Where this fails the handle is dropped, and with it everything that was started.
             node.wait_to_lead().await?;
@@ -179,8 +185,29 @@ impl Node {
         &self.handle.ledger
     }
 
+    pub(super) fn shared_ledger(&self) -> &Arc<Ledger> {
+        &self.handle.ledger
+    }
+
     pub(super) fn raft(&self) -> &Raft<TypeConfig> {
         &self.handle.raft
+    }
+
+    /// The log's verifier key, as text.
+    pub(crate) fn verifier(&self) -> String {
+        self.handle.ledger.note_key().to_string()
+    }
+
+    pub(super) fn leadership(&self) -> &Leadership {
+        &self.handle.leadership
+    }
+
+    pub(super) fn links(&self) -> &Arc<Links> {
+        &self.handle.links
+    }
+
+    pub(super) fn changing(&self) -> &Arc<Mutex<()>> {
+        &self.handle.changing
     }
 
     /// What a caller is told for whom there is no room. Told as shed.

@@ -141,12 +141,13 @@ impl Ledger {
     }
 }
 
-/// The members that can cosign.
+/// The members whose cosignatures count: the voters. A learner may be far behind, or gone for good.
 pub(in crate::audit::cluster) fn cosigners(membership: &Membership) -> Vec<(u64, CosignerKey)> {
     let key = |(id, member): (&u64, &Member)| {
         (*id, CosignerKey { name: member.name.clone(), key: VerifyingKey(member.cosigner) })
     };
-    membership.nodes().map(key).collect()
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    membership.nodes().filter(|(id, _)| voters.contains(id)).map(key).collect()
 }
 
 /// Whether these are more than half of the voters, of both sets while the membership changes.
@@ -204,7 +205,7 @@ mod tests {
         let identity =
             || tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
         [1, 2, 3].map(|node| {
-            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node) });
+            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node), known: Vec::new() });
             let ledger = Ledger::new(NodeSettings { node, cluster, ..ledger().settings }, Arc::new(Unobserved));
             let payload = EntryPayload::Membership(membership.clone());
             ledger.append(RaftEntry { log_id: LogId::default(), payload });
