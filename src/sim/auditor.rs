@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::recorder::Recorder;
+use super::{operator::Operator, recorder::Recorder};
 use crate::{
     audit::calls::error_chain,
     history::What,
@@ -38,14 +38,20 @@ pub(super) struct Auditor {
     recorder: Recorder,
     order: watch::Receiver<Reading>,
     every: Duration,
+    operator: Operator,
     readings: Arc<AtomicU32>,
     done: Arc<AtomicBool>,
 }
 
 impl Auditor {
     /// An auditor that reads about `every` so often.
-    pub(super) fn new(recorder: Recorder, order: watch::Receiver<Reading>, every: Duration) -> Self {
-        Self { recorder, order, every, readings: Arc::default(), done: Arc::default() }
+    pub(super) fn new(
+        recorder: Recorder,
+        order: watch::Receiver<Reading>,
+        every: Duration,
+        operator: Operator,
+    ) -> Self {
+        Self { recorder, order, every, operator, readings: Arc::default(), done: Arc::default() }
     }
 
     /// Whether the last word is said, of every server.
@@ -60,6 +66,7 @@ impl Auditor {
             let found = self.findings(None);
             async move { system.follow(host, found).await }
         });
+        tokio::spawn(self.operator.clone().run(system.clone(), host.clone()));
         let mut order = self.order.clone();
         while *order.borrow_and_update() == Reading::Sometimes {
             let next = Instant::now() + self.every;

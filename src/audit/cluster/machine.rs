@@ -64,7 +64,10 @@ impl Machine {
         if mine && matches!(entry.payload, EntryPayload::Blank) {
             self.ledger.tell(LogEvent::LeaderChange { node: leader_id.node_id, term: leader_id.term });
         }
-        if let EntryPayload::Membership(membership) = &entry.payload {
+        // The members with whom the log began are no change.
+        if let EntryPayload::Membership(membership) = &entry.payload
+            && raft_index > 0
+        {
             self.ledger.tell(member_changed(membership));
         }
         if let EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) = entry.payload
