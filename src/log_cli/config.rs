@@ -449,10 +449,11 @@ mod tests {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         LogConfig::read(&examples.join("log.toml")).unwrap();
         parse::<RawClient>(&examples.join("client.toml")).unwrap();
-        for node in 1..=3 {
+        for node in 1..=4 {
             let config = LogConfig::read(&examples.join(format!("cluster/server-{node}.toml"))).unwrap();
             assert_eq!(config.cluster.unwrap().own().name, format!("server-{node}"));
         }
         parse::<RawClient>(&examples.join("cluster/client.toml")).unwrap();
+        parse::<RawClient>(&examples.join("cluster/operator.toml")).unwrap();
     }
 }

@@ -44,6 +44,17 @@ pub(super) enum Verb {
         operator: OperatorArgs,
         #[command(flatten)]
         member: NewArgs,
+        /// Leaves it a learner: it is sent the log and can be read from, and counts for nothing.
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Makes a learner a voter, once it has caught up.
+    Promote {
+        /// Which node.
+        #[arg(value_name = "NODE")]
+        node: u64,
+        #[command(flatten)]
+        operator: OperatorArgs,
     },
     /// Removes a member for good, alive or dead. Its node id is never used again.
     Remove {
@@ -95,7 +106,13 @@ pub(super) async fn run(verb: Verb) -> Result<(), Failure> {
             let within = Duration::from_secs(operator.within.min(LIST_SECONDS_MAX));
             print(&operator.open()?.members(within).await?, format)?;
         }
-        Verb::Add { operator, member } => {
+        Verb::Add { operator, member, learner: true } => {
+            let change = Change::Add { member: member.read()?, replaces: None };
+            make(&change, &operator).await?;
+        }
+        Verb::Promote { node, operator } => make(&Change::Promote { node, replaces: None }, &operator).await?,
+        Verb::Remove { node, operator } => make(&Change::Remove { node }, &operator).await?,
+        Verb::Add { operator, member, learner: false } => {
             let (new, within) = (member.read()?, operator.within());
             let status = operator.open()?.bring_in(new, None, within, tell).await?;
             print(&status, Format::Human)?;
@@ -105,14 +122,15 @@ pub(super) async fn run(verb: Verb) -> Result<(), Failure> {
             let status = operator.open()?.bring_in(new, Some(old), within, tell).await?;
             print(&status, Format::Human)?;
         }
-        Verb::Remove { node, operator } => {
-            let change = Change::Remove { node };
-            tell(&change.to_string());
-            let status = operator.open()?.change(&change, operator.within()).await?;
-            print(&status, Format::Human)?;
-        }
     }
     Ok(())
+}
+
+/// Makes one change.
+async fn make(change: &Change, operator: &OperatorArgs) -> Result<(), Failure> {
+    tell(&change.to_string());
+    let status = operator.open()?.change(change, operator.within()).await?;
+    print(&status, Format::Human)
 }
 
 /// A list waits for the leader no longer than an election takes: without one it shows what any server knows.

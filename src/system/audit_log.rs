@@ -61,12 +61,10 @@ impl AuditLog {
         let log_id = *self.log_id.get().ok_or("the log was not prepared")?;
         let position = position(host, host.name())?;
         let payload_bytes = host.payload_max().unwrap_or(cluster::Limits::default().payload_bytes);
-        let cluster = match self.cosigner(position, host.machine()) {
-            Some(cosigner) => {
-                Some(ClusterSettings { identity: host.identities(), cosigner, known: self.members_now(host) })
-            }
-            None => None,
-        };
+        let cluster = self.cosigner(position, host.machine()).map(|cosigner| {
+            let (identity, known) = (host.identities(), self.members_now(host));
+            ClusterSettings { identity, cosigner, known }
+        });
         Ok(NodeSettings {
             origin: ORIGIN.to_owned(),
             log_id,

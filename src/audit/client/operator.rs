@@ -148,8 +148,8 @@ impl Operator {
     /// See [`OperatorError`].
     pub async fn change(&mut self, change: &Change, within: Duration) -> Result<MembersResponse, OperatorError> {
         let by = Instant::now() + within;
+        let mut last = "no server was asked".to_owned();
         loop {
-            let mut last = "no server was asked".to_owned();
             for server in self.in_turn() {
                 match self.call(&server, change).await {
                     Ok(status) => {
@@ -166,6 +166,9 @@ impl Operator {
                                 _ = self.ask(&server).await;
                             }
                             break;
+                        }
+                        if why.code() == Code::Aborted {
+                            break; // the leader itself says: not yet
                         }
                     }
                 }
@@ -214,7 +217,9 @@ impl Operator {
         let mut told = None;
         loop {
             let status = self.members(by.saturating_duration_since(Instant::now())).await?;
-            let held = status.members.iter().find(|member| member.node == node).and_then(|member| member.entries);
+            let member = status.members.iter().find(|member| member.node == node);
+            let answers = member.and_then(|member| member.heard_ms).is_some_and(|heard| heard <= SILENT_MS);
+            let held = member.filter(|_| answers).and_then(|member| member.entries).filter(|held| *held > 0);
             let behind = held.map(|held| status.entries.saturating_sub(held));
             if behind.is_some_and(|behind| behind <= BEHIND_MAX) {
                 return Ok(());
@@ -225,7 +230,7 @@ impl Operator {
                 told = Some(tenth);
                 tell(&match behind {
                     Some(behind) => format!("node {node} is {behind} of {} entries behind", status.entries),
-                    None => format!("how far node {node} is, nobody knows yet"),
+                    None => format!("node {node} has not answered the leader yet"),
                 });
             }
             if Instant::now() >= by {
@@ -309,6 +314,8 @@ impl Operator {
 
 /// A learner that is so near is worth asking for its promotion: the leader judges for itself.
 const BEHIND_MAX: u64 = 32;
+/// The leader asks each member four times a second.
+const SILENT_MS: u64 = 2_000;
 
 async fn in_time(
     within: Duration,

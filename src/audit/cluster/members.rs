@@ -172,7 +172,7 @@ impl Changes {
         let metrics = self.raft.metrics().borrow().clone();
         let membership = self.ledger.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let last = self.ledger.last_log_id().map_or(0, |last| last.index + 1);
+        let last = self.entries();
         let leads = self.leadership.check().is_ok();
         let held = |node: &u64| match *node == self.own {
             true => Some(last),
@@ -298,9 +298,13 @@ impl Changes {
         self.silent_for(node).is_some_and(|silent| silent <= SILENT_MAX)
     }
 
+    fn entries(&self) -> u64 {
+        self.ledger.last_log_id().map_or(0, |last| last.index + 1)
+    }
+
     /// Entries that the leader has and `node` is not known to have.
     fn behind(&self, node: u64) -> u64 {
-        let last = self.ledger.last_log_id().map_or(0, |last| last.index + 1);
+        let last = self.entries();
         let metrics = self.raft.metrics();
         let held =
             metrics.borrow().replication.as_ref().and_then(|all| *all.get(&node)?).map_or(0, |held| held.index + 1);
@@ -312,7 +316,8 @@ impl Changes {
             return Err(ChangeError::NotYet(format!("node {node} does not answer: start its process, or look at it")));
         }
         match self.behind(node) {
-            behind if behind > CAUGHT_UP_ENTRIES => {
+            // In a log that is short, whoever holds nothing at all would be near.
+            behind if behind > CAUGHT_UP_ENTRIES || behind == self.entries() => {
                 Err(ChangeError::NotYet(format!("node {node} is {behind} entries behind: wait until it has caught up")))
             }
             _ => Ok(()),
@@ -413,5 +418,54 @@ fn decided(written: Written) -> Result<(), ChangeError> {
         }
         Err(RaftError::APIError(error)) => Err(ChangeError::Refused(error.to_string())),
         Err(RaftError::Fatal(fatal)) => Err(ChangeError::Failed(fatal.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node: u8) -> Member {
+        Member { name: format!("server-{node}"), address: format!("server-{node}:1"), cosigner: [node; 32] }
+    }
+
+    /// A log of 1, 2 and 3, in which 3 was replaced by 4 and 5 was only ever a learner, for a while.
+    fn past() -> Vec<(u64, Membership)> {
+        let of = |voters: &[u64], learners: &[u64]| {
+            let nodes = voters.iter().chain(learners).map(|node| (*node, member(*node as u8)));
+            Membership::new(vec![voters.iter().copied().collect()], nodes.collect::<BTreeMap<_, _>>())
+        };
+        vec![(0, of(&[1, 2, 3], &[])), (9, of(&[1, 2, 3], &[4, 5])), (20, of(&[1, 2, 4], &[]))]
+    }
+
+    #[test]
+    fn no_node_id_is_used_twice_not_even_that_of_a_learner() {
+        assert_eq!(is_new(&past(), 6, &member(6), None), Ok(()));
+        for node in 1..=5 {
+            let why = is_new(&past(), node, &member(9), Some(3)).unwrap_err();
+            assert!(why.contains(&format!("node {node} was a member")) && why.contains("take 6"), "{why}");
+        }
+        assert!(is_new(&past(), 0, &member(9), None).is_err());
+    }
+
+    #[test]
+    fn no_key_is_used_twice_and_name_and_address_only_by_who_replaces_their_owner() {
+        let with = |change: fn(&mut Member)| {
+            let mut new = member(6);
+            change(&mut new);
+            new
+        };
+        let by_key = is_new(&past(), 6, &with(|new| new.cosigner = [3; 32]), Some(3)).unwrap_err();
+        assert!(by_key.contains("node 3 cosigned by the same key"), "{by_key}");
+        for (new, word) in [
+            (with(|new| new.name = "server-4".into()), "called `server-4`"),
+            (with(|new| new.address = "server-4:1".into()), "at server-4:1"),
+        ] {
+            assert!(is_new(&past(), 6, &new, None).unwrap_err().contains(word));
+            assert!(is_new(&past(), 6, &new, Some(2)).unwrap_err().contains(word));
+            assert_eq!(is_new(&past(), 6, &new, Some(4)), Ok(()));
+        }
+        let gone = with(|new| (new.name, new.address) = ("server-3".into(), "server-3:1".into()));
+        assert_eq!(is_new(&past(), 6, &gone, None), Ok(()), "its owner is no member any more");
     }
 }

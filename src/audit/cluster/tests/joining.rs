@@ -1,0 +1,118 @@
+//! A folder that joins: it alone may be empty, and only until it has held an entry.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use openraft::{CommittedLeaderId, EntryPayload, LogId};
+
+use super::{
+    super::{
+        super::{
+            cluster_wire::{AppendRequest, Ballot, Frame, Route, append_response::Outcome},
+            note::SigningKey,
+            store::Frame as StoredFrame,
+            tls,
+        },
+        ClusterSettings, MemberSettings, Node, NodeError, join,
+        types::{Member, Membership, RaftEntry, encode_frame},
+    },
+    bench::Bench,
+};
+
+fn key(node: u64) -> Arc<SigningKey> {
+    Arc::new(SigningKey::from_seed(&[node as u8; 32]))
+}
+
+/// Node 4 of a log whose members are 1, 2 and 3.
+fn newcomer() -> Bench {
+    let mut bench = Bench::new();
+    let identity = tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
+    let known = (1..=3).map(|node| MemberSettings {
+        node,
+        name: format!("server-{node}"),
+        address: format!("server-{node}:1"),
+        cosigner: key(node).verifying_key(),
+    });
+    bench.settings.node = 4;
+    bench.settings.cluster = Some(ClusterSettings { identity, cosigner: key(4), known: known.collect() });
+    bench
+}
+
+/// What the leader, node 1 in term 1, sends: the log's first entry, or a bare heartbeat.
+fn append(with_entry: bool, from: u64) -> AppendRequest {
+    let members = (1..=3).map(|node| {
+        let (name, address) = (format!("server-{node}"), format!("server-{node}:1"));
+        (node, Member { name, address, cosigner: key(node).verifying_key().0 })
+    });
+    let membership =
+        Membership::new(vec![BTreeSet::from([1, 2, 3])], members.collect::<std::collections::BTreeMap<_, _>>());
+    let entry = RaftEntry {
+        log_id: LogId::new(CommittedLeaderId::default(), 0),
+        payload: EntryPayload::Membership(membership),
+    };
+    let StoredFrame { index, term, kind, body } = encode_frame(&entry, 0);
+    AppendRequest {
+        route: Some(Route { log_id: vec![7; 16].into(), from, to: 4 }),
+        vote: Some(Ballot { term: 1, node: 1, committed: true }),
+        previous: None,
+        frames: if with_entry { vec![Frame { index, term, kind: kind.into(), body }] } else { Vec::new() },
+        committed: None,
+    }
+}
+
+async fn stored(node: &Node, with_entry: bool) {
+    let answer = node.append_entries("server-1", append(with_entry, 1)).await.unwrap();
+    assert_eq!(answer.outcome(), Outcome::Stored);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_joins_may_start_empty_until_it_has_held_an_entry() {
+    let bench = newcomer();
+    assert!(matches!(bench.start().await, Err(NodeError::NotInitialised)));
+    join(&bench.world(), &bench.settings).await.unwrap();
+    assert!(matches!(join(&bench.world(), &bench.settings).await, Err(NodeError::AlreadyInitialised { node: 4, .. })));
+
+    // Told of a leader, and sent nothing: it may go on.
+    let node = bench.start().await.unwrap();
+    stored(&node, false).await;
+    node.shut_down().await.unwrap();
+    drop(node);
+    let node = bench.start().await.unwrap();
+    let empty = bench.disk.copy("journal");
+    stored(&node, true).await;
+    node.shut_down().await.unwrap();
+    drop(node);
+    let node = bench.start().await.unwrap();
+    assert_eq!(node.members().entries, 1);
+    node.shut_down().await.unwrap();
+    drop(node);
+
+    // It said that it holds the entry, and comes back without.
+    bench.disk.restore("journal", &empty);
+    let error = bench.start().await.unwrap_err();
+    assert!(matches!(&error, NodeError::RolledBack(why) if why.contains("0..0")), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_node_lets_in_whom_its_configuration_names_and_nobody_else() {
+    let bench = newcomer();
+    join(&bench.world(), &bench.settings).await.unwrap();
+    let node = bench.start().await.unwrap();
+    for (caller, from) in [("client-1", 1), ("server-2", 1), ("server-4", 4), ("server-9", 9)] {
+        let refused = node.append_entries(caller, append(true, from)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{caller} as node {from}");
+    }
+    assert_eq!(node.members().entries, 0);
+    stored(&node, true).await;
+    assert_eq!(node.members().members.len(), 3, "its log names them from now on");
+    node.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_joins_without_knowing_the_members() {
+    let mut bench = newcomer();
+    bench.settings.cluster = None;
+    assert!(matches!(join(&bench.world(), &bench.settings).await, Err(NodeError::Settings(_))));
+    let mut bench = newcomer();
+    bench.settings.cluster.iter_mut().for_each(|cluster| cluster.known.clear());
+    assert!(matches!(join(&bench.world(), &bench.settings).await, Err(NodeError::Settings(_))));
+}
