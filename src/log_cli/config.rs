@@ -205,7 +205,7 @@ impl LogConfig {
             None => None,
             Some(cluster) => {
                 let key = MemberKey::read(&cluster.key, &cluster.own().name)?;
-                Some(ClusterSettings { identity, cosigner: key.signing, known: self.members()? })
+                Some(ClusterSettings { identity, cosigner: key.signing })
             }
         };
         Ok(NodeSettings {
@@ -219,8 +219,7 @@ impl LogConfig {
         })
     }
 
-    /// The members that it names: those that a new log begins with, and those that a node lets in of whom its log does
-    /// not know. None for a log of one.
+    /// The members that a new log begins with; none for a log of one.
     pub(super) fn members(&self) -> Result<Vec<MemberSettings>, ConfigError> {
         let member = |member: &MemberConfig| {
             let MemberConfig { node, name, address, .. } = member.clone();

@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The new server's configuration: its own node, which this log has never had, and all members among the [[member]]s.
+    /// The new server's configuration: its own node, which this log has never had, and itself among the [[member]]s.
     #[arg(long)]
     config: PathBuf,
 }

@@ -61,10 +61,8 @@ impl AuditLog {
         let log_id = *self.log_id.get().ok_or("the log was not prepared")?;
         let position = position(host, host.name())?;
         let payload_bytes = host.payload_max().unwrap_or(cluster::Limits::default().payload_bytes);
-        let cluster = self.cosigner(position, host.machine()).map(|cosigner| {
-            let (identity, known) = (host.identities(), self.members_now(host));
-            ClusterSettings { identity, cosigner, known }
-        });
+        let cosigner = self.cosigner(position, host.machine());
+        let cluster = cosigner.map(|cosigner| ClusterSettings { identity: host.identities(), cosigner });
         Ok(NodeSettings {
             origin: ORIGIN.to_owned(),
             log_id,
@@ -97,17 +95,6 @@ impl AuditLog {
     /// All servers' first machines, as members of one cluster; nobody where there is one server.
     fn founders(&self, host: &Host) -> Vec<MemberSettings> {
         (0..host.servers().len()).filter_map(|position| self.member(host, position, 0)).collect()
-    }
-
-    /// The members as a configuration names them that was written now: with each server's newest machine.
-    fn members_now(&self, host: &Host) -> Vec<MemberSettings> {
-        let made = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = |server: &Peer| {
-            let machines = made.iter().filter(|(name, _)| **name == *server.name()).map(|(_, machine)| *machine);
-            machines.max().unwrap_or(0)
-        };
-        let newest = host.servers().iter().map(newest);
-        newest.enumerate().filter_map(|(position, machine)| self.member(host, position, machine)).collect()
     }
 
     /// What clients demand of a checkpoint: more than half of the servers cosigned it, by whichever machine they have.

@@ -1,7 +1,7 @@
 //! What a member answers to the others.
 //!
 //! Whoever calls is who its certificate says, and must be the member that the call is from: by this node's own log, and
-//! by its configuration where the log does not know the caller's node. A call for another log or
+//! by the log's key where that log does not name the caller's node yet. A call for another log or
 //! another node is refused loudly: two clusters that reached each other by a wrong address must not mix.
 
 use std::time::Duration;
@@ -101,13 +101,13 @@ impl Node {
 
     fn admit(&self, caller: &str, route: Option<wire::Route>) -> Result<(), Status> {
         let settings = &self.ledger().settings;
-        let wire::Route { log_id, from, to } = route.ok_or_else(|| Status::invalid_argument("no route"))?;
+        let wire::Route { log_id, from, to, vouch } = route.ok_or_else(|| Status::invalid_argument("no route"))?;
         if log_id[..] != settings.log_id || to != settings.node {
             let (log, node) = (hex(&settings.log_id), settings.node);
             let said = format!("this is node {node} of log {log}, not node {to} of log {}", hex(&log_id));
             return Err(Status::failed_precondition(said));
         }
-        match self.ledger().admits(from, caller) {
+        match self.ledger().admits(from, caller, &vouch) {
             true => Ok(()),
             false => Err(Status::permission_denied(format!("`{caller}` is not node {from} of this log"))),
         }

@@ -27,6 +27,7 @@ use super::{
     NodeSettings, SignedCheckpoint,
     sessions::{Outcome, Sessions},
     types::{Batch, Membership, Proposal, RaftEntry, encode_frame, leaves},
+    vouch::is_vouched,
 };
 use crate::world::{LogEvent, Observer};
 
@@ -171,18 +172,15 @@ impl Ledger {
     }
 
     /// Whether whoever has the name `name` may speak as `node`. Of a node that the log has named, the newest membership
-    /// decides: one that was removed is let in no more. Of one that the log has never named, the configuration does: an
-    /// id is never used twice, so what this log does not know yet can only be in what it has not got yet.
-    pub(super) fn admits(&self, node: u64, name: &str) -> bool {
+    /// decides: one that was removed is let in no more. Of one that the log has never named, the log's key does: an id
+    /// is never used twice, so what this log does not know can only be in what it has not got yet.
+    pub(super) fn admits(&self, node: u64, name: &str, vouch: &[u8]) -> bool {
         let inner = self.lock();
         let named = |(_, membership): &(u64, Membership)| membership.get_node(&node).map(|member| member.name == name);
         match inner.memberships.last().and_then(named) {
             Some(is_its_name) => is_its_name,
             None if inner.memberships.iter().any(|membership| named(membership).is_some()) => false,
-            None => {
-                let mut known = self.settings.cluster.iter().flat_map(|cluster| &cluster.known);
-                known.any(|member| member.node == node && member.name == name)
-            }
+            None => is_vouched(&self.settings, node, name, vouch),
         }
     }
 

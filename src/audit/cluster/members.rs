@@ -285,6 +285,7 @@ impl Changes {
     async fn settle(&self) -> Result<(), ChangeError> {
         let membership = self.ledger.membership();
         match membership.get_joint_config().as_slice() {
+            [_, .., goal] if !goal.contains(&self.own) => Err(self.leads_itself()),
             [_, .., goal] => self.change(ChangeMembers::ReplaceAllVoters(goal.clone())).await,
             _ => Ok(()),
         }

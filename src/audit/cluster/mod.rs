@@ -43,6 +43,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod types;
+mod vouch;
 
 pub use error::{AppendError, NodeError};
 pub use identity::{init, join};
@@ -76,9 +77,6 @@ pub struct ClusterSettings {
     pub identity: watch::Receiver<Identity>,
     /// Cosigns the checkpoints. Each member has its own.
     pub cosigner: Arc<SigningKey>,
-    /// The members that its configuration names. Whoever this node's log does not know is let in by this list: the log
-    /// of one that joins is empty, and that of one that was away for long may end before the leader became a member.
-    pub known: Vec<MemberSettings>,
 }
 
 /// One member of a cluster, as all members know it.

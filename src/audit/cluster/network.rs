@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use openraft::{
     CommittedLeaderId, LogId, Vote,
@@ -37,6 +38,7 @@ use super::{
     ClusterSettings,
     ledger::Ledger,
     types::{Member, RaftEntry, TypeConfig, decode_frame, encode_frame},
+    vouch::vouch,
 };
 use crate::world::World;
 
@@ -56,11 +58,13 @@ pub(super) struct Links {
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
     /// When each node last took what this one sent it as leader.
     heard: Mutex<BTreeMap<u64, Instant>>,
+    /// What this node shows, and under which name.
+    vouch: Mutex<Option<(String, Bytes)>>,
 }
 
 impl Links {
     pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self { world, ledger, channels: Mutex::default(), heard: Mutex::default() })
+        Arc::new(Self { world, ledger, channels: Mutex::default(), heard: Mutex::default(), vouch: Mutex::default() })
     }
 
     /// Calls to a member.
@@ -106,7 +110,22 @@ impl Links {
     /// From this node to that one.
     pub(super) fn route(&self, to: u64) -> wire::Route {
         let settings = &self.ledger.settings;
-        wire::Route { log_id: settings.log_id.to_vec().into(), from: settings.node, to }
+        wire::Route { log_id: settings.log_id.to_vec().into(), from: settings.node, to, vouch: self.vouch() }
+    }
+
+    /// What this node shows to members whose log does not name it; empty as long as its own does not either, for it
+    /// calls nobody then.
+    fn vouch(&self) -> Bytes {
+        let Some(name) = self.ledger.name_of(self.ledger.settings.node) else { return Bytes::new() };
+        let mut made = self.vouch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some((of, vouch)) if *of == name => vouch.clone(),
+            _ => {
+                let fresh = vouch(&self.ledger.settings, &name);
+                *made = Some((name, fresh.clone()));
+                fresh
+            }
+        }
     }
 }
 

@@ -166,8 +166,9 @@ mod tests {
         super::{
             super::{
                 super::{note::SigningKey, tls},
-                MemberSettings, NodeSettings,
+                NodeSettings,
                 types::RaftEntry,
+                vouch::vouch,
             },
             tests::{entry, ledger},
         },
@@ -205,7 +206,7 @@ mod tests {
         let identity =
             || tls::Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() }.fixed();
         [1, 2, 3].map(|node| {
-            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node), known: Vec::new() });
+            let cluster = Some(ClusterSettings { identity: identity(), cosigner: key(node) });
             let ledger = Ledger::new(NodeSettings { node, cluster, ..ledger().settings }, Arc::new(Unobserved));
             let payload = EntryPayload::Membership(membership.clone());
             ledger.append(RaftEntry { log_id: LogId::default(), payload });
@@ -267,25 +268,28 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_removed_is_let_in_no_more_and_whom_the_log_does_not_know_the_configuration_names() {
-        let [mut ledger, ..] = members();
-        let known = [(3, "server-3"), (4, "server-4")].map(|(node, name)| MemberSettings {
-            node,
-            name: name.into(),
-            address: String::new(),
-            cosigner: SigningKey::from_seed(&[9; 32]).verifying_key(),
-        });
-        ledger.settings.cluster.iter_mut().for_each(|cluster| cluster.known = known.to_vec());
-        assert!(ledger.admits(3, "server-3") && ledger.admits(4, "server-4"));
-        assert!(!ledger.admits(3, "server-4") && !ledger.admits(4, "server-3") && !ledger.admits(5, "server-5"));
+    fn whoever_was_removed_is_let_in_no_more_and_whom_the_log_does_not_name_only_with_its_key() {
+        let [ledger, ..] = members();
+        let shown = |node: u64, name: &str| vouch(&NodeSettings { node, ..ledger.settings.clone() }, name);
+        assert!(ledger.admits(3, "server-3", &[]), "the log names it");
+        assert!(!ledger.admits(3, "server-4", &shown(3, "server-4")), "the log names it otherwise");
+        assert!(ledger.admits(4, "server-4", &shown(4, "server-4")));
+        for (node, name, vouch) in [
+            (4, "server-4", shown(5, "server-4")),
+            (4, "server-4", shown(4, "client-1")),
+            (4, "client-1", shown(4, "server-4")),
+            (4, "server-4", Vec::new().into()),
+        ] {
+            assert!(!ledger.admits(node, name, &vouch), "{name} as node {node}");
+        }
         let left = (1..=2).map(|node| (node, ledger.membership().get_node(&node).unwrap().clone()));
         let left = Membership::new(vec![BTreeSet::from([1, 2])], left.collect::<BTreeMap<_, _>>());
         let log_id = LogId::new(openraft::CommittedLeaderId::new(1, 1), 2);
         ledger.append(RaftEntry { log_id, payload: EntryPayload::Membership(left) });
-        assert!(!ledger.admits(3, "server-3"), "its configuration still names it");
-        assert!(ledger.admits(4, "server-4") && ledger.admits(2, "server-2"));
+        assert!(!ledger.admits(3, "server-3", &shown(3, "server-3")), "it still has the key");
+        assert!(ledger.admits(2, "server-2", &[]));
         ledger.truncate(2);
-        assert!(ledger.admits(3, "server-3"), "it was not removed after all");
+        assert!(ledger.admits(3, "server-3", &[]), "it was not removed after all");
     }
 
     #[test]
