@@ -208,15 +208,20 @@ impl LogConfig {
                 Some(ClusterSettings { identity, cosigner: key.signing })
             }
         };
-        Ok(NodeSettings {
+        Ok(NodeSettings { cluster, ..self.settings_of_one(key) })
+    }
+
+    /// The same without its part of a cluster.
+    pub(super) fn settings_of_one(&self, key: &LogKey) -> NodeSettings {
+        NodeSettings {
             origin: self.origin.clone(),
             log_id: key.log_id(),
             node: self.node,
             signing_key: key.signing.clone(),
-            cluster,
+            cluster: None,
             limits: Limits::default(),
             memory: fixed(self.memory),
-        })
+        }
     }
 
     /// The members that a new log begins with; none for a log of one.

@@ -34,9 +34,9 @@ impl Change<'_> {
             fs::write(bench.path(name), text).unwrap();
         }
         succeeded(gapless_log().arg("certify").args(bench.member(1)).args(["operator-1", "client-2"]));
-        succeeded(gapless_log().arg("cosigner").args(bench.member(4)));
         succeeded(gapless_log().arg("certify").args(bench.member(4)).arg("--server"));
-        succeeded(gapless_log().arg("join").args(bench.member(4)));
+        let key = succeeded(gapless_log().arg("join").args(bench.member(4)));
+        assert_eq!(key, fs::read_to_string(bench.path("var/server-4/cosigner.vkey")).unwrap());
         Change { bench, address: format!("127.0.0.1:{port}") }
     }
 
@@ -145,6 +145,10 @@ fn refused_to_serve(bench: &Bench) {
 fn a_folder_joins_once_and_only_a_log_whose_key_it_has() {
     let bench = Bench::cluster();
     let change = Change::prepare(&bench);
+    let again = run(gapless_log().arg("join").args(change.bench.member(4)));
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("cosigner.key exists"), "{}", stderr(&again));
+    fs::rename(bench.path("var/server-4/cosigner.key"), bench.path("var/server-4/aside.key")).unwrap();
     let again = run(gapless_log().arg("join").args(change.bench.member(4)));
     assert_eq!(again.status.code(), Some(1));
     assert!(stderr(&again).contains("already node 4"), "{}", stderr(&again));

@@ -2,7 +2,9 @@
 //!
 //! Whoever calls is who its certificate says, and must be the member that the call is from: by this node's own log, and
 //! by the log's key where that log does not name the caller's node yet. A call for another log or
-//! another node is refused loudly: two clusters that reached each other by a wrong address must not mix.
+//! another node is refused loudly: two clusters that reached each other by a wrong address must not mix. So is one for the
+//! node that was there before: an empty folder under the id of a voter that was lost must be sent nothing and asked for no
+//! vote, because it forgot what that one promised.
 
 use std::time::Duration;
 
@@ -101,10 +103,17 @@ impl Node {
 
     fn admit(&self, caller: &str, route: Option<wire::Route>) -> Result<(), Status> {
         let settings = &self.ledger().settings;
-        let wire::Route { log_id, from, to, vouch } = route.ok_or_else(|| Status::invalid_argument("no route"))?;
+        let wire::Route { log_id, from, to, vouch, to_cosigner } =
+            route.ok_or_else(|| Status::invalid_argument("no route"))?;
         if log_id[..] != settings.log_id || to != settings.node {
             let (log, node) = (hex(&settings.log_id), settings.node);
             let said = format!("this is node {node} of log {log}, not node {to} of log {}", hex(&log_id));
+            return Err(Status::failed_precondition(said));
+        }
+        // Releases before this one do not say it.
+        let own = settings.cluster.as_ref().map(|cluster| cluster.cosigner.verifying_key().0);
+        if !to_cosigner.is_empty() && own.is_some_and(|own| own[..] != to_cosigner) {
+            let said = format!("this is not the node {to} that the log knows: it has another cosigner's key");
             return Err(Status::failed_precondition(said));
         }
         match self.ledger().admits(from, caller, &vouch) {

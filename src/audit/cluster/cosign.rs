@@ -202,7 +202,7 @@ impl Asker {
     ) -> Result<String, String> {
         let note = |signed: Option<&SignedCheckpoint>| signed.map(|signed| signed.note.clone()).unwrap_or_default();
         let request = CosignRequest {
-            route: Some(self.links.route(self.node)),
+            route: Some(self.links.route(self.node, &self.member)),
             checkpoint: note(round),
             published: note(published),
         };

@@ -108,9 +108,15 @@ impl Links {
     }
 
     /// From this node to that one.
-    pub(super) fn route(&self, to: u64) -> wire::Route {
+    pub(super) fn route(&self, to: u64, member: &Member) -> wire::Route {
         let settings = &self.ledger.settings;
-        wire::Route { log_id: settings.log_id.to_vec().into(), from: settings.node, to, vouch: self.vouch() }
+        wire::Route {
+            log_id: settings.log_id.to_vec().into(),
+            from: settings.node,
+            to,
+            vouch: self.vouch(),
+            to_cosigner: member.cosigner.to_vec().into(),
+        }
     }
 
     /// What this node shows to members whose log does not name it; empty as long as its own does not either, for it
@@ -184,7 +190,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>> {
         let message = wire::AppendRequest {
-            route: Some(self.links.route(self.node)),
+            route: Some(self.links.route(self.node, &self.member)),
             vote: Some(request.vote.into()),
             previous: request.prev_log_id.map(Into::into),
             frames: self.frames(&request.entries),
@@ -213,7 +219,7 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Answer<VoteResponse<u64>> {
         let message = wire::VoteRequest {
-            route: Some(self.links.route(self.node)),
+            route: Some(self.links.route(self.node, &self.member)),
             vote: Some(request.vote.into()),
             last: request.last_log_id.map(Into::into),
         };

@@ -7,7 +7,7 @@ use openraft::{CommittedLeaderId, EntryPayload, LogId};
 use super::{
     super::{
         super::{
-            cluster_wire::{AppendRequest, Ballot, Frame, Route, append_response::Outcome},
+            cluster_wire::{AppendRequest, Ballot, Frame, Route, VoteRequest, append_response::Outcome},
             note::SigningKey,
             store::Frame as StoredFrame,
             tls,
@@ -48,7 +48,13 @@ fn append(with_entry: bool, from: u64, name: &str) -> AppendRequest {
     };
     let StoredFrame { index, term, kind, body } = encode_frame(&entry, 0);
     AppendRequest {
-        route: Some(Route { log_id: vec![7; 16].into(), from, to: 4, vouch }),
+        route: Some(Route {
+            log_id: vec![7; 16].into(),
+            from,
+            to: 4,
+            vouch,
+            to_cosigner: key(4).verifying_key().0.to_vec().into(),
+        }),
         vote: Some(Ballot { term: 1, node: 1, committed: true }),
         previous: None,
         frames: if with_entry { vec![Frame { index, term, kind: kind.into(), body }] } else { Vec::new() },
@@ -95,7 +101,7 @@ async fn an_empty_node_lets_in_who_has_the_logs_key_and_nobody_else() {
     join(&bench.world(), &bench.settings).await.unwrap();
     let node = bench.start().await.unwrap();
     let without = AppendRequest {
-        route: Some(Route { log_id: vec![7; 16].into(), from: 1, to: 4, vouch: Vec::new().into() }),
+        route: Some(Route { log_id: vec![7; 16].into(), from: 1, to: 4, ..Route::default() }),
         ..append(true, 1, "server-1")
     };
     for (caller, request) in [("server-1", without), ("client-1", append(true, 1, "server-1"))] {
@@ -105,6 +111,28 @@ async fn an_empty_node_lets_in_who_has_the_logs_key_and_nobody_else() {
     assert_eq!(node.members().entries, 0);
     stored(&node, true).await;
     assert_eq!(node.members().members.len(), 3, "its log names them from now on");
+    node.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_folder_under_the_id_of_a_lost_voter_takes_nothing_and_votes_for_nobody() {
+    let mut bench = newcomer();
+    bench.settings.cluster.iter_mut().for_each(|cluster| cluster.cosigner = key(9));
+    join(&bench.world(), &bench.settings).await.unwrap();
+    let node = bench.start().await.unwrap();
+    let request = append(true, 1, "server-1");
+    let vote = VoteRequest {
+        route: request.route.clone(),
+        vote: Some(Ballot { term: 2, node: 1, committed: false }),
+        last: None,
+    };
+    let refused =
+        [node.append_entries("server-1", request).await.unwrap_err(), node.vote("server-1", vote).await.unwrap_err()];
+    for status in refused {
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+        assert!(status.message().contains("another cosigner's key"), "{status}");
+    }
+    assert_eq!((node.members().entries, node.members().term), (0, 0));
     node.shut_down().await.unwrap();
 }
 
