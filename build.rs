@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Apart, so that the descriptors and the fingerprint of the log's own contract know nothing of them.
     let issuer = protox::compile(["gapless/issuer/v1/issuer.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(issuer)?;
-    let cluster = protox::compile(["gapless/cluster/v1/replication.proto"], ["proto"])?;
+    let cluster = ["gapless/cluster/v1/replication.proto", "gapless/cluster/v1/membership.proto"];
+    let cluster = protox::compile(cluster, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(cluster)?;
     let current = protox::compile(FILES, ["proto"])?;
     keep(&current, &out)?;

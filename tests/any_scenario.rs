@@ -81,7 +81,7 @@ fn a_scenario(faults: &[&'static Fault], clients: u32, stream: bool, draws: &[(u
         title: "drawn".to_owned(),
         story: String::new(),
         cluster: Cluster {
-            servers: 1,
+            servers: faults.iter().map(|fault| fault.servers_min()).max().unwrap_or(1),
             latency: LATENCY_DEFAULT,
             renew_before: draws.first().is_some_and(|draw| draw.1).then(|| Duration::from_secs(10)),
             wall_clock: 1_774_754_000,

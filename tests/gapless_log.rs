@@ -23,6 +23,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+#[path = "gapless_log/members.rs"]
+mod members;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn gapless_log() -> Command {

@@ -168,16 +168,21 @@ pub enum NoteError {
 pub struct Policy {
     /// Whose cosignatures count.
     pub cosigners: Vec<CosignerKey>,
-    /// How many of them are needed. With 0 the log's signature suffices.
+    /// How many of them are needed, by name. With 0 the log's signature suffices.
     pub quorum: usize,
 }
 
 impl Policy {
-    /// More than half of these.
+    /// More than half of these, by name: several keys of one name are one cosigner, whose machine was replaced or is
+    /// going to be.
     pub fn majority(cosigners: Vec<CosignerKey>) -> Policy {
-        let quorum = cosigners.len() / 2 + 1;
+        let quorum = names(&cosigners) / 2 + 1;
         Policy { cosigners, quorum }
     }
+}
+
+fn names<'a>(cosigners: impl IntoIterator<Item = &'a CosignerKey>) -> usize {
+    cosigners.into_iter().map(|cosigner| &cosigner.name).collect::<BTreeSet<_>>().len()
 }
 
 impl Checkpoint {
@@ -232,7 +237,7 @@ impl Checkpoint {
     /// See [`NoteError`].
     pub fn verify_by(note: &str, key: &NoteKey, policy: &Policy) -> Result<Self, NoteError> {
         let checkpoint = Self::verify(note, key)?;
-        let found = cosigned_by(note, &policy.cosigners)?.len();
+        let found = names(cosigned_by(note, &policy.cosigners)?);
         match found < policy.quorum {
             true => Err(NoteError::NoQuorum { found, wanted: policy.quorum }),
             false => Ok(checkpoint),
@@ -470,6 +475,24 @@ mod tests {
             let refused = Checkpoint::verify_by(&with(lines), &key, &policy);
             assert_eq!(refused, Err(NoteError::NoQuorum { found, wanted: 2 }), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn the_old_and_the_new_key_of_a_replaced_machine_are_one_cosigner() {
+        let (signing, key) = keys();
+        let (secret, _) = cosigner(9);
+        let renewed = CosignerKey { name: "server-1".into(), key: secret.verifying_key() };
+        let (first, old) = cosigner(1);
+        let (second, two) = cosigner(2);
+        let policy = Policy::majority(vec![old.clone(), renewed.clone(), two.clone(), cosigner(3).1]);
+        assert_eq!(policy.quorum, 2);
+        let line = |secret: &SigningKey, key: &CosignerKey| checkpoint().cosign(&key.name, secret, 5);
+        let note = checkpoint().sign(&signing);
+        let twice = format!("{note}{}{}", line(&first, &old), line(&secret, &renewed));
+        let refused = Err(NoteError::NoQuorum { found: 1, wanted: 2 });
+        assert_eq!(Checkpoint::verify_by(&twice, &key, &policy), refused);
+        let both = format!("{note}{}{}", line(&second, &two), line(&secret, &renewed));
+        assert_eq!(Checkpoint::verify_by(&both, &key, &policy), Ok(checkpoint()));
     }
 
     #[test]

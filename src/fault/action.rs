@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::{
     Fault, HostRef, Link, Rate, Value, bit_flip, bit_rot, blackhole, ca_rotate, cert_expire, cert_mismatch,
     cert_rotate, churn, clock_drift, clock_jump, clock_skew, crash, disk_error, disk_full, fsync_error, isolate,
-    latency, memory_pressure, misdirected_write, partition, pause, power_loss, refuse, reset, restart, rollback,
-    rolling_upgrade, slow_disk, slow_reader, surge, torn_write, upgrade, wipe,
+    latency, memory_pressure, misdirected_write, partition, pause, power_loss, refuse, replace, reset, restart,
+    rollback, rolling_upgrade, slow_disk, slow_reader, surge, torn_write, upgrade, wipe,
 };
 
 /// What a step does. `on` is never empty.
@@ -185,6 +185,11 @@ pub enum Action<T = Vec<HostRef>> {
         /// Whose.
         on: T,
     },
+    /// The machine is lost for good, and an operator takes an empty one in instead.
+    Replace {
+        /// Whose.
+        on: T,
+    },
     /// A sync fails, and what it covered is marked clean without having been written.
     FsyncError {
         /// Whose.
@@ -284,6 +289,7 @@ impl<T> Action<T> {
             Action::Rollback { .. } => &rollback::FAULT,
             Action::MemoryPressure { .. } => &memory_pressure::FAULT,
             Action::Wipe { .. } => &wipe::FAULT,
+            Action::Replace { .. } => &replace::FAULT,
             Action::FsyncError { .. } => &fsync_error::FAULT,
             Action::DiskError { .. } => &disk_error::FAULT,
             Action::DiskFull { .. } => &disk_full::FAULT,
@@ -323,6 +329,7 @@ impl<T> Action<T> {
             | Action::Rollback { on }
             | Action::MemoryPressure { on, .. }
             | Action::Wipe { on }
+            | Action::Replace { on }
             | Action::FsyncError { on, .. }
             | Action::DiskError { on, .. }
             | Action::DiskFull { on, .. }
@@ -425,6 +432,7 @@ impl<T> Action<T> {
             Action::Rollback { on } => Action::Rollback { on: each(on) },
             Action::MemoryPressure { on, budget } => Action::MemoryPressure { on: each(on), budget: *budget },
             Action::Wipe { on } => Action::Wipe { on: each(on) },
+            Action::Replace { on } => Action::Replace { on: each(on) },
             Action::FsyncError { on, nth, onwards, path } => {
                 Action::FsyncError { on: each(on), nth: *nth, onwards: *onwards, path: path.clone() }
             }

@@ -31,6 +31,7 @@ mod partition;
 mod pause;
 mod power_loss;
 mod refuse;
+mod replace;
 mod reset;
 mod restart;
 mod rollback;
@@ -187,6 +188,7 @@ pub static CATALOGUE: &[&Fault] = &[
     &churn::FAULT,
     &pause::FAULT,
     &wipe::FAULT,
+    &replace::FAULT,
     &fsync_error::FAULT,
     &disk_error::FAULT,
     &disk_full::FAULT,
@@ -278,7 +280,12 @@ impl Fault {
 
     /// Whether nothing runs on a struck host while it lasts, so that there is no process left to strike.
     pub fn keeps_down(&self) -> bool {
-        ["crash", "power-loss", "wipe"].contains(&self.name)
+        ["crash", "power-loss", "wipe", "replace"].contains(&self.name)
+    }
+
+    /// How many servers a cluster needs at least that survives it.
+    pub fn servers_min(&self) -> u32 {
+        if self.name == "replace" { 3 } else { 1 }
     }
 
     /// Whether it strikes nothing on a host whose process does not run. (An upgrade does: the host comes up upgraded.)

@@ -46,6 +46,8 @@ pub(super) struct LogConfig {
     pub(super) key: PathBuf,
     pub(super) tls: TlsFiles,
     pub(super) connections_max: Option<usize>,
+    /// Who may change the members of a cluster.
+    pub(super) operators: Vec<String>,
     /// Bytes for queues and caches.
     pub(super) memory: u64,
     /// `None` for a log of one.
@@ -103,6 +105,9 @@ struct RawLog {
     memory: Option<String>,
     /// Only in a cluster of several.
     cosigner_key: Option<PathBuf>,
+    /// Names in certificates.
+    #[serde(default)]
+    operators: Vec<String>,
     #[serde(default, rename = "member")]
     members: Vec<RawMember>,
     tls: RawTls,
@@ -186,6 +191,7 @@ impl LogConfig {
             key: folder.join(raw.key),
             tls: raw.tls.within(&folder),
             connections_max: raw.connections_max,
+            operators: raw.operators,
         })
     }
 
@@ -202,15 +208,20 @@ impl LogConfig {
                 Some(ClusterSettings { identity, cosigner: key.signing, contacts: cluster.contacts() })
             }
         };
-        Ok(NodeSettings {
+        Ok(NodeSettings { cluster, ..self.settings_of_one(key) })
+    }
+
+    /// The same without its part of a cluster.
+    pub(super) fn settings_of_one(&self, key: &LogKey) -> NodeSettings {
+        NodeSettings {
             origin: self.origin.clone(),
             log_id: key.log_id(),
             node: self.node,
             signing_key: key.signing.clone(),
-            cluster,
+            cluster: None,
             limits: Limits::default(),
             memory: fixed(self.memory),
-        })
+        }
     }
 
     /// The members that a new log begins with; none for a log of one.
@@ -289,7 +300,7 @@ impl ClusterConfig {
 }
 
 /// Reads a cosigner's verifier key.
-fn cosigner(path: &Path) -> Result<CosignerKey, ConfigError> {
+pub(super) fn cosigner(path: &Path) -> Result<CosignerKey, ConfigError> {
     let text = files::read(path).map_err(ConfigError::Read)?;
     text.trim()
         .parse()
@@ -367,7 +378,7 @@ fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-fn is_address(text: &str) -> bool {
+pub(super) fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
@@ -452,10 +463,11 @@ mod tests {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         LogConfig::read(&examples.join("log.toml")).unwrap();
         parse::<RawClient>(&examples.join("client.toml")).unwrap();
-        for node in 1..=3 {
+        for node in 1..=4 {
             let config = LogConfig::read(&examples.join(format!("cluster/server-{node}.toml"))).unwrap();
             assert_eq!(config.cluster.unwrap().own().name, format!("server-{node}"));
         }
         parse::<RawClient>(&examples.join("cluster/client.toml")).unwrap();
+        parse::<RawClient>(&examples.join("cluster/operator.toml")).unwrap();
     }
 }

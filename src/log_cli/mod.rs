@@ -9,8 +9,10 @@ mod config;
 mod cosigner;
 mod files;
 mod init;
+mod join;
 mod key;
 mod level;
+mod member;
 mod serve;
 mod tail;
 mod verify;
@@ -24,7 +26,12 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::audit::{client::ClientError, cluster::NodeError, serve::ServeError, tls::TlsError};
+use crate::audit::{
+    client::{ClientError, OperatorError},
+    cluster::NodeError,
+    serve::ServeError,
+    tls::TlsError,
+};
 
 /// A signed, append-only audit log over gRPC.
 #[derive(Debug, Parser)]
@@ -46,6 +53,11 @@ enum Verb {
     Init(init::Args),
     /// Makes the key by which a member of a cluster cosigns. The first step of a cluster, on each of its servers.
     Cosigner(cosigner::Args),
+    /// Makes the empty folder of a server that is to join a cluster which is there already. Overwrites nothing.
+    Join(join::Args),
+    /// Shows the members of a cluster, and changes them while it serves.
+    #[command(subcommand)]
+    Member(member::Verb),
     /// Serves a log until it is told to stop (SIGTERM, SIGINT); everything accepted is answered first.
     Serve(serve::Args),
     /// Appends entries and prints the index of each once the log has proven that it holds it.
@@ -82,6 +94,8 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Init(args) => block_on(init::run(args)),
         Verb::Cosigner(args) => cosigner::run(args),
+        Verb::Join(args) => block_on(join::run(args)),
+        Verb::Member(verb) => block_on(member::run(verb)),
         Verb::Serve(args) => block_on(serve::run(args)),
         Verb::Append(args) => block_on(append::run(args)),
         Verb::Tail(args) => block_on(tail::run(args)),
@@ -134,6 +148,8 @@ enum Failure {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
     #[error("{0}")]
     File(io::Error),
     #[error("cannot write the result: {0}")]

@@ -63,6 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let node_settings = config.node_settings(&key, shown.clone())?;
     let mut settings = ServeSettings::new(&node_settings.log_id, config.node, &config.listen, shown);
     settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
+    settings.operators.clone_from(&config.operators);
     let renewing = tokio::spawn(watch_certificates(config.tls, renewals));
     let mut stop = pin!(async move {
         tokio::select! {

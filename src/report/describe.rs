@@ -214,6 +214,14 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::DeadLettered { epoch, sequence, reason } => format!("dead letter {epoch}/{sequence}: {reason}"),
         LogEvent::Parked { why } => format!("parked: {why}"),
         LogEvent::OutboxFull { pending } => format!("outbox full, {pending} pending"),
+        LogEvent::MemberChanged { voters, learners, changing } => {
+            let nodes = |all: &[u64]| all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            let joint = if *changing { ", of before and after" } else { "" };
+            match learners.is_empty() {
+                true => format!("members changed: nodes {} vote{joint}", nodes(voters)),
+                false => format!("members changed: nodes {} vote{joint}, {} learn", nodes(voters), nodes(learners)),
+            }
+        }
         LogEvent::ClockAnomaly { node, by_ms } => {
             format!("node {node}: wall clock moved by {by_ms:+} ms against the monotonic one")
         }

@@ -240,6 +240,13 @@ fn judge_hosts(names: &Names<'_>, step: &Step, problems: &mut Problems) {
     else {
         return;
     };
+    if let Some(servers) = names.draft.servers.filter(|servers| *servers < fault.servers_min())
+        && let Some((_, span)) = step.hosts.first()
+    {
+        let least = fault.servers_min();
+        let message = format!("`{}` on a log of {servers}: the others would be no majority", fault.name);
+        problems.file("too-few-servers", span.clone(), message, format!("write servers = {least}, or more"));
+    }
     for (host, span) in &step.hosts {
         let wrong = match host {
             HostRef::Auditor => !auditor,

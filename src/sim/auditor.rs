@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::recorder::Recorder;
+use super::{operator::Operator, recorder::Recorder};
 use crate::{
     audit::calls::error_chain,
     history::What,
@@ -43,14 +43,20 @@ pub(super) struct Auditor {
     recorder: Recorder,
     order: watch::Receiver<Reading>,
     every: Duration,
+    operator: Operator,
     readings: Arc<AtomicU32>,
     done: Arc<AtomicBool>,
 }
 
 impl Auditor {
     /// An auditor that reads about `every` so often.
-    pub(super) fn new(recorder: Recorder, order: watch::Receiver<Reading>, every: Duration) -> Self {
-        Self { recorder, order, every, readings: Arc::default(), done: Arc::default() }
+    pub(super) fn new(
+        recorder: Recorder,
+        order: watch::Receiver<Reading>,
+        every: Duration,
+        operator: Operator,
+    ) -> Self {
+        Self { recorder, order, every, operator, readings: Arc::default(), done: Arc::default() }
     }
 
     /// Whether the last word is said, of every server.
@@ -69,6 +75,7 @@ impl Auditor {
             let (system, host) = (system.clone(), host.clone());
             async move { system.ask_how_new(host).await }
         });
+        tokio::spawn(self.operator.clone().run(system.clone(), host.clone()));
         let mut order = self.order.clone();
         while *order.borrow_and_update() == Reading::Sometimes {
             let next = Instant::now() + self.every;

@@ -199,8 +199,10 @@ impl<'a> Director<'a> {
         match &event.what {
             What::Log { event: log } => {
                 if let LogEvent::LeaderChange { node, .. } = log {
+                    // Whichever machine of that server it is.
                     let n = usize::try_from(*node).unwrap_or(usize::MAX);
-                    self.leader = n.checked_sub(1).and_then(|n| self.plan.servers.get(n)).map(|s| s.as_str().into());
+                    let server = |n: usize| self.plan.servers.get(n % self.plan.servers.len());
+                    self.leader = n.checked_sub(1).and_then(server).map(|s| s.as_str().into());
                 }
                 self.moments.saw(log.name(), event.at);
             }

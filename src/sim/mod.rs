@@ -10,6 +10,7 @@ mod canonical;
 mod director;
 mod disk;
 mod net;
+mod operator;
 mod recorder;
 mod stage;
 mod workload;

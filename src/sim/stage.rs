@@ -18,6 +18,7 @@ use super::{
     authorities::{Authorities, LIFETIME},
     disk::SimDisk,
     net::{AddressBook, SimNet},
+    operator::Operator,
     recorder::Recorder,
     workload::{Load, Phase, Surges, Workload},
 };
@@ -74,6 +75,8 @@ pub(super) struct Actor {
     pub memory: watch::Sender<u64>,
     /// The revisions that it was deployed at, the one in force last. Never empty.
     pub revisions: Arc<Mutex<Vec<fault::Role>>>,
+    /// How often the machine was replaced by an empty one.
+    pub machine: Arc<AtomicU32>,
     /// Whether this life serves: its listener is bound, or its client came up.
     serves: Arc<AtomicBool>,
     life: Arc<AtomicU32>,
@@ -133,6 +136,7 @@ pub(super) struct Stage {
     pub surges: Surges,
     pub phase: watch::Sender<Phase>,
     pub auditor: Auditor,
+    pub operator: Operator,
     pub order: watch::Sender<Reading>,
     pub authorities: Authorities,
 }
@@ -165,7 +169,8 @@ impl Stage {
         let (phase, phases) = watch::channel(Phase::WarmUp);
         let (order, orders) = watch::channel(Reading::Sometimes);
         let every = (scenario.workload.duration / 4).max(Duration::from_secs(10));
-        let auditor = Auditor::new(recorder.clone(), orders, every);
+        let operator = Operator::new(recorder.clone());
+        let auditor = Auditor::new(recorder.clone(), orders, every, operator.clone());
         let mut maker = Maker::new(scenario, plan, &servers, recorder.clone(), links.clone(), &mut sim)?;
         let ended = maker.ended.clone();
 
@@ -196,7 +201,20 @@ impl Stage {
             actors.push(actor);
         }
         let authorities = maker.authorities;
-        let stage = Self { sim, recorder, links, actors, ended, workloads, surges, phase, auditor, order, authorities };
+        let stage = Self {
+            sim,
+            recorder,
+            links,
+            actors,
+            ended,
+            workloads,
+            surges,
+            phase,
+            auditor,
+            operator,
+            order,
+            authorities,
+        };
         Ok((stage, system))
     }
 
@@ -337,6 +355,7 @@ impl<'a> Maker<'a> {
             certificates: certificates.clone(),
             memory: watch::Sender::new(self.scenario.cluster.memory),
             revisions: Arc::new(Mutex::new(vec![fault::Role::Current])),
+            machine: Arc::default(),
             serves: Arc::default(),
             life: Arc::default(),
             stop: Arc::new(Mutex::new(watch::Sender::new(false))),
@@ -361,7 +380,7 @@ impl<'a> Maker<'a> {
         let issuer = self.renewal();
         let memory = actor.memory.clone();
         let payload_max = self.scenario.cluster.payload_max.and_then(|bytes| usize::try_from(bytes).ok());
-        let (revisions, serves) = (actor.revisions.clone(), actor.serves.clone());
+        let (revisions, serves, machine) = (actor.revisions.clone(), actor.serves.clone(), actor.machine.clone());
         let make: MakeHost = Arc::new(move || {
             let fresh = watch::Sender::new(false);
             let stopped = fresh.subscribe();
@@ -392,6 +411,7 @@ impl<'a> Maker<'a> {
                 record: Arc::new(move |what| noted.record(what)),
                 reply_filter: (role == Role::Server).then_some(reply_filter),
                 revision,
+                machine: machine.load(Ordering::Relaxed),
             }
         });
         Ok((actor, make))

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::{Client, Entry, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
@@ -41,53 +42,76 @@ const ORIGIN: &str = "gapless.example/audit";
 pub struct AuditLog {
     key: OnceLock<Arc<SigningKey>>,
     log_id: OnceLock<[u8; 16]>,
-    /// The cosigners' keys of several servers, in their order; none where there is one.
+    /// The cosigners' keys of the first machines of several servers, in their order; none where there is one.
     cosigners: Vec<Arc<SigningKey>>,
-    /// Servers whose data folder was made a member: an explicit act, once.
-    members: Mutex<Vec<Name>>,
+    /// Machines whose data folder was made a member, by server: an explicit act, once for each.
+    members: Mutex<Vec<(Name, u32)>>,
 }
+
+/// Machines of one server whose cosigners' keys are made ahead of time: clients pin them all, so that a machine can be
+/// replaced while they run.
+const MACHINES: u32 = 4;
+
+/// How long an operator's work may take before it is begun again.
+const REPLACE_MAX: Duration = Duration::from_secs(60);
+
+/// The name in the certificate of the host that operates the log.
+const OPERATOR: &str = "auditor";
 
 impl AuditLog {
     fn settings(&self, host: &Host) -> Result<NodeSettings, Failure> {
         let key = self.key.get().ok_or("the log was not prepared")?.clone();
         let log_id = *self.log_id.get().ok_or("the log was not prepared")?;
-        let position = host.servers().iter().position(|server| server.name() == host.name());
-        let node = position.ok_or("only a server serves")? as u64 + 1;
+        let position = position(host, host.name())?;
         let payload_bytes = host.payload_max().unwrap_or(cluster::Limits::default().payload_bytes);
+        let cosigner = self.cosigner(position, host.machine());
+        let cluster = cosigner.map(|cosigner| ClusterSettings {
+            identity: host.identities(),
+            cosigner,
+            contacts: contacts(host),
+        });
         Ok(NodeSettings {
             origin: ORIGIN.to_owned(),
             log_id,
-            node,
+            node: node_of(host, position, host.machine()),
             signing_key: key,
-            cluster: self.cosigners.get(node as usize - 1).map(|cosigner| ClusterSettings {
-                identity: host.identities(),
-                cosigner: cosigner.clone(),
-                contacts: contacts(host),
-            }),
+            cluster,
             limits: cluster::Limits { payload_bytes, ..cluster::Limits::default() },
             memory: host.memory_budget(),
         })
     }
 
-    /// All servers, as members of one cluster; nobody where there is one server.
-    fn members(&self, host: &Host) -> Vec<MemberSettings> {
-        let member = |((node, server), key): ((u64, &Peer), &Arc<SigningKey>)| MemberSettings {
-            node,
-            name: server.name().to_owned(),
-            address: server.address(),
-            cosigner: key.verifying_key(),
-        };
-        (1..).zip(host.servers()).zip(&self.cosigners).map(member).collect()
+    /// The key by which a machine of a server cosigns; `None` in a log of one. Each machine has its own, as each disk must.
+    fn cosigner(&self, position: usize, machine: u32) -> Option<Arc<SigningKey>> {
+        let first = self.cosigners.get(position)?;
+        if machine == 0 {
+            return Some(first.clone());
+        }
+        let seed = Sha256::new().chain_update(first.seed()).chain_update(machine.to_be_bytes()).finalize();
+        Some(Arc::new(SigningKey::from_seed(&seed.into())))
     }
 
-    /// What clients demand of a checkpoint: more than half of the servers cosigned it.
+    /// A machine of a server as a member of the cluster; `None` in a log of one.
+    fn member(&self, host: &Host, position: usize, machine: u32) -> Option<MemberSettings> {
+        let server = host.servers().get(position)?;
+        let (name, address) = (server.name().to_owned(), server.address());
+        let cosigner = self.cosigner(position, machine)?.verifying_key();
+        Some(MemberSettings { node: node_of(host, position, machine), name, address, cosigner })
+    }
+
+    /// All servers' first machines, as members of one cluster; nobody where there is one server.
+    fn founders(&self, host: &Host) -> Vec<MemberSettings> {
+        (0..host.servers().len()).filter_map(|position| self.member(host, position, 0)).collect()
+    }
+
+    /// What clients demand of a checkpoint: more than half of the servers cosigned it, by whichever machine they have.
     fn policy(&self, host: &Host) -> Policy {
-        match self.members(host) {
-            members if members.is_empty() => Policy::default(),
-            members => Policy::majority(
-                members.into_iter().map(|member| CosignerKey { name: member.name, key: member.cosigner }).collect(),
-            ),
-        }
+        let all = (0..host.servers().len()).flat_map(|position| (0..MACHINES).map(move |machine| (position, machine)));
+        let keys: Vec<CosignerKey> = all
+            .filter_map(|(position, machine)| self.member(host, position, machine))
+            .map(|member| CosignerKey { name: member.name, key: member.cosigner })
+            .collect();
+        if keys.is_empty() { Policy::default() } else { Policy::majority(keys) }
     }
 
     fn note_key(&self) -> Result<NoteKey, Failure> {
@@ -168,14 +192,10 @@ impl System for AuditLog {
     }
 
     async fn serve(&self, host: Host) -> Result<(), Failure> {
-        let settings = self.settings(&host)?;
-        let is_member = |members: &Vec<Name>| members.iter().any(|name| **name == *host.name());
-        if !is_member(&self.members.lock().unwrap_or_else(PoisonError::into_inner)) {
-            cluster::init(host.world(), &settings, &self.members(&host)).await?;
-            self.members.lock().unwrap_or_else(PoisonError::into_inner).push(host.name().into());
-        }
-        let node = settings;
+        let node = self.settings(&host)?;
+        self.make_member(&host, &node).await?;
         let mut settings = ServeSettings::new(&node.log_id, node.node, host.listen_address(), host.identities());
+        settings.operators = vec![OPERATOR.to_owned()];
         settings.revision = revision(&host)?;
         settings.reply_hook = host.reply_filter().cloned().map(|flip| ReplyHook::new(move |bytes| flip(bytes)));
         let (world, mut stop) = (host.world().clone(), pin!(host.stop_requested()));
@@ -242,6 +262,21 @@ impl System for AuditLog {
         newness::ask(reader.clone(), identities, settings).await;
     }
 
+    async fn replace(&self, operator: Host, server: &Peer, machine: u32) -> Result<(), Failure> {
+        let position = position(&operator, server.name())?;
+        let new = self.member(&operator, position, machine).ok_or("a log of one has no members to replace")?;
+        let (node, old) = (new.node, machine.checked_sub(1).ok_or("the first machine replaces nobody")?);
+        let old = node_of(&operator, position, old);
+        let servers = servers_of(operator.servers());
+        let mut by = client::Operator::new(operator.world().clone(), operator.identities(), &self.note_key()?, servers);
+        let after = by.bring_in(new, Some(old), REPLACE_MAX, |_| {}).await?;
+        let counts = after.members.iter().any(|member| member.node == node && member.voter);
+        match counts && !after.members.iter().any(|member| member.node == old) && !after.changing {
+            true => Ok(()),
+            false => Err(format!("node {node} is not in the place of node {old}: {after:?}").into()),
+        }
+    }
+
     async fn follow(&self, reader: Host, mut found: Findings) {
         let mut identities = reader.identities();
         let identity = identities.borrow_and_update().clone();
@@ -276,6 +311,32 @@ impl System for AuditLog {
 
 /// What a follower of several servers puts up with before it turns to another one.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
+
+impl AuditLog {
+    /// Makes a machine's data folder a member, once: of the log as it begins, or of the log that is there.
+    async fn make_member(&self, host: &Host, settings: &NodeSettings) -> Result<(), Failure> {
+        let this = (Name::from(host.name()), host.machine());
+        if self.members.lock().unwrap_or_else(PoisonError::into_inner).contains(&this) {
+            return Ok(());
+        }
+        match host.machine() {
+            0 => cluster::init(host.world(), settings, &self.founders(host)).await?,
+            _ => cluster::join(host.world(), settings).await?,
+        }
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).push(this);
+        Ok(())
+    }
+}
+
+/// The node of a server's machine: no two machines ever share one.
+fn node_of(host: &Host, position: usize, machine: u32) -> u64 {
+    (position + 1) as u64 + u64::from(machine) * host.servers().len() as u64
+}
+
+fn position(host: &Host, name: &str) -> Result<usize, Failure> {
+    let position = host.servers().iter().position(|server| server.name() == name);
+    Ok(position.ok_or("only a server serves")?)
+}
 
 /// Renews the host's certificate, where the scenario has an issuer. What it renews shows up in `Host::identities`, for
 /// servers, clients and readers to take up like anything else that is installed.

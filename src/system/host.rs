@@ -82,6 +82,7 @@ pub struct Host {
     pub(crate) record: Arc<dyn Fn(What) + Send + Sync>,
     pub(crate) reply_filter: Option<ReplyFilter>,
     pub(crate) revision: Role,
+    pub(crate) machine: u32,
 }
 
 impl fmt::Debug for Host {
@@ -177,6 +178,12 @@ impl Host {
     /// The schema revision that this life is to run, one of [`System::revisions`](super::System::revisions).
     pub fn revision(&self) -> &'static str {
         self.revision.word()
+    }
+
+    /// Which machine stands under this name: 0 for the first, one more each time that it was lost for good and replaced
+    /// by an empty one. What the one before held is gone; see [`System::replace`](super::System::replace).
+    pub fn machine(&self) -> u32 {
+        self.machine
     }
 
     /// For servers that offer it: changes replies before they are encrypted.

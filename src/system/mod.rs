@@ -37,6 +37,9 @@ pub trait System: Send + Sync + 'static {
     fn can_suffer(&self, fault: &str) -> Result<(), Cow<'static, str>> {
         match fault {
             "bit-flip" => Err("replies are flipped inside the server, which only gapless's own log offers".into()),
+            "replace" => Err("nobody told how this log takes a machine in and lets one go: implement \
+                              `System::replace`, and say here that it can"
+                .into()),
             _ => Ok(()),
         }
     }
@@ -87,6 +90,19 @@ pub trait System: Send + Sync + 'static {
     /// default.
     fn ask_how_new(&self, _reader: Host) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+
+    /// What an operator does once a machine is lost for good: has the log take in the one that stands under the name of
+    /// `server` now, the `machine`-th since the first, and let go of the one before. `Ok` says that the new one counts and
+    /// the old one is gone. Called on the auditor's host, again after each failure; what was done before is then left as
+    /// it is. [`Host::machine`] tells the new life of that server which it is.
+    fn replace(
+        &self,
+        _operator: Host,
+        _server: &Peer,
+        _machine: u32,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err("this log does not say how a member is replaced".into()) }
     }
 
     /// Who leads, if anybody. Without it, scenarios that say `leader` are unsupported, not guessed.

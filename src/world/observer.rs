@@ -51,6 +51,9 @@ pub enum LogEvent {
     ReplicaRepaired { frames: u64, leaves: u64, from: String },
     /// This node leads from now on, in this term.
     LeaderChange { node: u64, term: u64 },
+    /// A change of the members is committed and applied here: who votes from now on and who learns. While the voters are
+    /// `changing`, those of before and those of after both have to agree.
+    MemberChanged { voters: Vec<u64>, learners: Vec<u64>, changing: bool },
     /// A graceful stop began.
     ShutdownBegun {},
     /// Everything accepted is durable and answered; the process ends.
@@ -168,6 +171,7 @@ impl LogEvent {
             LogEvent::RepairStalled { .. } => "repair-stalled",
             LogEvent::ReplicaRepaired { .. } => "replica-repaired",
             LogEvent::LeaderChange { .. } => "leader-change",
+            LogEvent::MemberChanged { .. } => "member-changed",
             LogEvent::ShutdownBegun {} => "shutdown-begun",
             LogEvent::ShutdownDone { .. } => "shutdown-done",
             LogEvent::BatchWritten { .. } => "batch-written",
@@ -215,6 +219,7 @@ impl LogEvent {
         "repair-stalled",
         "replica-repaired",
         "leader-change",
+        "member-changed",
         "shutdown-begun",
         "shutdown-done",
         "batch-written",

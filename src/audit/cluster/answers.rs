@@ -1,7 +1,10 @@
 //! What a member answers to the others.
 //!
-//! Whoever calls is who its certificate says, and must be the member that the call is from. A call for another log or
-//! another node is refused loudly: two clusters that reached each other by a wrong address must not mix.
+//! Whoever calls is who its certificate says, and must be the member that the call is from: by this node's own log, and
+//! by the log's key where that log does not name the caller's node yet. A call for another log or
+//! another node is refused loudly: two clusters that reached each other by a wrong address must not mix. So is one for the
+//! node that was there before: an empty folder under the id of a voter that was lost must be sent nothing and asked for no
+//! vote, because it forgot what that one promised.
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use tonic::Status;
@@ -104,15 +107,22 @@ impl Node {
 
     fn admit(&self, caller: &str, route: Option<wire::Route>) -> Result<(), Status> {
         let settings = &self.ledger().settings;
-        let wire::Route { log_id, from, to } = route.ok_or_else(|| Status::invalid_argument("no route"))?;
+        let wire::Route { log_id, from, to, vouch, to_cosigner } =
+            route.ok_or_else(|| Status::invalid_argument("no route"))?;
         if log_id[..] != settings.log_id || to != settings.node {
             let (log, node) = (hex(&settings.log_id), settings.node);
             let said = format!("this is node {node} of log {log}, not node {to} of log {}", hex(&log_id));
             return Err(Status::failed_precondition(said));
         }
-        match self.ledger().name_of(from) {
-            Some(name) if name == caller => Ok(()),
-            _ => Err(Status::permission_denied(format!("`{caller}` is not node {from} of this log"))),
+        // Releases before this one do not say it.
+        let own = settings.cluster.as_ref().map(|cluster| cluster.cosigner.verifying_key().0);
+        if !to_cosigner.is_empty() && own.is_some_and(|own| own[..] != to_cosigner) {
+            let said = format!("this is not the node {to} that the log knows: it has another cosigner's key");
+            return Err(Status::failed_precondition(said));
+        }
+        match self.ledger().admits(from, caller, &vouch) {
+            true => Ok(()),
+            false => Err(Status::permission_denied(format!("`{caller}` is not node {from} of this log"))),
         }
     }
 }

@@ -4,6 +4,10 @@
 //! calls take it along (`network`): the call that tells a member of a commit asks for its cosignature, the next one tells
 //! it that a quorum cosigned. A call that fails is made again by Raft, at the latest as its next heartbeat, and a member
 //! that is slow or away holds up nobody but itself. This node cosigns as well: its disk is one of the quorum's.
+//! A learner is asked for nothing: its cosignature would not count.
+//!
+//! A round goes by the newest membership, also where that changes while it is under way: of the members that it began
+//! with some may be gone for good.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,11 +86,11 @@ impl Word {
         }
     }
 
-    /// What this member has not answered yet.
-    pub(super) fn along(&self) -> Along {
+    /// What this member has not answered yet. One without a vote is asked for nothing.
+    pub(super) fn along(&self, votes: bool) -> Along {
         let Asked { round, published } = self.asked.borrow().clone();
         Along {
-            round: round.filter(|round| round.checkpoint.size > self.cosigned),
+            round: round.filter(|round| votes && round.checkpoint.size > self.cosigned),
             published: published.filter(|published| published.checkpoint.size > self.shown),
         }
     }
@@ -120,6 +124,7 @@ impl Collector {
     /// Collects until the node stops.
     pub(super) async fn run(mut self, ledger: Arc<Ledger>, mut stop: watch::Receiver<bool>) {
         let mut signed = ledger.signed();
+        let mut members_changed = ledger.members_changed();
         let mut round: Option<Round> = None;
         loop {
             // Whatever was shown meanwhile, perhaps by another leader, needs no cosignatures any more.
@@ -140,6 +145,11 @@ impl Collector {
                 Some(cosigned) = self.answered.recv() => {
                     if let Some(round) = &mut round {
                         round.take(cosigned);
+                    }
+                }
+                Ok(()) = members_changed.changed() => {
+                    if let Some(round) = &mut round {
+                        round.membership = ledger.membership();
                     }
                 }
                 changed = signed.changed(), if round.is_none() => if changed.is_err() { return }, // the node is gone
@@ -211,10 +221,11 @@ mod tests {
         let (mut collector, word) = cosigning();
         collector.asked.send_replace(Asked { round: signed(7), published: signed(5) });
         let (mut behind, mut prompt) = (word.clone(), word);
-        behind.answered(2, behind.along(), String::new(), 3).await;
-        assert_eq!(sizes(&behind.along()), [Some(7), Some(5)]);
-        prompt.answered(3, prompt.along(), "its signature".into(), 5).await;
-        assert_eq!(sizes(&prompt.along()), [None, None]);
+        behind.answered(2, behind.along(true), String::new(), 3).await;
+        assert_eq!(sizes(&behind.along(true)), [Some(7), Some(5)]);
+        prompt.answered(3, prompt.along(true), "its signature".into(), 5).await;
+        assert_eq!(sizes(&prompt.along(true)), [None, None]);
+        assert_eq!(sizes(&behind.along(false)), [None, Some(5)], "a learner is told, and asked for nothing");
         let Cosigned { node, size, line } = collector.answered.try_recv().unwrap();
         assert_eq!((node, size, &*line), (3, 7, "its signature"));
         assert!(collector.answered.try_recv().is_err(), "who is behind cosigned nothing");
@@ -231,7 +242,7 @@ mod tests {
         assert!(begun.elapsed() >= SIGNING_MAX && begun.elapsed() < 2 * SIGNING_MAX);
         let late = tokio::spawn(async move {
             word.wait_for(6).await;
-            sizes(&word.along())
+            sizes(&word.along(true))
         });
         sleep(SIGNING_MAX / 2).await;
         collector.asked.send_replace(Asked { round: signed(6), published: signed(5) });

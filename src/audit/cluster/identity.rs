@@ -1,8 +1,11 @@
 //! Whose a data folder is: log id, node id, incarnation.
 //!
 //! A voter that forgot is poison: it could vote twice in a term, or call a log empty that once was not. So a folder
-//! becomes a member by one explicit act, [`init`], never by being started, and a folder without an identity is not
-//! started at all. The incarnation tells two folders of one node id apart.
+//! becomes a member by one explicit act, [`init`] or [`join`], never by being started, and a folder without an identity
+//! is not started at all. The incarnation tells two folders of one node id apart.
+//!
+//! A folder that joins begins without any entry. It is the only one that may start so, and only until it has held one:
+//! the identity says which, and changes before anybody is told that the first entry is stored here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +21,7 @@ use super::{
     super::{
         leaf::DecodeError,
         note::is_key_name,
-        store::{Cell, FRAME_BYTES_MAX, Journal, JournalOptions},
+        store::{Cell, FRAME_BYTES_MAX, Journal, JournalOptions, StoreError},
     },
     ClusterSettings, MemberSettings, NodeError, NodeSettings,
     ledger::hex,
@@ -34,7 +37,10 @@ pub(super) const VOTE: &str = "vote";
 /// The newest checkpoint that this node signed and kept.
 pub(super) const CHECKPOINT: &str = "checkpoint";
 
-const VERSION: u8 = 1;
+/// The first byte of an identity says how the folder began.
+const FOUNDER: u8 = 1;
+const JOINING: u8 = 2;
+const JOINED: u8 = 3;
 /// Longest origin: its checkpoint then fits the cell that keeps it.
 const ORIGIN_BYTES_MAX: usize = 255;
 /// More than a signed entry has around its payload.
@@ -42,18 +48,48 @@ const ENVELOPE_BYTES_MAX: usize = 1024;
 /// Half of what a frame of the journal holds, so that lengths and heads fit beside it.
 const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX as usize / 2;
 
-/// Who a data folder is. On disk: version u8 = 1, log id, node id u64, incarnation.
+/// How a data folder began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// With the log: its membership is the first entry.
+    Founder,
+    /// Empty, and it has never held an entry.
+    Joining,
+    /// Empty, and it has held entries since.
+    Joined,
+}
+
+/// Who a data folder is. On disk: version u8 (1: began with the log, 2: joins, without an entry so far, 3: joined, has
+/// held entries), log id, node id u64, incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
+    pub(super) origin: Origin,
     pub(super) log_id: [u8; 16],
     pub(super) node: u64,
     pub(super) incarnation: [u8; 16],
 }
 
+/// A folder that joins and has held no entry so far.
+pub(super) struct Joining {
+    cell: Cell,
+    identity: Identity,
+}
+
+impl Joining {
+    /// Notes, durably, that the folder holds entries: from now on it is refused without them.
+    pub(super) async fn begins(mut self) -> Result<(), StoreError> {
+        self.cell.store(Identity { origin: Origin::Joined, ..self.identity }.encode()).await
+    }
+}
+
 impl Identity {
     fn encode(&self) -> Bytes {
         let mut to = BytesMut::new();
-        to.put_u8(VERSION);
+        to.put_u8(match self.origin {
+            Origin::Founder => FOUNDER,
+            Origin::Joining => JOINING,
+            Origin::Joined => JOINED,
+        });
         to.put_slice(&self.log_id);
         to.put_u64(self.node);
         to.put_slice(&self.incarnation);
@@ -62,11 +98,16 @@ impl Identity {
 
     fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut from = Fields { what: "identity", have: bytes.len(), left: bytes };
-        let version = from.u8()?;
-        if version != VERSION {
-            return Err(from.invalid(format!("version {version} is unknown, this build reads version {VERSION}")));
-        }
-        let identity = Self { log_id: from.array()?, node: from.u64()?, incarnation: from.array()? };
+        let origin = match from.u8()? {
+            FOUNDER => Origin::Founder,
+            JOINING => Origin::Joining,
+            JOINED => Origin::Joined,
+            version => {
+                let known = format!("this build reads versions {FOUNDER} to {JOINED}");
+                return Err(from.invalid(format!("version {version} is unknown, {known}")));
+            }
+        };
+        let identity = Self { origin, log_id: from.array()?, node: from.u64()?, incarnation: from.array()? };
         from.end()?;
         Ok(identity)
     }
@@ -78,9 +119,10 @@ impl Identity {
         Ok((cell, identity))
     }
 
-    /// Reads the folder's identity and refuses a folder that is nobody's or somebody else's.
-    pub(super) async fn check(world: &World, settings: &NodeSettings) -> Result<Self, NodeError> {
-        let (_, found) = Self::load(world).await?;
+    /// Reads the folder's identity and refuses a folder that is nobody's or somebody else's. Answers with what is to be
+    /// told of the first entry, where the folder joins and has held none.
+    pub(super) async fn check(world: &World, settings: &NodeSettings) -> Result<(Self, Option<Joining>), NodeError> {
+        let (cell, found) = Self::load(world).await?;
         let found = found.ok_or(NodeError::NotInitialised)?;
         if (found.log_id, found.node) != (settings.log_id, settings.node) {
             return Err(NodeError::Foreign {
@@ -90,7 +132,7 @@ impl Identity {
                 found_log: hex(&found.log_id),
             });
         }
-        Ok(found)
+        Ok((found, (found.origin == Origin::Joining).then_some(Joining { cell, identity: found })))
     }
 }
 
@@ -108,11 +150,43 @@ pub async fn init(world: &World, settings: &NodeSettings, members: &[MemberSetti
     check_settings(settings)?;
     let membership = first_membership(settings, members)?;
     let _guard = lock(world).await?;
-    let (mut cell, found) = Identity::load(world).await?;
-    if let Some(Identity { node, log_id, .. }) = found {
-        return Err(NodeError::AlreadyInitialised { node, log_id: hex(&log_id) });
-    }
+    let cell = nobodys(world).await?;
     write_membership(world, settings, membership).await?;
+    make_member(world, settings, cell, Origin::Founder).await
+}
+
+/// Makes an empty data folder that of a member-to-be of a log that exists: started, it waits until the leader sends it
+/// the log, which it does once an operator adds the node. The node id must be one that the log has never known; the
+/// leader refuses any other.
+///
+/// As for [`init`], the identity is written last, and a folder that has one is refused.
+///
+/// # Errors
+/// As [`init`]; [`NodeError::Anonymous`] where the folder holds entries.
+pub async fn join(world: &World, settings: &NodeSettings) -> Result<(), NodeError> {
+    check_settings(settings)?;
+    if settings.cluster.is_none() {
+        return Err(NodeError::Settings("a node that joins cosigns: give it its part of the cluster".into()));
+    }
+    let _guard = lock(world).await?;
+    let cell = nobodys(world).await?;
+    let journal = open_journal(world, settings).await?;
+    if journal.next_index() != 0 {
+        return Err(NodeError::Anonymous { frames: journal.next_index() });
+    }
+    make_member(world, settings, cell, Origin::Joining).await
+}
+
+/// The cell for the identity of a folder that has none.
+async fn nobodys(world: &World) -> Result<Cell, NodeError> {
+    match Identity::load(world).await? {
+        (cell, None) => Ok(cell),
+        (_, Some(Identity { node, log_id, .. })) => Err(NodeError::AlreadyInitialised { node, log_id: hex(&log_id) }),
+    }
+}
+
+/// The last steps by which a folder becomes a member: its cells, then its identity.
+async fn make_member(world: &World, settings: &NodeSettings, mut cell: Cell, origin: Origin) -> Result<(), NodeError> {
     // Made here and only here: a start that misses one of them knows that something was lost.
     for name in [VOTE, CHECKPOINT] {
         Cell::open(world.disk.clone(), Path::new(name)).await?;
@@ -120,8 +194,15 @@ pub async fn init(world: &World, settings: &NodeSettings, members: &[MemberSetti
     let mut incarnation = [0; 16];
     let drawn = SystemRandom::new().fill(&mut incarnation);
     drawn.map_err(|_| NodeError::Failed("the system gives no random bytes for an incarnation".into()))?;
-    cell.store(Identity { log_id: settings.log_id, node: settings.node, incarnation }.encode()).await?;
+    let (log_id, node) = (settings.log_id, settings.node);
+    cell.store(Identity { origin, log_id, node, incarnation }.encode()).await?;
     Ok(())
+}
+
+async fn open_journal(world: &World, settings: &NodeSettings) -> Result<Journal, NodeError> {
+    let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
+    let (disk, observer) = (world.disk.clone(), world.observer.clone());
+    Ok(Journal::open(disk, observer, Path::new(JOURNAL), settings.log_id, options).await?)
 }
 
 /// The members that a new log begins with, all of them voters.
@@ -158,9 +239,7 @@ fn first_membership(settings: &NodeSettings, members: &[MemberSettings]) -> Resu
 
 /// Writes the first entry as Raft's own `initialize` does: term 0, index 0. Members that begin with the same one agree.
 async fn write_membership(world: &World, settings: &NodeSettings, membership: Membership) -> Result<(), NodeError> {
-    let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
-    let (disk, observer) = (world.disk.clone(), world.observer.clone());
-    let mut journal = Journal::open(disk, observer, Path::new(JOURNAL), settings.log_id, options).await?;
+    let mut journal = open_journal(world, settings).await?;
     let entry = RaftEntry { log_id: LogId::default(), payload: EntryPayload::Membership(membership) };
     let frame = encode_frame(&entry, 0);
     if journal.next_index() == 0 {

@@ -28,6 +28,7 @@ use super::{
     freshness::Freshness,
     sessions::{Outcome, Sessions},
     types::{Batch, Membership, Proposal, RaftEntry, encode_frame, leaves},
+    vouch::is_vouched,
 };
 use crate::world::{LogEvent, Observer};
 
@@ -47,6 +48,8 @@ pub(super) struct Ledger {
     /// What is shown to readers and clients.
     committed: watch::Sender<u64>,
     checkpoint: watch::Sender<Option<SignedCheckpoint>>,
+    /// Changes whenever the newest membership does.
+    members: watch::Sender<u64>,
     /// The newest term in which this node began to lead, in this life, and the size of the log then.
     led: watch::Sender<Option<Led>>,
     failure: watch::Sender<Option<String>>,
@@ -103,6 +106,7 @@ impl Ledger {
             signed: watch::Sender::new(None),
             committed: watch::Sender::new(0),
             checkpoint: watch::Sender::new(None),
+            members: watch::Sender::new(0),
             led: watch::Sender::new(None),
             failure: watch::Sender::new(None),
         }
@@ -129,6 +133,7 @@ impl Ledger {
         inner.recent.insert(entry.log_id.index, leaves.clone(), &self.cache);
         if let EntryPayload::Membership(membership) = &entry.payload {
             inner.memberships.push((entry.log_id.index, membership.clone()));
+            self.members.send_modify(|changes| *changes += 1);
         }
         inner.unapplied.insert(entry.log_id.index, entry);
         (frame, Added { first_leaf, leaves: leaves.len() as u64 })
@@ -141,6 +146,7 @@ impl Ledger {
         inner.tree.truncate(first_leaf);
         inner.marks.truncate(raft_index as usize);
         inner.memberships.retain(|(index, _)| *index < raft_index);
+        self.members.send_modify(|changes| *changes += 1);
         inner.unapplied.split_off(&raft_index);
         inner.recent.forget_from(raft_index);
         self.cache.holds(inner.recent.bytes);
@@ -163,6 +169,29 @@ impl Ledger {
         match self.lock().memberships.last() {
             Some((_, membership)) => look(membership),
             None => look(&Membership::default()),
+        }
+    }
+
+    /// Looks at all memberships of the log, oldest first, committed or not.
+    pub(super) fn with_memberships<T>(&self, look: impl FnOnce(&[(u64, Membership)]) -> T) -> T {
+        look(&self.lock().memberships)
+    }
+
+    /// Sees each change of the newest membership.
+    pub(super) fn members_changed(&self) -> watch::Receiver<u64> {
+        self.members.subscribe()
+    }
+
+    /// Whether whoever has the name `name` may speak as `node`. Of a node that the log has named, the newest membership
+    /// decides: one that was removed is let in no more. Of one that the log has never named, the log's key does: an id
+    /// is never used twice, so what this log does not know can only be in what it has not got yet.
+    pub(super) fn admits(&self, node: u64, name: &str, vouch: &[u8]) -> bool {
+        let inner = self.lock();
+        let named = |(_, membership): &(u64, Membership)| membership.get_node(&node).map(|member| member.name == name);
+        match inner.memberships.last().and_then(named) {
+            Some(is_its_name) => is_its_name,
+            None if inner.memberships.iter().any(|membership| named(membership).is_some()) => false,
+            None => is_vouched(&self.settings, node, name, vouch),
         }
     }
 

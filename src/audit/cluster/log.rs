@@ -25,7 +25,7 @@ use super::{
         leaf::DecodeError,
         store::{Cell, Journal, JournalReader},
     },
-    identity::FolderLock,
+    identity::{FolderLock, Joining},
     ledger::Ledger,
     types::{Proposal, RaftEntry, TypeConfig, decode_frame, decode_vote, encode_vote},
 };
@@ -40,6 +40,8 @@ pub(super) struct LogStore {
     journal: Journal,
     /// In a mutex only because Raft demands `Sync`; it is reached through `&mut`, and never locked.
     vote: Mutex<Cell>,
+    /// Of a folder that joins, until it holds its first entry. In a mutex for the same reason.
+    joining: Mutex<Option<Joining>>,
     reader: LogReader,
     _lock: FolderLock,
 }
@@ -53,9 +55,15 @@ pub(super) struct LogReader {
 
 impl LogStore {
     /// Over a journal whose frames the ledger holds already.
-    pub(super) fn new(journal: Journal, vote: Cell, ledger: Arc<Ledger>, lock: FolderLock) -> Self {
+    pub(super) fn new(
+        journal: Journal,
+        vote: Cell,
+        ledger: Arc<Ledger>,
+        joining: Option<Joining>,
+        lock: FolderLock,
+    ) -> Self {
         let reader = LogReader { journal: journal.reader(), ledger };
-        Self { journal, vote: Mutex::new(vote), reader, _lock: lock }
+        Self { journal, vote: Mutex::new(vote), joining: Mutex::new(joining), reader, _lock: lock }
     }
 
     /// Reads the frames beside their writer.
@@ -78,6 +86,10 @@ impl LogStore {
         // A crash before this returns may lose the entries or keep any part of them. Nobody was told of them, and
         // recovery either finds them whole or cuts them as a torn tail.
         self.journal.sync().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
+        if let Some(joining) = self.joining.get_mut().take() {
+            // Before anybody is told: a folder that comes back without what it said to hold must be refused.
+            joining.begins().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
+        }
         ledger.synced();
         written.iter().for_each(|raft_index| ledger.tell(LogEvent::BatchSynced { raft_index: *raft_index }));
         Ok(())
@@ -254,7 +266,7 @@ mod tests {
         let journal = Journal::open(disk, observer.clone(), Path::new(JOURNAL), [7; 16], options).await.unwrap();
         let vote = Cell::open(world.disk.clone(), Path::new(VOTE)).await.unwrap();
         let ledger = Arc::new(Ledger::new(bench.settings.clone(), observer));
-        LogStore::new(journal, vote, ledger, lock(&world).await.unwrap())
+        LogStore::new(journal, vote, ledger, None, lock(&world).await.unwrap())
     }
 
     fn id(term: u64, index: u64) -> LogId<u64> {

@@ -4,7 +4,7 @@
 //! replaced the log would hide a loss. Applying is the only place that decides what counts, and the checkpoint is
 //! signed after it, over leaves that are committed for good.
 
-use std::{io::Cursor, sync::Arc};
+use std::{collections::BTreeSet, io::Cursor, sync::Arc};
 
 use openraft::{
     AnyError, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError,
@@ -13,7 +13,7 @@ use openraft::{
 
 use super::{
     ledger::{Led, Ledger},
-    types::{Applied, Member, Proposal, RaftEntry, TypeConfig},
+    types::{Applied, Member, Membership, Proposal, RaftEntry, TypeConfig},
 };
 use crate::world::LogEvent;
 
@@ -63,6 +63,12 @@ impl Machine {
         self.ledger.tell(LogEvent::BatchCommitted { raft_index, size });
         if mine && matches!(entry.payload, EntryPayload::Blank) {
             self.ledger.tell(LogEvent::LeaderChange { node: leader_id.node_id, term: leader_id.term });
+        }
+        // The members with whom the log began are no change.
+        if let EntryPayload::Membership(membership) = &entry.payload
+            && raft_index > 0
+        {
+            self.ledger.tell(member_changed(membership));
         }
         if let EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) = entry.payload
             && node == self.ledger.settings.node
@@ -132,6 +138,13 @@ impl RaftSnapshotBuilder<TypeConfig> for NoSnapshots {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError<u64>> {
         Err(refuse())
     }
+}
+
+fn member_changed(membership: &Membership) -> LogEvent {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let learners = membership.nodes().map(|(node, _)| *node).filter(|node| !voters.contains(node)).collect();
+    let changing = membership.get_joint_config().len() > 1;
+    LogEvent::MemberChanged { voters: voters.into_iter().collect(), learners, changing }
 }
 
 fn refuse() -> StorageError<u64> {

@@ -35,6 +35,7 @@ mod ledger;
 mod linearizable;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod node;
 mod queue;
@@ -46,10 +47,12 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod types;
+mod vouch;
 
 pub use error::{AppendError, NodeError};
 pub use freshness::Bound;
-pub use identity::init;
+pub use identity::{init, join};
+pub use members::{ChangeError, MemberStatus, MembersStatus};
 pub use node::Node;
 pub use repair::{is_repairable, repair};
 

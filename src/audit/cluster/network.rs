@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{StreamExt as _, future::ready, stream::once};
 use hyper_util::rt::TokioIo;
 use openraft::{
@@ -43,6 +44,7 @@ use super::{
     cosign::{Along, Word},
     ledger::Ledger,
     types::{Member, RaftEntry, TypeConfig, decode_frame, encode_frame},
+    vouch::vouch,
 };
 use crate::world::World;
 
@@ -60,11 +62,15 @@ pub(super) struct Links {
     ledger: Arc<Ledger>,
     /// Per node, for as long as the membership says the same of it.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
+    /// When each node last took what this one sent it as leader.
+    heard: Mutex<BTreeMap<u64, Instant>>,
+    /// What this node shows, and under which name.
+    vouch: Mutex<Option<(String, Bytes)>>,
 }
 
 impl Links {
     pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self { world, ledger, channels: Mutex::default() })
+        Arc::new(Self { world, ledger, channels: Mutex::default(), heard: Mutex::default(), vouch: Mutex::default() })
     }
 
     /// Calls to a member.
@@ -98,10 +104,40 @@ impl Links {
         })))
     }
 
+    /// Since when a node has not answered this one as its leader; `None` where it never has.
+    pub(super) fn silent_for(&self, node: u64) -> Option<Duration> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).map(Instant::elapsed)
+    }
+
+    fn heard(&self, node: u64) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
+    }
+
     /// From this node to that one.
-    pub(super) fn route(&self, to: u64) -> wire::Route {
+    pub(super) fn route(&self, to: u64, member: &Member) -> wire::Route {
         let settings = &self.ledger.settings;
-        wire::Route { log_id: settings.log_id.to_vec().into(), from: settings.node, to }
+        wire::Route {
+            log_id: settings.log_id.to_vec().into(),
+            from: settings.node,
+            to,
+            vouch: self.vouch(),
+            to_cosigner: member.cosigner.to_vec().into(),
+        }
+    }
+
+    /// What this node shows to members whose log does not name it; empty as long as its own does not either, for it
+    /// calls nobody then.
+    fn vouch(&self) -> Bytes {
+        let Some(name) = self.ledger.name_of(self.ledger.settings.node) else { return Bytes::new() };
+        let mut made = self.vouch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some((of, vouch)) if *of == name => vouch.clone(),
+            _ => {
+                let fresh = vouch(&self.ledger.settings, &name);
+                *made = Some((name, fresh.clone()));
+                fresh
+            }
+        }
     }
 }
 
@@ -167,7 +203,8 @@ impl Peer {
         if let Some(committed) = request.leader_commit.filter(|_| request.entries.is_empty()) {
             self.word.wait_for(self.links.ledger.end(committed.index).unwrap_or_default()).await;
         }
-        self.word.along()
+        let votes = self.links.ledger.with_membership(|members| members.voter_ids().any(|voter| voter == self.node));
+        self.word.along(votes)
     }
 
     /// The entries as frames. A leader's own log never shrinks, so every entry that it sends has its place there.
@@ -190,7 +227,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         let along = self.along(&request).await;
         let note = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|it| it.note.clone()).unwrap_or_default();
         let message = wire::AppendRequest {
-            route: Some(self.links.route(self.node)),
+            route: Some(self.links.route(self.node, &self.member)),
             vote: Some(request.vote.into()),
             previous: request.prev_log_id.map(Into::into),
             frames: self.frames(&request.entries),
@@ -202,6 +239,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         let sent = Instant::now();
         let late = || failed(&Status::deadline_exceeded("no answer in time"));
         let answer = timeout(option.hard_ttl(), self.append(message)).await.map_err(|_| late())??;
+        self.links.heard(self.node);
         let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp } = answer;
         self.word.answered(self.node, along, cosignature, shown).await;
         if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
@@ -227,7 +265,7 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Answer<VoteResponse<u64>> {
         let message = wire::VoteRequest {
-            route: Some(self.links.route(self.node)),
+            route: Some(self.links.route(self.node, &self.member)),
             vote: Some(request.vote.into()),
             last: request.last_log_id.map(Into::into),
         };

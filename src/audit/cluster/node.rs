@@ -60,6 +60,9 @@ struct Handle {
     queue: Arc<Queue>,
     reads: Reads,
     memory: Memory,
+    links: Arc<Links>,
+    /// Held by the one change of the members that may be under way.
+    changing: Arc<Mutex<()>>,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
 }
@@ -85,14 +88,15 @@ impl Node {
     /// leadership within ten seconds.
     pub async fn start(world: World, settings: NodeSettings) -> Result<Node, NodeError> {
         let lock = lock(&world).await?;
-        Identity::check(&world, &settings).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
+        let checked = Identity::check(&world, &settings).await;
+        let (_, joining) = checked.inspect_err(|error| tell_corruption(&*world.observer, error))?;
         finish_swap(&world).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
-        let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, lock.clone()).await?;
+        let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, joining, lock.clone()).await?;
         let reads = Reads::new(ledger.clone(), log.journal_reader());
         let config = Arc::new(config(&settings)?);
         let (cosignatures, word) = cosign::cosigning();
         let links = Links::new(world.clone(), ledger.clone());
-        let raft = Raft::new(settings.node, config, Network { links, word }, log, machine).await;
+        let raft = Raft::new(settings.node, config, Network { links: links.clone(), word }, log, machine).await;
         let raft = raft.map_err(|fatal| NodeError::Failed(ledger.failure().unwrap_or(fatal.to_string())))?;
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
@@ -117,7 +121,8 @@ impl Node {
         };
         let sequencer = Some(tokio::spawn(sequencer.run()));
         let running = Mutex::new(Running { sequencer, keeper, stop_keeper });
-        let handle = Handle { ledger, raft, leadership, confirmations, queue, reads, memory, running };
+        let changing = Arc::default();
+        let handle = Handle { ledger, raft, leadership, confirmations, queue, reads, memory, links, changing, running };
         let node = Node { handle: Arc::new(handle) };
         if settings.cluster.is_none() {
             // Where this fails the handle is dropped, and with it everything that was started.
@@ -190,8 +195,17 @@ impl Node {
         &self.handle.ledger
     }
 
+    pub(super) fn shared_ledger(&self) -> &Arc<Ledger> {
+        &self.handle.ledger
+    }
+
     pub(super) fn raft(&self) -> &Raft<TypeConfig> {
         &self.handle.raft
+    }
+
+    /// The log's verifier key, as text.
+    pub(crate) fn verifier(&self) -> String {
+        self.handle.ledger.note_key().to_string()
     }
 
     pub(super) fn leadership(&self) -> &Leadership {
@@ -210,6 +224,14 @@ impl Node {
     /// How new the log is that this node shows.
     pub fn bound(&self) -> Bound {
         self.handle.ledger.bound()
+    }
+
+    pub(super) fn links(&self) -> &Arc<Links> {
+        &self.handle.links
+    }
+
+    pub(super) fn changing(&self) -> &Arc<Mutex<()>> {
+        &self.handle.changing
     }
 
     /// What a caller is told for whom there is no room. Told as shed.

@@ -17,7 +17,7 @@ use super::{
         store::{Cell, Frame, Journal, JournalOptions, StoreError},
     },
     NodeError, NodeSettings, SignedCheckpoint,
-    identity::{CHECKPOINT, FolderLock, JOURNAL, VOTE, check_settings},
+    identity::{CHECKPOINT, FolderLock, JOURNAL, Joining, VOTE, check_settings},
     ledger::Ledger,
     log::LogStore,
     machine::Machine,
@@ -38,12 +38,19 @@ pub(super) struct Recovered {
 }
 
 /// Recovers the folder of a member; its identity was checked.
-pub(super) async fn recover(world: &World, settings: &NodeSettings, lock: FolderLock) -> Result<Recovered, NodeError> {
+///
+/// `joining` is that of a folder that has held no entry so far: it alone may be without any.
+pub(super) async fn recover(
+    world: &World,
+    settings: &NodeSettings,
+    joining: Option<Joining>,
+    lock: FolderLock,
+) -> Result<Recovered, NodeError> {
     check_settings(settings)?;
     let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
     let (disk, observer) = (world.disk.clone(), world.observer.clone());
     let journal = Journal::open(disk, observer, Path::new(JOURNAL), settings.log_id, options).await?;
-    let recovered = recover_over(journal, world, settings, lock).await;
+    let recovered = recover_over(journal, world, settings, joining, lock).await;
     recovered.inspect_err(|error| tell_corruption(&*world.observer, error))
 }
 
@@ -51,12 +58,20 @@ async fn recover_over(
     journal: Journal,
     world: &World,
     settings: &NodeSettings,
+    mut joining: Option<Joining>,
     lock: FolderLock,
 ) -> Result<Recovered, NodeError> {
     let vote = open_vote(world).await?;
     let checkpoint = open_cell(world, CHECKPOINT).await?;
     let kept = load_checkpoint(&checkpoint, settings)?;
 
+    if journal.next_index() > 0
+        && let Some(joining) = joining.take()
+    {
+        // A crash came between the first entry and the note of it.
+        joining.begins().await?;
+    }
+    check_extent(&journal, joining.is_some())?;
     let ledger = Arc::new(Ledger::new(settings.clone(), world.observer.clone()));
     let mut machine = Machine::new(ledger.clone());
     replay(&journal, &ledger, &mut machine, kept.as_ref()).await?;
@@ -67,7 +82,7 @@ async fn recover_over(
         ledger.resume(kept);
     }
     world.tell(LogEvent::LogRecovered { frames: journal.next_index(), leaves: ledger.size() });
-    let log = LogStore::new(journal, vote, ledger.clone(), lock);
+    let log = LogStore::new(journal, vote, ledger.clone(), joining, lock);
     Ok(Recovered { ledger, log, machine, checkpoint })
 }
 
@@ -98,6 +113,16 @@ pub(super) fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Op
     Ok(Some(SignedCheckpoint { checkpoint, note }))
 }
 
+/// A log begins at entry 0 and has at least that one, its first membership, unless it never held any.
+fn check_extent(journal: &Journal, may_be_empty: bool) -> Result<(), NodeError> {
+    let (first, next) = (journal.first_index(), journal.next_index());
+    if first == 0 && (next > 0 || may_be_empty) {
+        return Ok(());
+    }
+    let what = format!("the log holds entries {first}..{next}");
+    Err(NodeError::RolledBack(format!("{what}; a log that was begun or joined has entry 0, its membership")))
+}
+
 /// Hashes every leaf, and applies the entries that the kept checkpoint covers.
 async fn replay(
     journal: &Journal,
@@ -105,10 +130,6 @@ async fn replay(
     machine: &mut Machine,
     kept: Option<&SignedCheckpoint>,
 ) -> Result<(), NodeError> {
-    if journal.first_index() != 0 || journal.next_index() == 0 {
-        let what = format!("the log holds entries {}..{}", journal.first_index(), journal.next_index());
-        return Err(NodeError::RolledBack(format!("{what}; an initialised log begins at entry 0, its membership")));
-    }
     let covered = kept.map_or(0, |kept| kept.checkpoint.size);
     let mut next = 0;
     while next < journal.next_index() {

@@ -150,7 +150,8 @@ impl Sequencer {
     /// epoch that is not open has no key: such an entry is refused for its epoch, whoever signed it.
     ///
     /// The key is settled before the entry is proposed, and stays the one at apply: the sessions hold everything that
-    /// was committed before this term, nothing but this batch is in flight, and only this task proposes. Where an
+    /// was committed before this term, nothing but this batch is in flight, and only this task proposes entries (changes of
+    /// the members pass it by, and decide nothing of them). Where an
     /// election came in between, the batch stands in another term than the one vouched for, and is verified at apply.
     fn is_signed(&self, preview: &Preview, entry: &SignedEntry) -> bool {
         let Entry { client, epoch, .. } = entry.entry();

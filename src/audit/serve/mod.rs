@@ -11,6 +11,7 @@ mod bounds;
 mod connection;
 mod deadline;
 mod listener;
+mod membership;
 mod replication;
 mod reply_hook;
 mod service;
@@ -25,13 +26,13 @@ use tokio::{sync::watch, time::timeout};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::{listener::Front, replication::Replication, service::Service};
+use self::{listener::Front, membership::Membership, replication::Replication, service::Service};
 pub use reply_hook::ReplyHook;
 pub use start::start;
 
 use super::{
     cluster::{Node, NodeError},
-    cluster_wire::replication_server::ReplicationServer,
+    cluster_wire::{membership_server::MembershipServer, replication_server::ReplicationServer},
     schema::{Exchange, Revision, SchemaError},
     store::FRAME_BYTES_MAX,
     tls::{Identity, TlsError},
@@ -60,6 +61,8 @@ pub struct ServeSettings {
     pub connections_max: usize,
     /// The contract that it speaks.
     pub revision: Revision,
+    /// Names in the certificates of those who may change the members of a cluster; nobody else may.
+    pub operators: Vec<String>,
     /// For rehearsals only: see [`ReplyHook`].
     pub reply_hook: Option<ReplyHook>,
 }
@@ -75,6 +78,7 @@ impl ServeSettings {
             deadlines: Deadlines::default(),
             connections_max: 1024,
             revision: Revision::default(),
+            operators: Vec::new(),
             reply_hook: None,
         }
     }
@@ -207,6 +211,8 @@ fn routes(
     if node.is_clustered() {
         let frames = FRAME_BYTES_MAX as usize;
         routes.add_service(ReplicationServer::new(Replication(node.clone())).max_decoding_message_size(frames));
+        let operators = Membership::new(node.clone(), &settings.operators);
+        routes.add_service(MembershipServer::new(operators).max_decoding_message_size(REQUEST_BYTES_MAX));
     }
     routes
         .add_service(tonic_health::pb::health_server::HealthServer::new(

@@ -271,7 +271,8 @@ impl Director<'_> {
     /// Evidence of a step that happens at one instant comes after it.
     pub(super) fn look_for_late_evidence(&mut self, index: usize) {
         let action = &self.plan.steps[index].action;
-        if matches!(action, Action::CertExpire { .. } | Action::CertRotate { .. } | Action::CaRotate { .. }) {
+        let late = matches!(action, Action::CertExpire { .. } | Action::CertRotate { .. } | Action::CaRotate { .. });
+        if late || matches!(action, Action::Replace { .. }) {
             self.look_for_evidence(index);
         }
     }

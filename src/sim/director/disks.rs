@@ -1,5 +1,7 @@
 //! Faults of disks: which disk does what, and what it did.
 
+use std::sync::atomic::Ordering;
+
 use super::Director;
 use crate::{
     fault::{Access, Action},
@@ -37,6 +39,37 @@ impl Director<'_> {
         self.stage.recorder.record_at(self.now, host, What::Wiped {});
         if files > 0 {
             self.bit(index, format!("{host} went dark, and {bytes} bytes of {files} files were wiped from its disk"));
+        }
+    }
+
+    /// A machine is gone for good: what comes up under its name is another one. Nothing of this is evidence yet.
+    pub(super) fn replace(&mut self, index: usize, host: &Name) {
+        if self.kill(index, host, true).is_none() {
+            return;
+        }
+        let Some(actor) = self.stage.actor(host) else { return };
+        let (bytes, files) = actor.disk.wipe();
+        let machine = actor.machine.fetch_add(1, Ordering::Relaxed) + 1;
+        self.stage.recorder.record_at(self.now, host, What::Wiped {});
+        self.steps[index].did.push(format!("{host} was lost with {bytes} bytes of {files} files"));
+        self.steps[index].machines.insert(host.clone(), machine);
+    }
+
+    /// Has the operator take the new machines in.
+    pub(super) fn order_replacements(&self, index: usize) {
+        let machines = &self.steps[index].machines;
+        machines.iter().for_each(|(host, machine)| self.stage.operator.order(host, *machine));
+    }
+
+    /// The step bites once the operator is done with all of its machines.
+    pub(super) fn look_for_replacements(&mut self, index: usize) {
+        let machines = &self.steps[index].machines;
+        if self.steps[index].bit || machines.is_empty() || machines.len() < self.steps[index].hosts.len() {
+            return;
+        }
+        if machines.iter().all(|(host, machine)| self.stage.operator.is_done(host, *machine)) {
+            let names: Vec<&str> = machines.keys().map(|host| &**host).collect();
+            self.bit(index, format!("an operator took a new machine in for {}", names.join(", ")));
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct StepState {
     /// What the step's hosts told of their memory while it lasted.
     pub(super) pressure: super::memory::Pressure,
     pub(super) upgrading: super::upgrades::Upgrading,
+    /// Machines that it brought in place of lost ones.
+    pub(super) machines: BTreeMap<Name, u32>,
 }
 
 impl Director<'_> {
@@ -133,6 +135,7 @@ impl Director<'_> {
             Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
             Action::PowerLoss { .. } => hosts.iter().for_each(|host| self.take_down(index, host, true)),
             Action::Wipe { .. } => hosts.iter().for_each(|host| self.wipe(index, host)),
+            Action::Replace { .. } => hosts.iter().for_each(|host| self.replace(index, host)),
             Action::FsyncError { .. }
             | Action::DiskError { .. }
             | Action::DiskFull { .. }
@@ -221,7 +224,12 @@ impl Director<'_> {
         self.steps[index].next_crash = None;
         let hosts = self.steps[index].hosts.clone();
         match &self.plan.steps[index].action {
-            Action::Crash { .. } | Action::PowerLoss { .. } | Action::Churn { .. } | Action::Wipe { .. } => {
+            Action::Crash { .. }
+            | Action::PowerLoss { .. }
+            | Action::Churn { .. }
+            | Action::Wipe { .. }
+            | Action::Replace { .. } => {
+                self.order_replacements(index);
                 for host in hosts {
                     if self.held_down.get(&host).is_some_and(|by| by.contains(&index)) {
                         self.steps[index].rising.insert(host, self.now);
@@ -391,6 +399,7 @@ impl Director<'_> {
     }
 
     pub(super) fn look_for_evidence(&mut self, index: usize) {
+        self.look_for_replacements(index);
         if self.steps[index].bit {
             return;
         }
@@ -426,6 +435,9 @@ impl Director<'_> {
         let state = &self.steps[index];
         if self.deploys(index) && !state.bit {
             return None; // some host never served at its revision, whatever happened to the others
+        }
+        if !state.machines.is_empty() && !state.bit {
+            return None; // that a machine was lost is no replacement
         }
         let mut said = state.did.clone();
         if state.crashes > 1 {

@@ -141,12 +141,13 @@ impl Ledger {
     }
 }
 
-/// The members that can cosign.
+/// The members whose cosignatures count: the voters. A learner may be far behind, or gone for good.
 pub(in crate::audit::cluster) fn cosigners(membership: &Membership) -> Vec<(u64, CosignerKey)> {
     let key = |(id, member): (&u64, &Member)| {
         (*id, CosignerKey { name: member.name.clone(), key: VerifyingKey(member.cosigner) })
     };
-    membership.nodes().map(key).collect()
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    membership.nodes().filter(|(id, _)| voters.contains(id)).map(key).collect()
 }
 
 /// Whether these are more than half of the voters, of both sets while the membership changes.
@@ -167,6 +168,7 @@ mod tests {
                 super::{note::SigningKey, tls},
                 NodeSettings,
                 types::RaftEntry,
+                vouch::vouch,
             },
             tests::{entry, ledger},
         },
@@ -227,6 +229,67 @@ mod tests {
         behind.follow(&complete).unwrap();
         assert_eq!((*follower.committed().borrow(), *behind.committed().borrow()), (2, 2));
         assert!(follower.is_signed(1) && behind.is_signed(1), "from now on it is never cut");
+    }
+
+    #[test]
+    fn learners_do_not_count_and_a_change_of_the_voters_needs_both_majorities() {
+        let member = |node: u64| (node, Member { name: format!("server-{node}"), ..Member::default() });
+        let nodes = || (1..=6).map(member).collect::<BTreeMap<_, _>>();
+        let steady = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes());
+        let counted: Vec<u64> = cosigners(&steady).into_iter().map(|(node, _)| node).collect();
+        assert_eq!(counted, [1, 2, 3]);
+        for (signed, is) in [(&[1, 4, 5, 6][..], false), (&[1], false), (&[1, 3], true), (&[2, 3, 4], true)] {
+            assert_eq!(is_quorum(&steady, &signed.iter().copied().collect()), is, "{signed:?}");
+        }
+        let joint = Membership::new(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 4, 5])], nodes());
+        for (signed, is) in [(&[2, 3][..], false), (&[4, 5], false), (&[1, 2, 6], false), (&[1, 2, 4], true)] {
+            assert_eq!(is_quorum(&joint, &signed.iter().copied().collect()), is, "{signed:?}");
+        }
+        assert!(!is_quorum(&Membership::default(), &BTreeSet::from([1])), "nobody is no quorum");
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_learner_cosigned_is_not_shown() {
+        let [leader, follower, _] = members();
+        let both = [&leader, &follower];
+        let learns = Membership::new(
+            vec![BTreeSet::from([1, 3])],
+            leader.membership().nodes().map(|(node, member)| (*node, member.clone())).collect::<BTreeMap<_, _>>(),
+        );
+        for ledger in both {
+            let log_id = LogId::new(openraft::CommittedLeaderId::new(1, 1), 2);
+            ledger.append(RaftEntry { log_id, payload: EntryPayload::Membership(learns.clone()) });
+            ledger.synced();
+        }
+        leader.sign(3);
+        let SignedCheckpoint { checkpoint, note } = leader.signed().borrow().clone().unwrap();
+        let complete = format!("{note}{}{}", leader.cosignature(&checkpoint), follower.cosign(&note).unwrap());
+        assert_eq!(follower.follow(&complete), Err(NotCosigned::NoQuorum { size: 3 }));
+    }
+
+    #[test]
+    fn whoever_was_removed_is_let_in_no_more_and_whom_the_log_does_not_name_only_with_its_key() {
+        let [ledger, ..] = members();
+        let shown = |node: u64, name: &str| vouch(&NodeSettings { node, ..ledger.settings.clone() }, name);
+        assert!(ledger.admits(3, "server-3", &[]), "the log names it");
+        assert!(!ledger.admits(3, "server-4", &shown(3, "server-4")), "the log names it otherwise");
+        assert!(ledger.admits(4, "server-4", &shown(4, "server-4")));
+        for (node, name, vouch) in [
+            (4, "server-4", shown(5, "server-4")),
+            (4, "server-4", shown(4, "client-1")),
+            (4, "client-1", shown(4, "server-4")),
+            (4, "server-4", Vec::new().into()),
+        ] {
+            assert!(!ledger.admits(node, name, &vouch), "{name} as node {node}");
+        }
+        let left = (1..=2).map(|node| (node, ledger.membership().get_node(&node).unwrap().clone()));
+        let left = Membership::new(vec![BTreeSet::from([1, 2])], left.collect::<BTreeMap<_, _>>());
+        let log_id = LogId::new(openraft::CommittedLeaderId::new(1, 1), 2);
+        ledger.append(RaftEntry { log_id, payload: EntryPayload::Membership(left) });
+        assert!(!ledger.admits(3, "server-3", &shown(3, "server-3")), "it still has the key");
+        assert!(ledger.admits(2, "server-2", &[]));
+        ledger.truncate(2);
+        assert!(ledger.admits(3, "server-3", &[]), "it was not removed after all");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(in crate::audit::cluster) trait Source: Sync {
 impl Source for Links {
     async fn fetch(&self, node: u64, member: &Member, from: u64, confirm: bool) -> Result<FetchResponse, String> {
         let mut peer = self.to(node, member).map_err(|why| why.to_string())?;
-        let mut call = tonic::Request::new(FetchRequest { route: Some(self.route(node)), from, confirm });
+        let mut call = tonic::Request::new(FetchRequest { route: Some(self.route(node, member)), from, confirm });
         call.set_timeout(CALL_MAX);
         match timeout(CALL_MAX, peer.fetch(call)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),

@@ -34,8 +34,8 @@ impl Found {
     pub(super) async fn at_start(bench: &Bench) -> Result<Found, NodeError> {
         let (world, settings) = (bench.world(), &bench.settings);
         let lock = lock(&world).await?;
-        let identity = Identity::check(&world, settings).await?;
-        let Recovered { ledger, mut log, .. } = recover(&world, settings, lock).await?;
+        let (identity, joining) = Identity::check(&world, settings).await?;
+        let Recovered { ledger, mut log, .. } = recover(&world, settings, joining, lock).await?;
         let vote = log.read_vote().await.map_err(|error| NodeError::Failed(error.to_string()))?;
         let checkpoint = ledger.checkpoint().borrow().clone();
         let frames = ledger.last_log_id().map_or(0, |last| last.index + 1);

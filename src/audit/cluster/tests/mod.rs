@@ -4,6 +4,7 @@
 pub(super) mod bench;
 mod disk;
 mod flips;
+mod joining;
 mod lives;
 mod pressure;
 mod repair;

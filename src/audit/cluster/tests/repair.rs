@@ -335,7 +335,7 @@ async fn a_running_member_gives_what_it_shows_to_members_alone() {
     let trio = Trio::new().await;
     trio.spoil(3);
     let (_bench, node) = started(1, &trio.log, 7, fixed(MEMORY_DEFAULT)).await;
-    let route = |from, to| Some(Route { log_id: vec![7; 16].into(), from, to });
+    let route = |from, to| Some(Route { log_id: vec![7; 16].into(), from, to, ..Route::default() });
     let all = node.fetch("server-3", FetchRequest { route: route(3, 1), from: 0, confirm: true }).await.unwrap();
     assert_eq!(all.frames.into_iter().map(Frame::from).collect::<Vec<_>>(), trio.log.frames[..7]);
     assert_eq!((all.checkpoint, all.confirmed), (trio.log.notes[6].note.clone(), None), "it does not lead");

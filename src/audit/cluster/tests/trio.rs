@@ -237,7 +237,7 @@ pub(super) struct Running(pub(super) Node);
 
 impl Source for Running {
     async fn fetch(&self, node: u64, _member: &Member, from: u64, confirm: bool) -> Result<FetchResponse, String> {
-        let route = Some(Route { log_id: vec![7; 16].into(), from: DAMAGED, to: node });
+        let route = Some(Route { log_id: vec![7; 16].into(), from: DAMAGED, to: node, ..Route::default() });
         let answer = self.0.fetch("server-3", FetchRequest { route, from, confirm }).await;
         answer.map_err(|status| status.to_string())
     }

@@ -1,0 +1,72 @@
+//! The operator: stands in for the people who replace a machine. It has the log take a new machine in and let the old one
+//! go, by the calls that the log offers for it, from the auditor's host.
+//!
+//! It decides nothing by itself: a step orders, and it tries until the log says that it is done.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::recorder::Recorder;
+use crate::{
+    audit::calls::error_chain,
+    history::{Name, What},
+    system::{Host, Peer, System},
+};
+
+/// Between two tries.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A machine that is to be taken in: of which server, and the how manieth there, from 1.
+type Order = (Name, u32);
+
+/// The operator over all lives of its host. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Operator {
+    recorder: Recorder,
+    orders: watch::Sender<Vec<Order>>,
+    done: Arc<Mutex<BTreeSet<Order>>>,
+}
+
+impl Operator {
+    pub(super) fn new(recorder: Recorder) -> Self {
+        Self { recorder, orders: watch::Sender::default(), done: Arc::default() }
+    }
+
+    /// Orders that a server's machine be taken in.
+    pub(super) fn order(&self, server: &Name, machine: u32) {
+        self.orders.send_modify(|orders| orders.push((server.clone(), machine)));
+    }
+
+    /// Whether it was.
+    pub(super) fn is_done(&self, server: &Name, machine: u32) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(&(server.clone(), machine))
+    }
+
+    /// One life: does what is ordered, in its order.
+    pub(super) async fn run<S: System>(self, system: Arc<S>, host: Host) {
+        let mut orders = self.orders.subscribe();
+        loop {
+            let next =
+                orders.borrow_and_update().iter().find(|(server, machine)| !self.is_done(server, *machine)).cloned();
+            match next {
+                Some((server, machine)) => self.replace(&*system, &host, server, machine).await,
+                None if orders.changed().await.is_err() => return,
+                None => {}
+            }
+        }
+    }
+
+    async fn replace<S: System>(&self, system: &S, host: &Host, server: Name, machine: u32) {
+        let Some(peer): Option<&Peer> = host.servers().iter().find(|peer| *peer.name() == *server) else { return };
+        while let Err(why) = system.replace(host.clone(), peer, machine).await {
+            self.recorder.record(What::Failed { error: format!("replacing {server}: {}", error_chain(&*why)) });
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert((server, machine));
+    }
+}
