@@ -293,10 +293,9 @@ impl System for AuditLog {
                     Ok(()) = identities.changed() => {
                         let _ = tail.replace_identity(&identities.borrow_and_update());
                     }
-                    next = tail.next() => match next {
-                        Ok((index, leaf)) => found.note(counting.found(index.0, leaf)),
-                        // A server that cannot vouch for the log, or skips; it asks another one, after a wait.
-                        Err(_) => {}
+                    // Where a server cannot vouch for the log, or skips, it asks another one, after a wait.
+                    next = tail.next() => if let Ok((index, leaf)) = next {
+                        found.note(counting.found(index.0, leaf));
                     },
                 }
             }

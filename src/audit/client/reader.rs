@@ -260,20 +260,21 @@ impl LogReader {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no answer in time"),
             };
+            let named = leader(&status);
+            let known = named.as_ref().is_some_and(|leader| self.prefer(leader));
+            if let Some(leader) = named.filter(|_| !known) {
+                // A good answer over a good connection, which stays.
+                let said = status.message();
+                let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
+                return Err(ClientError::Call { what, why });
+            }
             self.drop_connection();
             let cure = cure(&status, connection.trouble().as_ref());
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
             // next leader yet.
-            let named = leader(&status);
-            let known = named.as_ref().is_some_and(|leader| self.prefer(leader));
             if known && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
                 continue;
-            }
-            if let Some(leader) = named.filter(|_| !known) {
-                let said = status.message();
-                let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
-                return Err(ClientError::Call { what, why });
             }
             if cure == Cure::Somebody || Instant::now() + wait >= by {
                 let why = format!("{}: {}", code_name(status.code()), status.message());
