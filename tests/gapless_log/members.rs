@@ -57,8 +57,9 @@ impl Change<'_> {
         command
     }
 
+    /// Little for a learner that does not answer, and enough for an election.
     fn with_little_time(&self, mut command: Command) -> Command {
-        command.args(["--within", "2"]);
+        command.args(["--within", "6"]);
         command
     }
 
