@@ -137,7 +137,15 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
 
     appending.say(lines[400..].iter().cloned());
     indexes.extend(appending.finish());
-    let events = bench.events();
+    // Whichever server is asked: the one that came back may have to catch up.
+    let by = Instant::now() + PATIENCE;
+    let events = loop {
+        let events = bench.events();
+        if events.len() > lines.len() || Instant::now() > by {
+            break events;
+        }
+        thread::sleep(Duration::from_millis(100));
+    };
     let found: Vec<_> = indexes.iter().map(|index| events[index].1.clone()).collect();
     assert_eq!(found, lines);
     assert_eq!(events.len(), lines.len() + 1, "each is there once");
