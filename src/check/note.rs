@@ -17,7 +17,7 @@ use super::merkle::Hash;
 const ED25519_KEY: u8 = 1;
 
 /// Signatures verified in one go: beyond this, more at once gains nothing.
-const BATCH: usize = 256;
+const BATCH: usize = 2048;
 
 /// A checkpoint inside its note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +36,14 @@ pub(super) struct Note<'a> {
 
 /// Reads a note without verifying it.
 pub(super) fn parse(note: &str) -> Result<Note<'_>, &'static str> {
-    // From the back and byte by byte: the signatures are short, and text is not searched faster in another way.
-    let split = note.as_bytes().windows(2).rposition(|pair| pair == b"\n\n");
+    // The last empty line. Lines are found faster than two newlines in a row.
+    let (mut end, mut split) = (0, None);
+    for line in note.split_inclusive('\n') {
+        split = if line == "\n" && end > 0 { Some(end) } else { split };
+        end += line.len();
+    }
     let split = split.ok_or("it has no empty line before its signatures")?;
-    let (body, signatures) = (&note[..=split], &note[split + 2..]);
+    let (body, signatures) = (&note[..split], &note[split + 1..]);
     if !signatures.ends_with('\n') {
         return Err("its last line is not complete");
     }

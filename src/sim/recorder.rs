@@ -86,15 +86,15 @@ impl Recorder {
 
     /// Notes what the host that speaks does, now; nothing where that host is silent.
     pub fn record(&self, what: What) {
-        if !self.is_silent() {
-            self.record_at(seam::now(), self.name(seam::speaking()), what);
-        }
+        let host = self.name(seam::speaking());
+        self.record_of(host, what);
     }
 
     /// Notes what `host` does, now, whoever speaks; nothing where that host is silent.
     pub fn record_of(&self, host: &Name, what: What) {
-        if !self.lock().silent.contains(host) {
-            self.record_at(seam::now(), host, what);
+        let inner = self.lock();
+        if !inner.silent.contains(host) {
+            self.note(inner, seam::now(), host, what);
         }
     }
 
@@ -116,8 +116,11 @@ impl Recorder {
 
     /// Notes what `host` does, at a time.
     pub fn record_at(&self, at: Duration, host: &Name, what: What) {
+        self.note(self.lock(), at, host, what);
+    }
+
+    fn note(&self, mut inner: MutexGuard<'_, Inner>, at: Duration, host: &Name, what: What) {
         let event = Event { at, host: host.clone(), what };
-        let mut inner = self.lock();
         if inner.keep {
             inner.absorb(&event);
         }
@@ -140,6 +143,8 @@ impl Recorder {
         let from = std::mem::take(&mut inner.looked_at);
         inner.events[from..].iter().for_each(look);
         if inner.keep {
+            // Hosts that take turns inside a tick note out of time. A few events are put in order sooner than all.
+            inner.events[from..].sort_by_key(|event| event.at);
             inner.looked_at = inner.events.len();
         } else {
             inner.events.clear();
