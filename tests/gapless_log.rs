@@ -130,12 +130,13 @@ impl Bench {
     }
 
     fn verify(&self) -> Output {
-        run(gapless_log().arg("verify").args(self.client()).args(["--format", "json"]))
+        run(gapless_log().arg("verify").args(self.client()).args(["--format", "json", "--linearizable"]))
     }
 
-    /// Every event in the log: index to sequence and payload.
+    /// Every event in the log, whichever server is asked first: index to sequence and payload.
     fn events(&self) -> BTreeMap<u64, (u64, String)> {
-        let text = succeeded(gapless_log().arg("tail").args(self.client()).args(["--format", "json"]));
+        let text =
+            succeeded(gapless_log().arg("tail").args(self.client()).args(["--format", "json", "--linearizable"]));
         let leaves = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let events = leaves.filter(|leaf| leaf["kind"] == "event").map(|leaf| {
             let payload = STANDARD.decode(leaf["payload"].as_str().unwrap()).unwrap();

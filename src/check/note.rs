@@ -17,7 +17,7 @@ use super::merkle::Hash;
 const ED25519_KEY: u8 = 1;
 
 /// Signatures verified in one go: beyond this, more at once gains nothing.
-const BATCH: usize = 2048;
+const BATCH: usize = 256;
 
 /// A checkpoint inside its note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

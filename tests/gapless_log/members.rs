@@ -149,7 +149,7 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
     let found: Vec<_> = indexes.iter().map(|index| events[index].1.clone()).collect();
     assert_eq!(found, lines);
     assert_eq!(events.len(), lines.len() + 1, "each is there once");
-    succeeded(gapless_log().arg("verify").args(&told));
+    succeeded(gapless_log().arg("verify").args(&told).arg("--linearizable"));
     assert!(servers.into_values().all(Server::stop));
 }
 
