@@ -252,8 +252,8 @@ impl Connector {
 
     /// The next one in turn that was not asked in vain.
     fn following(&self) -> usize {
-        let turn = (self.next..self.servers.len()).chain(0..self.next);
-        turn.into_iter().find(|at| !self.vain.contains(at)).unwrap_or(self.next)
+        let mut turn = (self.next..self.servers.len()).chain(0..self.next);
+        turn.find(|at| !self.vain.contains(at)).unwrap_or(self.next)
     }
 
     /// A connection to the next server. It is made by the first call.

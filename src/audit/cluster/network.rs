@@ -121,7 +121,7 @@ impl Links {
             from: settings.node,
             to,
             vouch: self.vouch(),
-            to_cosigner: member.cosigner.to_vec().into(),
+            to_cosigner: member.known_cosigner().map(|key| Bytes::copy_from_slice(&key)).unwrap_or_default(),
         }
     }
 

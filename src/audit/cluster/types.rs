@@ -56,8 +56,15 @@ pub(super) struct Member {
     pub(super) name: String,
     /// Where it listens; empty in a log of one.
     pub(super) address: String,
-    /// Verifies its cosignatures; zeros in a log of one, which has none.
+    /// Verifies its cosignatures; zeros in a log of one, which has none, and where a member is known by its address alone.
     pub(super) cosigner: [u8; 32],
+}
+
+impl Member {
+    /// The key by which the log knows it, where there is one.
+    pub(super) fn known_cosigner(&self) -> Option<[u8; 32]> {
+        (self.cosigner != Self::default().cosigner).then_some(self.cosigner)
+    }
 }
 
 /// What the sequencer takes through Raft. Cheap to clone: Raft copies it on its way to the state machine.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::Vote;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     super::{
@@ -23,7 +23,7 @@ use super::{
     },
     bench::{Bench, Writer, append_all},
     flips::Found,
-    trio::{DAMAGED, Log, Others, Peer, Running, SEGMENT, Trio, entry, members, settings_of, started},
+    trio::{AT_ONCE, DAMAGED, Log, Others, Peer, Running, SEGMENT, Trio, entry, members, settings_of, started},
 };
 use crate::world::{LogEvent, observer::Unobserved};
 
@@ -348,6 +348,17 @@ async fn a_running_member_gives_what_it_shows_to_members_alone() {
     assert_eq!(code(3, 1, "client-1").await, tonic::Code::PermissionDenied);
     assert_eq!(code(3, 2, "server-3").await, tonic::Code::FailedPrecondition);
     repair_from(&Running(node), &trio.bench.world(), &trio.bench.settings).await.unwrap();
+    trio.holds(8).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_lost_the_membership_asks_those_of_its_settings_whose_keys_it_does_not_know() {
+    let trio = Trio::new().await;
+    trio.spoil(0);
+    let (_bench, node) = started(1, &trio.log, 7, fixed(MEMORY_DEFAULT)).await;
+    let (world, running) = (trio.bench.world(), Running(node));
+    let repaired = timeout(AT_ONCE, repair_from(&running, &world, &trio.bench.settings));
+    repaired.await.expect("it need not wait").unwrap();
     trio.holds(8).await;
 }
 

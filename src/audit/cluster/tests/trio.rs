@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     super::{
         super::{
-            cluster_wire::{FetchRequest, FetchResponse, Route},
+            cluster_wire::{FetchRequest, FetchResponse},
             leaf::SignedEntry,
             note::SigningKey,
             store::{Cell, Frame, Journal, JournalOptions},
@@ -24,6 +24,7 @@ use super::{
         identity::{CHECKPOINT, JOURNAL, VOTE},
         init,
         ledger::Ledger,
+        network::Links,
         repair::{Source, repair_from},
         types::{Batch, Member, Proposal, RaftEntry, decode_frame, encode_vote},
     },
@@ -236,8 +237,9 @@ pub(super) async fn open_journal(bench: &Bench) -> Journal {
 pub(super) struct Running(pub(super) Node);
 
 impl Source for Running {
-    async fn fetch(&self, node: u64, _member: &Member, from: u64, confirm: bool) -> Result<FetchResponse, String> {
-        let route = Some(Route { log_id: vec![7; 16].into(), from: DAMAGED, to: node, ..Route::default() });
+    async fn fetch(&self, node: u64, member: &Member, from: u64, confirm: bool) -> Result<FetchResponse, String> {
+        let nobody = Arc::new(Ledger::new(settings_of(DAMAGED), Arc::new(Unobserved)));
+        let route = Some(Links::new(Bench::new().world(), nobody).route(node, member));
         let answer = self.0.fetch("server-3", FetchRequest { route, from, confirm }).await;
         answer.map_err(|status| status.to_string())
     }
