@@ -26,7 +26,7 @@
 use super::{
     index::{Checkpoint, Find, Index, Positions},
     merkle::{self, Hash},
-    note, replicas,
+    replicas,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
@@ -144,7 +144,7 @@ fn roots_of_final_log(index: &Index<'_>, violations: &mut Violations) -> u64 {
 
 /// Size and root that a checkpoint states: by its note where that can be read, else by its event.
 pub(super) fn stated(checkpoint: &Checkpoint<'_>) -> Option<(u64, Hash)> {
-    match checkpoint.note.map(note::parse) {
+    match &checkpoint.note {
         Some(Ok(note)) => Some((note.size, note.root)),
         _ => merkle::from_hex(checkpoint.root).map(|root| (checkpoint.size, root)),
     }

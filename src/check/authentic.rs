@@ -23,19 +23,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     index::{Find, Index, Receipt},
     merkle,
-    note::{self, Seen, Verifier},
+    note::{self, Note, Seen, Verifier},
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
 use crate::{
-    audit::wire,
     history::{Name, What},
     world::LogEvent,
 };
@@ -139,10 +137,14 @@ fn altered(index: &Index<'_>, find: &Find<'_>, submitted: usize, bytes: &Bytes) 
 
 /// Verifies every note that was signed or kept.
 fn notes(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations: &mut Violations) {
-    seen.verify_together(verifier, index.checkpoints.iter().filter_map(|checkpoint| checkpoint.note));
+    let read: Vec<&Note<'_>> = index.checkpoints.iter().filter_map(|it| it.note.as_ref()?.as_ref().ok()).collect();
+    let mut judged = seen.all_signed(verifier, &read).into_iter();
     for checkpoint in &index.checkpoints {
-        let Some(note) = checkpoint.note else { continue };
-        let signed = note::parse(note).map_err(str::to_owned).and_then(|note| seen.signed(verifier, &note));
+        let signed = match checkpoint.note {
+            None => continue,
+            Some(Err(why)) => Err(why.to_owned()),
+            Some(Ok(_)) => judged.next().unwrap_or_else(|| Err("it was passed over".to_owned())),
+        };
         if let Err(why) = signed {
             violations.add("note", None, || {
                 let event = index.event(checkpoint.event);
@@ -194,8 +196,8 @@ fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
     accepted
 }
 
-fn verify(receipt: &Receipt<'_>, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
-    let decoded = wire::Receipt::decode(receipt.bytes.clone()).map_err(|error| format!("it is no receipt: {error}"))?;
+fn verify(receipt: &Receipt, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
+    let decoded = receipt.decoded.as_ref().map_err(|error| format!("it is no receipt: {error}"))?;
     let note = note::parse(&decoded.checkpoint).map_err(|why| format!("its checkpoint is none: {why}"))?;
     seen.signed(verifier, &note).map_err(|why| format!("its checkpoint is no proof: {why}"))?;
     if decoded.index != receipt.index {
@@ -220,8 +222,11 @@ fn contains(leaf: &[u8], entry: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::{
+        audit::wire,
         check::{merkle::tests as tree, note::tests::Signer, testing::Story},
         history::Promise,
     };

@@ -8,8 +8,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::expect::Expectations;
+use prost::{DecodeError, Message as _};
+
+use super::{
+    expect::Expectations,
+    note::{self, Note},
+};
 use crate::{
+    audit::wire,
     history::{EntryId, Event, Found, History, Moment, Name, Outcome, RunClock, What, mark::find_mark},
     world::LogEvent,
 };
@@ -88,15 +94,17 @@ pub(super) struct Checkpoint<'h> {
     pub(super) size: u64,
     /// As the event says it.
     pub(super) root: &'h str,
-    pub(super) note: Option<&'h str>,
+    /// What was signed; else why it cannot be read. `None` where no note was told.
+    pub(super) note: Option<Result<Note<'h>, &'static str>>,
 }
 
 /// A receipt that a client took for good.
 #[derive(Debug)]
-pub(super) struct Receipt<'h> {
+pub(super) struct Receipt {
     pub(super) event: usize,
+    /// As its client took it.
     pub(super) index: u64,
-    pub(super) bytes: &'h Bytes,
+    pub(super) decoded: Result<wire::Receipt, DecodeError>,
     /// Client's epoch and sequence.
     pub(super) slot: (u64, u64),
 }
@@ -168,7 +176,7 @@ pub(super) struct Index<'h> {
     /// Leaves that clients read: event, position, bytes.
     pub(super) leaves: Vec<(usize, u64, &'h Bytes)>,
     pub(super) checkpoints: Vec<Checkpoint<'h>>,
-    pub(super) receipts: Vec<Receipt<'h>>,
+    pub(super) receipts: Vec<Receipt>,
     /// Entries that clients took into their outbox: event, epoch, number in [`Index::entries`].
     pub(super) accepted: Vec<(usize, u64, usize)>,
     /// What each client holds at the end: event, outbox, dead letters.
@@ -307,10 +315,11 @@ impl<'h> Index<'h> {
     fn take_log(&mut self, at: usize, host: &'h Name, event: &'h LogEvent) {
         match event {
             LogEvent::CheckpointSigned { size, root, note } | LogEvent::CheckpointKept { size, root, note } => {
-                self.checkpoints.push(Checkpoint { event: at, size: *size, root, note: Some(note) });
+                self.checkpoints.push(Checkpoint { event: at, size: *size, root, note: Some(note::parse(note)) });
             }
             LogEvent::ReceiptVerified { epoch, sequence, index, receipt } => {
-                self.receipts.push(Receipt { event: at, index: *index, bytes: receipt, slot: (*epoch, *sequence) });
+                let decoded = wire::Receipt::decode(receipt.clone());
+                self.receipts.push(Receipt { event: at, index: *index, decoded, slot: (*epoch, *sequence) });
             }
             LogEvent::EntryAccepted { epoch, entry, .. } => {
                 if let Some((client, number)) = find_mark(entry)

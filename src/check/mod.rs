@@ -10,6 +10,7 @@ mod accounted_for;
 mod acked_durable;
 mod append_only;
 mod authentic;
+mod batch;
 mod bounded_memory;
 mod deadlines_kept;
 mod expect;

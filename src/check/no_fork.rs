@@ -17,8 +17,6 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message as _;
-
 use super::{
     append_only::stated,
     index::Index,
@@ -28,7 +26,6 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::audit::wire;
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -52,8 +49,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 /// The checkpoints inside receipts: size, root, event.
 fn in_receipts(index: &Index<'_>) -> impl Iterator<Item = (u64, Hash, usize)> {
     index.receipts.iter().filter_map(|receipt| {
-        let decoded = wire::Receipt::decode(receipt.bytes.clone()).ok()?;
-        let note = note::parse(&decoded.checkpoint).ok()?;
+        let note = note::parse(&receipt.decoded.as_ref().ok()?.checkpoint).ok()?;
         Some((note.size, note.root, receipt.event))
     })
 }
@@ -72,8 +68,11 @@ fn fork(index: &Index<'_>, size: u64, one: (usize, &Hash), other: (usize, &Hash)
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::{
+        audit::wire,
         check::{note::tests::Signer, testing::Story},
         history::{Promise, What},
         world::LogEvent,

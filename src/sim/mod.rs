@@ -48,7 +48,7 @@ pub struct Options {
 pub struct Run {
     /// Everything that happened.
     pub history: History,
-    /// SHA-256 over all events and packets, in hex.
+    /// BLAKE3 over all events and packets, in hex.
     pub hash: String,
     /// How many packets there were.
     pub packets: u64,

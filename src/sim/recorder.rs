@@ -1,13 +1,14 @@
 //! The recorder: the one place where a run's events and packets are noted, in order, and hashed.
 //!
 //! The hash rolls over every event and every packet, ciphertext included: two runs of one seed are the same run if, and
-//! only if, their hashes agree.
+//! only if, their hashes agree. It is BLAKE3, which takes a quarter of SHA-256's time for pieces as large as those here.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use blake3::Hasher;
 use sha2::{Digest, Sha256};
 
 use super::canonical;
@@ -18,6 +19,13 @@ use crate::{
     world::{LogEvent, Observer},
 };
 
+/// Hashed at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What follows in the bytes that are hashed.
+const EVENT: u8 = 0;
+const PACKET: u8 = 1;
+
 /// Notes what happens. Clones note into the same history.
 #[derive(Clone)]
 pub struct Recorder {
@@ -27,9 +35,9 @@ pub struct Recorder {
 
 struct Inner {
     events: Vec<Event>,
-    hash: Sha256,
-    /// Where an event is written before it is hashed.
-    scratch: Vec<u8>,
+    hash: Hasher,
+    /// Events and packets that are not hashed yet, for a small piece costs as much as a large one.
+    unhashed: Vec<u8>,
     packets: u64,
     /// How many of `events` the director has looked at.
     looked_at: usize,
@@ -50,7 +58,7 @@ pub(super) type Alarm = Box<dyn FnMut(&'static str, Duration) + Send>;
 pub struct Recorded {
     /// All events, ordered by time; those of one instant in the order in which they were noted.
     pub events: Vec<Event>,
-    /// SHA-256 over events and packets, in hex.
+    /// BLAKE3 over events and packets, in hex.
     pub hash: String,
     /// Packets seen.
     pub packets: u64,
@@ -63,8 +71,8 @@ impl Recorder {
     pub fn new(hosts: Vec<Name>, trail: bool, keep: bool) -> Self {
         let inner = Inner {
             events: Vec::new(),
-            hash: Sha256::new(),
-            scratch: Vec::new(),
+            hash: Hasher::new(),
+            unhashed: Vec::with_capacity(2 * PIECE_BYTES),
             packets: 0,
             looked_at: 0,
             alarm: None,
@@ -157,7 +165,7 @@ impl Recorder {
         inner.looked_at = 0;
         let mut events = std::mem::take(&mut inner.events);
         events.sort_by_key(|event| event.at);
-        let hash = hex(&inner.hash.clone().finalize());
+        let hash = inner.hash();
         Recorded { events, hash, packets: inner.packets, trail: inner.trail.take() }
     }
 
@@ -169,16 +177,42 @@ impl Recorder {
 
 impl Inner {
     fn absorb(&mut self, event: &Event) {
-        self.scratch.clear();
-        if let Err(refused) = canonical::write(event, &mut self.scratch) {
+        self.unhashed.push(EVENT);
+        if let Err(refused) = canonical::write(event, &mut self.unhashed) {
             // No event of a history is refused; if one ever were, two runs would still be told apart by the reason.
-            self.scratch.extend_from_slice(refused.to_string().as_bytes());
+            self.unhashed.extend_from_slice(refused.to_string().as_bytes());
         }
-        self.hash.update((self.scratch.len() as u64).to_be_bytes());
-        self.hash.update(&self.scratch);
+        self.hash_pieces();
         if let Some(trail) = &mut self.trail {
             trail.push(serde_json::to_string(event).unwrap_or_else(|error| error.to_string()));
         }
+    }
+
+    fn absorb_packet(&mut self, at: Duration, from: &Name, to: &Name, bytes: &[u8]) {
+        self.packets += 1;
+        self.unhashed.push(PACKET);
+        self.unhashed.extend_from_slice(&at.as_nanos().to_le_bytes());
+        for part in [from.as_bytes(), to.as_bytes(), bytes] {
+            self.unhashed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.unhashed.extend_from_slice(part);
+        }
+        self.hash_pieces();
+        if let Some(trail) = &mut self.trail {
+            let digest = hex(&Sha256::digest(bytes)[..8]);
+            trail.push(format!("packet at {at:?} from {from} to {to}: {} bytes, sha256 {digest}…", bytes.len()));
+        }
+    }
+
+    fn hash_pieces(&mut self) {
+        if self.unhashed.len() >= PIECE_BYTES {
+            self.hash.update(&self.unhashed);
+            self.unhashed.clear();
+        }
+    }
+
+    /// Over all events and packets so far.
+    fn hash(&self) -> String {
+        self.hash.clone().update(&self.unhashed).finalize().to_string()
     }
 }
 
@@ -195,16 +229,7 @@ impl Tap for Recorder {
         if !inner.keep {
             return;
         }
-        inner.packets += 1;
-        inner.hash.update(at.as_nanos().to_be_bytes());
-        inner.hash.update(from.as_bytes());
-        inner.hash.update(to.as_bytes());
-        inner.hash.update((bytes.len() as u64).to_be_bytes());
-        inner.hash.update(bytes);
-        if let Some(trail) = &mut inner.trail {
-            let digest = hex(&Sha256::digest(bytes)[..8]);
-            trail.push(format!("packet at {at:?} from {from} to {to}: {} bytes, sha256 {digest}…", bytes.len()));
-        }
+        inner.absorb_packet(at, from, to, bytes);
     }
 }
 
