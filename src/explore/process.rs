@@ -24,12 +24,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often the parent looks whether the child is done.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// How glibc keeps the heap of a run, which only ever adds to its history: in one piece that grows in large steps, of large
-/// pages, and is never given back. By itself glibc would ask the kernel for every few kilobytes, because the heap of a
-/// second thread grows page by page. Whoever sets it keeps his own; nothing but speed depends on it.
+/// How glibc keeps the heap of a run, which only ever adds to its history: in one piece that grows in large steps and is
+/// never given back. By itself glibc would ask the kernel for every few kilobytes, because the heap of a second thread
+/// grows page by page. Whoever sets it keeps his own; nothing but speed depends on it.
 const TUNABLES: &str = "GLIBC_TUNABLES";
-const HEAP: &str = "glibc.malloc.arena_max=1:glibc.malloc.top_pad=33554432:glibc.malloc.trim_threshold=1073741824:\
-                    glibc.malloc.hugetlb=1";
+const HEAP: &str = "glibc.malloc.arena_max=1:glibc.malloc.top_pad=33554432:glibc.malloc.trim_threshold=1073741824";
 
 /// Shown of what a dying child said.
 const LAST_WORDS_BYTES_MAX: u64 = 16 * 1024;
