@@ -241,6 +241,7 @@ const PATH: Parameter = Parameter {
 const DAMAGE: &[&str] = &[
     "corruption-found",
     "torn-tail-truncated",
+    "read-only",
     "repair-stalled",
     "replica-repaired",
     "retry",

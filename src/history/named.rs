@@ -69,6 +69,7 @@ fn reason_of(event: &LogEvent) -> Option<&str> {
         | LogEvent::Retry { why, .. }
         | LogEvent::RenewalFailed { why, .. }
         | LogEvent::ReceiptRejected { why, .. }
+        | LogEvent::ReadOnly { why, .. }
         | LogEvent::RepairStalled { why }
         | LogEvent::Parked { why } => Some(why),
         LogEvent::CallEnded { status, .. } => Some(status),

@@ -74,7 +74,9 @@ impl Grave for What {
             What::Down { .. } | What::Failed { .. } | What::Lost { .. } | What::Damaged { .. } | What::Wiped {} => true,
             What::Disk { error, .. } => error.is_some(),
             What::Settled { quiet } => !quiet,
-            What::Log { event } => matches!(event.name(), "corruption-found" | "repair-stalled" | "receipt-rejected"),
+            What::Log { event } => {
+                matches!(event.name(), "corruption-found" | "read-only" | "repair-stalled" | "receipt-rejected")
+            }
             _ => false,
         }
     }

@@ -45,6 +45,8 @@ pub enum LogEvent {
     TornTailTruncated { file: String, offset: u64, bytes: u64, kept_as: String },
     /// Damage at or below what was synced, or a log shorter than its own checkpoint.
     CorruptionFound { file: String, offset: u64, what: String },
+    /// A log of one is damaged: the leaves before the damage are shown, and nothing is taken until the folder is whole again.
+    ReadOnly { leaves: u64, why: String },
     /// A damaged replica waits: no other member offers it what it needs. Told whenever the reason is another one.
     RepairStalled { why: String },
     /// A damaged replica was built anew from this member, verified, and put in place; the damaged files are kept.
@@ -168,6 +170,7 @@ impl LogEvent {
             LogEvent::LogRecovered { .. } => "log-recovered",
             LogEvent::TornTailTruncated { .. } => "torn-tail-truncated",
             LogEvent::CorruptionFound { .. } => "corruption-found",
+            LogEvent::ReadOnly { .. } => "read-only",
             LogEvent::RepairStalled { .. } => "repair-stalled",
             LogEvent::ReplicaRepaired { .. } => "replica-repaired",
             LogEvent::LeaderChange { .. } => "leader-change",
@@ -216,6 +219,7 @@ impl LogEvent {
         "log-recovered",
         "torn-tail-truncated",
         "corruption-found",
+        "read-only",
         "repair-stalled",
         "replica-repaired",
         "leader-change",

@@ -98,6 +98,21 @@ pub enum NodeError {
     },
 }
 
+impl NodeError {
+    /// Whether what is stored is not what was. A disk that does not answer is another matter.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            NodeError::Store(StoreError::Corrupt { .. })
+                | NodeError::RolledBack(_)
+                | NodeError::VoteLost(_)
+                | NodeError::Corrupt(_)
+                | NodeError::Decode(_)
+                | NodeError::OwnCheckpoint(_)
+        )
+    }
+}
+
 /// Why an entry got no outcome. Except for [`Busy`](AppendError::Busy), which never reached the queue, the entry may
 /// still turn up in the log: the caller sends it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -35,7 +35,7 @@ pub struct Bound {
     /// So many leaves.
     pub size: u64,
     /// No entry that was acknowledged longer ago than this is missing among them. Whole milliseconds, rounded up; `None`
-    /// where no leader's word was ever heard.
+    /// where no leader's word was ever heard, and of a log of one that is damaged.
     pub age: Option<Duration>,
 }
 
@@ -149,8 +149,9 @@ impl Ledger {
     /// How new what this node shows is.
     pub(super) fn bound(&self) -> Bound {
         if self.settings.cluster.is_none() {
-            // Nobody else can acknowledge anything.
-            return Bound { size: *self.committed().borrow(), age: Some(Duration::ZERO) };
+            // Nobody else can acknowledge anything; but what is damaged may have held more.
+            let age = self.read_only().is_none().then_some(Duration::ZERO);
+            return Bound { size: *self.committed().borrow(), age };
         }
         // Before the size is read: what is acknowledged from now on may be missing in it.
         let (led, confirmed) = self.confirmed();

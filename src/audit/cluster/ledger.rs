@@ -10,7 +10,7 @@ mod checkpoints;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
@@ -53,6 +53,8 @@ pub(super) struct Ledger {
     /// The newest term in which this node began to lead, in this life, and the size of the log then.
     led: watch::Sender<Option<Led>>,
     failure: watch::Sender<Option<String>>,
+    /// Why nothing is taken in this life.
+    read_only: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -108,6 +110,7 @@ impl Ledger {
             checkpoint: watch::Sender::new(None),
             members: watch::Sender::new(0),
             led: watch::Sender::new(None),
+            read_only: OnceLock::new(),
             failure: watch::Sender::new(None),
         }
     }
@@ -326,6 +329,16 @@ impl Ledger {
             first.get_or_insert(why);
             new
         });
+    }
+
+    /// From now on nothing is taken. The first reason stays.
+    pub(super) fn close(&self, why: String) {
+        self.read_only.get_or_init(|| why);
+    }
+
+    /// Why nothing is taken in this life, where that is so.
+    pub(super) fn read_only(&self) -> Option<&str> {
+        self.read_only.get().map(String::as_str)
     }
 
     /// Why the node must end, where it must.

@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 use super::{
     super::{
         leaf::DecodeError,
-        store::{Cell, Journal, JournalReader},
+        store::{Cell, Journal, JournalReader, StoreError},
     },
     identity::{FolderLock, Joining},
     ledger::Ledger,
@@ -39,7 +39,8 @@ const READ_BYTES_MAX: usize = 1 << 20;
 pub(super) struct LogStore {
     journal: Journal,
     /// In a mutex only because Raft demands `Sync`; it is reached through `&mut`, and never locked.
-    vote: Mutex<Cell>,
+    /// `None` in a life that takes nothing.
+    vote: Mutex<Option<Cell>>,
     /// Of a folder that joins, until it holds its first entry. In a mutex for the same reason.
     joining: Mutex<Option<Joining>>,
     reader: LogReader,
@@ -57,7 +58,7 @@ impl LogStore {
     /// Over a journal whose frames the ledger holds already.
     pub(super) fn new(
         journal: Journal,
-        vote: Cell,
+        vote: Option<Cell>,
         ledger: Arc<Ledger>,
         joining: Option<Joining>,
         lock: FolderLock,
@@ -108,7 +109,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError<u64>> {
-        let stored = self.vote.get_mut().store(encode_vote(vote)).await;
+        let stored = match self.vote.get_mut() {
+            Some(cell) => cell.store(encode_vote(vote)).await,
+            None => Err(StoreError::Poisoned),
+        };
         stored.map_err(|error| self.reader.ledger.fatal(&error, StorageIOError::write_vote))
     }
 
@@ -116,7 +120,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// entries of it, and then would put other leaves at the same (term, Raft index). Forgetting that an election
     /// was won is safe, forgetting the vote itself would not be.
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
-        let Some(bytes) = self.vote.get_mut().load() else { return Ok(None) };
+        let Some(cell) = self.vote.get_mut() else {
+            // Nobody is voted for in this life, and Raft knows no term that is older than its log.
+            let last = self.reader.ledger.last_log_id();
+            return Ok(last.map(|last| Vote::new(last.leader_id.term, last.leader_id.node_id)));
+        };
+        let Some(bytes) = cell.load() else { return Ok(None) };
         let vote = decode_vote(bytes).map_err(|error| self.reader.ledger.fatal(&error, StorageIOError::read_vote))?;
         Ok(Some(Vote::new(vote.leader_id.term, vote.leader_id.node_id)))
     }
@@ -266,7 +275,7 @@ mod tests {
         let journal = Journal::open(disk, observer.clone(), Path::new(JOURNAL), [7; 16], options).await.unwrap();
         let vote = Cell::open(world.disk.clone(), Path::new(VOTE)).await.unwrap();
         let ledger = Arc::new(Ledger::new(bench.settings.clone(), observer));
-        LogStore::new(journal, vote, ledger, None, lock(&world).await.unwrap())
+        LogStore::new(journal, Some(vote), ledger, None, lock(&world).await.unwrap())
     }
 
     fn id(term: u64, index: u64) -> LogId<u64> {

@@ -10,7 +10,8 @@
 //!
 //! The room must never drop, reorder or rewrite a committed leaf, acknowledge one that is not durable, or sign two
 //! roots for one size. Any failure of the disk ends the node ([`Node::failed`]) and is never retried. A member whose
-//! log is damaged does not start; it is repaired from the others first (`repair`).
+//! log is damaged does not start; it is repaired from the others first (`repair`). A log of one has no others: it shows
+//! what is sound and takes nothing (`damaged`).
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use super::{
 mod answers;
 mod clock;
 mod cosign;
+mod damaged;
 mod error;
 mod freshness;
 mod identity;

@@ -23,7 +23,8 @@ use super::{
         wire,
     },
     AppendError, Appended, Bound, NodeError, NodeSettings, SignedCheckpoint, clock, cosign,
-    identity::{Identity, lock},
+    damaged::{recover_sound, watch},
+    identity::{FolderLock, Identity, lock},
     keeper,
     leadership::Leadership,
     ledger::{Ledger, hex},
@@ -91,9 +92,43 @@ impl Node {
         let checked = Identity::check(&world, &settings).await;
         let (_, joining) = checked.inspect_err(|error| tell_corruption(&*world.observer, error))?;
         finish_swap(&world).await.inspect_err(|error| tell_corruption(&*world.observer, error))?;
-        let Recovered { ledger, log, machine, checkpoint } = recover(&world, &settings, joining, lock.clone()).await?;
+        let recovered = recover(&world, &settings, joining, lock.clone()).await?;
+        let node = Self::run(world, settings, recovered, lock).await?;
+        if !node.is_clustered() {
+            // Where this fails the handle is dropped, and with it everything that was started.
+            node.wait_to_lead().await?;
+        }
+        Ok(node)
+    }
+
+    /// Opens what is sound of a log of one that [`start`](Node::start) refused for this damage: it can be read, and takes
+    /// nothing. It changes nothing on disk, and ends once the folder is whole again.
+    ///
+    /// # Errors
+    /// Where the damage is of another kind, or leaves nothing that can be vouched for; a failing disk.
+    pub async fn open_sound(world: World, settings: NodeSettings, damage: &NodeError) -> Result<Node, NodeError> {
+        if settings.cluster.is_some() || !damage.is_damage() {
+            return Err(NodeError::Settings("only a log of one is shown where it is damaged".into()));
+        }
+        let lock = lock(&world).await?;
+        Identity::check(&world, &settings).await?;
+        let recovered = recover_sound(&world, &settings, damage, lock.clone()).await?;
+        let node = Self::run(world.clone(), settings.clone(), recovered, lock).await?;
+        let stop = node.handle.running.lock().await.stop_keeper.subscribe();
+        tokio::spawn(watch(world, settings, node.handle.ledger.clone(), stop));
+        Ok(node)
+    }
+
+    async fn run(
+        world: World,
+        settings: NodeSettings,
+        recovered: Recovered,
+        lock: FolderLock,
+    ) -> Result<Node, NodeError> {
+        let Recovered { ledger, log, machine, checkpoint } = recovered;
         let reads = Reads::new(ledger.clone(), log.journal_reader());
-        let config = Arc::new(config(&settings)?);
+        let takes = ledger.read_only().is_none();
+        let config = Arc::new(Config { enable_elect: takes, ..config(&settings)? });
         let (cosignatures, word) = cosign::cosigning();
         let links = Links::new(world.clone(), ledger.clone());
         let raft = Raft::new(settings.node, config, Network { links: links.clone(), word }, log, machine).await;
@@ -101,12 +136,15 @@ impl Node {
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
         let (stop_keeper, stop) = watch::channel(false);
-        let keeper = Some(tokio::spawn(keeper::keep(checkpoint, ledger.clone(), stop.clone(), lock)));
+        let keep = |cell| tokio::spawn(keeper::keep(cell, ledger.clone(), stop.clone(), lock));
+        let keeper = checkpoint.map(keep);
         let (budget, observer) = (&settings.memory, &world.observer);
         let queue = Arc::new(Queue::new(settings.limits, budget, observer));
         let memory =
             Memory { requests: Account::new(REQUESTS, budget, observer), tails: Account::new(TAILS, budget, observer) };
-        tokio::spawn(clock::watch(queue.clone(), stop.clone()));
+        if takes {
+            tokio::spawn(clock::watch(queue.clone(), stop.clone()));
+        }
         if settings.cluster.is_some() {
             tokio::spawn(cosignatures.run(ledger.clone(), stop.clone()));
         }
@@ -123,12 +161,7 @@ impl Node {
         let running = Mutex::new(Running { sequencer, keeper, stop_keeper });
         let changing = Arc::default();
         let handle = Handle { ledger, raft, leadership, confirmations, queue, reads, memory, links, changing, running };
-        let node = Node { handle: Arc::new(handle) };
-        if settings.cluster.is_none() {
-            // Where this fails the handle is dropped, and with it everything that was started.
-            node.wait_to_lead().await?;
-        }
-        Ok(node)
+        Ok(Node { handle: Arc::new(handle) })
     }
 
     async fn wait_to_lead(&self) -> Result<(), NodeError> {
@@ -219,6 +252,11 @@ impl Node {
     /// Whether it leads, as far as it knows; who does where it does not.
     pub(crate) fn leads(&self) -> Result<(), AppendError> {
         self.handle.leadership.check().map(drop)
+    }
+
+    /// Why nothing is taken in this life, where that is so: see [`open_sound`](Node::open_sound).
+    pub fn read_only(&self) -> Option<&str> {
+        self.handle.ledger.read_only()
     }
 
     /// How new the log is that this node shows.

@@ -2,7 +2,7 @@
 //!
 //! Leaves are read back from the journal, encoded anew, and held against the hashes that were taken when they were
 //! appended. One that differs is never served: it is corruption, and the reader gets an error. A member of several ends
-//! then, and its next start repairs it. A log of one goes on serving what verifies, and takes nothing more.
+//! then, and its next start repairs it. A log of one goes on serving what verifies, and takes nothing more (`damaged`).
 
 use std::{
     ops::Range,
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::{
     super::{
         leaf::Index,
-        store::{Frame, JournalReader, StoreError},
+        store::{Frame, JournalReader},
         tree::Hash,
         wire,
     },
@@ -116,7 +116,7 @@ impl Reads {
     /// What a read found: where it is damage, the node must not go on as if nothing were.
     fn notice(&self, raft_index: u64, error: &NodeError) {
         tell_corruption(&*self.ledger.observer, error);
-        if !is_damage(error) {
+        if !error.is_damage() {
             return;
         }
         if self.ledger.settings.cluster.is_some() {
@@ -125,8 +125,11 @@ impl Reads {
         *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = Some((raft_index, error.to_string()));
     }
 
-    /// What is wrong with this log of one, where a read found damage that is still there.
+    /// What is wrong with this log of one, where a start or a read found damage that is still there.
     pub(super) async fn damage(&self) -> Option<String> {
+        if let Some(why) = self.ledger.read_only() {
+            return Some(why.to_owned());
+        }
         let (raft_index, why) = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         if self.load_along(raft_index).await.is_err() {
             return Some(why);
@@ -139,7 +142,7 @@ impl Reads {
     /// this one is read alone: it may be sound.
     async fn load(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
         match self.load_along(raft_index).await {
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 self.notice(raft_index, &error);
                 self.load_some(raft_index, raft_index + 1, 0).await
             }
@@ -186,11 +189,6 @@ impl Reads {
     fn shown(&self) -> u64 {
         self.ledger.checkpoint().borrow().as_ref().map_or(0, |newest| newest.checkpoint.size)
     }
-}
-
-/// Whether stored bytes are not what they were. A disk that does not answer is another matter.
-fn is_damage(error: &NodeError) -> bool {
-    matches!(error, NodeError::Store(StoreError::Corrupt { .. }) | NodeError::Decode(_) | NodeError::Corrupt(_))
 }
 
 fn bytes_of(hashes: Vec<Hash>) -> Vec<Bytes> {

@@ -4,7 +4,7 @@
 //! this node kept. What that checkpoint covers was committed, so it is applied at once; what follows is left to Raft,
 //! which commits it again or not. A log that is shorter than its own checkpoint, or has another root at its size, was
 //! rolled back or damaged: it is refused, never cut to fit, because that would hide a loss. What can be done about it
-//! then is said in `repair`.
+//! then is said in `repair` and in `damaged`.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -33,8 +33,8 @@ pub(super) struct Recovered {
     pub(super) ledger: Arc<Ledger>,
     pub(super) log: LogStore,
     pub(super) machine: Machine,
-    /// Where the next checkpoints are kept.
-    pub(super) checkpoint: Cell,
+    /// Where the next checkpoints are kept; nowhere in a life that takes nothing.
+    pub(super) checkpoint: Option<Cell>,
 }
 
 /// Recovers the folder of a member; its identity was checked.
@@ -74,7 +74,7 @@ async fn recover_over(
     check_extent(&journal, joining.is_some())?;
     let ledger = Arc::new(Ledger::new(settings.clone(), world.observer.clone()));
     let mut machine = Machine::new(ledger.clone());
-    replay(&journal, &ledger, &mut machine, kept.as_ref()).await?;
+    replay(&journal, &ledger, &mut machine, kept.as_ref().map_or(0, |kept| kept.checkpoint.size)).await?;
     ledger.synced();
     compare(&ledger, kept.as_ref())?;
     machine.live(check_vote(&vote, &ledger)?);
@@ -82,8 +82,8 @@ async fn recover_over(
         ledger.resume(kept);
     }
     world.tell(LogEvent::LogRecovered { frames: journal.next_index(), leaves: ledger.size() });
-    let log = LogStore::new(journal, vote, ledger.clone(), joining, lock);
-    Ok(Recovered { ledger, log, machine, checkpoint })
+    let log = LogStore::new(journal, Some(vote), ledger.clone(), joining, lock);
+    Ok(Recovered { ledger, log, machine, checkpoint: Some(checkpoint) })
 }
 
 /// Opens the cell of the vote. Where it is missing or damaged, this node does not know whom it voted for.
@@ -114,7 +114,7 @@ pub(super) fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Op
 }
 
 /// A log begins at entry 0 and has at least that one, its first membership, unless it never held any.
-fn check_extent(journal: &Journal, may_be_empty: bool) -> Result<(), NodeError> {
+pub(super) fn check_extent(journal: &Journal, may_be_empty: bool) -> Result<(), NodeError> {
     let (first, next) = (journal.first_index(), journal.next_index());
     if first == 0 && (next > 0 || may_be_empty) {
         return Ok(());
@@ -123,14 +123,13 @@ fn check_extent(journal: &Journal, may_be_empty: bool) -> Result<(), NodeError> 
     Err(NodeError::RolledBack(format!("{what}; a log that was begun or joined has entry 0, its membership")))
 }
 
-/// Hashes every leaf, and applies the entries that the kept checkpoint covers.
-async fn replay(
+/// Hashes every leaf, and applies the entries whose leaves are among the first `covered`.
+pub(super) async fn replay(
     journal: &Journal,
     ledger: &Ledger,
     machine: &mut Machine,
-    kept: Option<&SignedCheckpoint>,
+    covered: u64,
 ) -> Result<(), NodeError> {
-    let covered = kept.map_or(0, |kept| kept.checkpoint.size);
     let mut next = 0;
     while next < journal.next_index() {
         let frames = journal.read(next, journal.next_index(), REPLAY_BYTES_MAX).await?;
@@ -174,7 +173,7 @@ pub(super) fn replay_frame(
 }
 
 /// Compares the log with this node's own checkpoint.
-fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Result<(), NodeError> {
+pub(super) fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Result<(), NodeError> {
     let Some(SignedCheckpoint { checkpoint, .. }) = kept else { return Ok(()) };
     let (size, found) = (checkpoint.size, ledger.size());
     match ledger.root_at(size) {
@@ -188,7 +187,7 @@ fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Result<(), NodeE
 
 /// The last term that may have been led before; refuses a vote that is older than the log, because it was stored
 /// before the log's entries: a node that forgot its vote could vote twice.
-fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError> {
+pub(super) fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError> {
     let voted = vote.load().map(decode_vote).transpose()?.map_or(0, |vote| vote.leader_id.term);
     let last = ledger.last_log_id().map_or(0, |LogId { leader_id, .. }| leader_id.term);
     if voted < last {

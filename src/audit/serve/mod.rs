@@ -158,7 +158,9 @@ pub async fn serve(
     let exchange = Exchange::new(settings.revision)?;
     let routes = routes(&node, &settings, &health, &world)?;
     let mut front = Front::open(&world, &settings, routes, exchange, None).await?;
-    say(&health, ServingStatus::Serving).await;
+    // Whoever only reads need not ask.
+    let takes = node.read_only().is_none();
+    say(&health, if takes { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
     world.tell(LogEvent::ServerStarted {
         log_id: settings.log_id.clone(),
         node: settings.node,

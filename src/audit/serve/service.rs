@@ -123,6 +123,11 @@ impl Service {
         let bound = bounds::kept(&self.node, freshness).await?;
         let size = bound.size;
         within(start, size)?;
+        if start == size
+            && let Some(damaged) = damaged(&self.node)
+        {
+            return Err(damaged);
+        }
         let limit = if limit == 0 { READ_LEAVES_MAX } else { limit.min(READ_LEAVES_MAX) };
         // A quarter of what there is for all answers at once, so that one reader never takes it all.
         let requests = &self.node.memory().requests;
@@ -297,6 +302,13 @@ pub(super) fn not_appended(error: AppendError) -> Status {
 pub(super) fn not_answered(error: &NodeError) -> Status {
     tracing::error!(%error, "the node could not answer");
     Status::unavailable("the log cannot be read at the moment; its operator finds the reason in the server's log")
+}
+
+/// What readers are told who want more of a log than its damage left.
+pub(super) fn damaged(node: &Node) -> Option<Status> {
+    let shown = node.committed();
+    let said = |why: &str| Status::data_loss(format!("only the first {shown} leaves of this log can be read: {why}"));
+    node.read_only().map(said)
 }
 
 /// Refuses a size that the log has not reached.

@@ -1,4 +1,4 @@
-//! From a data folder to a node that can be served: a damaged member is repaired first.
+//! From a data folder to a node that can be served: a damaged member is repaired first, a damaged log of one is only read.
 //!
 //! While it is, its door is closed, not missing: whoever calls gets `UNAVAILABLE` and the reason, and health says that it
 //! does not serve. So callers go to another member at once, and whoever looks after it sees a process that works.
@@ -25,7 +25,7 @@ use crate::{
 const CLOSED: &str = "this member's log is damaged and is being repaired from the others: ask another one";
 
 /// Starts a node. Where the log of a member of several is damaged, it is repaired from the others first, however long
-/// that takes; `None` where `stop` resolved before it was.
+/// that takes; `None` where `stop` resolved before it was. A damaged log of one is opened as far as it is sound.
 ///
 /// # Errors
 /// As [`Node::start`]; and where the repair cannot go on.
@@ -37,6 +37,13 @@ pub async fn start(
 ) -> Result<Option<Node>, NodeError> {
     let damage = match Node::start(world.clone(), node.clone()).await {
         Err(damage) if is_repairable(&damage, node) => damage,
+        Err(damage) if node.cluster.is_none() => {
+            let sound = Node::open_sound(world.clone(), node.clone(), &damage).await;
+            return sound.map(Some).map_err(|why| {
+                tracing::error!(%why, "nothing of the damaged log can be shown");
+                damage
+            });
+        }
         started => return started.map(Some),
     };
     tracing::error!(%damage, "the log is damaged: this member is repaired from the others before it serves");

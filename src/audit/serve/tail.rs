@@ -14,7 +14,7 @@ use tonic::Status;
 use super::{
     bounds,
     connection::Caller,
-    service::{not_answered, not_appended},
+    service::{damaged, not_answered, not_appended},
 };
 use crate::audit::{
     budget::Held,
@@ -72,6 +72,11 @@ impl Tail {
     /// Waits until there is something to read, and reads it.
     async fn read_on(&mut self) -> Result<(), Status> {
         let next = self.next;
+        if next >= self.node.committed()
+            && let Some(damaged) = damaged(&self.node)
+        {
+            return Err(damaged);
+        }
         let reached = tokio::select! {
             biased;
             () = self.caller.closed() => false,

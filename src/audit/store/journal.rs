@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) queue: BytesMut,
     /// A write or sync failed.
     pub(super) poisoned: bool,
+    /// It was opened to be read.
+    read_only: bool,
     /// A change of several steps is under way, or its future was dropped between two of them.
     changing: bool,
     /// Submitted and not yet awaited.
@@ -90,18 +92,54 @@ impl Journal {
     ) -> Result<Self, StoreError> {
         let place = Place { disk: &*disk, observer: &*observer, folder, id };
         let segments = place.recover(options.first_index).await?;
-        let folder = place.segments();
+        Ok(Self::over(disk.clone(), observer.clone(), place.segments(), id, options.segment_bytes, segments))
+    }
+
+    /// Opens what is sound of a journal that [`open`](Self::open) refuses: the frames before the first damage, with
+    /// `durable` only those that a sync made so. Nothing is changed on disk, and nothing can be: it takes no writes. Answers
+    /// the damage beside it, if there is any.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for [`StoreError::Corrupt`].
+    pub(in crate::audit) async fn open_sound(
+        disk: Arc<dyn Disk>,
+        observer: Arc<dyn Observer>,
+        folder: &Path,
+        id: [u8; 16],
+        durable: bool,
+    ) -> Result<(Self, Option<StoreError>), StoreError> {
+        let place = Place { disk: &*disk, observer: &*observer, folder, id };
+        let (mut segments, damage) = place.sound().await?;
+        if durable {
+            segments.iter_mut().for_each(|segment| segment.cut(segment.synced.next));
+        }
+        if segments.is_empty() {
+            segments.push(Segment::new(0, 0));
+        }
+        let journal = Self::over(disk.clone(), observer.clone(), place.segments(), id, u64::MAX, segments);
+        journal.inner.lock().read_only = true;
+        Ok((journal, damage))
+    }
+
+    fn over(
+        disk: Arc<dyn Disk>,
+        observer: Arc<dyn Observer>,
+        folder: PathBuf,
+        id: [u8; 16],
+        segment_bytes: u64,
+        segments: Vec<Segment>,
+    ) -> Self {
         let state = State {
             segments,
             queue: BytesMut::new(),
             poisoned: false,
+            read_only: false,
             changing: false,
             writes: Vec::new(),
             last_sync: None,
             roll: None,
         };
-        let segment_bytes = options.segment_bytes;
-        Ok(Self { inner: Arc::new(Inner { disk, observer, folder, id, segment_bytes, state: Mutex::new(state) }) })
+        Self { inner: Arc::new(Inner { disk, observer, folder, id, segment_bytes, state: Mutex::new(state) }) }
     }
 
     /// Index of the oldest frame kept, or of the next one where there is none. A journal that never forgets and whose
@@ -310,7 +348,7 @@ impl Inner {
     /// The state, unless an earlier failure spoilt it.
     fn usable(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.lock();
-        if state.poisoned || state.changing { Err(StoreError::Poisoned) } else { Ok(state) }
+        if state.poisoned || state.read_only || state.changing { Err(StoreError::Poisoned) } else { Ok(state) }
     }
 
     /// The sync that had to wait for a segment to be created.

@@ -58,6 +58,23 @@ impl Place<'_> {
         Ok(segments)
     }
 
+    /// Reads and changes nothing; answers the segments up to the first damage, with their frames before it, and the damage.
+    pub(super) async fn sound(&self) -> Result<(Vec<Segment>, Option<StoreError>), StoreError> {
+        let folder = self.segments();
+        let mut names = self.disk.list(&folder).await.map_err(StoreError::io("list", &folder))?;
+        names.sort();
+        let (mut scans, damage) = match self.scan(&names).await {
+            (scans, Ok(())) => (scans, None),
+            (scans, Err(damage @ StoreError::Corrupt { .. })) => (scans, Some(damage)),
+            (_, Err(error)) => return Err(error),
+        };
+        if let Some(last) = scans.last_mut() {
+            last.segment.file =
+                Some(self.disk.open(&last.path, OpenMode::Existing).await.map_err(StoreError::io("open", &last.path))?);
+        }
+        Ok((scans.into_iter().map(|scan| scan.segment).collect(), damage))
+    }
+
     /// Removes what a crash left of the creation of a segment; it never held a frame.
     ///
     /// Durably, before another is created: a removal that was lost together with the new creation, but not with its
@@ -74,20 +91,33 @@ impl Place<'_> {
 
     /// Reads and judges every segment; changes nothing.
     async fn scan_all(&self, names: &[String]) -> Result<Vec<Scan>, StoreError> {
-        let folder = self.segments();
+        let (scans, judged) = self.scan(names).await;
+        judged.map(|()| scans)
+    }
+
+    /// The segments up to the first that cannot be read on, and why it cannot.
+    async fn scan(&self, names: &[String]) -> (Vec<Scan>, Result<(), StoreError>) {
         let mut scans: Vec<Scan> = Vec::new();
         for first in names.iter().filter_map(|name| segment::first_in_name(name)) {
-            if let Some(before) = scans.last_mut() {
-                before.check_closed()?;
-                before.file = None;
+            if let Err(error) = self.scan_next(&mut scans, first).await {
+                return (scans, Err(error));
             }
-            let scan = Scan::of(self.disk, segment::path_of(&folder, first), self.id, first).await?;
-            if let Some(before) = scans.last() {
-                scan.check_follows(before)?;
-            }
-            scans.push(scan);
         }
-        Ok(scans)
+        (scans, Ok(()))
+    }
+
+    async fn scan_next(&self, scans: &mut Vec<Scan>, first: u64) -> Result<(), StoreError> {
+        if let Some(before) = scans.last_mut() {
+            before.check_closed()?;
+            before.file = None;
+        }
+        let mut scan = Scan::of(self.disk, segment::path_of(&self.segments(), first), self.id, first).await?;
+        if let Some(before) = scans.last() {
+            scan.check_follows(before)?;
+        }
+        let corrupt = scan.corrupt.take();
+        scans.push(scan);
+        corrupt.map_or(Ok(()), Err)
     }
 
     /// Cuts off a torn tail and makes everything that is left durable.
@@ -192,11 +222,13 @@ struct Scan {
     marked: Point,
     /// Why the walk ended before the file did.
     damage: Option<String>,
+    /// Why it ended before it came to the marker.
+    corrupt: Option<StoreError>,
     file: Option<Arc<dyn File>>,
 }
 
 impl Scan {
-    /// Walks all frames. Damage at or below the marker is an error, damage above it is noted.
+    /// Walks all frames, up to damage. That of header or markers is an error, since nothing can be told without them.
     async fn of(disk: &dyn Disk, path: PathBuf, id: [u8; 16], first: u64) -> Result<Self, StoreError> {
         let file = disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?;
         let len = file.len().await.map_err(StoreError::io("measure", &path))?;
@@ -215,8 +247,18 @@ impl Scan {
         let mut segment = Segment::new(first, header.chain_before);
         segment.slots = slots;
         segment.synced = marked;
-        let damage = walk(&mut Window::new(&*file, &path, len), &mut segment, marked).await?;
-        Ok(Scan { path, len, segment, marked, damage, file: Some(file) })
+        let (damage, corrupt) = match walk(&mut Window::new(&*file, &path, len), &mut segment, marked).await {
+            Ok(damage) => (damage, None),
+            Err(corrupt @ StoreError::Corrupt { .. }) => {
+                if segment.end().offset >= marked.offset {
+                    // All are whole, and together they are not what was synced: which one is not, nobody can tell.
+                    segment.cut(first);
+                }
+                (None, Some(corrupt))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Scan { path, len, segment, marked, damage, corrupt, file: Some(file) })
     }
 
     /// A segment that is not the last was closed: its final marker was durable before the next one was created.
@@ -247,7 +289,8 @@ impl Scan {
     }
 }
 
-/// Adds the frames of a file to its segment; answers the damage behind the last whole one.
+/// Adds the frames of a file to its segment; answers the damage behind the last whole one. Damage at or below the marker
+/// is an error.
 async fn walk(window: &mut Window<'_>, segment: &mut Segment, marked: Point) -> Result<Option<String>, StoreError> {
     let path = window.path;
     let corrupt = |offset, what: String| Err(StoreError::corrupt(path, offset, what));

@@ -102,6 +102,11 @@ impl Segment {
         self.places.push(Place { offset, term, bytes: encoded.bytes, chain: chained(chain, encoded.crc) });
     }
 
+    /// Forgets the frames from index `next` on.
+    pub(super) fn cut(&mut self, next: u64) {
+        self.places.truncate(usize::try_from(next.saturating_sub(self.first)).unwrap_or(usize::MAX));
+    }
+
     /// The marker "synced up to `through`", about to be submitted: the slot's offset and its new bytes.
     ///
     /// It goes to the slot that is not known to be durable, even where that one is still being written.

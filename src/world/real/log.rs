@@ -24,6 +24,9 @@ impl Observer for TracingObserver {
             E::CorruptionFound { file, offset, what } => {
                 error!(target: TARGET, file, offset, what, "corruption found");
             }
+            E::ReadOnly { leaves, why } => {
+                error!(target: TARGET, leaves, why, "the damaged log is shown up to the damage, and takes nothing");
+            }
             E::RepairStalled { why } => {
                 error!(target: TARGET, why, "the damaged replica cannot be repaired yet, it neither votes nor serves");
             }

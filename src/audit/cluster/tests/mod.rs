@@ -2,6 +2,7 @@
 //! when the disk fails, when its folder was rolled back.
 
 pub(super) mod bench;
+mod damaged;
 mod disk;
 mod flips;
 mod joining;
