@@ -228,6 +228,11 @@ impl Connector {
         self.servers.len()
     }
 
+    /// Whether there is a server of this name.
+    pub(crate) fn knows(&self, tls_name: &str) -> bool {
+        self.servers.iter().any(|server| server.tls_name == tls_name)
+    }
+
     /// Makes the server of this name the next one. False where there is none, or where it was asked in vain already:
     /// whoever names it has not heard of that yet, and the others are asked first.
     pub(crate) fn prefer(&mut self, tls_name: &str) -> bool {

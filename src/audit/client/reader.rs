@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -256,24 +256,26 @@ impl LogReader {
             request.set_timeout(by.saturating_duration_since(sent));
             request.extensions_mut().insert(Attempt(backoff.attempt()));
             let status = match timeout_at(by, make(connection.rpc.clone(), request)).await {
-                Ok(Ok(answer)) => return Ok((answer.into_inner(), sent, connection.server)),
+                Ok(Ok(answer)) => {
+                    self.link().connector.served();
+                    return Ok((answer.into_inner(), sent, connection.server));
+                }
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no answer in time"),
             };
             let named = leader(&status);
-            let known = named.as_ref().is_some_and(|leader| self.prefer(leader));
-            if let Some(leader) = named.filter(|_| !known) {
+            if let Some(leader) = named.as_ref().filter(|leader| !self.link().connector.knows(leader)) {
                 // A good answer over a good connection, which stays.
                 let said = status.message();
                 let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
                 return Err(ClientError::Call { what, why });
             }
-            self.drop_connection();
+            let preferred = self.turn_away_to(named.as_deref());
             let cure = cure(&status, connection.trouble().as_ref());
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
             // next leader yet.
-            if known && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
+            if preferred && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
                 continue;
             }
             if cure == Cure::Somebody || Instant::now() + wait >= by {
@@ -284,17 +286,25 @@ impl LogReader {
         }
     }
 
-    /// The next connection goes to the server of this name. False where there is none.
-    fn prefer(&self, tls_name: &str) -> bool {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).connector.prefer(tls_name)
+    /// The server of this connection did not serve. The next one goes to who is said to lead; false where it does not,
+    /// because nobody is named, or whoever is was asked in vain.
+    fn turn_away_to(&self, leader: Option<&str>) -> bool {
+        let mut link = self.link();
+        link.connection = None;
+        link.connector.in_vain();
+        leader.is_some_and(|leader| link.connector.prefer(leader))
     }
 
     fn servers(&self) -> usize {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).connector.servers()
+        self.link().connector.servers()
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connection(&self) -> Result<Connection, ClientError> {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.link();
         if link.connection.is_none() {
             link.connection = Some(link.connector.open()?);
         }
@@ -303,6 +313,6 @@ impl LogReader {
     }
 
     fn drop_connection(&self) {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).connection = None;
+        self.link().connection = None;
     }
 }

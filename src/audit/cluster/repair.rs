@@ -117,21 +117,25 @@ pub(super) async fn finish_swap(world: &World) -> Result<bool, NodeError> {
     Ok(kept.is_some())
 }
 
-/// Who may be asked: whom the newest readable membership of the own log names, else whom the settings name. Neither has
-/// to be believed in anything but an address: what is fetched proves itself.
+/// Who may be asked: whom the newest readable membership of the own log names, which may be an old one, and whom the
+/// settings name beside them. Neither has to be believed in anything but an address: what is fetched proves itself.
 async fn members_of(survey: &Survey, settings: &NodeSettings) -> Result<BTreeMap<u64, Member>, NodeError> {
     let membership = match survey.newest_of(KIND_MEMBERSHIP).await? {
         Some(frame) => decode_frame(&frame).ok().map(|(entry, _)| entry.payload),
         None => None,
     };
+    let mut members = BTreeMap::new();
     if let Some(EntryPayload::Membership(membership)) = membership {
-        return Ok(membership.nodes().map(|(node, member)| (*node, member.clone())).collect());
+        members.extend(membership.nodes().map(|(node, member)| (*node, member.clone())));
     }
     let contacts = settings.cluster.iter().flat_map(|ClusterSettings { contacts, .. }| contacts);
     let member = |Contact { node, name, address }: &Contact| {
         (*node, Member { name: name.clone(), address: address.clone(), ..Member::default() })
     };
-    Ok(contacts.map(member).collect())
+    for (node, member) in contacts.map(member) {
+        members.entry(node).or_insert(member);
+    }
+    Ok(members)
 }
 
 /// One repair under way.
