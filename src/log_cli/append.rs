@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -22,7 +23,7 @@ use super::{Failure, config::ClientConfig};
 use crate::{
     audit::client::{AuditClient, Delivered, Delivery},
     world::{
-        World,
+        LogEvent, Observer, World,
         real::{RealDisk, RealNet, TracingObserver},
     },
 };
@@ -56,8 +57,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = ClientConfig::read(&args.config)?;
     let mut lines = source(&args)?;
     let disk = RealDisk::create(args.outbox.as_ref().unwrap_or(&config.outbox)).map_err(Failure::File)?;
-    let observer = std::sync::Arc::new(TracingObserver);
-    let world = World { disk: std::sync::Arc::new(disk), net: std::sync::Arc::new(RealNet), observer };
+    let setback = Arc::new(Setback::default());
+    let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: setback.clone() };
     let client = AuditClient::open(world, config.settings).await?;
 
     let mut unproven: FuturesOrdered<Delivery> = FuturesOrdered::new();
@@ -75,10 +76,34 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
     }
     // What is still owed has had its time.
-    client.close(CLOSE_WITHIN).await?;
+    if let Err(owed) = client.close(CLOSE_WITHIN).await {
+        return Err(match setback.last() {
+            Some(why) => Failure::NotDelivered(format!("{owed}; the last attempt failed: {why}")),
+            None => owed.into(),
+        });
+    }
     match rejected {
         0 => Ok(()),
         n => Err(Failure::NotDelivered(format!("the log rejected {n} entries for good; they are dead letters"))),
+    }
+}
+
+/// Passes on what the client tells, and remembers why its last attempt failed.
+#[derive(Default)]
+struct Setback(Mutex<Option<String>>);
+
+impl Setback {
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Observer for Setback {
+    fn see(&self, event: LogEvent) {
+        if let LogEvent::Retry { why, .. } | LogEvent::Parked { why } = &event {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+        }
+        TracingObserver.see(event);
     }
 }
 

@@ -41,7 +41,8 @@ pub(super) fn bound(bound: &Bound) -> String {
             format!("everything acknowledged before it was asked, {} ms ago (linearizable)", whole_ms(age))
         }
         Some(age) => format!("everything acknowledged longer than {} ms ago", whole_ms(age)),
-        None => "unknown: the server has not heard of a leader yet, or is of an older release".to_owned(),
+        None => "unknown: the server has heard of no leader yet, its log is damaged, or it is of an older release"
+            .to_owned(),
     }
 }
 

@@ -62,9 +62,7 @@ pub enum ClientError {
     #[error("the client is closed")]
     Closed,
     /// Closed in time, but with entries that the log does not have yet.
-    #[error(
-        "{entries} accepted entries are still owed; they stay in the outbox and are delivered after the next start"
-    )]
+    #[error("{entries} accepted and still owed: they stay in the outbox and are delivered after the next start")]
     StillOwed {
         /// How many.
         entries: u64,

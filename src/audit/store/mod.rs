@@ -61,7 +61,7 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// Damage where a sync had completed. Nothing was changed on disk.
-    #[error("`{file}` is damaged at byte {offset}: {what}; restore this folder from a peer, do not edit it")]
+    #[error("`{file}` is damaged at byte {offset}: {what}; restore this folder from a copy, do not edit it")]
     Corrupt {
         /// Which file.
         file: String,
