@@ -2,8 +2,9 @@
 //!
 //! A signature (R, s) of M under A holds where sB = R + hA, with h = SHA-512(R, A, M) (RFC 8032, section 5.1.7). Instead
 //! of each, a random combination of all is tested (Bernstein et al., "High-speed high-security signatures", section 5):
-//! Σ z·s B = Σ z·R + (Σ z·h) A, with z of 128 bits. What does not hold passes with a chance of about one in 2^128. All
-//! being under one key, the multiples of A are one term; so a signature costs half a scalar, and not one and a half.
+//! Σ z·s B = Σ z·R + (Σ z·h) A, with z of 128 bits. What does not hold passes with a chance of about one in 2^128; but
+//! for a part of small order in R, which only the key's holder could put there. All being under one key, the multiples of A
+//! are one term; so a signature costs half a scalar, and not one and a half.
 //!
 //! The z are drawn from a hash of everything that is verified. So they are the same in every run, and known to nobody who
 //! has yet to choose a signature.

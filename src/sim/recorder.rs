@@ -1,7 +1,7 @@
 //! The recorder: the one place where a run's events and packets are noted, in order, and hashed.
 //!
 //! The hash rolls over every event and every packet, ciphertext included: two runs of one seed are the same run if, and
-//! only if, their hashes agree. It is BLAKE3, which takes a quarter of SHA-256's time for pieces as large as those here.
+//! only if, their hashes agree. It is BLAKE3, which takes less than half of SHA-256's time here.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

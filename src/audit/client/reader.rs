@@ -270,7 +270,7 @@ impl LogReader {
                 let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
                 return Err(ClientError::Call { what, why });
             }
-            let preferred = self.turn_away_to(named.as_deref());
+            let preferred = self.turn_to(named.as_deref());
             let cure = cure(&status, connection.trouble().as_ref());
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
@@ -288,7 +288,7 @@ impl LogReader {
 
     /// The server of this connection did not serve. The next one goes to who is said to lead; false where it does not,
     /// because nobody is named, or whoever is was asked in vain.
-    fn turn_away_to(&self, leader: Option<&str>) -> bool {
+    fn turn_to(&self, leader: Option<&str>) -> bool {
         let mut link = self.link();
         link.connection = None;
         link.connector.in_vain();

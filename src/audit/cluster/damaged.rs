@@ -98,7 +98,12 @@ pub(super) async fn recover_sound(
 }
 
 /// Ends the node once the folder is whole again. Ends with it.
-pub(super) async fn watch(world: World, settings: NodeSettings, ledger: Arc<Ledger>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn end_when_whole(
+    world: World,
+    settings: NodeSettings,
+    ledger: Arc<Ledger>,
+    mut stop: watch::Receiver<bool>,
+) {
     // What it sees was told before.
     let world = World { observer: Arc::new(Unobserved), ..world };
     let mut wait = LOOK_EVERY;

@@ -35,10 +35,14 @@ impl Leadership {
     /// The term in which this node leads.
     ///
     /// # Errors
-    /// [`AppendError::NotLeader`], with the member that is believed to lead; [`AppendError::Failed`] where this node ends.
+    /// [`AppendError::NotLeader`], with the member that is believed to lead; [`AppendError::Damaged`] where this life takes
+    /// nothing; [`AppendError::Failed`] where this node ends.
     pub(super) fn check(&self) -> Result<Led, AppendError> {
         if let Some(why) = self.ledger.failure() {
             return Err(AppendError::Failed(why));
+        }
+        if let Some(why) = self.ledger.read_only() {
+            return Err(AppendError::Damaged(why.to_owned()));
         }
         let metrics = self.metrics.borrow();
         let heard = Duration::from_millis(metrics.millis_since_quorum_ack.unwrap_or_default()) <= UNHEARD_MAX;

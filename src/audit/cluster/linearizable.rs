@@ -73,9 +73,6 @@ impl Node {
     /// [`AppendError::NotLeader`] where this node does not lead, or no quorum confirms it; [`AppendError::Busy`] where too
     /// many ask; [`AppendError::Damaged`].
     pub async fn linearizable(&self) -> Result<(), AppendError> {
-        if let Some(why) = self.read_only() {
-            return Err(AppendError::Damaged(why.to_owned()));
-        }
         let led = self.leadership().check()?;
         let (answer, answered) = oneshot::channel();
         self.confirmations().0.try_send(answer).map_err(|_| self.shed())?;

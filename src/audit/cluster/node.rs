@@ -23,7 +23,7 @@ use super::{
         wire,
     },
     AppendError, Appended, Bound, NodeError, NodeSettings, SignedCheckpoint, clock, cosign,
-    damaged::{recover_sound, watch},
+    damaged::{end_when_whole, recover_sound},
     identity::{FolderLock, Identity, lock},
     keeper,
     leadership::Leadership,
@@ -115,7 +115,7 @@ impl Node {
         let recovered = recover_sound(&world, &settings, damage, lock.clone()).await?;
         let node = Self::run(world.clone(), settings.clone(), recovered, lock).await?;
         let stop = node.handle.running.lock().await.stop_keeper.subscribe();
-        tokio::spawn(watch(world, settings, node.handle.ledger.clone(), stop));
+        tokio::spawn(end_when_whole(world, settings, node.handle.ledger.clone(), stop));
         Ok(node)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Leaves are read back from the journal, encoded anew, and held against the hashes that were taken when they were
 //! appended. One that differs is never served: it is corruption, and the reader gets an error. A member of several ends
-//! then, and its next start repairs it. A log of one goes on serving what verifies, and takes nothing more (`damaged`).
+//! then, and its next start repairs it. A log of one goes on serving what verifies, and takes nothing more; where its start
+//! finds the damage, see `damaged`.
 
 use std::{
     ops::Range,
@@ -125,11 +126,8 @@ impl Reads {
         *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = Some((raft_index, error.to_string()));
     }
 
-    /// What is wrong with this log of one, where a start or a read found damage that is still there.
+    /// What is wrong with this log of one, where a read found damage that is still there.
     pub(super) async fn damage(&self) -> Option<String> {
-        if let Some(why) = self.ledger.read_only() {
-            return Some(why.to_owned());
-        }
         let (raft_index, why) = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         if self.load_along(raft_index).await.is_err() {
             return Some(why);

@@ -39,6 +39,7 @@ async fn within(node: &Node, age_max: Duration) -> Result<wire::Bound, Status> {
         return Ok(stated(bound, false));
     }
     let elsewhere = match node.leads() {
+        Err(damaged @ AppendError::Damaged(_)) => return Err(not_appended(damaged)),
         Err(elsewhere) => elsewhere,
         Ok(()) => match node.linearizable().await {
             Err(elsewhere) => elsewhere,

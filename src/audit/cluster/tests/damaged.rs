@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(30);
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Bench {
-    /// Puts these files back, each byte spoiled that `spoil` names by file and place.
+    /// Puts these files back, with one byte spoiled in the first file whose path has `file` in it.
     fn spoil(&self, whole: &Files, file: &str, at: usize) {
         let mut spoiled = whole.clone();
         let (_, bytes) = spoiled.iter_mut().find(|(path, _)| path.to_string_lossy().contains(file)).unwrap();

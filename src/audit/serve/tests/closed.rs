@@ -25,6 +25,13 @@ use crate::{
 
 const SEGMENT: &str = "journal/segments/00000000000000000000.seg";
 
+fn world(folder: &Path) -> (MemoryNet, Arc<Heard>, World) {
+    let (net, heard) = (MemoryNet::default(), Arc::new(Heard::default()));
+    let disk = Arc::new(RealDisk::open(folder).unwrap());
+    let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
+    (net, heard, world)
+}
+
 fn log_of_one() -> NodeSettings {
     NodeSettings {
         origin: "log.example/test".to_owned(),
@@ -47,9 +54,7 @@ fn flip(folder: &Path, at: usize) {
 #[tokio::test]
 async fn while_a_log_is_being_repaired_whoever_calls_is_told_why() {
     let folder = tempfile::tempdir().unwrap();
-    let (net, heard) = (MemoryNet::default(), Arc::new(Heard::default()));
-    let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
-    let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
+    let (net, heard, world) = world(folder.path());
     let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
     let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap().fixed();
     let cosigner = Arc::new(SigningKey::from_seed(&[8; 32]));
@@ -84,9 +89,7 @@ async fn while_a_log_is_being_repaired_whoever_calls_is_told_why() {
 #[tokio::test]
 async fn a_damaged_log_of_one_is_read_up_to_the_damage_and_never_taken_for_the_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let (net, heard) = (MemoryNet::default(), Arc::new(Heard::default()));
-    let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
-    let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
+    let (net, heard, world) = world(folder.path());
     let (node, author) = (log_of_one(), Author::new("client-1"));
     cluster::init(&world, &node, &[]).await.unwrap();
     let whole = Node::start(world.clone(), node.clone()).await.unwrap();
@@ -125,7 +128,8 @@ async fn a_damaged_log_of_one_is_read_up_to_the_damage_and_never_taken_for_the_w
     assert_eq!(tail.message().await.unwrap_err().code(), Code::DataLoss, "a follower does not wait for ever");
     for demand in [Demand::Linearizable(true), Demand::AgeMsMax(60_000)] {
         let asked = GetCheckpointRequest { freshness: Some(Freshness { demand: Some(demand) }) };
-        assert_eq!(client.get_checkpoint(asked).await.unwrap_err().code(), Code::Unavailable);
+        let refused = client.get_checkpoint(asked).await.unwrap_err();
+        assert!(refused.code() == Code::Unavailable && refused.message().contains("damaged"), "{refused}");
     }
     let refused = client.append(author.request(4)).await.unwrap_err();
     assert!(refused.code() == Code::Unavailable && refused.message().contains("takes nothing more"), "{refused}");
