@@ -6,15 +6,20 @@
 //! node that was there before: an empty folder under the id of a voter that was lost must be sent nothing and asked for no
 //! vote, because it forgot what that one promised.
 
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::{
+    Vote,
+    raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest},
+};
 use tonic::Status;
 
 use super::{
     super::cluster_wire::{self as wire, append_response::Outcome},
     Node,
+    election::{Standing, would_vote},
     ledger::{Ledger, NotCosigned, hex},
     linearizable,
     network::entries,
+    types::TypeConfig,
 };
 
 /// Bytes of frames in one answer to a member that repairs its log, as far as memory allows; a larger frame comes alone.
@@ -27,16 +32,20 @@ impl Node {
         caller: &str,
         request: wire::AppendRequest,
     ) -> Result<wire::AppendResponse, Status> {
-        let wire::AppendRequest { route, vote, previous, frames, committed, checkpoint, published, fresh } = request;
+        let wire::AppendRequest { route, vote, previous, frames, committed, checkpoint, published, fresh, .. } =
+            request;
         self.admit(caller, route)?;
         let entries = entries(frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
+        let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into();
+        // A later leader, where there is one, Raft's own answer tells of.
+        self.feel_pulse(vote).ok();
         let request = AppendEntriesRequest {
-            vote: vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into(),
+            vote,
             prev_log_id: previous.map(Into::into),
             entries,
             leader_commit: committed.map(Into::into),
         };
-        let answer = self.raft().append_entries(request).await.map_err(|why| Status::unavailable(why.to_string()))?;
+        let answer = self.take(request).await?;
         if let Some(word) = fresh {
             self.ledger().freshness.hear(word);
         }
@@ -56,12 +65,69 @@ impl Node {
         Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp })
     }
 
-    /// Raft's RequestVote, from the member `caller`.
+    /// Hands one call to Raft. One at a time: whoever gave up a call that a disk holds up makes it again, and each copy would
+    /// wait in Raft's queue, which has no bound. The call goes on where its caller is gone.
+    async fn take(&self, request: AppendEntriesRequest<TypeConfig>) -> Result<AppendEntriesResponse<u64>, Status> {
+        let turn = self.appending().clone().lock_owned().await;
+        let raft = self.raft().clone();
+        let taken = tokio::spawn(async move {
+            let answer = raft.append_entries(request).await;
+            drop(turn);
+            answer
+        });
+        let answer = taken.await.map_err(|why| Status::internal(why.to_string()))?;
+        answer.map_err(|why| Status::unavailable(why.to_string()))
+    }
+
+    /// What the member `caller` sends while its request is on its way or waits for this node's disk. It counts as its pulse,
+    /// if this node knows no later leader. Answers with what a leader that was replaced has to know.
+    pub(crate) fn hear(
+        &self,
+        caller: &str,
+        route: Option<wire::Route>,
+        vote: Option<wire::Ballot>,
+    ) -> Result<wire::AppendResponse, Status> {
+        self.admit(caller, route)?;
+        let vote: Vote<u64> = vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into();
+        Ok(match self.feel_pulse(vote) {
+            Ok(()) => wire::AppendResponse { outcome: Outcome::Received.into(), ..Default::default() },
+            Err(newer) => {
+                let outcome = Outcome::HigherVote.into();
+                wire::AppendResponse { outcome, vote: Some(newer.into()), ..Default::default() }
+            }
+        })
+    }
+
+    /// A leader with this vote was heard.
+    ///
+    /// # Errors
+    /// The larger vote that this node knows of.
+    fn feel_pulse(&self, vote: Vote<u64>) -> Result<(), Vote<u64>> {
+        let newest = self.raft().metrics().borrow().vote;
+        if newest > vote {
+            return Err(newest);
+        }
+        if vote.committed {
+            self.pulse().beat();
+        }
+        Ok(())
+    }
+
+    /// Raft's RequestVote, from the member `caller`; or the question how this node would vote.
     pub(crate) async fn vote(&self, caller: &str, request: wire::VoteRequest) -> Result<wire::VoteResponse, Status> {
-        self.admit(caller, request.route)?;
-        let vote = request.vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into();
-        let request = VoteRequest { vote, last_log_id: request.last.map(Into::into) };
-        let answer = self.raft().vote(request).await.map_err(|why| Status::unavailable(why.to_string()))?;
+        let wire::VoteRequest { route, vote, last, trial } = request;
+        let node = route.as_ref().map_or(0, |route| route.from);
+        self.admit(caller, route)?;
+        let vote: Vote<u64> = vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into();
+        let last_log_id = last.map(Into::into);
+        if trial {
+            let candidate = Standing { last: last_log_id, node };
+            let granted = would_vote(self.pulse(), self.leadership(), self.ledger(), candidate).await;
+            let last = self.ledger().last_log_id().map(Into::into);
+            return Ok(wire::VoteResponse { vote: Some(self.raft().metrics().borrow().vote.into()), granted, last });
+        }
+        let answer = self.raft().vote(VoteRequest { vote, last_log_id }).await;
+        let answer = answer.map_err(|why| Status::unavailable(why.to_string()))?;
         let (vote, last) = (Some(answer.vote.into()), answer.last_log_id.map(Into::into));
         Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last })
     }
@@ -90,7 +156,7 @@ impl Node {
         // Asked before the checkpoint is taken, so that the checkpoint may cover it already.
         let confirmed = match request.confirm {
             // A member that asks has answered nobody since its repair began, so its own voice is not among them.
-            true => linearizable::round(self.raft()).await.ok(),
+            true => linearizable::round(self.raft(), self.leadership()).await.ok(),
             false => None,
         };
         let newest = self.checkpoint().ok_or_else(|| Status::unavailable("nothing is covered by a checkpoint yet"))?;

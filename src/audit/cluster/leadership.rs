@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     AppendError,
     ledger::{Led, Ledger},
+    network::Links,
     types::{Member, TypeConfig},
 };
 
@@ -25,11 +26,12 @@ pub(super) struct Leadership {
     metrics: watch::Receiver<RaftMetrics<u64, Member>>,
     led: watch::Receiver<Option<Led>>,
     ledger: Arc<Ledger>,
+    links: Arc<Links>,
 }
 
 impl Leadership {
-    pub(super) fn new(raft: &Raft<TypeConfig>, ledger: Arc<Ledger>) -> Self {
-        Self { metrics: raft.metrics(), led: ledger.led(), ledger }
+    pub(super) fn new(raft: &Raft<TypeConfig>, ledger: Arc<Ledger>, links: Arc<Links>) -> Self {
+        Self { metrics: raft.metrics(), led: ledger.led(), ledger, links }
     }
 
     /// The term in which this node leads.
@@ -45,14 +47,20 @@ impl Leadership {
             return Err(AppendError::Damaged(why.to_owned()));
         }
         let metrics = self.metrics.borrow();
-        let heard = Duration::from_millis(metrics.millis_since_quorum_ack.unwrap_or_default()) <= UNHEARD_MAX;
         let led = self.led.borrow().filter(|led| led.term == metrics.current_term && metrics.state.is_leader());
         match led {
-            Some(led) if heard || self.ledger.settings.cluster.is_none() => Ok(led),
+            Some(led) if self.is_heard() => Ok(led),
             _ => {
                 let other = metrics.current_leader.filter(|leader| *leader != self.ledger.settings.node);
                 Err(AppendError::NotLeader { leader: other.and_then(|leader| self.ledger.name_of(leader)) })
             }
         }
+    }
+
+    /// Whether a quorum has answered lately. What counts is when the answers came: how long they were on their way says how
+    /// far the others are, not whether they are there.
+    fn is_heard(&self) -> bool {
+        self.ledger.settings.cluster.is_none()
+            || self.ledger.with_membership(|members| self.links.is_heard(members, UNHEARD_MAX))
     }
 }

@@ -13,13 +13,15 @@ use openraft::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use super::{AppendError, Node, types::TypeConfig};
+use super::{AppendError, Node, leadership::Leadership, types::TypeConfig};
 
-/// One round. Raft itself waits for one heartbeat interval.
-const ROUND_MAX: Duration = Duration::from_secs(1);
+/// While a round is under way, it is asked so often whether this node still leads.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// One round, at most. A leader that nobody answers ends it long before.
+const ROUND_MAX: Duration = Duration::from_secs(20);
 /// Readers that may wait for a round; more are sent away.
 const ASKING_MAX: usize = 1024;
 
@@ -31,20 +33,24 @@ pub(super) struct Confirmations(mpsc::Sender<oneshot::Sender<Confirmed>>);
 
 impl Confirmations {
     /// Starts whoever answers. It ends with this.
-    pub(super) fn start(raft: Raft<TypeConfig>) -> Self {
+    pub(super) fn start(raft: Raft<TypeConfig>, leadership: Leadership) -> Self {
         let (asks, asked) = mpsc::channel(ASKING_MAX);
-        tokio::spawn(confirm(raft, asked));
+        tokio::spawn(confirm(raft, leadership, asked));
         Self(asks)
     }
 }
 
-async fn confirm(raft: Raft<TypeConfig>, mut asked: mpsc::Receiver<oneshot::Sender<Confirmed>>) {
+async fn confirm(
+    raft: Raft<TypeConfig>,
+    leadership: Leadership,
+    mut asked: mpsc::Receiver<oneshot::Sender<Confirmed>>,
+) {
     while let Some(first) = asked.recv().await {
         let mut asking = vec![first];
         while let Ok(other) = asked.try_recv() {
             asking.push(other);
         }
-        let confirmed = round(&raft).await;
+        let confirmed = round(&raft, &leadership).await;
         // A reader that is gone needs no answer.
         asking.into_iter().for_each(|reader| drop(reader.send(confirmed.clone())));
     }
@@ -52,10 +58,22 @@ async fn confirm(raft: Raft<TypeConfig>, mut asked: mpsc::Receiver<oneshot::Send
 
 /// Up to which Raft index everything is committed that was committed when this was called, where this node leads and a
 /// quorum says so.
-pub(super) async fn round(raft: &Raft<TypeConfig>) -> Confirmed {
+pub(super) async fn round(raft: &Raft<TypeConfig>, leadership: &Leadership) -> Confirmed {
     // A leader that nobody answers counts as none.
     let nobody = AppendError::NotLeader { leader: None };
-    match timeout(ROUND_MAX, raft.get_read_log_id()).await {
+    let unheard = async {
+        while leadership.check().is_ok() {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    let asked = async {
+        tokio::select! {
+            biased;
+            read = raft.get_read_log_id() => Ok(read),
+            () = unheard => Err(()),
+        }
+    };
+    match timeout(ROUND_MAX, asked).await.unwrap_or(Err(())) {
         Ok(Ok((read, _))) => read.map(|read| read.index).ok_or(nobody),
         Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
             Err(AppendError::NotLeader { leader: to.leader_node.map(|member| member.name) })

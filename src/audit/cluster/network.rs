@@ -5,14 +5,14 @@
 //! the log travels as the frames of the journal; cosigning goes along (`cosign`). Calls end by Raft's own deadlines, and are made again by Raft alone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, future::ready, stream::once};
 use hyper_util::rt::TokioIo;
 use openraft::{
     CommittedLeaderId, LogId, Vote,
@@ -23,13 +23,9 @@ use openraft::{
         VoteResponse,
     },
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, timeout};
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -42,16 +38,19 @@ use super::{
     },
     ClusterSettings, SignedCheckpoint,
     cosign::{Along, Word},
-    ledger::Ledger,
-    types::{Member, RaftEntry, TypeConfig, decode_frame, encode_frame},
+    distance::Distances,
+    ledger::{Ledger, is_quorum},
+    line::{Line, Watch},
+    types::{Member, Membership, RaftEntry, TypeConfig, decode_frame, encode_frame},
     vouch::vouch,
 };
 use crate::world::World;
 
 /// From one attempt to reach a member that cannot be reached to the next.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Another member is on a network of ours: it answers soon, or it is away.
-const DEADLINES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(2));
+/// A connection from which nothing came for so long is asked for a sign of life, and is given up where none comes. On one
+/// that carries data something comes all the time, however thin the line.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
 /// Answers of Raft.
 type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member, RaftError<u64, E>>>;
@@ -62,15 +61,18 @@ pub(super) struct Links {
     ledger: Arc<Ledger>,
     /// Per node, for as long as the membership says the same of it.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
-    /// When each node last took what this one sent it as leader.
+    /// When each node last answered what this one sent it as leader.
     heard: Mutex<BTreeMap<u64, Instant>>,
+    /// How far away each node is.
+    distances: Arc<Distances>,
     /// What this node shows, and under which name.
     vouch: Mutex<Option<(String, Bytes)>>,
 }
 
 impl Links {
     pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self { world, ledger, channels: Mutex::default(), heard: Mutex::default(), vouch: Mutex::default() })
+        let (channels, heard, vouch) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { world, ledger, channels, heard, distances: Arc::default(), vouch })
     }
 
     /// Calls to a member.
@@ -91,17 +93,75 @@ impl Links {
         let ClusterSettings { identity, .. } = self.ledger.settings.cluster.as_ref().ok_or_else(no_link)?;
         let endpoint = Endpoint::from_shared(format!("http://{}", member.name)).map_err(|_| no_link())?;
         let endpoint = endpoint
-            .http2_keep_alive_interval(DEADLINES.0)
-            .keep_alive_timeout(DEADLINES.1)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let deadlines = Deadlines { connect: DEADLINES.0, ..Deadlines::default() };
-        let dial = dial_as(self.world.clone(), identity.clone(), deadlines);
         let server = Server { address: member.address.clone(), tls_name: member.name.clone() };
+        let (world, identity, distances) = (self.world.clone(), identity.clone(), self.distances.clone());
         Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-            let stream = dial(server.clone());
-            async move { stream.await.map(TokioIo::new) }
+            let deadlines = Deadlines { connect: distances.patience(node), ..Deadlines::default() };
+            let stream = dial_as(world.clone(), identity.clone(), deadlines)(server.clone());
+            let (begun, distances) = (Instant::now(), distances.clone());
+            async move {
+                let stream = stream.await;
+                match &stream {
+                    // The connect takes one round trip, the handshake another.
+                    Ok(_) => distances.round_trip(node, begun.elapsed() / 2),
+                    Err(why) if why.kind() == io::ErrorKind::TimedOut => distances.silent(node),
+                    Err(_) => {}
+                }
+                stream.map(TokioIo::new)
+            }
         })))
+    }
+
+    pub(super) fn distances(&self) -> &Distances {
+        &self.distances
+    }
+
+    /// How long a node may say nothing before a call to it is given up.
+    fn patience(&self, node: u64) -> Duration {
+        self.distances.patience(node)
+    }
+
+    /// A node has said nothing in time. Its connection may be dead without knowing it: the next call makes another one.
+    fn gave_up(&self, node: u64) {
+        self.distances.silent(node);
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+    }
+
+    /// Asks a node for its vote, or how it would vote.
+    pub(super) async fn ask_for_vote(
+        &self,
+        node: u64,
+        member: &Member,
+        vote: Vote<u64>,
+        last: Option<LogId<u64>>,
+        trial: bool,
+    ) -> Result<wire::VoteResponse, Status> {
+        let route = Some(self.route(node, member));
+        let request = wire::VoteRequest { route, vote: Some(vote.into()), last: last.map(Into::into), trial };
+        let mut peer = self.to(node, member).map_err(|why| Status::unavailable(why.to_string()))?;
+        // Connecting takes as long as it may, and so does the answer, which waits for a disk.
+        let patience = self.patience(node) * 2;
+        let mut request = Request::new(request);
+        request.set_timeout(patience);
+        let begun = Instant::now();
+        match timeout(patience, peer.vote(request)).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => {
+                self.gave_up(node);
+                Err(Status::deadline_exceeded(format!("no answer within {} ms", begun.elapsed().as_millis())))
+            }
+        }
+    }
+
+    /// Whether a quorum of these members, this node among them, has answered it as its leader within this time.
+    pub(super) fn is_heard(&self, membership: &Membership, within: Duration) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = heard.iter().filter(|(_, at)| at.elapsed() <= within).map(|(node, _)| *node);
+        is_quorum(membership, &lately.chain([self.ledger.settings.node]).collect::<BTreeSet<u64>>())
     }
 
     /// Since when a node has not answered this one as its leader; `None` where it never has.
@@ -169,7 +229,7 @@ pub(super) struct Peer {
     member: Member,
     word: Word,
     /// Between two calls; none while one is under way, so that a call which was given up takes its stream with it.
-    appends: Option<Appends>,
+    line: Option<Line>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -177,23 +237,34 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
         let (links, word) = (self.links.clone(), self.word.clone());
-        Peer { links, node: target, member: node.clone(), word, appends: None }
+        Peer { links, node: target, member: node.clone(), word, line: None }
     }
 }
 
 impl Peer {
-    fn client(&self) -> Result<ReplicationClient<Channel>, Unreachable> {
-        self.links.to(self.node, &self.member).map_err(|why| Unreachable::new(&why))
-    }
-
     /// AppendEntries, over the stream of the last one where that is still there.
     async fn append(&mut self, request: wire::AppendRequest) -> Answer<wire::AppendResponse> {
-        let answered = match self.appends.take() {
-            Some(mut appends) => appends.call(request).await.map(|answer| (answer, appends)),
-            None => Appends::begin(self.client()?, request).await,
+        let Peer { links, node, member, line, .. } = self;
+        let watch = Watch { patience: links.patience(*node), heard: || links.heard(*node) };
+        // What carries nothing is answered at once: that shows how far the member is.
+        let (begun, empty) = (Instant::now(), request.frames.is_empty());
+        let answered = match line.take() {
+            Some(open) => {
+                let answered = open.call(request, watch).await;
+                if empty && answered.is_ok() {
+                    links.distances.round_trip(*node, begun.elapsed());
+                }
+                answered
+            }
+            None => Line::begin(links.to(*node, member).map_err(|why| Unreachable::new(&why))?, request, watch).await,
         };
-        let (answer, appends) = answered.map_err(|status| failed(&status))?;
-        self.appends = Some(appends);
+        let (answer, open) = answered.map_err(|status| {
+            if status.code() == Code::DeadlineExceeded {
+                links.gave_up(*node);
+            }
+            failed(&status)
+        })?;
+        *line = Some(open);
         Ok(answer)
     }
 
@@ -221,7 +292,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>> {
         let term = request.vote.leader_id.term;
         let along = self.along(&request).await;
@@ -235,11 +306,10 @@ impl RaftNetwork<TypeConfig> for Peer {
             checkpoint: note(&along.round),
             published: note(&along.published),
             fresh: self.links.ledger.word(self.node, term),
+            ..Default::default()
         };
         let sent = Instant::now();
-        let late = || failed(&Status::deadline_exceeded("no answer in time"));
-        let answer = timeout(option.hard_ttl(), self.append(message)).await.map_err(|_| late())??;
-        self.links.heard(self.node);
+        let answer = self.append(message).await?;
         let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp } = answer;
         self.word.answered(self.node, along, cosignature, shown).await;
         if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
@@ -263,14 +333,10 @@ impl RaftNetwork<TypeConfig> for Peer {
         Err(Unreachable::new(&why).into())
     }
 
-    async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Answer<VoteResponse<u64>> {
-        let message = wire::VoteRequest {
-            route: Some(self.links.route(self.node, &self.member)),
-            vote: Some(request.vote.into()),
-            last: request.last_log_id.map(Into::into),
-        };
-        let answer = self.client()?.vote(within(message, option)).await.map_err(|status| failed(&status))?;
-        let wire::VoteResponse { vote, granted, last } = answer.into_inner();
+    async fn vote(&mut self, request: VoteRequest<u64>, _option: RPCOption) -> Answer<VoteResponse<u64>> {
+        let VoteRequest { vote, last_log_id } = request;
+        let answer = self.links.ask_for_vote(self.node, &self.member, vote, last_log_id, false).await;
+        let wire::VoteResponse { vote, granted, last } = answer.map_err(|status| failed(&status))?;
         Ok(VoteResponse::new(Vote::from(vote.unwrap_or_default()), last.map(Into::into), granted))
     }
 
@@ -279,46 +345,12 @@ impl RaftNetwork<TypeConfig> for Peer {
     }
 }
 
-/// A stream of AppendEntries to one member. Each request has its answer before the next one goes.
-struct Appends {
-    requests: mpsc::Sender<wire::AppendRequest>,
-    answers: Streaming<wire::AppendResponse>,
-}
-
-impl Appends {
-    /// The first request goes with the call itself, so beginning costs no way of its own.
-    async fn begin(
-        mut client: ReplicationClient<Channel>,
-        first: wire::AppendRequest,
-    ) -> Result<(wire::AppendResponse, Appends), Status> {
-        let (requests, sent) = mpsc::channel(1);
-        let answers = client.append(once(ready(first)).chain(ReceiverStream::new(sent))).await?.into_inner();
-        let mut appends = Appends { requests, answers };
-        Ok((appends.answer().await?, appends))
-    }
-
-    async fn call(&mut self, request: wire::AppendRequest) -> Result<wire::AppendResponse, Status> {
-        // Where nobody takes it the stream has ended, and its end says why.
-        self.requests.send(request).await.ok();
-        self.answer().await
-    }
-
-    async fn answer(&mut self) -> Result<wire::AppendResponse, Status> {
-        self.answers.message().await?.ok_or_else(|| Status::unavailable("the member ended the stream"))
-    }
-}
-
-/// A call with Raft's deadline.
-fn within<T>(message: T, option: RPCOption) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(option.hard_ttl());
-    request
-}
-
 /// A member that is away is left alone for a moment; anything else is tried again.
 fn failed<E: Error>(status: &Status) -> RPCError<u64, Member, RaftError<u64, E>> {
     match status.code() {
-        Code::Unavailable | Code::PermissionDenied | Code::FailedPrecondition => Unreachable::new(status).into(),
+        Code::Unavailable | Code::PermissionDenied | Code::FailedPrecondition | Code::DeadlineExceeded => {
+            Unreachable::new(status).into()
+        }
         _ => NetworkError::new(status).into(),
     }
 }

@@ -24,6 +24,7 @@ use super::{
     },
     AppendError, Appended, Bound, NodeError, NodeSettings, SignedCheckpoint, clock, cosign,
     damaged::{end_when_whole, recover_sound},
+    election::{Elections, LEASE, Pulse},
     identity::{FolderLock, Identity, lock},
     keeper,
     leadership::Leadership,
@@ -64,6 +65,9 @@ struct Handle {
     links: Arc<Links>,
     /// Held by the one change of the members that may be under way.
     changing: Arc<Mutex<()>>,
+    /// Held by the one call of a leader that Raft may have at a time.
+    appending: Arc<Mutex<()>>,
+    pulse: Arc<Pulse>,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
 }
@@ -128,7 +132,7 @@ impl Node {
         let Recovered { ledger, log, machine, checkpoint } = recovered;
         let reads = Reads::new(ledger.clone(), log.journal_reader());
         let takes = ledger.read_only().is_none();
-        let config = Arc::new(Config { enable_elect: takes, ..config(&settings)? });
+        let config = Arc::new(Config { enable_elect: takes && settings.cluster.is_none(), ..config(&settings)? });
         let (cosignatures, word) = cosign::cosigning();
         let links = Links::new(world.clone(), ledger.clone());
         let raft = Raft::new(settings.node, config, Network { links: links.clone(), word }, log, machine).await;
@@ -148,9 +152,14 @@ impl Node {
         if settings.cluster.is_some() {
             tokio::spawn(cosignatures.run(ledger.clone(), stop.clone()));
         }
-        tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop));
-        let leadership = Leadership::new(&raft, ledger.clone());
-        let confirmations = Confirmations::start(raft.clone());
+        tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop.clone()));
+        let leadership = Leadership::new(&raft, ledger.clone(), links.clone());
+        let confirmations = Confirmations::start(raft.clone(), leadership.clone());
+        let pulse = Pulse::new();
+        if settings.cluster.is_some() {
+            let (raft, ledger, links, pulse) = (raft.clone(), ledger.clone(), links.clone(), pulse.clone());
+            tokio::spawn(Elections { raft, ledger, links, pulse, leadership: leadership.clone() }.run(stop));
+        }
         let sequencer = Sequencer {
             raft: raft.clone(),
             leadership: leadership.clone(),
@@ -159,9 +168,23 @@ impl Node {
         };
         let sequencer = Some(tokio::spawn(sequencer.run()));
         let running = Mutex::new(Running { sequencer, keeper, stop_keeper });
-        let changing = Arc::default();
-        let handle = Handle { ledger, raft, leadership, confirmations, queue, reads, memory, links, changing, running };
-        Ok(Node { handle: Arc::new(handle) })
+        let (changing, appending) = (Arc::default(), Arc::default());
+        Ok(Node {
+            handle: Arc::new(Handle {
+                ledger,
+                raft,
+                leadership,
+                confirmations,
+                queue,
+                reads,
+                memory,
+                links,
+                changing,
+                appending,
+                pulse,
+                running,
+            }),
+        })
     }
 
     async fn wait_to_lead(&self) -> Result<(), NodeError> {
@@ -272,6 +295,14 @@ impl Node {
         &self.handle.changing
     }
 
+    pub(super) fn appending(&self) -> &Arc<Mutex<()>> {
+        &self.handle.appending
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.handle.pulse
+    }
+
     /// What a caller is told for whom there is no room. Told as shed.
     pub(crate) fn shed(&self) -> AppendError {
         let (busy, queued) = self.handle.queue.shed();
@@ -282,6 +313,12 @@ impl Node {
     /// Whether it is a member of a cluster of several.
     pub(crate) fn is_clustered(&self) -> bool {
         self.handle.ledger.settings.cluster.is_some()
+    }
+
+    /// Whether the newest membership has a member of this name.
+    pub(crate) fn is_member(&self, name: &str) -> bool {
+        self.is_clustered()
+            && self.handle.ledger.with_membership(|members| members.nodes().any(|(_, member)| member.name == name))
     }
 
     /// The accounts of those who serve this node.
@@ -423,13 +460,14 @@ async fn keep_to_budget(
     }
 }
 
-/// Raft without snapshots, and its times in milliseconds. A log of one has nobody to wait for. Of several, the heartbeat
-/// is also the time that one call to another member may take: it has to suffice between the regions of the earth. A
-/// leader that is gone is replaced after the longest of these times and one drawn from the range.
+/// Raft without snapshots, and its times in milliseconds. A log of one has nobody to wait for. Of several, a member elects
+/// nobody by Raft's own timer (`election`), and no call ends by Raft's deadline (`runtime`). What is left to these times is
+/// how often a leader at rest is heard, every three halves of the first, and for how long after it no vote is given to
+/// another, the last.
 fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
     let (heartbeat_interval, election_timeout_min, election_timeout_max) = match settings.cluster {
         None => (50, 150, 300),
-        Some(_) => (250, 350, 550),
+        Some(_) => (250, 350, LEASE.as_millis() as u64),
     };
     let config = Config {
         cluster_name: hex(&settings.log_id),

@@ -41,6 +41,8 @@ const HEALTH: &str = "/grpc.health.";
 const HEADERS_MAX: u32 = 16 * 1024;
 /// Bytes of requests that may be on their way to one call, and to one connection.
 const WINDOWS: (u32, u32) = (256 * 1024, 1024 * 1024);
+/// The same for a connection of another member: a whole call of Raft's, however far away it comes from.
+const MEMBERS_WINDOWS: (u32, u32) = (4 * 1024 * 1024, 8 * 1024 * 1024);
 
 /// Who calls, as its handshake proved. In the extensions of every request.
 #[derive(Debug, Clone)]
@@ -123,9 +125,9 @@ async fn serve(terms: &Terms, name: &str, not_after: i64, stream: TlsStream<Box<
     let caller = Caller { name: name.into(), closing: closed, not_after };
     let routes = CallDeadline::new(terms.routes.clone(), terms.deadlines.call_max);
     let doorkeeper = Doorkeeper::new(terms.exchange.clone(), terms.world.clone(), name);
-    let (reply_hook, closed) = (terms.reply_hook.clone(), terms.closed);
+    let (reply_hook, closed) = (terms.reply_hook.clone(), terms.served.as_ref().err().copied());
     let calls = Calls { routes, caller, doorkeeper, reply_hook, closed };
-    let mut connection = pin!(http(terms).serve_connection(TokioIo::new(stream), calls));
+    let mut connection = pin!(http(terms, name).serve_connection(TokioIo::new(stream), calls));
 
     let why = tokio::select! {
         biased;
@@ -143,7 +145,11 @@ async fn serve(terms: &Terms, name: &str, not_after: i64, stream: TlsStream<Box<
     }
 }
 
-fn http(terms: &Terms) -> http2::Builder<TokioExecutor> {
+fn http(terms: &Terms, name: &str) -> http2::Builder<TokioExecutor> {
+    let windows = match &terms.served {
+        Ok(node) if node.is_member(name) => MEMBERS_WINDOWS,
+        _ => WINDOWS,
+    };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -151,8 +157,8 @@ fn http(terms: &Terms) -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(terms.deadlines.keepalive_timeout)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADERS_MAX)
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1)
+        .initial_stream_window_size(windows.0)
+        .initial_connection_window_size(windows.1)
         // gRPC has no use for the date of an answer, and reading the clock for it is not free.
         .auto_date_header(false);
     builder

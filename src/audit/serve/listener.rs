@@ -17,6 +17,7 @@ use tonic::service::Routes;
 use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection};
 use crate::{
     audit::{
+        cluster::Node,
         schema::Exchange,
         tls::{self, Identity, Peer, TlsError},
     },
@@ -52,8 +53,8 @@ pub(super) struct Terms {
     pub(super) reply_hook: Option<ReplyHook>,
     /// What is known of schemas, over all connections.
     pub(super) exchange: Arc<Exchange>,
-    /// Why nobody is served, where nobody is: only health answers then.
-    pub(super) closed: Option<&'static str>,
+    /// What is served; or why nobody is: only health answers then.
+    pub(super) served: Result<Node, &'static str>,
 }
 
 impl Front {
@@ -63,7 +64,7 @@ impl Front {
         settings: &ServeSettings,
         routes: Routes,
         exchange: Arc<Exchange>,
-        closed: Option<&'static str>,
+        served: Result<Node, &'static str>,
     ) -> Result<Front, ServeError> {
         let credentials = Credentials::new(settings.identity.clone())?;
         let listener = world.net.listen(&settings.listen).await.map_err(ServeError::Listen)?;
@@ -77,7 +78,7 @@ impl Front {
             draining: drained,
             reply_hook: settings.reply_hook.clone(),
             exchange,
-            closed,
+            served,
         };
         let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })

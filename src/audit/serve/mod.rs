@@ -157,7 +157,7 @@ pub async fn serve(
     let health = HealthReporter::new();
     let exchange = Exchange::new(settings.revision)?;
     let routes = routes(&node, &settings, &health, &world)?;
-    let mut front = Front::open(&world, &settings, routes, exchange, None).await?;
+    let mut front = Front::open(&world, &settings, routes, exchange, Ok(node.clone())).await?;
     // Whoever only reads need not ask.
     let takes = node.read_only().is_none();
     say(&health, if takes { ServingStatus::Serving } else { ServingStatus::NotServing }).await;

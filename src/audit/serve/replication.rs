@@ -1,17 +1,21 @@
 //! What members of the cluster say to each other, over the same front door as everybody else: the node decides who may.
 
-use std::pin::Pin;
+use std::{future::Future, pin::Pin, time::Duration};
 
+use bytes::BytesMut;
 use futures::{Stream, stream::try_unfold};
+use prost::Message as _;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{connection::Caller, service::caller};
 use crate::audit::{
     cluster::Node,
     cluster_wire::{
-        AppendRequest, AppendResponse, FetchRequest, FetchResponse, VoteRequest, VoteResponse,
+        AppendRequest, AppendResponse, Ballot, FetchRequest, FetchResponse, Route, VoteRequest, VoteResponse,
         replication_server::Replication as Calls,
     },
+    store::FRAME_BYTES_MAX,
 };
 
 /// The members' service of a node.
@@ -22,7 +26,8 @@ impl Calls for Replication {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
 
     async fn append(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
-        let appends = Appends { node: self.0.clone(), caller: caller(&request)?, requests: request.into_inner() };
+        let (node, caller) = (self.0.clone(), caller(&request)?);
+        let appends = Appends { node, caller, requests: request.into_inner(), coming: None, taking: None };
         Ok(Response::new(Box::pin(try_unfold(appends, Appends::next))))
     }
 
@@ -37,23 +42,91 @@ impl Calls for Replication {
     }
 }
 
+/// A member that calls says something again and again: heartbeats, pieces, signs of life. One that says nothing for so long
+/// is gone, and so is what it began to send.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+type Taking = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
+
 /// One leader's calls, answered one after the other. The first error ends them: the leader begins a new stream.
 struct Appends {
     node: Node,
     caller: Caller,
     requests: Streaming<AppendRequest>,
+    /// A request of which more is to come: its pieces, and who sends it.
+    coming: Option<Coming>,
+    /// The call that is being taken. What follows it is read all the same, so that a leader is heard while a disk is slow.
+    taking: Option<Taking>,
+}
+
+struct Coming {
+    bytes: BytesMut,
+    route: Option<Route>,
+    vote: Option<Ballot>,
 }
 
 impl Appends {
     async fn next(mut self) -> Result<Option<(AppendResponse, Appends)>, Status> {
-        let request = tokio::select! {
-            biased;
-            () = self.caller.closed() => return Err(Status::unavailable("the server is winding up")),
-            request = self.requests.message() => request?,
-        };
-        let Some(request) = request else { return Ok(None) };
-        self.caller.still_certified()?;
-        let answer = self.node.append_entries(&self.caller.name, request).await?;
-        Ok(Some((answer, self)))
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = self.caller.closed() => return Err(Status::unavailable("the server is winding up")),
+                answer = taken(&mut self.taking) => {
+                    self.taking = None;
+                    return Ok(Some((answer?, self)));
+                }
+                request = timeout(IDLE_MAX, self.requests.message()) => match request {
+                    Ok(request) => request?,
+                    Err(_) => return Err(Status::deadline_exceeded("nothing has come for too long")),
+                },
+            };
+            let Some(request) = request else { return Ok(None) };
+            self.caller.still_certified()?;
+            if let Some(answer) = self.take(request)? {
+                return Ok(Some((answer, self)));
+            }
+        }
+    }
+
+    /// Takes one message. What it is answered with at once.
+    fn take(&mut self, request: AppendRequest) -> Result<Option<AppendResponse>, Status> {
+        if request.beat {
+            return self.node.hear(&self.caller.name, request.route, request.vote).map(Some);
+        }
+        if request.piece.is_empty() {
+            self.begin(request)?;
+            return Ok(None);
+        }
+        let AppendRequest { route, vote, piece, rest, .. } = request;
+        let coming = self.coming.get_or_insert_with(|| Coming { bytes: BytesMut::new(), route, vote });
+        // Before anything is kept of it.
+        let heard = self.node.hear(&self.caller.name, coming.route.clone(), coming.vote)?;
+        if ((coming.bytes.len() + piece.len()) as u64).saturating_add(rest) > u64::from(FRAME_BYTES_MAX) {
+            return Err(Status::invalid_argument("a request of too many bytes"));
+        }
+        coming.bytes.extend_from_slice(&piece);
+        if rest > 0 {
+            return Ok(Some(heard));
+        }
+        let whole = self.coming.take().map(|coming| coming.bytes.freeze()).unwrap_or_default();
+        self.begin(AppendRequest::decode(whole).map_err(|why| Status::invalid_argument(why.to_string()))?)?;
+        Ok(None)
+    }
+
+    fn begin(&mut self, request: AppendRequest) -> Result<(), Status> {
+        if self.taking.is_some() {
+            return Err(Status::invalid_argument("a request before the one before it was answered"));
+        }
+        let (node, name) = (self.node.clone(), self.caller.name.clone());
+        self.taking = Some(Box::pin(async move { node.append_entries(&name, request).await }));
+        Ok(())
+    }
+}
+
+/// The answer to the call that is being taken; pends where there is none. Cancel safe.
+async fn taken(taking: &mut Option<Taking>) -> Result<AppendResponse, Status> {
+    match taking {
+        Some(taking) => taking.await,
+        None => std::future::pending().await,
     }
 }

@@ -74,5 +74,5 @@ async fn closed_front(world: &World, settings: &ServeSettings) -> Result<Front, 
     let mut routes = Routes::builder();
     routes.add_service(HealthServer::new(HealthService::from_health_reporter(health)));
     let exchange: Arc<Exchange> = Exchange::new(settings.revision)?;
-    Front::open(world, settings, routes.routes().prepare(), exchange, Some(CLOSED)).await
+    Front::open(world, settings, routes.routes().prepare(), exchange, Err(CLOSED)).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing that comes from here is believed; it is held against signatures by whoever asked.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use tokio::time::timeout;
 
@@ -11,9 +11,6 @@ use super::super::{
     network::Links,
     types::Member,
 };
-
-/// One call to another member. It has to bring a mebibyte over a slow line.
-const CALL_MAX: Duration = Duration::from_secs(5);
 
 /// Asks members.
 pub(in crate::audit::cluster) trait Source: Sync {
@@ -34,8 +31,11 @@ impl Source for Links {
     async fn fetch(&self, node: u64, member: &Member, from: u64, confirm: bool) -> Result<FetchResponse, String> {
         let mut peer = self.to(node, member).map_err(|why| why.to_string())?;
         let mut call = tonic::Request::new(FetchRequest { route: Some(self.route(node, member)), from, confirm });
-        call.set_timeout(CALL_MAX);
-        match timeout(CALL_MAX, peer.fetch(call)).await {
+        let patience = self.distances().fetch_patience(node);
+        call.set_timeout(patience);
+        let answer = timeout(patience, peer.fetch(call)).await;
+        self.distances().fetched(node, answer.is_ok());
+        match answer {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(format!("no answer: {}", status.message())),
             Err(_) => Err("no answer in time".to_owned()),

@@ -1,0 +1,120 @@
+//! How far away the other members are, and how long each may say nothing before it is given up.
+//!
+//! Nobody says how far members are apart; it is seen. Whoever was met before is given up some round trips after it fell
+//! silent. Of one that was never met nothing is known, so each silence makes the next wait longer, until one is met or the
+//! waits reach a bound: a machine that has lost its power answers nothing at all, and is to be met soon once it is back.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// How long anybody may say nothing.
+const SILENT_MIN: Duration = Duration::from_secs(2);
+/// Further silences double that, so often.
+const DOUBLED_MAX: u32 = 2;
+/// Connecting takes a round trip, a handshake another one, and a packet may be lost.
+const ROUND_TRIPS: u32 = 4;
+/// How long fetching a mebibyte may take over any line. It doubles, up to the second, where it did not suffice: a server
+/// allows no call more.
+const FETCH: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+
+/// See the module. By node.
+#[derive(Debug, Default)]
+pub(super) struct Distances(Mutex<BTreeMap<u64, Distance>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Distance {
+    /// Follows what is measured: up at once, down by and by.
+    round_trip: Duration,
+    /// Silences in a row.
+    silences: u32,
+    /// Fetches that came too late.
+    slow_fetches: u32,
+}
+
+impl Distances {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Distance>> {
+        // Every update is complete in itself.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An answer of this node took so long, connecting and computing aside.
+    pub(super) fn round_trip(&self, node: u64, took: Duration) {
+        let mut distances = self.lock();
+        let distance = distances.entry(node).or_default();
+        distance.silences = 0;
+        distance.round_trip = took.max((distance.round_trip * 7 + took) / 8);
+    }
+
+    /// This node was given up.
+    pub(super) fn silent(&self, node: u64) {
+        let mut distances = self.lock();
+        let distance = distances.entry(node).or_default();
+        distance.silences = distance.silences.saturating_add(1);
+    }
+
+    /// How long this node may say nothing.
+    pub(super) fn patience(&self, node: u64) -> Duration {
+        let Distance { round_trip, silences, .. } = self.lock().get(&node).copied().unwrap_or_default();
+        SILENT_MIN * (1 << silences.min(DOUBLED_MAX)) + round_trip * ROUND_TRIPS
+    }
+
+    /// How long this node may take for what was fetched from it.
+    pub(super) fn fetch_patience(&self, node: u64) -> Duration {
+        let slow = self.lock().get(&node).map_or(0, |distance| distance.slow_fetches);
+        (FETCH.0 * (1 << slow.min(8))).min(FETCH.1)
+    }
+
+    /// A fetch came in time, or did not.
+    pub(super) fn fetched(&self, node: u64, in_time: bool) {
+        let mut distances = self.lock();
+        let distance = distances.entry(node).or_default();
+        distance.slow_fetches = distance.slow_fetches.saturating_add(u32::from(!in_time));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn who_is_far_may_be_silent_for_longer() {
+        let distances = Distances::default();
+        assert_eq!(distances.patience(2), SILENT_MIN);
+        distances.round_trip(2, ms(600));
+        assert_eq!(distances.patience(2), SILENT_MIN + ms(2_400));
+        for _ in 0..200 {
+            distances.round_trip(2, ms(10));
+        }
+        assert!(distances.patience(2) < SILENT_MIN + ms(60), "it came nearer");
+        assert_eq!(distances.patience(3), SILENT_MIN, "of another nothing is known");
+    }
+
+    #[test]
+    fn each_silence_makes_the_next_wait_longer_up_to_a_bound_until_the_node_is_met() {
+        let distances = Distances::default();
+        let waits = [(); 4].map(|()| {
+            distances.silent(2);
+            distances.patience(2)
+        });
+        assert_eq!(waits, [2, 4, 4, 4].map(|times| SILENT_MIN * times));
+        distances.round_trip(2, ms(10));
+        assert_eq!(distances.patience(2), SILENT_MIN + ms(40));
+    }
+
+    #[test]
+    fn a_fetch_over_a_thin_line_gets_the_time_that_it_takes() {
+        let distances = Distances::default();
+        assert_eq!(distances.fetch_patience(2), FETCH.0);
+        (0..9).for_each(|_| distances.fetched(2, false));
+        assert_eq!(distances.fetch_patience(2), FETCH.1);
+        distances.fetched(2, true);
+        assert_eq!(distances.fetch_patience(2), FETCH.1, "what sufficed is kept");
+    }
+}

@@ -1,0 +1,294 @@
+//! When a member asks to be elected: once it has lost the leader, and a quorum says that it has, too.
+//!
+//! openraft would ask for votes as soon as it is alone with the silence. Each such call ends the term of a leader that is
+//! well, so a member that was cut off, or is far away, would cost the others an election. So its own timer is off, and this
+//! task asks first how the others would vote (Ongaro's dissertation, section 9.6, "Preventing disruptions when a server
+//! rejoins the cluster"). Whoever still hears a leader says no, and nothing has changed anywhere.
+//!
+//! The trial has another use: it connects. However far the others are, the votes that follow take one round trip each. Where
+//! two ask at once, the one with the longer log goes first, then the one with the larger node id; whoever consents holds
+//! back for a while itself. No time here decides how far members may be apart: an election that came to nothing makes the
+//! next wait longer.
+//!
+//! Nothing of this is needed for safety. Who may be elected is openraft's alone.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use openraft::{LogId, Raft, RaftMetrics, Vote};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    leadership::Leadership,
+    ledger::{Ledger, is_quorum},
+    network::Links,
+    types::{Member, TypeConfig},
+};
+
+/// A leader that was heard within this time is there.
+pub(super) const LEASE: Duration = Duration::from_millis(550);
+/// A member waits so much longer before it asks: at least the first, and at most the sum of both.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(350), Duration::from_millis(200));
+/// From one trial that was lost to the next, at least the first, and at most the sum of both.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(200));
+/// Waits grow by half for each election that came to nothing, so often.
+const GROWS_MAX: i32 = 6;
+/// How long one trial may last. Whoever has not answered by then is asked anew.
+const TRIAL_MAX: Duration = Duration::from_secs(15);
+
+/// When this member last heard its leader, and what it has promised to other candidates.
+pub(super) struct Pulse {
+    heard: watch::Sender<Instant>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Before this moment this member asks nobody: it consented to another one's candidacy.
+    held_back: Option<Instant>,
+    /// This member's own trial is under way: with which log.
+    trying: Option<Standing>,
+    /// Elections in a row that came to nothing.
+    failed: i32,
+}
+
+/// Who goes first of two candidates: the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Standing {
+    pub(super) last: Option<LogId<u64>>,
+    pub(super) node: u64,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { heard: watch::Sender::new(Instant::now()), inner: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every update is complete in itself.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The leader was heard.
+    pub(super) fn beat(&self) {
+        self.heard.send_replace(Instant::now());
+        let mut inner = self.lock();
+        (inner.failed, inner.held_back) = (0, None);
+    }
+
+    /// Waits until no leader was heard for [`LEASE`]. False where one is heard while it waits, or within the lease of that.
+    async fn is_lost(&self) -> bool {
+        let mut heard = self.heard.subscribe();
+        let last = *heard.borrow_and_update();
+        tokio::select! {
+            biased;
+            () = sleep_until(last + LEASE) => true,
+            // This task holds the sender, so that it never fails.
+            _ = heard.changed() => false,
+        }
+    }
+
+    /// Whether another one may be a candidate, as far as this member's own plans go.
+    fn yields_to(&self, other: Standing) -> bool {
+        let mut inner = self.lock();
+        if inner.trying.is_some_and(|own| own > other) {
+            return false;
+        }
+        inner.held_back = Some(Instant::now() + wait(inner.failed));
+        true
+    }
+
+    fn try_with(&self, own: Option<Standing>) {
+        self.lock().trying = own;
+    }
+}
+
+/// How long a member waits for a leader, after so many elections that came to nothing.
+fn wait(failed: i32) -> Duration {
+    let once = LEASE + drawn(PATIENCE);
+    once.mul_f64(1.5_f64.powi(failed.min(GROWS_MAX)))
+}
+
+fn drawn((least, more): (Duration, Duration)) -> Duration {
+    least + more.mul_f64(rand::random::<f64>())
+}
+
+/// See the module.
+pub(super) struct Elections {
+    pub(super) raft: Raft<TypeConfig>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) links: Arc<Links>,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) leadership: Leadership,
+}
+
+impl Elections {
+    /// Works until the node stops.
+    pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.keep_a_leader() => {}
+        }
+    }
+
+    async fn keep_a_leader(&self) {
+        // Who has just started may have been the leader: nobody is disturbed by a question.
+        let mut patience = drawn(AGAIN);
+        loop {
+            self.leader_lost(patience).await;
+            if !self.would_be_elected().await {
+                patience = drawn(AGAIN).mul_f64(1.5_f64.powi(self.pulse.lock().failed));
+                continue;
+            }
+            if self.raft.trigger().elect().await.is_err() {
+                return; // Raft has ended, and with it the node.
+            }
+            let mut inner = self.pulse.lock();
+            inner.held_back = Some(Instant::now() + wait(inner.failed));
+            inner.failed = (inner.failed + 1).min(GROWS_MAX);
+            drop(inner);
+            patience = wait(0);
+        }
+    }
+
+    /// Resolves when this member may vote, does not lead, and has heard no leader for `patience`.
+    async fn leader_lost(&self, patience: Duration) {
+        let mut patience = patience;
+        loop {
+            let votes = self.ledger.with_membership(|members| members.voter_ids().any(|id| id == self.own()));
+            if !votes || self.leadership.check().is_ok() {
+                self.pulse.beat();
+                patience = wait(0);
+            }
+            let heard = *self.pulse.heard.borrow();
+            let due = (heard + patience).max(self.pulse.lock().held_back.unwrap_or(heard));
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due.min(Instant::now() + LEASE)).await;
+            if *self.pulse.heard.borrow() != heard {
+                patience = wait(0);
+            }
+        }
+    }
+
+    /// Asks the other voters. True once a quorum would vote for this member; it is connected to them by then.
+    async fn would_be_elected(&self) -> bool {
+        let own = Standing { last: self.ledger.last_log_id(), node: self.own() };
+        self.pulse.try_with(Some(own));
+        let mut heard = self.pulse.heard.subscribe();
+        heard.mark_unchanged();
+        let won = tokio::select! {
+            biased;
+            _ = heard.changed() => false,
+            won = self.trial(own) => won,
+            () = sleep(TRIAL_MAX) => false,
+        };
+        self.pulse.try_with(None);
+        won
+    }
+
+    async fn trial(&self, own: Standing) -> bool {
+        let membership = self.ledger.membership();
+        let RaftMetrics { current_term, .. } = *self.raft.metrics().borrow();
+        let vote = Vote::new(current_term.saturating_add(1), own.node);
+        let others: Vec<(u64, Member)> = membership
+            .nodes()
+            .filter(|(node, _)| **node != own.node && membership.voter_ids().any(|voter| voter == **node))
+            .map(|(node, member)| (*node, member.clone()))
+            .collect();
+        let (mut granted, mut pending) = (BTreeSet::from([own.node]), BTreeSet::from([own.node]));
+        pending.extend(others.iter().map(|(node, _)| *node));
+        let ask = |(node, member): (u64, Member)| async move {
+            (node, self.links.ask_for_vote(node, &member, vote, own.last, true).await)
+        };
+        let mut asked: FuturesUnordered<_> = others.into_iter().map(ask).collect();
+        while !is_quorum(&membership, &granted) {
+            // As soon as too many have said no, nobody else is waited for.
+            if !is_quorum(&membership, &pending) {
+                return false;
+            }
+            match asked.next().await {
+                Some((node, Ok(answer))) if answer.granted => _ = granted.insert(node),
+                Some((node, _)) => _ = pending.remove(&node),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn own(&self) -> u64 {
+        self.ledger.settings.node
+    }
+}
+
+/// How this member would vote for another one: waits until its own leader is lost, or is heard again.
+pub(super) async fn would_vote(pulse: &Pulse, leadership: &Leadership, ledger: &Ledger, candidate: Standing) -> bool {
+    leadership.check().is_err()
+        && candidate.last >= ledger.last_log_id()
+        && pulse.is_lost().await
+        && pulse.yields_to(candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::CommittedLeaderId;
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn standing(index: u64, node: u64) -> Standing {
+        Standing { last: Some(LogId::new(CommittedLeaderId::new(1, 1), index)), node }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_is_lost_once_it_was_silent_for_the_lease_and_not_where_it_is_heard_meanwhile() {
+        let pulse = Pulse::new();
+        let begun = Instant::now();
+        assert!(pulse.is_lost().await);
+        assert!(begun.elapsed() >= LEASE && begun.elapsed() < LEASE * 2);
+        pulse.beat();
+        let asking = {
+            let pulse = pulse.clone();
+            tokio::spawn(async move { pulse.is_lost().await })
+        };
+        sleep(LEASE / 2).await;
+        pulse.beat();
+        assert!(!asking.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_candidates_the_one_with_the_longer_log_goes_first_then_the_one_with_the_larger_id() {
+        let pulse = Pulse::new();
+        pulse.try_with(Some(standing(7, 2)));
+        assert!(!pulse.yields_to(standing(6, 3)));
+        assert!(!pulse.yields_to(standing(7, 1)));
+        assert_eq!(pulse.lock().held_back, None, "who is refused holds back nobody");
+        assert!(pulse.yields_to(standing(7, 3)));
+        assert!(pulse.yields_to(standing(8, 1)));
+        assert!(pulse.lock().held_back.is_some_and(|until| until > Instant::now()));
+        pulse.try_with(None);
+        assert!(pulse.yields_to(standing(6, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn elections_that_come_to_nothing_make_the_next_wait_longer_until_a_leader_is_heard() {
+        assert!((0..50).all(|_| wait(0) <= LEASE + PATIENCE.0 + PATIENCE.1));
+        assert!((0..50).all(|_| wait(GROWS_MAX) >= (LEASE + PATIENCE.0) * 11));
+        assert!(wait(i32::MAX) < Duration::from_secs(20));
+        let pulse = Pulse::new();
+        pulse.lock().failed = 4;
+        assert!(pulse.yields_to(standing(1, 1)));
+        advance(LEASE).await;
+        pulse.beat();
+        assert_eq!((pulse.lock().failed, pulse.lock().held_back), (0, None));
+    }
+}

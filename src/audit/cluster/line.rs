@@ -1,0 +1,172 @@
+//! The leader's end of a stream of AppendEntries to one member, whatever the distance.
+//!
+//! A call is given up when nothing has been heard from the member for a while, never because it takes long: a mebibyte over
+//! a thin line takes seconds, and so does a slow disk. To tell these from a dead line, a large request goes in pieces that
+//! are answered one by one, and while the member stores it, signs of life go after it and are answered at once, past the
+//! disk. Both tell the member that its leader is there, so that data on its way is never taken for silence.
+//!
+//! Only one request is under way at a time. A call that its caller gave up takes the stream with it.
+
+use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, future::ready, stream::once};
+use prost::Message as _;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming, transport::Channel};
+
+use super::super::cluster_wire::{self as wire, append_response::Outcome, replication_client::ReplicationClient};
+
+/// A larger request goes in pieces of so many bytes. Over a line of 64 KiB a second there is one every half second, often
+/// enough to be a sign of life.
+pub(super) const PIECE_BYTES: usize = 32 << 10;
+/// A member that owes an answer is sent a sign of life where it was sent nothing else for so long.
+const BEAT_EVERY: Duration = Duration::from_millis(300);
+
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<wire::AppendResponse>>, Status>> + Send>>;
+
+/// See the module. Between two calls.
+pub(super) struct Line {
+    requests: mpsc::Sender<wire::AppendRequest>,
+    answers: Streaming<wire::AppendResponse>,
+}
+
+/// A stream answers its headers some time after the first request has gone.
+enum Answers {
+    Opening(Opening),
+    Open(Streaming<wire::AppendResponse>),
+}
+
+/// How one call keeps watch over its line.
+pub(super) struct Watch<F> {
+    /// How long the member may say nothing.
+    pub(super) patience: Duration,
+    /// Told of each answer.
+    pub(super) heard: F,
+}
+
+impl Line {
+    /// A new stream, and the first call on it. The first message goes with the stream itself, so that beginning costs no
+    /// round trip of its own.
+    pub(super) async fn begin(
+        mut client: ReplicationClient<Channel>,
+        request: wire::AppendRequest,
+        watch: Watch<impl Fn()>,
+    ) -> Result<(wire::AppendResponse, Line), Status> {
+        let (beat, mut parts) = (sign_of_life(&request), parts(request));
+        let first = parts.pop_front().unwrap_or_default();
+        let (requests, sent) = mpsc::channel(1);
+        let requested = once(ready(first)).chain(ReceiverStream::new(sent));
+        let opening: Opening = Box::pin(async move { client.append(requested).await });
+        exchange(requests, Answers::Opening(opening), beat, parts, watch).await
+    }
+
+    /// The next call.
+    pub(super) async fn call(
+        self,
+        request: wire::AppendRequest,
+        watch: Watch<impl Fn()>,
+    ) -> Result<(wire::AppendResponse, Line), Status> {
+        let (beat, parts) = (sign_of_life(&request), parts(request));
+        exchange(self.requests, Answers::Open(self.answers), beat, parts, watch).await
+    }
+}
+
+/// Sends what is left of a request, and waits for its answer.
+async fn exchange(
+    requests: mpsc::Sender<wire::AppendRequest>,
+    mut answers: Answers,
+    beat: wire::AppendRequest,
+    mut parts: VecDeque<wire::AppendRequest>,
+    Watch { patience, heard }: Watch<impl Fn()>,
+) -> Result<(wire::AppendResponse, Line), Status> {
+    let mut sent_at = Instant::now();
+    let mut heard_at = sent_at;
+    let answer = loop {
+        // Whoever says nothing any more is sent nothing more: a member that only hears this leader must be free to elect
+        // another.
+        let beats = parts.is_empty() && heard_at + patience / 2 > Instant::now();
+        tokio::select! {
+            biased;
+            answer = answers.next() => {
+                let answer = answer?;
+                heard_at = Instant::now();
+                heard();
+                if answer.outcome != Outcome::Received as i32 {
+                    break answer;
+                }
+            }
+            room = requests.reserve(), if !parts.is_empty() => match (room, parts.pop_front()) {
+                (Ok(room), Some(part)) => {
+                    room.send(part);
+                    sent_at = Instant::now();
+                }
+                // Nobody takes it: the stream has ended, and its end says why.
+                _ => parts.clear(),
+            },
+            () = sleep_until(sent_at + BEAT_EVERY), if beats => {
+                // Where there is no room for it, something that says as much is on its way.
+                requests.try_send(beat.clone()).ok();
+                sent_at = Instant::now();
+            }
+            () = sleep_until(heard_at + patience) => {
+                return Err(Status::deadline_exceeded("the member has said nothing in time"));
+            }
+        }
+    };
+    Ok((answer, Line { requests, answers: answers.open()? }))
+}
+
+impl Answers {
+    /// The next answer. Cancel safe.
+    async fn next(&mut self) -> Result<wire::AppendResponse, Status> {
+        if let Answers::Opening(opening) = self {
+            let open = opening.as_mut().await?.into_inner();
+            *self = Answers::Open(open);
+        }
+        match self {
+            Answers::Open(answers) => {
+                answers.message().await?.ok_or_else(|| Status::unavailable("the member ended the stream"))
+            }
+            Answers::Opening(_) => Err(not_open()),
+        }
+    }
+
+    fn open(self) -> Result<Streaming<wire::AppendResponse>, Status> {
+        match self {
+            Answers::Open(answers) => Ok(answers),
+            Answers::Opening(_) => Err(not_open()),
+        }
+    }
+}
+
+/// Cannot be: an answer came over it.
+fn not_open() -> Status {
+    Status::internal("a stream that has answered is not open")
+}
+
+fn sign_of_life(request: &wire::AppendRequest) -> wire::AppendRequest {
+    wire::AppendRequest { route: request.route.clone(), vote: request.vote, beat: true, ..Default::default() }
+}
+
+/// A request as it travels: as it is, or in pieces.
+fn parts(request: wire::AppendRequest) -> VecDeque<wire::AppendRequest> {
+    let length = request.encoded_len();
+    if length <= PIECE_BYTES {
+        return VecDeque::from([request]);
+    }
+    let whole: Bytes = request.encode_to_vec().into();
+    let piece = |from: usize| {
+        let to = length.min(from + PIECE_BYTES);
+        wire::AppendRequest { piece: whole.slice(from..to), rest: (length - to) as u64, ..Default::default() }
+    };
+    let mut pieces: VecDeque<wire::AppendRequest> = (0..length).step_by(PIECE_BYTES).map(piece).collect();
+    if let Some(first) = pieces.front_mut() {
+        (first.route, first.vote) = (request.route, request.vote);
+    }
+    pieces
+}
