@@ -27,8 +27,10 @@ pub(super) enum Reading {
     Last,
 }
 
-/// One reading ends by then, whole or not.
-const READING_MAX: Duration = Duration::from_secs(20);
+/// A reading in which nothing was found for so long ends, whole or not. A long log far away takes longer than this.
+const FOUND_WITHIN: Duration = Duration::from_secs(20);
+/// However much is found, it ends by then.
+const READING_MAX: Duration = Duration::from_secs(600);
 
 /// Between two tries to say the last word.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -131,10 +133,11 @@ impl Auditor {
         self.recorder.record(What::ReadingBegan { reading, server: server.name().into(), last });
         let (mut found, count) = self.counted(Some(reading));
         let read = system.read_back(host.clone(), server, &mut found);
-        let error = match tokio::time::timeout(READING_MAX, read).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error_chain(&*error)),
-            Err(_) => Some(format!("not read to its end within {READING_MAX:?}")),
+        let error = tokio::select! {
+            biased;
+            read = read => read.err().map(|error| error_chain(&*error)),
+            () = stuck(&count) => Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}")),
+            () = tokio::time::sleep(READING_MAX) => Some(format!("not read to its end within {READING_MAX:?}")),
         };
         let result = if error.is_none() { Ok(count.load(Ordering::Relaxed)) } else { Err(()) };
         self.recorder.record(What::ReadingEnded { reading, error });
@@ -154,5 +157,17 @@ impl Auditor {
             recorder.record(what);
         });
         (Findings { record, reading }, count)
+    }
+}
+
+/// Resolves once nothing was found for a while.
+async fn stuck(found: &AtomicU64) {
+    let mut before = None;
+    loop {
+        let now = found.load(Ordering::Relaxed);
+        if before.replace(now) == Some(now) {
+            return;
+        }
+        tokio::time::sleep(FOUND_WITHIN).await;
     }
 }

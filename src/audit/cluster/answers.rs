@@ -62,7 +62,8 @@ impl Node {
             _ => String::new(),
         };
         let (shown, stamp) = (self.committed(), Some(self.ledger().freshness.stamp()));
-        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp })
+        let last = self.ledger().last_log_id().map(Into::into);
+        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp, last })
     }
 
     /// Hands one call to Raft. One at a time: whoever gave up a call that a disk holds up makes it again, and each copy would

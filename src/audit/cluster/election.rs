@@ -126,7 +126,6 @@ pub(super) struct Elections {
     pub(super) ledger: Arc<Ledger>,
     pub(super) links: Arc<Links>,
     pub(super) pulse: Arc<Pulse>,
-    pub(super) leadership: Leadership,
 }
 
 impl Elections {
@@ -164,7 +163,9 @@ impl Elections {
         let mut patience = patience;
         loop {
             let votes = self.ledger.with_membership(|members| members.voter_ids().any(|id| id == self.own()));
-            if !votes || self.leadership.check().is_ok() {
+            let leads = self.raft.metrics().borrow().state.is_leader();
+            // A leader that nobody answers stays one until it hears of another: openraft elects nobody in its place.
+            if !votes || leads {
                 self.pulse.beat();
                 patience = wait(0);
             }

@@ -263,6 +263,22 @@ impl Ledger {
         Some(LogId::new(inner.marks[index].leader, index as u64))
     }
 
+    /// The newest entry of `leader`, or of one before it, at `index` at most.
+    pub(super) fn newest_by(&self, leader: CommittedLeaderId<u64>, index: u64) -> Option<LogId<u64>> {
+        let inner = self.lock();
+        // Leaders never go back in a log.
+        let by = inner.marks.partition_point(|mark| mark.leader <= leader) as u64;
+        let newest = by.min(index.saturating_add(1)).checked_sub(1)?;
+        Some(LogId::new(inner.marks.get(usize::try_from(newest).ok()?)?.leader, newest))
+    }
+
+    /// The newest entry of a leader before this one.
+    pub(super) fn newest_before(&self, leader: CommittedLeaderId<u64>) -> Option<LogId<u64>> {
+        let inner = self.lock();
+        let newest = inner.marks.partition_point(|mark| mark.leader < leader).checked_sub(1)?;
+        Some(LogId::new(inner.marks[newest].leader, newest as u64))
+    }
+
     /// An entry that waits to be applied.
     pub(super) fn unapplied(&self, raft_index: u64) -> Option<RaftEntry> {
         self.lock().unapplied.get(&raft_index).cloned()

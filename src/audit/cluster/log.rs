@@ -67,6 +67,11 @@ impl LogStore {
         Self { journal, vote: Mutex::new(vote), joining: Mutex::new(joining), reader, _lock: lock }
     }
 
+    /// Reads the entries beside their writer.
+    pub(super) fn reader(&self) -> LogReader {
+        self.reader.clone()
+    }
+
     /// Reads the frames beside their writer.
     pub(super) fn journal_reader(&self) -> JournalReader {
         self.reader.journal.clone()

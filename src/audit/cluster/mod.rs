@@ -43,6 +43,7 @@ mod machine;
 mod members;
 mod network;
 mod node;
+mod peer;
 mod queue;
 mod reads;
 mod recovery;

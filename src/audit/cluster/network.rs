@@ -1,12 +1,12 @@
-//! The network between members: Raft's calls over gRPC and mutual TLS.
+//! The connections between members: gRPC and mutual TLS.
 //!
 //! One connection to each other member carries everything. A member is who the certificate says that the membership
 //! names for its node, at both ends; a connection ends with its certificates, like that of a client. What stands in
-//! the log travels as the frames of the journal; cosigning goes along (`cosign`). Calls end by Raft's own deadlines, and are made again by Raft alone.
+//! the log travels as the frames of the journal; cosigning goes along (`cosign`). A call ends when the member has been
+//! silent for too long for its distance (`distance`), and is made again by Raft alone (`peer`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,65 +14,64 @@ use std::{
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use openraft::{
-    CommittedLeaderId, LogId, Vote,
-    error::{InstallSnapshotError, NetworkError, RPCError, RaftError, Unreachable},
-    network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory},
-    raft::{
-        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-        VoteResponse,
-    },
-};
+use openraft::{CommittedLeaderId, LogId, Vote};
 use tokio::time::{Instant, timeout};
 use tonic::{
-    Code, Request, Status,
+    Request, Status,
     transport::{Channel, Endpoint},
 };
 
 use super::{
     super::{
         client::{Deadlines, Server, dial_as},
-        cluster_wire::{self as wire, append_response::Outcome, replication_client::ReplicationClient},
+        cluster_wire::{self as wire, replication_client::ReplicationClient},
         leaf::DecodeError,
         store::{FRAME_BYTES_MAX, Frame},
     },
-    ClusterSettings, SignedCheckpoint,
-    cosign::{Along, Word},
+    ClusterSettings,
     distance::Distances,
     ledger::{Ledger, is_quorum},
-    line::{Line, Watch},
-    types::{Member, Membership, RaftEntry, TypeConfig, decode_frame, encode_frame},
+    types::{Member, Membership, RaftEntry, decode_frame},
     vouch::vouch,
 };
 use crate::world::World;
 
 /// From one attempt to reach a member that cannot be reached to the next.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// A connection from which nothing came for so long is asked for a sign of life, and is given up where none comes. On one
 /// that carries data something comes all the time, however thin the line.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
-/// Answers of Raft.
-type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member, RaftError<u64, E>>>;
-
 /// The connections to all other members. They are made by the first call, and again whenever they broke.
 pub(super) struct Links {
     world: World,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// Per node, for as long as the membership says the same of it.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
     /// When each node last answered what this one sent it as leader.
     heard: Mutex<BTreeMap<u64, Instant>>,
     /// How far away each node is.
     distances: Arc<Distances>,
+    /// Which log each node had when it last gave this one its vote. Since then it has taken nothing but what the winner sent.
+    voted: Mutex<BTreeMap<u64, (Vote<u64>, Option<LogId<u64>>)>>,
+    /// Up to where Raft was last told that each node holds the leader's log, and in which term.
+    told: Mutex<BTreeMap<u64, (u64, LogId<u64>)>>,
     /// What this node shows, and under which name.
     vouch: Mutex<Option<(String, Bytes)>>,
 }
 
 impl Links {
     pub(super) fn new(world: World, ledger: Arc<Ledger>) -> Arc<Self> {
-        let (channels, heard, vouch) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { world, ledger, channels, heard, distances: Arc::default(), vouch })
+        Arc::new(Self {
+            world,
+            ledger,
+            channels: Mutex::default(),
+            heard: Mutex::default(),
+            distances: Arc::default(),
+            voted: Mutex::default(),
+            told: Mutex::default(),
+            vouch: Mutex::default(),
+        })
     }
 
     /// Calls to a member.
@@ -120,13 +119,8 @@ impl Links {
         &self.distances
     }
 
-    /// How long a node may say nothing before a call to it is given up.
-    fn patience(&self, node: u64) -> Duration {
-        self.distances.patience(node)
-    }
-
     /// A node has said nothing in time. Its connection may be dead without knowing it: the next call makes another one.
-    fn gave_up(&self, node: u64) {
+    pub(super) fn gave_up(&self, node: u64) {
         self.distances.silent(node);
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
@@ -144,7 +138,7 @@ impl Links {
         let request = wire::VoteRequest { route, vote: Some(vote.into()), last: last.map(Into::into), trial };
         let mut peer = self.to(node, member).map_err(|why| Status::unavailable(why.to_string()))?;
         // Connecting takes as long as it may, and so does the answer, which waits for a disk.
-        let patience = self.patience(node) * 2;
+        let patience = self.distances.patience(node) * 2;
         let mut request = Request::new(request);
         request.set_timeout(patience);
         let begun = Instant::now();
@@ -169,7 +163,32 @@ impl Links {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).map(Instant::elapsed)
     }
 
-    fn heard(&self, node: u64) {
+    /// A node gave this one its vote, and had this log.
+    pub(super) fn voted(&self, node: u64, vote: Vote<u64>, last: Option<LogId<u64>>) {
+        self.voted.lock().unwrap_or_else(PoisonError::into_inner).insert(node, (vote, last));
+    }
+
+    /// The log with which a node voted for the leader of this vote; `None` where it did not. Given once: whoever asks again
+    /// has met that node since.
+    pub(super) fn take_log_of_voter(&self, node: u64, vote: &Vote<u64>) -> Option<Option<LogId<u64>>> {
+        let (of, last) = self.voted.lock().unwrap_or_else(PoisonError::into_inner).remove(&node)?;
+        (of.leader_id == vote.leader_id).then_some(last)
+    }
+
+    /// Raft is told that a node holds the leader's log up to here.
+    pub(super) fn tell_matching(&self, node: u64, term: u64, matching: LogId<u64>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = told.entry(node).or_insert((term, matching));
+        *newest = if newest.0 == term { (*newest).max((term, matching)) } else { (term, matching) };
+    }
+
+    /// What Raft was told last of a node, in this term.
+    pub(super) fn told(&self, node: u64, term: u64) -> Option<LogId<u64>> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(&node).filter(|(of, _)| *of == term).map(|(_, matching)| *matching)
+    }
+
+    pub(super) fn heard(&self, node: u64) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
     }
 
@@ -212,146 +231,6 @@ pub(super) struct NoLink {
 impl NoLink {
     fn new(node: u64, member: &Member) -> Self {
         Self { node, name: member.name.clone() }
-    }
-}
-
-/// Makes Raft's connections.
-pub(super) struct Network {
-    pub(super) links: Arc<Links>,
-    /// What goes along with their calls.
-    pub(super) word: Word,
-}
-
-/// Raft's calls to one member.
-pub(super) struct Peer {
-    links: Arc<Links>,
-    node: u64,
-    member: Member,
-    word: Word,
-    /// Between two calls; none while one is under way, so that a call which was given up takes its stream with it.
-    line: Option<Line>,
-}
-
-impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = Peer;
-
-    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        let (links, word) = (self.links.clone(), self.word.clone());
-        Peer { links, node: target, member: node.clone(), word, line: None }
-    }
-}
-
-impl Peer {
-    /// AppendEntries, over the stream of the last one where that is still there.
-    async fn append(&mut self, request: wire::AppendRequest) -> Answer<wire::AppendResponse> {
-        let Peer { links, node, member, line, .. } = self;
-        let watch = Watch { patience: links.patience(*node), heard: || links.heard(*node) };
-        // What carries nothing is answered at once: that shows how far the member is.
-        let (begun, empty) = (Instant::now(), request.frames.is_empty());
-        let answered = match line.take() {
-            Some(open) => {
-                let answered = open.call(request, watch).await;
-                if empty && answered.is_ok() {
-                    links.distances.round_trip(*node, begun.elapsed());
-                }
-                answered
-            }
-            None => Line::begin(links.to(*node, member).map_err(|why| Unreachable::new(&why))?, request, watch).await,
-        };
-        let (answer, open) = answered.map_err(|status| {
-            if status.code() == Code::DeadlineExceeded {
-                links.gave_up(*node);
-            }
-            failed(&status)
-        })?;
-        *line = Some(open);
-        Ok(answer)
-    }
-
-    /// The leader's word that goes along with a call. One that only tells of a commit waits for the checkpoint over it,
-    /// which is signed at this moment: it saves a call.
-    async fn along(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Along {
-        if let Some(committed) = request.leader_commit.filter(|_| request.entries.is_empty()) {
-            self.word.wait_for(self.links.ledger.end(committed.index).unwrap_or_default()).await;
-        }
-        let votes = self.links.ledger.with_membership(|members| members.voter_ids().any(|voter| voter == self.node));
-        self.word.along(votes)
-    }
-
-    /// The entries as frames. A leader's own log never shrinks, so every entry that it sends has its place there.
-    fn frames(&self, entries: &[RaftEntry]) -> Vec<wire::Frame> {
-        let frame = |entry: &RaftEntry| {
-            let first_leaf = self.links.ledger.begin(entry.log_id.index).unwrap_or_default();
-            encode_frame(entry, first_leaf).into()
-        };
-        entries.iter().map(frame).collect()
-    }
-}
-
-impl RaftNetwork<TypeConfig> for Peer {
-    async fn append_entries(
-        &mut self,
-        request: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Answer<AppendEntriesResponse<u64>> {
-        let term = request.vote.leader_id.term;
-        let along = self.along(&request).await;
-        let note = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|it| it.note.clone()).unwrap_or_default();
-        let message = wire::AppendRequest {
-            route: Some(self.links.route(self.node, &self.member)),
-            vote: Some(request.vote.into()),
-            previous: request.prev_log_id.map(Into::into),
-            frames: self.frames(&request.entries),
-            committed: request.leader_commit.map(Into::into),
-            checkpoint: note(&along.round),
-            published: note(&along.published),
-            fresh: self.links.ledger.word(self.node, term),
-            ..Default::default()
-        };
-        let sent = Instant::now();
-        let answer = self.append(message).await?;
-        let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp } = answer;
-        self.word.answered(self.node, along, cosignature, shown).await;
-        if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
-            self.links.ledger.freshness.answered(self.node, term, sent, stamp);
-        }
-        Ok(match Outcome::try_from(outcome) {
-            Ok(Outcome::Stored) => AppendEntriesResponse::Success,
-            Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),
-            Ok(Outcome::Conflict) => AppendEntriesResponse::Conflict,
-            Ok(Outcome::HigherVote) => AppendEntriesResponse::HigherVote(vote.unwrap_or_default().into()),
-            _ => return Err(failed(&Status::internal("an answer without an outcome"))),
-        })
-    }
-
-    async fn install_snapshot(
-        &mut self,
-        _request: InstallSnapshotRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Answer<InstallSnapshotResponse<u64>, InstallSnapshotError> {
-        let why = Status::unimplemented("an audit log has no snapshots: it keeps every entry");
-        Err(Unreachable::new(&why).into())
-    }
-
-    async fn vote(&mut self, request: VoteRequest<u64>, _option: RPCOption) -> Answer<VoteResponse<u64>> {
-        let VoteRequest { vote, last_log_id } = request;
-        let answer = self.links.ask_for_vote(self.node, &self.member, vote, last_log_id, false).await;
-        let wire::VoteResponse { vote, granted, last } = answer.map_err(|status| failed(&status))?;
-        Ok(VoteResponse::new(Vote::from(vote.unwrap_or_default()), last.map(Into::into), granted))
-    }
-
-    fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(PAUSE))
-    }
-}
-
-/// A member that is away is left alone for a moment; anything else is tried again.
-fn failed<E: Error>(status: &Status) -> RPCError<u64, Member, RaftError<u64, E>> {
-    match status.code() {
-        Code::Unavailable | Code::PermissionDenied | Code::FailedPrecondition | Code::DeadlineExceeded => {
-            Unreachable::new(status).into()
-        }
-        _ => NetworkError::new(status).into(),
     }
 }
 

@@ -30,7 +30,8 @@ use super::{
     leadership::Leadership,
     ledger::{Ledger, hex},
     linearizable::Confirmations,
-    network::{Links, Network},
+    network::Links,
+    peer::Network,
     queue::{Job, Queue},
     reads::Reads,
     recovery::{Recovered, recover, tell_corruption},
@@ -44,6 +45,9 @@ use crate::world::{LogEvent, World};
 const LEADERSHIP_SECONDS_MAX: u64 = 10;
 /// How long a caller waits until what was committed is cosigned by a quorum.
 const SHOWN_SECONDS_MAX: u64 = 5;
+/// Entries in one call to a member, each of them a batch. A leader reads so many for each step in which openraft looks for
+/// what a member holds, whether or not they are sent.
+const CALL_ENTRIES_MAX: u64 = 64;
 /// How long each step of a stop may take.
 const STOP_SECONDS_MAX: u64 = 60;
 
@@ -135,7 +139,8 @@ impl Node {
         let config = Arc::new(Config { enable_elect: takes && settings.cluster.is_none(), ..config(&settings)? });
         let (cosignatures, word) = cosign::cosigning();
         let links = Links::new(world.clone(), ledger.clone());
-        let raft = Raft::new(settings.node, config, Network { links: links.clone(), word }, log, machine).await;
+        let network = Network { links: links.clone(), word, log: log.reader() };
+        let raft = Raft::new(settings.node, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| NodeError::Failed(ledger.failure().unwrap_or(fatal.to_string())))?;
         tokio::spawn(watch_raft(raft.metrics(), ledger.clone()));
 
@@ -158,7 +163,7 @@ impl Node {
         let pulse = Pulse::new();
         if settings.cluster.is_some() {
             let (raft, ledger, links, pulse) = (raft.clone(), ledger.clone(), links.clone(), pulse.clone());
-            tokio::spawn(Elections { raft, ledger, links, pulse, leadership: leadership.clone() }.run(stop));
+            tokio::spawn(Elections { raft, ledger, links, pulse }.run(stop));
         }
         let sequencer = Sequencer {
             raft: raft.clone(),
@@ -315,10 +320,14 @@ impl Node {
         self.handle.ledger.settings.cluster.is_some()
     }
 
-    /// Whether the newest membership has a member of this name.
+    /// Whether a member has this name, by the newest membership or, as that of a folder which joins is empty, by this node's
+    /// own settings.
     pub(crate) fn is_member(&self, name: &str) -> bool {
-        self.is_clustered()
-            && self.handle.ledger.with_membership(|members| members.nodes().any(|(_, member)| member.name == name))
+        let ledger = &self.handle.ledger;
+        ledger.settings.cluster.as_ref().is_some_and(|cluster| {
+            cluster.contacts.iter().any(|contact| contact.name == name)
+                || ledger.with_membership(|members| members.nodes().any(|(_, member)| member.name == name))
+        })
     }
 
     /// The accounts of those who serve this node.
@@ -475,6 +484,7 @@ fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
         election_timeout_min,
         election_timeout_max,
         snapshot_policy: SnapshotPolicy::Never,
+        max_payload_entries: CALL_ENTRIES_MAX,
         ..Config::default()
     };
     config.validate().map_err(|error| NodeError::Settings(error.to_string()))
