@@ -47,6 +47,8 @@ pub(super) struct Auditor {
     every: Duration,
     operator: Operator,
     readings: Arc<AtomicU32>,
+    /// Entries that were found, in all readings.
+    found: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
 }
 
@@ -58,7 +60,12 @@ impl Auditor {
         every: Duration,
         operator: Operator,
     ) -> Self {
-        Self { recorder, order, every, operator, readings: Arc::default(), done: Arc::default() }
+        Self { recorder, order, every, operator, readings: Arc::default(), found: Arc::default(), done: Arc::default() }
+    }
+
+    /// Entries that were found so far, in all readings.
+    pub(super) fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
     }
 
     /// Whether the last word is said, of every server.
@@ -151,9 +158,11 @@ impl Auditor {
     /// Findings, and how many they are.
     fn counted(&self, reading: Option<u32>) -> (Findings, Arc<AtomicU64>) {
         let (recorder, count) = (self.recorder.clone(), Arc::new(AtomicU64::new(0)));
-        let found = count.clone();
+        let (found, in_all) = (count.clone(), self.found.clone());
         let record = Arc::new(move |what: What| {
-            found.fetch_add(u64::from(matches!(what, What::Found { .. })), Ordering::Relaxed);
+            let one = u64::from(matches!(what, What::Found { .. }));
+            found.fetch_add(one, Ordering::Relaxed);
+            in_all.fetch_add(one, Ordering::Relaxed);
             recorder.record(what);
         });
         (Findings { record, reading }, count)

@@ -158,26 +158,27 @@ impl Elections {
         }
     }
 
-    /// Resolves when this member may vote, does not lead, and has heard no leader for `patience`.
+    /// Resolves when this member may vote, does not lead, and has heard no leader for `patience`; or, where that changed
+    /// meanwhile, for as long as members usually wait.
     async fn leader_lost(&self, patience: Duration) {
-        let mut patience = patience;
+        let mut heard = *self.pulse.heard.borrow();
+        let mut due = heard + patience;
         loop {
             let votes = self.ledger.with_membership(|members| members.voter_ids().any(|id| id == self.own()));
-            let leads = self.raft.metrics().borrow().state.is_leader();
             // A leader that nobody answers stays one until it hears of another: openraft elects nobody in its place.
-            if !votes || leads {
-                self.pulse.beat();
-                patience = wait(0);
+            let leads = self.raft.metrics().borrow().state.is_leader();
+            let newest = *self.pulse.heard.borrow();
+            if newest != heard {
+                (heard, due) = (newest, newest + wait(0));
             }
-            let heard = *self.pulse.heard.borrow();
-            let due = (heard + patience).max(self.pulse.lock().held_back.unwrap_or(heard));
+            if !votes || leads {
+                due = Instant::now() + wait(0);
+            }
+            let due = due.max(self.pulse.lock().held_back.unwrap_or(due));
             if due <= Instant::now() {
                 return;
             }
             sleep_until(due.min(Instant::now() + LEASE)).await;
-            if *self.pulse.heard.borrow() != heard {
-                patience = wait(0);
-            }
         }
     }
 
@@ -290,6 +291,7 @@ mod tests {
         assert!(pulse.yields_to(standing(1, 1)));
         advance(LEASE).await;
         pulse.beat();
-        assert_eq!((pulse.lock().failed, pulse.lock().held_back), (0, None));
+        let inner = pulse.lock();
+        assert_eq!((inner.failed, inner.held_back), (0, None));
     }
 }

@@ -488,6 +488,25 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_entry_of_a_leader_or_of_one_before_it_is_found() {
+        let ledger = ledger();
+        [1, 1, 3, 3, 4].iter().zip(0..).for_each(|(term, index)| drop(ledger.append(entry(*term, index, &["a"]))));
+        let leader = |term| CommittedLeaderId::new(term, 1);
+        let id = |term, index| Some(LogId::new(leader(term), index));
+        assert_eq!(ledger.newest_by(leader(3), 3), id(3, 3), "the very entry");
+        assert_eq!(ledger.newest_by(leader(3), 2), id(3, 2));
+        assert_eq!(ledger.newest_by(leader(3), 99), id(3, 3), "a longer log of that leader");
+        assert_eq!(ledger.newest_by(leader(2), 99), id(1, 1), "a leader of which this log has nothing");
+        assert_eq!(ledger.newest_by(leader(0), 99), None);
+        assert_eq!(ledger.newest_by(leader(9), u64::MAX), id(4, 4));
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(|term| ledger.newest_before(leader(term))),
+            [None, id(1, 1), id(1, 1), id(3, 3), id(4, 4)]
+        );
+        assert_eq!(self::ledger().newest_by(leader(1), 0), None);
+    }
+
+    #[test]
     fn a_leaf_is_found_by_its_index() {
         let ledger = ledger();
         ledger.append(entry(1, 0, &["a", "b"]));

@@ -170,3 +170,42 @@ fn parts(request: wire::AppendRequest) -> VecDeque<wire::AppendRequest> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::cluster_wire::{Ballot, Frame, Route},
+        *,
+    };
+
+    fn request(bytes: usize) -> wire::AppendRequest {
+        let body: Vec<u8> = (0..bytes).map(|at| at as u8).collect();
+        wire::AppendRequest {
+            route: Some(Route { from: 1, to: 2, ..Route::default() }),
+            vote: Some(Ballot { term: 3, node: 1, committed: true }),
+            frames: vec![Frame { index: 7, term: 3, kind: 2, body: body.into() }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_request_goes_whole_where_it_is_small_and_else_in_pieces_that_make_it_up_again() {
+        for bytes in [0, 1, PIECE_BYTES - 64, PIECE_BYTES, PIECE_BYTES + 1, 10 * PIECE_BYTES + 77] {
+            let request = request(bytes);
+            let parts = parts(request.clone());
+            if request.encoded_len() <= PIECE_BYTES {
+                assert_eq!(parts, [request], "{bytes}");
+                continue;
+            }
+            assert_eq!((parts[0].route.clone(), parts[0].vote), (request.route.clone(), request.vote), "{bytes}");
+            assert!(parts.iter().all(|part| part.encoded_len() <= PIECE_BYTES + 100 && part.frames.is_empty()));
+            let mut left = request.encoded_len();
+            for part in &parts {
+                left -= part.piece.len();
+                assert_eq!(part.rest, left as u64, "{bytes}");
+            }
+            let whole: Vec<u8> = parts.iter().flat_map(|part| part.piece.to_vec()).collect();
+            assert_eq!(wire::AppendRequest::decode(&whole[..]).unwrap(), request, "{bytes}");
+        }
+    }
+}

@@ -1,13 +1,15 @@
 //! A folder that joins: it alone may be empty, and only until it has held an entry.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use openraft::{CommittedLeaderId, EntryPayload, LogId};
 
 use super::{
     super::{
         super::{
-            cluster_wire::{AppendRequest, Ballot, Frame, Route, VoteRequest, append_response::Outcome},
+            cluster_wire::{
+                AppendRequest, Ballot, Frame, LogId as LogIdOnWire, Route, VoteRequest, append_response::Outcome,
+            },
             note::SigningKey,
             store::Frame as StoredFrame,
             tls,
@@ -125,7 +127,7 @@ async fn an_empty_folder_under_the_id_of_a_lost_voter_takes_nothing_and_votes_fo
     let vote = VoteRequest {
         route: request.route.clone(),
         vote: Some(Ballot { term: 2, node: 1, committed: false }),
-        last: None,
+        ..VoteRequest::default()
     };
     let refused =
         [node.append_entries("server-1", request).await.unwrap_err(), node.vote("server-1", vote).await.unwrap_err()];
@@ -142,4 +144,82 @@ async fn nobody_joins_a_log_of_one() {
     let mut bench = newcomer();
     bench.settings.cluster = None;
     assert!(matches!(join(&bench.world(), &bench.settings).await, Err(NodeError::Settings(_))));
+}
+
+/// One that has held the first entry already.
+async fn member() -> (Bench, Node) {
+    let bench = newcomer();
+    join(&bench.world(), &bench.settings).await.unwrap();
+    let node = bench.start().await.unwrap();
+    stored(&node, true).await;
+    (bench, node)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_is_heard_while_the_disk_is_slow_and_one_that_was_replaced_is_told() {
+    let (bench, node) = member().await;
+    bench.disk.hold_syncs(true);
+    let request = append(true, 1, "server-1");
+    let (route, vote) = (request.route.clone(), request.vote);
+    let blank = RaftEntry { log_id: LogId::new(CommittedLeaderId::new(1, 1), 1), payload: EntryPayload::Blank };
+    let StoredFrame { index, term, kind, body } = encode_frame(&blank, 1);
+    let next = AppendRequest {
+        previous: Some(LogIdOnWire { term: 0, node: 0, index: 0 }),
+        frames: vec![Frame { index, term, kind: kind.into(), body }],
+        ..request
+    };
+    let storing = tokio::spawn({
+        let (node, next) = (node.clone(), next.clone());
+        async move { node.append_entries("server-1", next).await }
+    });
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!storing.is_finished());
+    let heard = node.hear("server-1", route.clone(), vote).unwrap();
+    assert_eq!(heard.outcome(), Outcome::Received);
+
+    // Whoever gave the call up makes it again; Raft is not handed a second one before it is done with the first.
+    storing.abort();
+    let again = tokio::spawn({
+        let node = node.clone();
+        async move { node.append_entries("server-1", next).await }
+    });
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(node.appending().try_lock().is_err(), "Raft still has the call that was given up");
+    bench.disk.hold_syncs(false);
+    assert_eq!(again.await.unwrap().unwrap().outcome(), Outcome::Stored);
+    assert_eq!(node.members().entries, 2);
+
+    let older = Some(Ballot { term: 0, node: 2, committed: true });
+    let told = node.hear("server-1", route.clone(), older).unwrap();
+    assert_eq!((told.outcome(), told.vote.map(|vote| vote.term)), (Outcome::HigherVote, Some(1)));
+    assert_eq!(node.hear("client-1", route, vote).unwrap_err().code(), tonic::Code::PermissionDenied);
+    node.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_says_no_to_a_trial_while_it_hears_its_leader_and_changes_nothing_by_it() {
+    let (_bench, node) = member().await;
+    let request = append(false, 1, "server-1");
+    let trial = |last| VoteRequest {
+        route: append(false, 2, "server-2").route,
+        vote: Some(Ballot { term: 9, node: 2, committed: false }),
+        last,
+        trial: true,
+    };
+    let last = Some(LogIdOnWire { term: 0, node: 0, index: 0 });
+    let asked = tokio::spawn({
+        let (node, trial) = (node.clone(), trial(last));
+        async move { node.vote("server-2", trial).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stored(&node, false).await;
+    assert!(!asked.await.unwrap().unwrap().granted, "its leader spoke while it was asked");
+    let lost = node.vote("server-2", trial(last)).await.unwrap();
+    assert!(lost.granted, "nobody spoke for the length of a lease");
+    assert_eq!(lost.vote.map(|vote| vote.term), Some(1), "a trial leaves the vote as it is");
+    assert!(!node.vote("server-2", trial(None)).await.unwrap().granted, "its log is shorter");
+    let answer = node.append_entries("server-1", request).await.unwrap();
+    assert_eq!(answer.outcome(), Outcome::Stored, "the leader of term 1 is still followed");
+    assert_eq!(answer.last, last, "and is told where the log ends");
+    node.shut_down().await.unwrap();
 }
