@@ -158,7 +158,7 @@ fn restore(ca: &Path, key: &Path) -> Result<Issuer, Failure> {
     }
     let key_pem = read_secret(key, "make certificates for any name")?;
     let issuer = Issuer::restore(&files::read(ca).map_err(Failure::File)?, &key_pem)
-        .map_err(|why| Failure::Authority { ca: ca.to_owned(), key: key.to_owned(), why })?;
+        .map_err(|why| Failure::Authority { ca: ca.to_owned(), key: key.to_owned(), why: Box::new(why) })?;
     Ok(issuer.granting(KEYS))
 }
 

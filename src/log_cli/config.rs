@@ -38,7 +38,7 @@ pub(super) enum ConfigError {
     #[error("{path} can be read by others (mode {mode:03o}); who has it can {can}: chmod 600 {path}", path = .path.display())]
     Exposed { path: PathBuf, mode: u32, can: &'static str },
     #[error("{certificate}, {key} and {ca}: {why}", certificate = .files.certificate.display(), key = .files.key.display(), ca = .files.ca.display())]
-    Identity { files: TlsFiles, why: TlsError },
+    Identity { files: Box<TlsFiles>, why: Box<TlsError> },
 }
 
 /// A log, as its server and `init` see it.
@@ -349,7 +349,7 @@ impl TlsFiles {
         let identity = Identity { chain_pem: read(&self.certificate)?, key_pem, ca_pem: read(&self.ca)? };
         match identity.peer().and_then(|_| tls::client_config(&identity)) {
             Ok(_) => Ok(identity),
-            Err(why) => Err(ConfigError::Identity { files: self.clone(), why }),
+            Err(why) => Err(ConfigError::Identity { files: Box::new(self.clone()), why: Box::new(why) }),
         }
     }
 }

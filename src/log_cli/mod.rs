@@ -152,7 +152,7 @@ enum Failure {
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error("{ca} and {key} are no authority to make certificates with: {why}", ca = .ca.display(), key = .key.display())]
-    Authority { ca: PathBuf, key: PathBuf, why: TlsError },
+    Authority { ca: PathBuf, key: PathBuf, why: Box<TlsError> },
     #[error("{0}")]
     File(io::Error),
     #[error("cannot write the result: {0}")]
