@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    fault::{self, ActsOn, End, Given, Kind, Need, Value},
+    fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value},
     world::LogEvent,
 };
 
@@ -72,6 +72,8 @@ fn each_mistake_has_its_code() {
         ("\"server-1\"", "\"servrs\"", "unknown-host"),
         ("\"retry\"", "\"retri\"", "unknown-event"),
         ("servers = 3", "servers = \"3\"", "wrong-type"),
+        ("[expect]", "[expect]\nconnections-at-most = 20", "no-unit"),
+        ("[expect]", "[expect]\nconnections-at-most = \"0/s\"", "out-of-range"),
         ("servers = 3", "", "missing-key"),
         ("on = \"server-1\"", "", "missing-key"),
         ("between = [\"clients\", \"servers\"]", "", "missing-key"),
@@ -538,11 +540,12 @@ fn any_pattern() -> impl Strategy<Value = EventPattern> {
 prop_compose! {
     fn any_expect()(
         recovers in 1u64..86_400_000, blind in option::of(1u64..100_000), dead_letters in 0u64..3,
-        acked_at_least in 0u64..1_000, never in vec(any_pattern(), 0..3)
+        acked_at_least in 0u64..1_000, most in option::of(1u32..1_000), never in vec(any_pattern(), 0..3)
     ) -> Expect {
         Expect {
             recovers_within: Duration::from_millis(recovers),
             blind_at_most: blind.map(Duration::from_millis),
+            connections_at_most: most.map(|count| Rate { count, per: Per::Minute }),
             dead_letters, acked_at_least, never, seen: Vec::new(), sometimes: Vec::new(),
         }
     }
