@@ -39,6 +39,20 @@ fn run(command: &mut Command) -> Output {
     command.output().expect("the binary runs")
 }
 
+/// The same of one that might serve instead of refusing to: it is given so long.
+fn run_to_its_end(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let by = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > by {
+            child.kill().unwrap();
+            panic!("{command:?} does not end: {}", stderr(&child.wait_with_output().unwrap()));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -505,7 +519,7 @@ fn those_who_have_ed25519_keys_are_served_and_certify_makes_them_others() {
 fn tls_keys_that_others_may_read_are_refused_like_the_logs() {
     let bench = Bench::new();
     let verb = |verb: &str, config: [PathBuf; 2], rest: &[&str]| {
-        let output = run(gapless_log().arg(verb).args(config).args(rest));
+        let output = run_to_its_end(gapless_log().arg(verb).args(config).args(rest));
         (output.status.code(), stderr(&output))
     };
     for key in ["server.key", "client-1.key", "ca.key"] {
@@ -531,7 +545,7 @@ fn what_is_wrong_with_keys_and_certificates_is_said_with_their_files_and_the_cur
     let bench = Bench::new();
     let tls = |name: &str| bench.path("var/tls").join(name);
     let refused = |command: &mut Command, code: i32, words: &[&str]| {
-        let output = run(command);
+        let output = run_to_its_end(command);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{said}");
         words.iter().for_each(|word| assert!(said.contains(word), "`{word}` is missing in: {said}"));
