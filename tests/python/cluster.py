@@ -27,14 +27,19 @@ def program() -> pathlib.Path:
 
 
 class Cluster:
-    """Starts with three empty servers; `close` ends them and removes the folder."""
+    """Starts with three empty servers; `close` ends them and removes the folder.
 
-    def __init__(self):
+    `authority` are the certificate and the key of one that is there already, PEM: else one is made.
+    """
+
+    def __init__(self, authority: tuple[bytes, bytes] | None = None):
         self._cleanup = contextlib.ExitStack()
         self.folder = pathlib.Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gapless-python-")))
         self.ports = free_ports(len(SERVERS))
         self._servers = []
         try:
+            if authority is not None:
+                self._keep(authority)
             self._configure()
             for n in SERVERS:
                 self._serve(n)
@@ -80,6 +85,12 @@ class Cluster:
     def said(self) -> str:
         """What the servers told, for a person who wants to know why."""
         return "\n".join(f"-- server-{n}\n{self._told(n)}" for n in SERVERS)
+
+    def _keep(self, authority: tuple[bytes, bytes]):
+        self.file("var").mkdir(mode=0o700)
+        for name, pem in zip(("var/ca.pem", "var/ca.key"), authority):
+            self.file(name).touch(mode=0o600)
+            self.file(name).write_bytes(pem)
 
     def _configure(self):
         for name in [*(f"server-{n}.toml" for n in SERVERS), "client.toml"]:

@@ -7,6 +7,7 @@ whatever differs in one bit.
 
 import base64
 import contextlib
+import datetime
 import logging
 import pathlib
 import subprocess
@@ -20,7 +21,8 @@ from cluster import PATIENCE_S, REPOSITORY, SERVERS, Cluster
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from foreign import Entry, Log, entry_of, generate
 from sigstore.errors import VerificationError
 from tlog_scales.tlog import ConsistencyProofInvalid, InclusionProofInvalid
@@ -260,6 +262,38 @@ class ForeignClient(unittest.TestCase):
             for old_root_, new_root_, hashes_ in spoilt:
                 known = (old, old_root_, self.new.size, new_root_, hashes_)
                 self.refused(ConsistencyProofInvalid, self.scales.consistency, *known)
+
+
+class UnderAnEd25519Authority(unittest.TestCase):
+    """As logs have it that were begun before their keys were made for everybody: only the authority is of before."""
+
+    def test_a_client_on_the_c_core_is_served_with_the_keys_that_certify_makes_today(self):
+        generated = tempfile.TemporaryDirectory(prefix="gapless-proto-")
+        self.addCleanup(generated.cleanup)
+        cluster = Cluster(ed25519_authority())
+        self.addCleanup(cluster.close)
+        files = [cluster.file(f"var/{name}") for name in ("ca.pem", "server-1/client-1.pem", "server-1/client-1.key")]
+        contract = generate(REPOSITORY / "proto", pathlib.Path(generated.name))
+
+        def log(n: int) -> Log:
+            return Log(contract, f"127.0.0.1:{cluster.ports[n - 1]}", *(file.read_bytes() for file in files))
+
+        cluster.append(["one entry"])
+        self.assertIn("log.example/cluster", newest(cluster, log))
+
+
+def ed25519_authority() -> tuple[bytes, bytes]:
+    key, now = Ed25519PrivateKey.generate(), datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority of before")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, None)
+    )
+    pem = Encoding.PEM
+    return certificate.public_bytes(pem), key.private_bytes(pem, PrivateFormat.PKCS8, NoEncryption())
 
 
 def newest(cluster: Cluster, logs) -> str:
