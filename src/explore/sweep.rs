@@ -123,5 +123,8 @@ fn make(task: &Task, limit: Duration, stop: &AtomicBool) -> Done {
         Ok(first) if task.twice => run_again(&task.order, first, limit, stop),
         _ => None,
     };
+    // One that was stopped before its second run is not told as if both had been alike.
+    let half = task.twice && difference.is_none() && stop.load(Ordering::Relaxed);
+    let outcome = if half { Err(RunError::Stopped) } else { outcome };
     Done { outcome, difference, wall: begun.elapsed() }
 }
