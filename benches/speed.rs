@@ -227,7 +227,7 @@ fn folder() -> Result<Measured, Failure> {
         let begun = Instant::now();
         let (mut worked, mut failed) = (Duration::ZERO, Ok(()));
         simulated = Duration::ZERO;
-        let limits = Limits { jobs: cores(), run: LIMIT, until: None };
+        let limits = Limits { jobs: cores(), run: LIMIT, until: None, interrupted: || false };
         explore::sweep(
             tasks.len(),
             limits,
@@ -313,6 +313,7 @@ fn order(text: &str) -> Order {
         trail: None,
         bare: false,
         colour: false,
+        columns: gapless::report::COLUMNS_MAX,
         reproduce: String::new(),
     }
 }

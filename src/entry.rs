@@ -13,7 +13,7 @@ use crate::{
     check::Verdict,
     cli::{self, Home, quoted},
     explore::{self, Order, Outcome, RUN_MAX},
-    report::{Palette, terminal},
+    report::{COLUMNS_MAX, Palette, terminal},
     scenario::{self, Scenario},
     system::System,
 };
@@ -65,6 +65,11 @@ impl Target {
         }
     }
 
+    /// A word that a shell takes for a command.
+    fn name(&self) -> String {
+        self.bin_name.unwrap_or(self.crate_name).to_owned()
+    }
+
     /// `examples/x.rs` or `examples/x/main.rs`.
     fn is_example(&self) -> bool {
         let file = Path::new(self.file);
@@ -99,7 +104,8 @@ pub fn main<S: System>(system: impl FnOnce() -> S + Send + 'static, scenarios: &
     let folder = target.folder(scenarios);
     if env::args_os().nth(1).is_some_and(|word| word == "--gapless") {
         let command = format!("{} --gapless", target.launch());
-        return cli::run_as(&Home { command, scenarios: folder, by_name: true }, env::args_os().skip(2));
+        let home = Home { command, name: target.name(), scenarios: folder, by_name: true };
+        return cli::run_as(&home, env::args_os().skip(2));
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = match trials(&folder, &target.launch(), arguments.nocapture) {
@@ -173,6 +179,7 @@ impl Case {
             trail: None,
             bare: false,
             colour: false,
+            columns: COLUMNS_MAX,
             reproduce: self.reproduce.clone(),
         };
         let again = || format!("reproduce  {}", self.reproduce.replace("{seed}", &seed.to_string()));

@@ -325,7 +325,24 @@ fn every_word_is_listed_and_explained_within_the_columns() {
     let all = bench.run(&["explain"]);
     assert!(all.out.lines().all(|line| line.chars().count() <= 100), "{}", all.out);
     let sections: Vec<&str> = all.out.lines().filter(|line| !line.starts_with(' ') && !line.is_empty()).collect();
-    assert_eq!(sections, ["Faults", "Events", "Invariants"]);
+    assert_eq!(sections, ["Faults", "Events", "Invariants", "Words of a report"]);
+}
+
+#[test]
+fn a_word_is_found_in_the_singular_and_verdicts_and_exit_statuses_have_pages() {
+    let bench = Bench::new();
+    for (one, all) in [("fault", "faults"), ("event", "events"), ("invariant", "invariants")] {
+        assert_eq!(bench.run(&["list", one]).out, bench.run(&["list", all]).out);
+    }
+    for word in ["verdict", "holds", "inconclusive", "violated", "exit-codes"] {
+        let page = bench.run(&["explain", word]);
+        assert_eq!((page.status, page.err.as_str()), (0, ""), "{word}");
+        assert!(page.out.starts_with(&format!("{word}: ")), "{}", page.out);
+    }
+    let codes = bench.run(&["explain", "exit-codes"]).out;
+    for code in ["0", "1", "2", "3", "4", "100", "101", "130"] {
+        assert!(codes.lines().any(|line| line.split_whitespace().next() == Some(code)), "{code}: {codes}");
+    }
 }
 
 #[test]
@@ -360,6 +377,35 @@ fn the_schema_is_json_and_every_shell_gets_its_completions() {
         assert!(said.out.contains("check-determinism") && said.out.contains("explain"), "{shell}");
     }
     assert_eq!(bench.run(&["completions", "cobol"]).status, 2);
+}
+
+/// What bash offers once the words are typed and TAB is pressed.
+fn completed(bench: &Bench, words: &[&str]) -> Vec<String> {
+    bench.file("gapless.bash", bench.run(&["completions", "bash"]).out);
+    let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+    let script = format!(
+        "source gapless.bash; COMP_WORDS=({}); COMP_CWORD={}; _gapless gapless '{last}' '{before}'; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words.join(" "),
+        words.len() - 1,
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", &script]).current_dir(bench.0.path());
+    let said = finish(&mut bash);
+    assert_eq!((said.status, said.err.as_str()), (0, ""), "{script}");
+    said.out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_completes_what_can_be_explained_and_listed() {
+    let bench = Bench::new();
+    assert_eq!(completed(&bench, &["gapless", "explain", "pow"]), ["power-loss"]);
+    assert_eq!(completed(&bench, &["gapless", "explain", "inconc"]), ["inconclusive"]);
+    assert_eq!(completed(&bench, &["gapless", "list", "inv"]), ["invariants"]);
+    assert_eq!(completed(&bench, &["gapless", "run", "--until"]), ["--until-fail"]);
+    // Names that nothing has are still answered with the nearest, and help does not list two hundred values.
+    let help = bench.run(&["explain", "--help"]);
+    assert!(!help.out.contains("power-loss"), "{}", help.out);
 }
 
 #[test]
@@ -524,6 +570,133 @@ fn two_sweeps_at_a_time_do_not_disturb_each_other() {
     });
     assert_eq!((both[0].status, both[1].status), (0, 0), "{}{}", both[0].out, both[1].out);
     assert_eq!(hashes(&both[0].out), hashes(&both[1].out));
+}
+
+// ---- sweeps ----
+
+/// A scenario that every run violates: nobody is ever acknowledged as fast as that.
+fn hopeless() -> String {
+    format!("{QUICK}\n[expect]\nblind-at-most = \"1ms\"\n")
+}
+
+#[test]
+fn runs_that_fail_for_one_cause_are_told_once_with_their_seeds() {
+    let bench = Bench::new();
+    bench.file("a.toml", hopeless());
+    bench.file("b.toml", QUICK);
+    let said = bench.run(&["run", "a.toml", "b.toml", "--seeds", "3..7", "-j", "2"]);
+    assert_eq!(said.status, 100, "{}", said.out);
+    // One row and one screen.
+    assert_eq!(said.out.matches("VIOLATED").count(), 2, "{}", said.out);
+    assert!(
+        said.out.contains("… 4 runs of a are violated for one cause, shown for seed 3: seeds 3 to 6\n"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("… 4 runs hold (-v lists them)"), "{}", said.out);
+    assert!(said.out.contains("8 runs in") && said.out.contains("4 hold, 4 violated"), "{}", said.out);
+    let listed = bench.run(&["run", "a.toml", "--seeds", "3..7", "-v"]);
+    // Each has its row, and the first its screen.
+    assert_eq!(listed.out.matches("VIOLATED").count(), 5, "{}", listed.out);
+}
+
+#[test]
+fn a_run_until_it_fails_stops_at_the_first_that_does() {
+    let bench = Bench::new();
+    bench.file("a.toml", QUICK);
+    bench.file("b.toml", hopeless());
+    let said = bench.run(&["run", "a.toml", "b.toml", "--until-fail", "--jobs", "1"]);
+    assert_eq!(said.status, 100, "{}", said.out);
+    assert!(said.out.contains("seeds from 0 on · until one fails"), "{}", said.out);
+    assert!(said.out.contains("2 runs in") && said.out.contains("1 hold, 1 violated"), "{}", said.out);
+    let from = bench.run(&["run", "b.toml", "--until-fail", "--seed", "41"]);
+    assert!(from.out.contains("b.toml    seed 41"), "{}", from.out);
+    let bounded = bench.run(&["run", "b.toml", "--until-fail", "--seeds", "5..9"]);
+    assert!(bounded.out.contains("1 violated, 3 not run (--until-fail)"), "{}", bounded.out);
+    let holds = bench.run(&["run", "a.toml", "--until-fail", "--seeds", "0..3"]);
+    assert_eq!(holds.status, 0, "{}", holds.out);
+    assert!(holds.out.contains("3 runs in"), "{}", holds.out);
+}
+
+#[test]
+fn ctrl_c_in_a_sweep_tells_what_ran_and_the_violations_so_far() {
+    let bench = Bench::new();
+    bench.file("a.toml", hopeless());
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", GAPLESS, "run", "a.toml", "--seeds", "0..5000", "-v"]);
+    command.current_dir(bench.0.path()).stdin(Stdio::null()).process_group(0);
+    let mut sweep = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut out = std::io::BufReader::new(sweep.stdout.take().expect("piped"));
+    // Until the third of them was told.
+    let (mut told, mut rows) = (String::new(), 0);
+    while rows < 4 {
+        let mut line = String::new();
+        let read = std::io::BufRead::read_line(&mut out, &mut line).expect("read");
+        assert!(read > 0, "it ended by itself: {told}");
+        rows += usize::from(line.contains("VIOLATED"));
+        told.push_str(&line);
+    }
+    signal("-INT", &format!("-{}", sweep.id()));
+    let rest = reader(out);
+    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(130));
+    told.push_str(&rest.join().expect("read"));
+    assert!(told.contains("runs of a are violated for one cause, shown for seed 0: seeds 0 to "), "{told}");
+    let last = told.lines().last().expect("a sum");
+    assert!(last.contains(" violated, ") && last.contains(" not run (interrupted)"), "{told}");
+    assert!(last.ends_with(" exit 130"), "{told}");
+    // A run that was killed was not run, and is no failure.
+    assert!(!told.contains("FAILED") && !told.contains("failed"), "{told}");
+}
+
+// ---- narrow terminals ----
+
+#[test]
+fn results_are_laid_out_for_the_columns_that_there_are() {
+    let bench = Bench::new();
+    bench.file("a.toml", hopeless());
+    bench.file("wrong.toml", format!("{QUICK}\nafter = \"the other step that nobody has written down anywhere\"\n"));
+    let narrow = |arguments: &[&str], columns: &str| finish(bench.command(arguments).env("COLUMNS", columns)).out;
+    let pasted = |line: &str| {
+        line.trim_start().starts_with("reproduce ") || line.contains("gapless explain ") || line.contains("hash ")
+    };
+    for columns in [40, 60, 80] {
+        for arguments in [
+            &["run", "a.toml"][..],
+            &["run", "a.toml", "--seeds", "0..3"],
+            &["run", "a.toml", "--verbose"],
+            &["replay", "a.toml"],
+            &["list", "events"],
+            &["explain"],
+            &["explain", "power-loss"],
+            &["explain", "exit-codes"],
+            &["explain", "acked-durable"],
+            &["check", "a.toml"],
+            &["check", "wrong.toml"],
+        ] {
+            let out = narrow(arguments, &columns.to_string());
+            for line in out.lines().filter(|line| !pasted(line)) {
+                assert!(line.chars().count() <= columns, "{columns} columns: {arguments:?}: {line}\n{out}");
+            }
+        }
+    }
+    assert_eq!(narrow(&["explain", "pause"], "1000"), bench.run(&["explain", "pause"]).out, "100 are enough");
+    assert_eq!(narrow(&["explain", "pause"], "many"), bench.run(&["explain", "pause"]).out);
+}
+
+#[test]
+fn why_a_run_failed_is_wrapped_and_said_to_its_end() {
+    let bench = Bench::new();
+    bench.file("a.toml", QUICK);
+    let command = &mut bench.command(&["run", "a.toml", "--report", "/proc"]);
+    let said = finish(command.env("COLUMNS", "60"));
+    assert_eq!(said.status, 1, "{}", said.out);
+    assert!(
+        said.out.lines().filter(|line| !line.contains("again:")).all(|line| line.chars().count() <= 60),
+        "{}",
+        said.out
+    );
+    let words: String = said.out.split_whitespace().collect();
+    assert!(words.contains("/proc/a-0.history.jsonl") && words.contains("FAILED"), "{}", said.out);
 }
 
 // ---- the end of a command ----

@@ -228,6 +228,7 @@ fn run_with(flaw: Flaw, top: &str, step: &str, limit: Duration) -> Result<Result
         trail: None,
         bare: false,
         colour: false,
+        columns: gapless::report::COLUMNS_MAX,
         reproduce: "GAPLESS_SEED={seed} cargo test --test harness {scenario}".to_owned(),
     };
     Ok(explore::run(&order, limit).map_err(|error| error.to_string()))

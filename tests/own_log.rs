@@ -63,6 +63,8 @@ fn every_verb_works_for_that_system_and_takes_scenarios_by_name_or_path() {
         ("list", 0, "power-loss-in-a-batch  The power fails while clients append"),
         ("run restart-under-load --check-determinism", 0, "all hashes identical"),
         ("run nobody-wrote-this", 4, "nobody-wrote-this"),
+        ("completions bash", 0, "your_own_log() {\n    cargo run --example your_own_log -- --gapless \"$@\"\n}"),
+        ("completions fish", 0, "complete -c your_own_log"),
         ("sing", 2, "Usage: cargo run --example your_own_log -- --gapless"),
     ] {
         let (ended, text) = shell(&format!("cargo run --quiet --example your_own_log -- --gapless {line}"));

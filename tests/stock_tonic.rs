@@ -234,6 +234,7 @@ fn judged(clients: u32, seed: u64) -> Result<RunSummary, Failed> {
         trail: None,
         bare: false,
         colour: false,
+        columns: gapless::report::COLUMNS_MAX,
         reproduce: String::new(),
     };
     match explore::run(&order, RUN_MAX).map_err(|error| error.to_string())? {

@@ -24,7 +24,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use tokio::sync::watch;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-pub use issuer::{CertificateRequest, Grant, Issuer, Usage, fresh_serial};
+pub use issuer::{CertificateRequest, Grant, Issuer, KeyKind, Usage, fresh_serial};
 
 /// What a process shows, and whom it trusts. `Debug` never shows the key.
 #[derive(Clone)]
@@ -133,8 +133,16 @@ pub enum TlsError {
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
     /// A request for a certificate that cannot be granted.
-    #[error("not a request that can be granted: {0}; expected PKCS #10 over an Ed25519 key, signed by it")]
+    #[error(
+        "not a request that can be granted: {0}; expected PKCS #10 over an ECDSA P-256 or Ed25519 key, signed by it"
+    )]
     Request(String),
+    /// A private key of a kind that nothing is made of here.
+    #[error("the private key is of the kind {0}; expected ECDSA P-256 or Ed25519 as PKCS #8")]
+    KeyKind(String),
+    /// An authority's certificate beside another's key.
+    #[error("the authority's certificate and its private key do not belong together; restore both from one copy")]
+    Authority,
     /// A certificate that its own trusted issuers did not sign.
     #[error("the certificate is not one that its own trusted issuers would accept: {0}")]
     Untrusted(rustls::Error),
@@ -355,6 +363,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn keys_of_either_kind_are_served_under_authorities_of_either_kind() {
+        let kinds = [KeyKind::EcdsaP256, KeyKind::Ed25519];
+        for authority in kinds {
+            let issuer = Issuer::with_key(authority, "test authority", LONG_AGO, FAR_AWAY).unwrap();
+            let (ca, key) = (issuer.ca_pem().to_owned(), issuer.key_pem());
+            let of = |kind, name, serial| {
+                let issuer = Issuer::restore(&ca, &key).unwrap().granting(kind);
+                let identity = issuer.issue(name, serial, LONG_AGO, FAR_AWAY).unwrap();
+                assert_eq!(KeyKind::of(&identity.key_pem).unwrap(), kind);
+                identity
+            };
+            for (server, client) in kinds.iter().flat_map(|server| kinds.map(|client| (*server, client))) {
+                let (server, client) = (of(server, "server-1", 2), of(client, "client-1", 3));
+                let (accepted, connected) = shake(&server, &client, "server-1").await;
+                connected.unwrap();
+                assert_eq!(accepted.unwrap().name, "client-1");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ecdsa_key_is_kept_as_pkcs8_of_version_1_which_every_library_reads() {
+        let issuer = Issuer::with_key(KeyKind::EcdsaP256, "test authority", LONG_AGO, FAR_AWAY).unwrap();
+        for pem in [issuer.key_pem(), issuer.issue("client-1", 2, LONG_AGO, FAR_AWAY).unwrap().key_pem] {
+            assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"), "{pem}");
+            let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap() else {
+                panic!("{pem}")
+            };
+            // A sequence whose length takes two bytes, then the version: 0 stands for version 1 (RFC 5208, section 5).
+            let [0x30, 0x81, _, 0x02, 0x01, version, ..] = *der.secret_pkcs8_der() else { panic!("{pem}") };
+            assert_eq!(version, 0);
+        }
+    }
+
+    #[test]
+    fn an_authority_is_not_restored_from_a_certificate_and_a_key_that_are_strangers() {
+        for kind in [KeyKind::EcdsaP256, KeyKind::Ed25519] {
+            let [one, other] = [(); 2].map(|()| Issuer::with_key(kind, "a", LONG_AGO, FAR_AWAY).unwrap());
+            let crossed = Issuer::restore(one.ca_pem(), &other.key_pem());
+            assert!(matches!(crossed, Err(TlsError::Authority)), "{crossed:?}");
+        }
+        let one = issuer();
+        assert!(matches!(Issuer::restore(one.ca_pem(), "nonsense"), Err(TlsError::Issue(_))));
+    }
+
+    #[tokio::test]
     async fn what_must_not_be_accepted_is_refused_with_its_reason() {
         let issuer = issuer();
         let server = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap();
@@ -427,22 +481,33 @@ mod tests {
             not_after: FAR_AWAY,
             usage,
         };
-        let request = CertificateRequest::new("somebody-else").unwrap();
+        for kind in [KeyKind::EcdsaP256, KeyKind::Ed25519] {
+            let request = CertificateRequest::new(kind, "client-1").unwrap();
+            let chain = issuer.sign(request.der(), &grant(Usage::BothEnds)).unwrap();
+            let identity = request.fulfilled(chain, issuer.ca_pem().to_owned()).unwrap();
+            assert_eq!(KeyKind::like(&identity), kind);
+        }
+        let unheard_of = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let request = rcgen::CertificateParams::new(vec!["client-1".to_owned()]).unwrap();
+        let request = request.serialize_request(&unheard_of).unwrap();
+        assert!(matches!(issuer.sign(request.der(), &grant(Usage::BothEnds)), Err(TlsError::Request(_))));
+
+        let request = CertificateRequest::new(KeyKind::Ed25519, "somebody-else").unwrap();
         let chain = issuer.sign(request.der(), &grant(Usage::BothEnds)).unwrap();
         let identity = request.fulfilled(chain.clone(), issuer.ca_pem().to_owned()).unwrap();
         assert_eq!(identity.peer().unwrap().name, "client-1");
         assert_eq!(names(&identity.leaf_certificate().unwrap()).unwrap(), ["client-1", "127.0.0.1"]);
 
-        let other = CertificateRequest::new("client-1").unwrap();
+        let other = CertificateRequest::new(KeyKind::Ed25519, "client-1").unwrap();
         let crossed = other.fulfilled(chain.clone(), issuer.ca_pem().to_owned());
         assert!(matches!(crossed, Err(TlsError::Pair(_))), "{crossed:?}");
-        let again = CertificateRequest::new("client-1").unwrap();
+        let again = CertificateRequest::new(KeyKind::Ed25519, "client-1").unwrap();
         let chain = issuer.sign(again.der(), &grant(Usage::BothEnds)).unwrap();
         let stranger = Issuer::new("stranger", LONG_AGO, FAR_AWAY).unwrap();
         let untrusted = again.fulfilled(chain, stranger.ca_pem().to_owned());
         assert!(matches!(untrusted, Err(TlsError::Untrusted(_))), "{untrusted:?}");
 
-        let mut forged = CertificateRequest::new("client-1").unwrap().der().to_vec();
+        let mut forged = CertificateRequest::new(KeyKind::Ed25519, "client-1").unwrap().der().to_vec();
         let last = forged.len() - 1;
         forged[last] ^= 1;
         assert!(matches!(issuer.sign(&forged, &grant(Usage::BothEnds)), Err(TlsError::Request(_))));

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    dials,
     index::{Index, Step},
     verdict::{EVENTS_MAX, Facts, Hits, Unmet},
     words,
@@ -26,6 +27,9 @@ pub struct Expectations {
     pub dead_letters: u64,
     /// Fewest acknowledgements for each client.
     pub acked_at_least: u64,
+    /// Most connections that one host may open; `None`: only reported.
+    #[serde(default)]
+    pub connections_at_most: Option<ConnectionsAtMost>,
     /// Must be seen in every run.
     pub seen: Vec<Pattern>,
     /// Must not be seen.
@@ -37,6 +41,15 @@ pub struct Expectations {
     /// What to say of each step that leaves no trace, by its name in the history.
     #[serde(default)]
     pub steps: BTreeMap<Name, Untouched>,
+}
+
+/// A bound on how often one host opens connections, from t = 0 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsAtMost {
+    /// So many
+    pub count: u64,
+    /// within any stretch of this length.
+    pub within: Duration,
 }
 
 /// What to say of a step that left no trace.
@@ -68,6 +81,7 @@ impl Default for Expectations {
             blind_at_most: None,
             dead_letters: 0,
             acked_at_least: 1,
+            connections_at_most: None,
             seen: Vec::new(),
             never: Vec::new(),
             sometimes: Vec::new(),
@@ -217,6 +231,19 @@ fn bounds(index: &Index<'_>, facts: &Facts) -> Vec<Unmet> {
     if facts.dead_letters > expect.dead_letters {
         let (have, most) = (words::count(facts.dead_letters, "dead letter", "dead letters"), expect.dead_letters);
         all.push(unmet(true, format!("{have} at the end, more than dead-letters = {most}")));
+    }
+    if let Some(most) = expect.connections_at_most
+        && let Some(busiest) = dials::busiest(index.history, most.within)
+        && busiest.count > most.count
+    {
+        let (count, from) = (words::number(busiest.count), words::time(busiest.from));
+        let (within, allowed) = (words::span(most.within), words::number(most.count));
+        let text = format!(
+            "{} opened {count} connections within {within}, from {from} on, where connections-at-most allows {allowed}",
+            busiest.host
+        );
+        let events = busiest.events.into_iter().take(EVENTS_MAX).collect();
+        all.push(Unmet { text, cure: None, line: None, contradicted: true, events });
     }
     for client in &index.history.header.clients {
         let acked = index.acked_of(client);

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    dials,
     index::Index,
     recovers,
     verdict::{Facts, Unknowns},
@@ -18,6 +19,7 @@ pub(super) fn facts(index: &Index<'_>) -> Facts {
         longest_blind: longest_blind(index),
         recovered_after: recovers::recovered_after(index),
         simulated: index.end,
+        most_connections: dials::busiest(index.history, Duration::from_secs(1)).map(|it| (it.count, it.host)),
         dead_letters: index.holds.values().map(|(_, _, dead)| dead.len() as u64).sum(),
         ..Facts::default()
     };

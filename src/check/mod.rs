@@ -13,6 +13,7 @@ mod authentic;
 mod batch;
 mod bounded_memory;
 mod deadlines_kept;
+mod dials;
 mod expect;
 mod facts;
 mod faithful_reads;
@@ -35,7 +36,7 @@ mod violations;
 mod wall;
 pub(crate) mod words;
 
-pub use expect::{Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
+pub use expect::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
 pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
 pub use wall::WallClocks;
 

@@ -48,7 +48,8 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 pub(super) fn no_final_log(index: &Index<'_>) -> String {
     match index.readings.iter().filter(|reading| reading.last).count() as u64 {
         0 => "nobody read the log after everything had healed".to_owned(),
-        tried => format!("none of {} reached the end of the log", words::count(tried, "last reading", "last readings")),
+        1 => "the last reading did not reach the end of the log".to_owned(),
+        tried => format!("not one of the {} last readings reached the end of the log", words::number(tried)),
     }
 }
 

@@ -154,6 +154,9 @@ pub struct Facts {
     pub faults_bit: (u32, u32),
     /// Dead letters that clients hold at the end.
     pub dead_letters: u64,
+    /// The most connections that one host opened within a second, from t = 0 on, and which host.
+    #[serde(default)]
+    pub most_connections: Option<(u64, Name)>,
     /// Time of the last event.
     pub simulated: Duration,
 }

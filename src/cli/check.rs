@@ -7,7 +7,10 @@ use std::{
 
 use super::words::counted;
 use super::{Exit, Home, Stop, closed, select};
-use crate::scenario::{self, PROBLEMS_MAX};
+use crate::{
+    report::{Layout, terminal},
+    scenario::{self, PROBLEMS_MAX},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -16,7 +19,7 @@ pub(super) struct Arguments {
 }
 
 /// Prints every error of every file.
-pub(super) fn check(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
+pub(super) fn check(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
     let files = select::files(home, &arguments.paths)?;
     let (mut errors, mut more) = (0, false);
     let mut text = String::new();
@@ -26,7 +29,7 @@ pub(super) fn check(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
             Err(scenario::ReadError::Invalid { path, text: source, problems }) => {
                 errors += problems.len();
                 more |= problems.len() >= PROBLEMS_MAX;
-                text.push_str(&scenario::render::problems(&path, &source, &problems));
+                text.push_str(&scenario::render::problems_within(&path, &source, &problems, layout.columns()));
             }
             Err(error) => {
                 errors += 1;
@@ -41,6 +44,6 @@ pub(super) fn check(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
         n => format!("{}, all shown", counted(n, "error")),
     };
     let line = format!("{}, {found}", counted(files.len(), "file"));
-    writeln!(io::stdout(), "{text}{line:<88} exit {}", exit as u8).or_else(closed)?;
+    writeln!(io::stdout(), "{text}{}", terminal::with_exit(&line, exit as u8, layout)).or_else(closed)?;
     Ok(exit)
 }

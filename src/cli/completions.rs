@@ -1,11 +1,14 @@
 //! `gapless completions`: the script that teaches a shell to complete this command line.
+//!
+//! That of a test binary stands behind `cargo test --test NAME -- --gapless`, where no shell looks for it. So its script also
+//! defines a command of the test's name that stands for all of that.
 
 use std::io::{self, Write};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Exit, Stop, closed};
+use super::{Exit, Home, Stop, closed};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -15,10 +18,29 @@ pub(super) struct Arguments {
 }
 
 /// Prints it.
-pub(super) fn completions(arguments: &Arguments) -> Result<Exit, Stop> {
+pub(super) fn completions(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
     let mut command = super::Arguments::command();
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command, "gapless", &mut script);
+    if let Some(defined) = define(arguments.shell, &home.name, &home.command) {
+        script.extend_from_slice(defined.as_bytes());
+    }
+    clap_complete::generate(arguments.shell, &mut command, &home.name, &mut script);
     io::stdout().lock().write_all(&script).or_else(closed)?;
     Ok(Exit::Holds)
+}
+
+/// How a shell defines `name` as the command `whole`; `None` where that is its name already.
+fn define(shell: Shell, name: &str, whole: &str) -> Option<String> {
+    if name == whole {
+        return None;
+    }
+    let function = match shell {
+        Shell::Fish => format!("function {name}\n    {whole} $argv\nend\n"),
+        Shell::PowerShell => format!("function {name} {{ {whole} @args }}\n"),
+        Shell::Elvish => format!("edit:add-var {name}~ {{|@words| {whole} $@words }}\n"),
+        _ => format!("{name}() {{\n    {whole} \"$@\"\n}}\n"),
+    };
+    // zsh takes a script for a completion by its first line.
+    let first = if shell == Shell::Zsh { format!("#compdef {name}\n") } else { String::new() };
+    Some(format!("{first}# `{name}` stands for `{whole}`, and can be completed.\n{function}\n"))
 }

@@ -1,21 +1,49 @@
-//! `gapless explain`: the page of a fault, an event or an invariant.
+//! `gapless explain`: the page of a fault, an event, an invariant or a word of the reports.
 
 use std::io::{self, Write};
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+
 use super::{Exit, Stop, closed};
-use crate::explain::{self, Subject};
+use crate::{
+    explain::{self, Subject},
+    report::{Layout, text::refit},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A fault, an event or an invariant; without it, all names are listed.
+    /// A fault, an event, an invariant or a word of the reports; without it, all names are listed.
+    #[arg(value_parser = Name, hide_possible_values = true)]
     name: Option<String>,
 }
 
+/// Takes any name, so that one that nothing has is answered with the nearest, and tells shells which there are.
+#[derive(Clone)]
+struct Name;
+
+impl TypedValueParser for Name {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = Subject::ALL.into_iter().flat_map(explain::names);
+        Some(Box::new(names.map(|(name, about)| PossibleValue::new(name).help(about))))
+    }
+}
+
 /// Prints one page, or what there are pages of.
-pub(super) fn explain(arguments: &Arguments) -> Result<Exit, Stop> {
+pub(super) fn explain(arguments: &Arguments, layout: Layout) -> Result<Exit, Stop> {
     let text = match &arguments.name {
-        None => contents(),
-        Some(name) => explain::page(name).ok_or_else(|| unknown(name))?,
+        None => contents(layout),
+        Some(name) => refit(&explain::page(name).ok_or_else(|| unknown(name))?, layout.columns()),
     };
     io::stdout().lock().write_all(text.as_bytes()).or_else(closed)?;
     Ok(Exit::Holds)
@@ -29,12 +57,18 @@ fn unknown(name: &str) -> Stop {
 }
 
 /// All names, by what they are.
-fn contents() -> String {
+fn contents(layout: Layout) -> String {
     let mut text = String::new();
-    for (subject, title) in [(Subject::Fault, "Faults"), (Subject::Event, "Events"), (Subject::Invariant, "Invariants")]
-    {
+    for subject in Subject::ALL {
+        let title = match subject {
+            Subject::Fault => "Faults",
+            Subject::Event => "Events",
+            Subject::Invariant => "Invariants",
+            Subject::Word => "Words of a report",
+        };
         let lines = explain::names(subject).into_iter().map(|(name, about)| (name.to_owned(), about));
-        text.push_str(&format!("{title}\n{}\n", super::list::table(&lines.collect::<Vec<_>>(), "  ")));
+        let table = super::list::table(&lines.collect::<Vec<_>>(), "  ", layout.columns());
+        text.push_str(&format!("{title}\n{table}\n"));
     }
     text.trim_end().to_owned() + "\n"
 }

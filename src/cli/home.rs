@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub struct Home {
     /// What a user types before the verb: `gapless`, or `cargo test --test survives -- --gapless`.
     pub command: String,
+    /// The one word by which a shell can complete it: `gapless`, or the name of the test.
+    pub name: String,
     /// The folder meant where none is named, and in which a scenario's name is looked up.
     pub scenarios: PathBuf,
     /// Tell scenarios of the folder by their names. Otherwise by their paths.
@@ -16,7 +18,12 @@ pub struct Home {
 impl Home {
     /// That of the program `gapless`: `scenarios/` in the current folder.
     pub fn gapless() -> Self {
-        Self { command: "gapless".to_owned(), scenarios: PathBuf::from("scenarios"), by_name: false }
+        Self {
+            command: "gapless".to_owned(),
+            name: "gapless".to_owned(),
+            scenarios: PathBuf::from("scenarios"),
+            by_name: false,
+        }
     }
 
     /// The path meant by a word of the command line: a scenario's name in the folder, or a path.
@@ -55,7 +62,7 @@ mod tests {
 
     fn mine(scenarios: &Path) -> Home {
         let command = "cargo test --test survives -- --gapless".to_owned();
-        Home { command, scenarios: scenarios.to_owned(), by_name: true }
+        Home { command, name: "survives".to_owned(), scenarios: scenarios.to_owned(), by_name: true }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::{
 
 use super::{Exit, Home, Stop, closed, select};
 use crate::{
-    explain::{self, COLUMNS_MAX, Subject},
-    report::text::cut,
+    explain::{self, Subject},
+    report::{Layout, text::cut},
     world::{EventDoc, ToldBy},
 };
 
@@ -24,31 +24,35 @@ pub(super) struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     /// Scenario files with their titles.
+    #[value(alias = "scenario")]
     Scenarios,
     /// Faults that a step can inject.
+    #[value(alias = "fault")]
     Faults,
     /// Events that `seen`, `never`, `sometimes` and `first:EVENT` can name, and who tells them.
+    #[value(alias = "event")]
     Events,
     /// Invariants that every run is held to.
+    #[value(alias = "invariant")]
     Invariants,
 }
 
 /// One line each.
-pub(super) fn list(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
+pub(super) fn list(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
     if arguments.what != What::Scenarios && !arguments.paths.is_empty() {
         return Err(Stop::With(Exit::Usage, "error: only `list scenarios` takes paths".to_owned()));
     }
     let words = |subject| explain::names(subject).into_iter().map(|(name, about)| (name.to_owned(), about)).collect();
     let lines: Vec<(String, String)> = match arguments.what {
         What::Scenarios => {
-            let scenarios = select::scenarios(home, &arguments.paths)?;
+            let scenarios = select::scenarios(home, &arguments.paths, layout)?;
             scenarios.iter().map(|scenario| (scenario.name().to_owned(), scenario.title.clone())).collect()
         }
         What::Faults => words(Subject::Fault),
         What::Invariants => words(Subject::Invariant),
         What::Events => events(),
     };
-    io::stdout().lock().write_all(table(&lines, "").as_bytes()).or_else(closed)?;
+    io::stdout().lock().write_all(table(&lines, "", layout.columns()).as_bytes()).or_else(closed)?;
     if arguments.what == What::Events {
         let note = "`client` and `both` can be seen at a client or a proxy, and so with any log; `server` cannot";
         let _ = writeln!(io::stderr(), "{note}");
@@ -70,12 +74,12 @@ fn events() -> Vec<(String, String)> {
 }
 
 /// Names with what is said about them, in two columns.
-pub(super) fn table(lines: &[(String, String)], indent: &str) -> String {
+pub(super) fn table(lines: &[(String, String)], indent: &str, columns: usize) -> String {
     let widest = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let row = |(name, about): &(String, String)| {
         let row = format!("{indent}{name:<widest$}  {about}");
         // A name is never cut: somebody will paste it.
-        format!("{}\n", cut(row.trim_end(), COLUMNS_MAX.max(indent.len() + name.chars().count())))
+        format!("{}\n", cut(row.trim_end(), columns.max(indent.len() + name.chars().count())))
     };
     lines.iter().map(row).collect()
 }

@@ -3,11 +3,12 @@
 //! It is that of the program `gapless` and, behind `--gapless`, that of every test binary made by
 //! [`main!`](crate::main!), for the log that is tested there. What differs between them is a [`Home`].
 
+mod causes;
 mod check;
-#[cfg(feature = "cli")]
 mod completions;
 mod explain;
 mod home;
+mod interrupt;
 mod list;
 mod new;
 mod progress;
@@ -24,6 +25,8 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::report::{COLUMNS_MAX, Layout, Palette};
 
 pub use home::Home;
 pub(crate) use home::quoted;
@@ -46,6 +49,8 @@ pub enum Exit {
     Violated = 100,
     /// Nothing was violated, but not everything was exercised.
     Inconclusive = 101,
+    /// Ctrl-C: what ran was told, the rest was not run.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -67,7 +72,8 @@ struct Arguments {
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 holds · 1 internal error · 2 wrong usage · 3 invalid scenario · 4 nothing selected ·
-100 violated · 101 inconclusive. Results go to stdout, everything else to stderr.";
+100 violated · 101 inconclusive · 130 interrupted. Results go to stdout, everything else to stderr.
+`gapless explain exit-codes` says when which.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -81,11 +87,10 @@ enum Verb {
     New(new::Arguments),
     /// List scenarios, faults, events or invariants.
     List(list::Arguments),
-    /// Show the page of a fault, an event or an invariant.
+    /// Show the page of a fault, an event, an invariant or a word of the reports.
     Explain(explain::Arguments),
     /// Print the JSON Schema of scenario files, for editors.
     Schema,
-    #[cfg(feature = "cli")]
     /// Print the script with which a shell completes this command line.
     Completions(completions::Arguments),
 }
@@ -110,6 +115,21 @@ impl Colour {
     }
 }
 
+/// In how many columns results are laid out: as many as COLUMNS says where somebody exported it, else as the terminal
+/// has, else as many as there may be.
+fn columns() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    said.filter(|columns| *columns > 0).or_else(terminal_columns).unwrap_or(COLUMNS_MAX)
+}
+
+/// The width of the terminal that results go to.
+fn terminal_columns() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call fills in the structure that it is given, which lives until it returns, or fails.
+    let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
+    (asked == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
 /// Reads the command line, does what it says, and answers with the exit status.
 pub fn main() -> ExitCode {
     run_as(&Home::gapless(), std::env::args_os().skip(1))
@@ -120,17 +140,17 @@ pub fn run_as(home: &Home, words: impl IntoIterator<Item = OsString>) -> ExitCod
     let command = Arguments::command().no_binary_name(true).bin_name(home.command.clone());
     let matches = command.try_get_matches_from(words).unwrap_or_else(|error| error.exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let colour = arguments.color.on(&io::stdout());
+    let palette = if arguments.color.on(&io::stdout()) { Palette::Ansi } else { Palette::Plain };
+    let layout = Layout::new(palette, columns());
     let result = match arguments.verb {
-        Verb::Run(verb) => run::run(&verb, home, colour),
-        Verb::Replay(verb) => replay::replay(&verb, home, colour),
-        Verb::Check(verb) => check::check(&verb, home),
-        Verb::New(verb) => new::new(&verb, home),
-        Verb::List(verb) => list::list(&verb, home),
-        Verb::Explain(verb) => explain::explain(&verb),
+        Verb::Run(verb) => run::run(&verb, home, layout),
+        Verb::Replay(verb) => replay::replay(&verb, home, layout),
+        Verb::Check(verb) => check::check(&verb, home, layout),
+        Verb::New(verb) => new::new(&verb, home, layout),
+        Verb::List(verb) => list::list(&verb, home, layout),
+        Verb::Explain(verb) => explain::explain(&verb, layout),
         Verb::Schema => schema::schema(),
-        #[cfg(feature = "cli")]
-        Verb::Completions(verb) => completions::completions(&verb),
+        Verb::Completions(verb) => completions::completions(&verb, home),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Exit, Home, Stop, closed};
-use crate::scenario;
+use crate::{report::Layout, scenario};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -41,10 +41,10 @@ const SCHEMA_LINE: &str = "#:schema ../schema/scenario.json\n";
 const NAME_MAX: usize = 64;
 
 /// Writes the file and says what to do with it.
-pub(super) fn new(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
+pub(super) fn new(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
     let name = match &arguments.name {
         Some(name) if !arguments.list => name,
-        _ => return list(),
+        _ => return list(layout),
     };
     let to = arguments.to.as_ref().unwrap_or(&home.scenarios);
     let path = if is_file(to) { to.clone() } else { to.join(format!("{name}.toml")) };
@@ -62,13 +62,13 @@ pub(super) fn new(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
     Ok(Exit::Holds)
 }
 
-fn list() -> Result<Exit, Stop> {
+fn list(layout: Layout) -> Result<Exit, Stop> {
     let title = |text: &str| {
         let scenario = scenario::parse(Path::new("template.toml"), text).ok();
         scenario.map_or_else(String::new, |scenario| scenario.title)
     };
     let lines: Vec<_> = TEMPLATES.iter().map(|(name, text)| ((*name).to_owned(), title(text))).collect();
-    io::stdout().lock().write_all(super::list::table(&lines, "").as_bytes()).or_else(closed)?;
+    io::stdout().lock().write_all(super::list::table(&lines, "", layout.columns()).as_bytes()).or_else(closed)?;
     Ok(Exit::Holds)
 }
 

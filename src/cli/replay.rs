@@ -10,7 +10,7 @@ use crate::{
     check::Verdict,
     explore::{Order, Outcome, RUN_MAX, Scratch, run},
     history::{self, History},
-    report::{self, Palette, RunSummary, terminal},
+    report::{self, Layout, Palette, RunSummary, terminal, text::wrap},
 };
 
 #[derive(Debug, clap::Args)]
@@ -29,8 +29,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs, then prints the timeline, the verdict and the hash.
-pub(super) fn replay(arguments: &Arguments, home: &Home, colour: bool) -> Result<Exit, Stop> {
-    let scenarios = select::scenarios(home, std::slice::from_ref(&arguments.file))?;
+pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
+    let scenarios = select::scenarios(home, std::slice::from_ref(&arguments.file), layout)?;
     let [scenario] = &scenarios[..] else {
         let message = format!("error: {} is not one scenario file: replay takes one", arguments.file.display());
         return Err(Stop::With(Exit::Usage, message));
@@ -45,7 +45,8 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, colour: bool) -> Result
         history: Some(kept.clone()),
         trail: None,
         bare: false,
-        colour,
+        colour: layout.palette == Palette::Ansi,
+        columns: layout.columns(),
         reproduce: home.reproduce(&scenario.path),
     };
     let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
@@ -56,7 +57,7 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, colour: bool) -> Result
     if !arguments.host.is_empty() {
         history.events.retain(|event| arguments.host.iter().any(|host| **host == *event.host));
     }
-    show(&history, &summary, &screen, colour).or_else(closed)?;
+    show(&history, &summary, &screen, layout).or_else(closed)?;
     Ok(match summary.judgement.verdict {
         Verdict::Holds => Exit::Holds,
         Verdict::Violated => Exit::Violated,
@@ -64,14 +65,16 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, colour: bool) -> Result
     })
 }
 
-fn show(history: &History, summary: &RunSummary, screen: &str, colour: bool) -> io::Result<()> {
-    let palette = if colour { Palette::Ansi } else { Palette::Plain };
+fn show(history: &History, summary: &RunSummary, screen: &str, layout: Layout) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", report::timeline(history, palette).trim_end())?;
-    writeln!(out, "\n{}", terminal::heading(palette).trim_end())?;
-    writeln!(out, "{}", terminal::row(summary, palette).trim_end())?;
+    writeln!(out, "{}", report::timeline(history, layout).trim_end())?;
+    writeln!(out, "\n{}", terminal::heading(layout).trim_end())?;
+    writeln!(out, "{}", terminal::row(summary, layout).trim_end())?;
     if !screen.is_empty() {
         writeln!(out, "\n{}", screen.trim_end())?;
+    }
+    if let Some(connections) = terminal::connections(&summary.judgement) {
+        writeln!(out, "{}", wrap(&connections, layout.columns()).join("\n"))?;
     }
     writeln!(out, "seed {} · hash {}", summary.seed, summary.hash)
 }

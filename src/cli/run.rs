@@ -12,6 +12,8 @@ use std::{
 
 use super::{
     Exit, Home, Stop,
+    causes::{self, Causes},
+    interrupt,
     progress::Progress,
     select::{self, Seeds, Shard},
     words::{counted, short},
@@ -19,7 +21,10 @@ use super::{
 use crate::{
     check::Verdict,
     explore::{Limits, Order, Outcome, RUN_MAX, Task, sweep},
-    report::{Palette, RunSummary, terminal},
+    report::{
+        Layout, Palette, RunSummary, terminal,
+        text::{fold, wrap},
+    },
     scenario::Scenario,
 };
 
@@ -34,11 +39,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "A..B")]
     seeds: Option<Seeds>,
     /// How many runs at a time [default: one per core].
-    #[arg(long)]
+    #[arg(short, long)]
     jobs: Option<NonZeroUsize>,
     /// Only the K-th of N equal shares of all runs, to spread them over machines.
     #[arg(long, value_name = "K/N")]
     partition: Option<Shard>,
+    /// Stop at the first run that does not hold. Without --seeds, go on through the seeds, from 0 or from --seed on, until
+    /// there is one; each seed for all scenarios before the next.
+    #[arg(long)]
+    until_fail: bool,
     /// Begin no further run after this time.
     #[arg(long, value_name = "T", value_parser = duration)]
     max_time: Option<Duration>,
@@ -69,9 +78,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs and tells; the exit status is that of the worst run.
-pub(super) fn run(arguments: &Arguments, home: &Home, colour: bool) -> Result<Exit, Stop> {
-    let scenarios = select::scenarios(home, &arguments.paths)?;
-    let all = Runs::new(&scenarios, arguments.seeds.as_ref().map(|seeds| seeds.0.clone()), arguments.seed);
+pub(super) fn run(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
+    let scenarios = select::scenarios(home, &arguments.paths, layout)?;
+    let all = Runs::asked_for(&scenarios, arguments);
     let shard = arguments.partition.unwrap_or(Shard { k: 1, n: 1 });
     let mine = shard.share(all.len());
     if mine == 0 {
@@ -87,16 +96,18 @@ pub(super) fn run(arguments: &Arguments, home: &Home, colour: bool) -> Result<Ex
         run: RUN_MAX,
         // A time beyond what the clock can hold is no limit.
         until: arguments.max_time.and_then(|limit| begun.checked_add(limit)),
+        interrupted: interrupt::asked,
     };
-    let mut teller = Teller::new(arguments, scenarios.len(), colour, mine, limits.jobs);
+    let mut teller = Teller::new(arguments, scenarios.len(), layout, mine, limits.jobs);
+    interrupt::listen();
     teller.begin()?;
     let mut failed = None;
     let task = |index| {
         let (scenario, seed) = all.get(shard.index(index));
-        task(arguments, home, &scenarios[scenario], seed, colour)
+        task(arguments, home, &scenarios[scenario], seed, layout)
     };
     sweep(mine, limits, task, |task, done| match teller.tell(task, done) {
-        Ok(()) => true,
+        Ok(holds) => holds || !arguments.until_fail,
         Err(error) => {
             failed = Some(error);
             false
@@ -118,12 +129,26 @@ struct Runs {
     /// Per scenario: its first run's number, the range of seeds, and further seeds that it names itself.
     scenarios: Vec<(usize, Range<u64>, Vec<u64>)>,
     len: usize,
+    /// Each seed of the range for all scenarios before the next, and before those the seeds that scenarios name.
+    seed_by_seed: bool,
 }
 
 impl Runs {
+    fn asked_for(scenarios: &[Scenario], arguments: &Arguments) -> Self {
+        let range = arguments.seeds.as_ref().map(|seeds| seeds.0.clone());
+        match (range, arguments.until_fail) {
+            (range, false) => Self::new(scenarios, range, arguments.seed),
+            (range, true) => {
+                let from = arguments.seed.unwrap_or(0);
+                let range = range.unwrap_or(from..from.saturating_add(select::SEEDS_MAX));
+                Self { seed_by_seed: true, ..Self::new(scenarios, Some(range), None) }
+            }
+        }
+    }
+
     fn new(scenarios: &[Scenario], range: Option<Range<u64>>, one: Option<u64>) -> Self {
         let range = range.unwrap_or(if one.is_some() { 0..0 } else { 0..1 });
-        let mut runs = Self { scenarios: Vec::new(), len: 0 };
+        let mut runs = Self { scenarios: Vec::new(), len: 0, seed_by_seed: false };
         for scenario in scenarios {
             // One seed is that one alone; otherwise those that the scenario names itself come too.
             let further: Vec<u64> = match one {
@@ -143,6 +168,9 @@ impl Runs {
 
     /// Index of the scenario, and the seed, of a run below `len`.
     fn get(&self, run: usize) -> (usize, u64) {
+        if self.seed_by_seed {
+            return self.get_seed_by_seed(run);
+        }
         let scenario = self.scenarios.partition_point(|(first, ..)| *first <= run) - 1;
         let (first, range, further) = &self.scenarios[scenario];
         let n = (run - first) as u64;
@@ -150,9 +178,20 @@ impl Runs {
         let seed = if n < in_range { range.start + n } else { further[(n - in_range) as usize] };
         (scenario, seed)
     }
+
+    fn get_seed_by_seed(&self, mut run: usize) -> (usize, u64) {
+        for (scenario, (_, _, further)) in self.scenarios.iter().enumerate() {
+            match further.get(run) {
+                Some(seed) => return (scenario, *seed),
+                None => run -= further.len(),
+            }
+        }
+        let count = self.scenarios.len();
+        (run % count, self.scenarios[run % count].1.start + (run / count) as u64)
+    }
 }
 
-fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, colour: bool) -> Task {
+fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, layout: Layout) -> Task {
     let file = |folder: &PathBuf| folder.join(format!("{}-{seed}.history.jsonl", report_name(&scenario.path)));
     let order = Order {
         path: scenario.path.clone(),
@@ -161,7 +200,8 @@ fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, colo
         history: arguments.report.as_ref().map(file),
         trail: None,
         bare: false,
-        colour,
+        colour: layout.palette == Palette::Ansi,
+        columns: layout.columns(),
         reproduce: home.reproduce(&scenario.path),
     };
     Task { order, twice: arguments.check_determinism }
@@ -180,7 +220,7 @@ fn report_name(path: &Path) -> String {
 /// Prints results as they come, one line per scenario, and the sum in the end.
 struct Teller<'a> {
     arguments: &'a Arguments,
-    palette: Palette,
+    layout: Layout,
     progress: Progress,
     begun: Instant,
     total: usize,
@@ -193,26 +233,28 @@ struct Teller<'a> {
     differences: usize,
     hidden: usize,
     sometimes: BTreeMap<(String, usize, String), u64>,
+    causes: Causes,
 }
 
 impl<'a> Teller<'a> {
-    fn new(arguments: &'a Arguments, scenarios: usize, colour: bool, total: usize, jobs: usize) -> Self {
+    fn new(arguments: &'a Arguments, scenarios: usize, layout: Layout, total: usize, jobs: usize) -> Self {
         let shown = io::stderr().is_terminal() && arguments.format == Format::Human;
         Self {
             arguments,
-            palette: if colour { Palette::Ansi } else { Palette::Plain },
+            layout,
             progress: Progress::new(total, shown),
             begun: Instant::now(),
             total,
             jobs,
             scenarios,
-            sweep: arguments.seeds.is_some(),
+            sweep: arguments.seeds.is_some() || arguments.until_fail,
             tally: BTreeMap::new(),
             simulated: Duration::ZERO,
             runs: 0,
             differences: 0,
             hidden: 0,
             sometimes: BTreeMap::new(),
+            causes: Causes::default(),
         }
     }
 
@@ -220,41 +262,49 @@ impl<'a> Teller<'a> {
         if self.arguments.format == Format::Json {
             return Ok(());
         }
-        let seeds = match (&self.arguments.seeds, self.arguments.seed) {
-            (Some(Seeds(range)), _) => format!("seeds {}..{}", range.start, range.end),
-            (None, seed) => format!("seed {}", seed.unwrap_or(0)),
+        let (seeds, runs) = (&self.arguments.seeds, counted(self.total, "run"));
+        let (seeds, runs) = match (seeds, self.arguments.seed.unwrap_or(0)) {
+            (Some(Seeds(range)), _) => (format!("seeds {}..{}", range.start, range.end), runs),
+            (None, from) if self.arguments.until_fail => {
+                (format!("seeds from {from} on"), "until one fails".to_owned())
+            }
+            (None, seed) => (format!("seed {seed}"), runs),
         };
-        let runs = counted(self.total, "run");
         let what = format!(
             "gapless {} · {} · {seeds} · {runs} · {}",
             env!("CARGO_PKG_VERSION"),
             counted(self.scenarios, "scenario"),
             counted(self.jobs, "worker"),
         );
-        self.say(&format!("{what}\n{}", terminal::heading(self.palette).trim_end()))
+        let what = wrap(&what, self.layout.columns()).join("\n");
+        self.say(&format!("{what}\n{}", terminal::heading(self.layout).trim_end()))
     }
 
     fn say(&self, text: &str) -> io::Result<()> {
         self.progress.suspend(|| writeln!(io::stdout(), "{}", text.trim_end_matches('\n')))
     }
 
-    fn tell(&mut self, task: &Task, done: crate::explore::Done) -> io::Result<()> {
+    /// Tells of a run; whether it holds.
+    fn tell(&mut self, task: &Task, done: crate::explore::Done) -> io::Result<bool> {
         self.progress.step();
         self.runs += 1;
         let wall = done.wall;
         let difference = done.difference.map(|difference| difference.text);
-        self.differences += usize::from(difference.is_some());
+        let same = difference.is_none();
+        self.differences += usize::from(!same);
         if let (Some(text), Format::Human) = (&difference, self.arguments.format) {
             self.say(&format!("  DIFFERS       {} seed {}\n{}", name(task), task.order.seed, indent(text)))?;
         }
         match done.outcome {
             Ok(Outcome::Judged { mut summary, screen, .. }) => {
                 summary.wall = Some(wall);
-                self.judged(task, &summary, &screen, difference)
+                self.judged(task, &summary, &screen, difference)?;
+                return Ok(same && summary.judgement.verdict == Verdict::Holds);
             }
-            Ok(Outcome::Failed { error }) => self.failed(task, &error, difference),
-            Err(error) => self.failed(task, &error.to_string(), difference),
+            Ok(Outcome::Failed { error }) => self.failed(task, &error, difference)?,
+            Err(error) => self.failed(task, &error.to_string(), difference)?,
         }
+        Ok(false)
     }
 
     fn judged(
@@ -283,15 +333,25 @@ impl<'a> Teller<'a> {
             self.hidden += 1;
             return Ok(());
         }
-        self.say(&terminal::row(summary, self.palette))?;
+        let cause = causes::cause_of(summary);
+        let holds = verdict == Verdict::Holds;
+        let new = holds || self.causes.note(&task.order.path, summary.seed, told_as(verdict), &cause);
+        // One that was met before is told with the others of its cause in the end.
+        if !new && !self.arguments.verbose {
+            return Ok(());
+        }
+        self.say(&terminal::row(summary, self.layout))?;
         if self.arguments.verbose {
             self.say(&format!("                seed {} hash {}", summary.seed, summary.hash))?;
+            if let Some(connections) = terminal::connections(&summary.judgement) {
+                self.say(&indent(&wrap(&connections, self.layout.columns() - 16).join("\n")))?;
+            }
         }
         if verdict == Verdict::Inconclusive {
             self.say(&again(task))?;
         }
         // A screen ends with the line that reproduces it.
-        if screen.is_empty() { Ok(()) } else { self.say(&format!("\n{screen}\n ")) }
+        if screen.is_empty() || !new { Ok(()) } else { self.say(&format!("\n{screen}\n ")) }
     }
 
     fn failed(&mut self, task: &Task, error: &str, difference: Option<String>) -> io::Result<()> {
@@ -308,8 +368,10 @@ impl<'a> Teller<'a> {
             }
             return writeln!(io::stdout(), "{line}");
         }
-        let mark = "FAILED";
-        self.say(&format!("  {mark}        {} seed {}\n{}", name(task), task.order.seed, indent(error)))?;
+        if !self.causes.note(&task.order.path, task.order.seed, "failed", error) && !self.arguments.verbose {
+            return Ok(());
+        }
+        self.say(&terminal::failed(&name(task), task.order.seed, error, self.layout))?;
         self.say(&again(task))
     }
 
@@ -319,13 +381,18 @@ impl<'a> Teller<'a> {
         if self.arguments.format == Format::Json {
             return Ok(exit);
         }
+        for cause in self.causes.told() {
+            let lines = wrap(&format!("… {cause}"), self.layout.columns() - 4);
+            self.say(&format!("  {}", lines.join("\n    ")))?;
+        }
         if self.hidden > 0 {
             self.say(&format!("  … {} hold (-v lists them)", counted(self.hidden, "run")))?;
         }
         if self.sweep {
             let never = std::mem::take(&mut self.sometimes).into_iter().filter(|(_, hits)| *hits == 0);
             for ((scenario, line, text), _) in never {
-                self.say(&format!("  note: {scenario}:{line}: in none of these runs: {text}"))?;
+                let note = format!("note: {scenario}:{line}: in none of these runs: {text}");
+                self.say(&format!("  {}", fold(&note, self.layout.columns() - 4).join("\n    ")))?;
             }
         }
         let skipped = self.total - self.runs;
@@ -337,7 +404,7 @@ impl<'a> Teller<'a> {
             });
         }
         if skipped > 0 {
-            parts.push(format!("{skipped} not begun (--max-time)"));
+            parts.extend(self.why_skipped(skipped));
         }
         let line = format!(
             "{} in {}, {} simulated: {}",
@@ -346,13 +413,29 @@ impl<'a> Teller<'a> {
             short(self.simulated),
             parts.join(", ")
         );
-        self.say(&format!("{line:<86} exit {}", exit as u8))?;
+        self.say(&terminal::with_exit(&line, exit as u8, self.layout))?;
         Ok(exit)
+    }
+
+    /// What to say of runs that were asked for and are not told of.
+    fn why_skipped(&self, skipped: usize) -> Option<String> {
+        // Without a range of seeds nobody asked for a number of runs.
+        let counted = self.arguments.seeds.is_some() || !self.arguments.until_fail;
+        if interrupt::asked() {
+            return Some(if counted { format!("{skipped} not run (interrupted)") } else { "interrupted".to_owned() });
+        }
+        let failed = self.tally.keys().any(|verdict| *verdict != word(Verdict::Holds)) || self.differences > 0;
+        if self.arguments.until_fail && failed {
+            return counted.then(|| format!("{skipped} not run (--until-fail)"));
+        }
+        Some(if counted { format!("{skipped} not begun (--max-time)") } else { "ended by --max-time".to_owned() })
     }
 
     fn exit(&self) -> Exit {
         let has = |verdict| self.tally.contains_key(verdict);
-        if has("violated") {
+        if interrupt::asked() && self.runs < self.total {
+            Exit::Interrupted
+        } else if has("violated") {
             Exit::Violated
         } else if has("failed") || self.differences > 0 {
             Exit::Internal
@@ -375,6 +458,15 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
+/// How a run of this verdict is told together with others.
+fn told_as(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Holds => "hold",
+        Verdict::Violated => "are violated",
+        Verdict::Inconclusive => "are inconclusive",
+    }
+}
+
 fn name(task: &Task) -> String {
     task.order.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
@@ -386,4 +478,32 @@ fn again(task: &Task) -> String {
 
 fn indent(text: &str) -> String {
     text.lines().map(|line| format!("                {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(seeds: &str) -> Scenario {
+        let text = format!(
+            "title = \"t\"\nseeds = [{seeds}]\n[cluster]\nservers = 1\n[workload]\nclients = 1\nappends = \"1/s\"\n\
+             for = \"9s\"\n"
+        );
+        crate::scenario::parse(Path::new("t.toml"), &text).expect("sound")
+    }
+
+    #[test]
+    fn runs_go_scenario_by_scenario_with_the_seeds_that_each_names() {
+        let runs = Runs::new(&[scenario("7, 3"), scenario("")], Some(2..4), None);
+        let all: Vec<_> = (0..runs.len()).map(|run| runs.get(run)).collect();
+        assert_eq!(all, [(0, 2), (0, 3), (0, 7), (1, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn until_one_fails_named_seeds_come_first_and_then_each_seed_for_all() {
+        let runs = Runs::new(&[scenario("7, 3"), scenario(""), scenario("9")], Some(2..4), None);
+        let runs = Runs { seed_by_seed: true, ..runs };
+        let all: Vec<_> = (0..runs.len()).map(|run| runs.get(run)).collect();
+        assert_eq!(all, [(0, 7), (2, 9), (0, 2), (1, 2), (2, 2), (0, 3), (1, 3), (2, 3)]);
+    }
 }

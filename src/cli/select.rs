@@ -3,14 +3,17 @@
 use std::{ops::Range, path::PathBuf, str::FromStr, sync::Arc};
 
 use super::{Exit, Home, Stop};
-use crate::scenario::{self, DiscoverError, ReadError, Scenario, render};
+use crate::{
+    report::Layout,
+    scenario::{self, DiscoverError, ReadError, Scenario, render},
+};
 
 /// A range of seeds, `A..B`, without B.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seeds(pub Range<u64>);
 
 /// The most runs that one command may ask for per scenario: beyond that it is a typing error.
-const SEEDS_MAX: u64 = 10_000_000;
+pub(super) const SEEDS_MAX: u64 = 10_000_000;
 
 impl FromStr for Seeds {
     type Err = String;
@@ -61,7 +64,7 @@ impl FromStr for Shard {
 }
 
 /// The scenario files at these paths, parsed. All errors of all files are shown at once.
-pub(super) fn scenarios(home: &Home, paths: &[PathBuf]) -> Result<Vec<Scenario>, Stop> {
+pub(super) fn scenarios(home: &Home, paths: &[PathBuf], layout: Layout) -> Result<Vec<Scenario>, Stop> {
     let mut good = Vec::new();
     let mut bad = String::new();
     let mut problems = 0;
@@ -71,7 +74,7 @@ pub(super) fn scenarios(home: &Home, paths: &[PathBuf]) -> Result<Vec<Scenario>,
             Ok(scenario) => good.push(scenario),
             Err(ReadError::Invalid { path, text, problems: found }) => {
                 problems += found.len();
-                bad.push_str(&render::problems(&path, &text, &found));
+                bad.push_str(&render::problems_within(&path, &text, &found, layout.columns()));
             }
             Err(error) => {
                 unreadable = true;

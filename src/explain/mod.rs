@@ -1,10 +1,11 @@
-//! The pages that explain a word of a scenario file or of a verdict: a fault, an event, an invariant.
+//! The pages that explain a word of a scenario file or of a report: a fault, an event, an invariant, a verdict.
 //!
 //! Nothing is written here twice. A fault's page is its entry in the catalogue, an event's is the comment on its variant,
 //! an invariant's is the opening comment of its check; here they become plain text of at most [`COLUMNS_MAX`] columns.
 
 mod event;
 mod invariant;
+mod word;
 
 use std::fmt;
 
@@ -22,6 +23,13 @@ pub enum Subject {
     Event,
     /// Something that a log promises.
     Invariant,
+    /// A word of a report: a verdict, an exit status.
+    Word,
+}
+
+impl Subject {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [Subject; 4] = [Subject::Fault, Subject::Event, Subject::Invariant, Subject::Word];
 }
 
 impl fmt::Display for Subject {
@@ -30,6 +38,7 @@ impl fmt::Display for Subject {
             Subject::Fault => "fault",
             Subject::Event => "event",
             Subject::Invariant => "invariant",
+            Subject::Word => "word of a report",
         })
     }
 }
@@ -45,6 +54,7 @@ pub fn names(subject: Subject) -> Vec<(&'static str, String)> {
             let explained = |promise: &Promise| Some((promise.name(), invariant::summary(&check::explain(*promise)?)));
             Promise::ALL.iter().filter_map(explained).collect()
         }
+        Subject::Word => word::WORDS.iter().map(|word| (word.name, word.summary.to_owned())).collect(),
     }
 }
 
@@ -56,13 +66,16 @@ pub fn page(name: &str) -> Option<String> {
     if let Some(page) = event::page(name) {
         return Some(page);
     }
+    if let Some(word) = word::find(name) {
+        return Some(word.page());
+    }
     let promise = Promise::ALL.iter().find(|promise| promise.name() == name)?;
     check::explain(*promise).map(|markdown| invariant::page(name, &markdown))
 }
 
 /// What somebody may have meant who wrote a name that has no page.
 pub fn suggest(name: &str) -> String {
-    let all = [Subject::Fault, Subject::Event, Subject::Invariant].map(names);
+    let all = Subject::ALL.map(names);
     let all: Vec<&str> = all.iter().flatten().map(|(name, _)| *name).collect();
     scenario::suggest(name, &all)
 }
@@ -100,7 +113,7 @@ mod tests {
     #[test]
     fn every_name_has_a_page_of_its_own_that_fits_a_terminal() {
         let mut seen = std::collections::BTreeSet::new();
-        for subject in [Subject::Fault, Subject::Event, Subject::Invariant] {
+        for subject in Subject::ALL {
             for (name, about) in names(subject) {
                 assert!(seen.insert(name), "{name} is a {subject} and something else");
                 assert!(!about.is_empty() && !about.contains("**"), "{name}: {about}");
@@ -112,6 +125,23 @@ mod tests {
             }
         }
         assert!(LogEvent::NAMES.iter().all(|name| seen.contains(name)));
+    }
+
+    #[test]
+    fn the_tables_of_the_documentation_list_every_fault_and_every_event_once() {
+        let text = include_str!("../../docs/scenario-format.md");
+        for (name, _) in names(Subject::Fault) {
+            let rows = text.lines().filter(|line| line.starts_with(&format!("| `{name}` | ")));
+            // Where a parameter is called so as well (`latency`), it has a row in another table.
+            let rows =
+                rows.filter(|line| line.contains("`on`") || line.contains("| link") || line.contains("`between`"));
+            let surge = usize::from(name == "surge");
+            assert_eq!(rows.count() + surge, 1, "{name}");
+        }
+        let events = text.split_once("### Events").and_then(|(_, rest)| rest.split_once("## ")).expect("a table").0;
+        for (name, _) in names(Subject::Event) {
+            assert_eq!(events.matches(&format!("`{name}`")).count(), 1, "{name}");
+        }
     }
 
     #[test]
@@ -129,6 +159,11 @@ mod tests {
     #[test]
     fn the_page_of_an_event() {
         insta::assert_snapshot!(page("handshake-refused").unwrap());
+    }
+
+    #[test]
+    fn the_page_of_a_verdict() {
+        insta::assert_snapshot!(page("inconclusive").unwrap());
     }
 
     #[test]

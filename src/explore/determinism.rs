@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     path::PathBuf,
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -37,8 +37,10 @@ pub(super) fn run_again(order: &Order, first: &Outcome, limit: Duration, stop: &
     if a == b {
         return None;
     }
-    let place = first_difference(order, limit, stop)
-        .unwrap_or_else(|| "two further runs agreed with each other, so the place could not be found".to_owned());
+    let place = first_difference(order, limit, stop).unwrap_or_else(|| match stop.load(Ordering::Relaxed) {
+        true => "the place was not found: the search for it was stopped".to_owned(),
+        false => "two further runs agreed with each other, so the place could not be found".to_owned(),
+    });
     Some(Difference { text: format!("one seed, two runs: {a}, then {b}\n{place}") })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    check::{Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched},
+    check::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched},
     history::Name,
     scenario::{EventPattern, HostRef, Moment, Scenario, step_names},
 };
@@ -17,6 +17,9 @@ pub(super) fn expectations(scenario: &Scenario) -> Expectations {
         blind_at_most: expect.blind_at_most,
         dead_letters: expect.dead_letters,
         acked_at_least: expect.acked_at_least,
+        connections_at_most: expect
+            .connections_at_most
+            .map(|most| ConnectionsAtMost { count: u64::from(most.count), within: most.per.length() }),
         seen: patterns(&expect.seen),
         never: patterns(&expect.never),
         sometimes: patterns(&expect.sometimes),

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    os::unix::process::ExitStatusExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -81,6 +82,10 @@ pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> R
     // A system under test may end the process by itself, with any status: then the order is still there.
     if let Ok(outcome) = serde_json::from_slice(&desk.tail(u64::MAX)?) {
         return Ok(outcome);
+    }
+    // Ctrl-C goes to every process of the terminal: whoever interrupted the sweep interrupted its runs.
+    if status.signal() == Some(libc::SIGINT) {
+        return Err(RunError::Stopped);
     }
     let stderr = String::from_utf8_lossy(&stderr.tail(LAST_WORDS_BYTES_MAX)?).trim_end().to_owned();
     Err(RunError::Died { status, stderr })

@@ -44,10 +44,16 @@ pub struct Limits {
     pub run: Duration,
     /// No run begins after this.
     pub until: Option<Instant>,
+    /// Asked again and again; once it says so no further run begins, and those under way are killed.
+    pub interrupted: fn() -> bool,
 }
 
+/// How often it is looked whether a sweep is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Makes runs 0 to `total`, each as `task` describes it when its turn comes, and tells `each` in that order. Where
-/// `each` answers `false`, no further run begins, and those under way are killed.
+/// `each` answers `false`, no further run begins, and those under way are killed. Where it is interrupted, `each` is told of
+/// whatever came to its end before, also where an earlier run did not.
 pub fn sweep(
     total: usize,
     limits: Limits,
@@ -79,7 +85,20 @@ pub fn sweep(
         drop(sender);
         let mut early: BTreeMap<usize, (Task, Done)> = BTreeMap::new();
         let mut told = 0;
-        for (index, task, result) in done {
+        loop {
+            if (limits.interrupted)() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            let (index, task, result) = match done.recv_timeout(LOOK_EVERY) {
+                Ok(done) => done,
+                Err(mpsc::RecvTimeoutError::Timeout) => continue,
+                // The last of the workers has gone.
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
+            // It has no outcome: it was killed, or never begun.
+            if matches!(result.outcome, Err(RunError::Stopped)) {
+                continue;
+            }
             early.insert(index, (task, result));
             while let Some((task, result)) = early.remove(&told) {
                 if !each(&task, result) {
@@ -87,6 +106,11 @@ pub fn sweep(
                     return;
                 }
                 told += 1;
+            }
+        }
+        for (task, result) in early.into_values() {
+            if !each(&task, result) {
+                return;
             }
         }
     });
@@ -99,5 +123,8 @@ fn make(task: &Task, limit: Duration, stop: &AtomicBool) -> Done {
         Ok(first) if task.twice => run_again(&task.order, first, limit, stop),
         _ => None,
     };
+    // One that was stopped before its second run is not told as if both had been alike.
+    let half = task.twice && difference.is_none() && stop.load(Ordering::Relaxed);
+    let outcome = if half { Err(RunError::Stopped) } else { outcome };
     Done { outcome, difference, wall: begun.elapsed() }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     check,
     history::{self, History},
-    report::{Hints, Palette, RunSummary, terminal},
+    report::{Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
     seam,
     sim::{self, Options, Run},
@@ -60,6 +60,8 @@ pub struct Order {
     pub bare: bool,
     /// Use colour in what is to be shown.
     pub colour: bool,
+    /// In how many columns it is laid out.
+    pub columns: usize,
     /// How the user would make this run again, with `{scenario}` and `{seed}` to be filled in.
     pub reproduce: String,
 }
@@ -246,5 +248,10 @@ fn screen(order: &Order, history: &History, summary: &RunSummary) -> String {
     }
     let reproduce = order.reproduce.replace("{scenario}", &summary.scenario).replace("{seed}", &order.seed.to_string());
     let palette = if order.colour { Palette::Ansi } else { Palette::Plain };
-    terminal::screen(summary, history, &Hints { reproduce: Some(reproduce), ..Hints::default() }, palette)
+    terminal::screen(
+        summary,
+        history,
+        &Hints { reproduce: Some(reproduce), ..Hints::default() },
+        Layout::new(palette, order.columns),
+    )
 }

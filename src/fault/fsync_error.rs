@@ -26,7 +26,7 @@ without a device of its own. dm-error and dm-flakey under a test volume are the 
     evidence: "\
 A sync failed. How many, and how many bytes were marked clean without having been written, is
 shown.",
-    untouched: "not so many files of {hosts} were synced while it lasted",
+    untouched: "{hosts} synced fewer files than `nth` while it lasted",
     cure: "make `for` longer, lower `nth`, raise `appends`, or look at `path`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,

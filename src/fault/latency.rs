@@ -11,7 +11,8 @@ pub(super) static FAULT: Fault = Fault {
     does: "\
 Everything that is sent over the link arrives `delay` later than otherwise, and up to `jitter`
 later still, drawn from the seed for each piece of data. Order is kept. With `from` and `to`
-only that way is slow. Opening a connection is slowed as well.",
+only that way is slow. Opening a connection is slowed as well. Where several steps slow one
+link, their delays add up.",
     loses: "\
 Lost: nothing, and nothing overtakes. Calls whose deadline is shorter than the detour fail for
 their caller and may still take effect.",
@@ -26,7 +27,7 @@ longest hold are shown.",
     cure: "make `for` longer, raise `appends`, or slow a link that carries calls",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
-    overlap: Overlap::SameValues,
+    overlap: Overlap::Allowed,
     counted: None,
     parameters: &[
         Parameter {

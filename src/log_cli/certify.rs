@@ -10,12 +10,12 @@ use std::{
 
 use super::{
     Failure,
-    config::{LogConfig, TlsFiles},
+    config::{LogConfig, TlsFiles, read_secret},
     files::{self, Access},
 };
 use crate::audit::{
     leaf::ClientId,
-    tls::{Issuer, fresh_serial},
+    tls::{Issuer, KeyKind, fresh_serial},
 };
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,8 @@ pub(super) struct Args {
     days: u16,
 }
 
+/// What the authority's key and those of all others are.
+const KEYS: KeyKind = KeyKind::EcdsaP256;
 const DAYS: u16 = 365;
 const AUTHORITY_DAYS: u16 = 3650;
 /// Certificates are valid from a little before now, for the sake of clocks that are late.
@@ -67,13 +69,14 @@ impl<'a> Order<'a> {
         Ok(order)
     }
 
-    /// Whether names are good and nothing would be overwritten.
+    /// Whether names are good, the authority can be used and nothing would be overwritten.
     fn check(&self) -> Result<(), Failure> {
         for client in self.clients {
             if let Err(why) = ClientId::new(client) {
                 return Err(invalid(format!("`{client}` cannot name a client: {why}")));
             }
         }
+        self.kept_issuer()?;
         let standing = self.files().into_iter().flat_map(|(_, files)| [files.certificate, files.key]);
         match standing.into_iter().find(|path| path.exists() && !self.replace) {
             Some(path) => Err(invalid(format!(
@@ -101,15 +104,20 @@ impl<'a> Order<'a> {
         Ok(())
     }
 
+    /// The authority that an earlier order made.
+    fn kept_issuer(&self) -> Result<Option<Issuer>, Failure> {
+        let (ca, key) = (&self.config.tls.ca, self.config.tls.ca.with_extension("key"));
+        if ca.exists() || key.exists() { restore(ca, &key).map(Some) } else { Ok(None) }
+    }
+
     /// The authority beside the log; made by the first order.
     fn issuer(&self, now: i64) -> Result<Issuer, Failure> {
-        let (ca, key) = (&self.config.tls.ca, self.config.tls.ca.with_extension("key"));
-        if ca.exists() || key.exists() {
-            let (ca, key) = (files::read(ca).map_err(Failure::File)?, files::read(&key).map_err(Failure::File)?);
-            return Ok(Issuer::restore(&ca, &key)?);
+        if let Some(issuer) = self.kept_issuer()? {
+            return Ok(issuer);
         }
-        let end = now + i64::from(AUTHORITY_DAYS) * 86_400;
-        let issuer = Issuer::new(&format!("{} clients and servers", self.config.origin), now - EARLIER_SECONDS, end)?;
+        let (ca, key) = (&self.config.tls.ca, self.config.tls.ca.with_extension("key"));
+        let (begin, end) = (now - EARLIER_SECONDS, now + i64::from(AUTHORITY_DAYS) * 86_400);
+        let issuer = Issuer::with_key(KEYS, &format!("{} clients and servers", self.config.origin), begin, end)?;
         files::create(&key, &issuer.key_pem(), Access::Secret).map_err(Failure::File)?;
         files::create(ca, issuer.ca_pem(), Access::Public).map_err(Failure::File)?;
         Ok(issuer)
@@ -130,6 +138,28 @@ impl<'a> Order<'a> {
         });
         server.into_iter().chain(clients).collect()
     }
+}
+
+/// The authority that was made by an earlier order. Those whom it certifies get keys that everybody can read, whatever its
+/// own is.
+fn restore(ca: &Path, key: &Path) -> Result<Issuer, Failure> {
+    let missing = |path: &Path, other: &Path| {
+        invalid(format!(
+            "{} is missing beside {}: certificates are made with both. Restore it, or have the authority whose \
+             certificate that is make them; `init --with-certificates` makes an authority where there is neither",
+            path.display(),
+            other.display()
+        ))
+    };
+    match (ca.exists(), key.exists()) {
+        (true, false) => return Err(missing(key, ca)),
+        (false, true) => return Err(missing(ca, key)),
+        _ => {}
+    }
+    let key_pem = read_secret(key, "make certificates for any name")?;
+    let issuer = Issuer::restore(&files::read(ca).map_err(Failure::File)?, &key_pem)
+        .map_err(|why| Failure::Authority { ca: ca.to_owned(), key: key.to_owned(), why: Box::new(why) })?;
+    Ok(issuer.granting(KEYS))
 }
 
 /// A server is reached as `localhost`, by loopback address and by the host that it listens on. A member of a cluster is

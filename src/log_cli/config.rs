@@ -13,7 +13,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use super::{
-    Failure, files,
+    Failure,
+    files::{self, Secret},
     key::{LogKey, MemberKey},
 };
 use crate::audit::{
@@ -22,7 +23,7 @@ use crate::audit::{
     cluster::{ClusterSettings, Contact, Limits, MemberSettings, NodeSettings},
     leaf::ClientId,
     note::{self, CosignerKey, NoteKey, Policy},
-    tls::Identity,
+    tls::{self, Identity, TlsError},
 };
 
 /// Why a configuration cannot be used.
@@ -34,6 +35,10 @@ pub(super) enum ConfigError {
     Parse { path: PathBuf, why: String },
     #[error("{path}: `{field}` is `{value}`: {why}", path = .path.display())]
     Value { path: PathBuf, field: &'static str, value: String, why: String },
+    #[error("{path} can be read by others (mode {mode:03o}); who has it can {can}: chmod 600 {path}", path = .path.display())]
+    Exposed { path: PathBuf, mode: u32, can: &'static str },
+    #[error("{certificate}, {key} and {ca}: {why}", certificate = .files.certificate.display(), key = .files.key.display(), ca = .files.ca.display())]
+    Identity { files: Box<TlsFiles>, why: Box<TlsError> },
 }
 
 /// A log, as its server and `init` see it.
@@ -337,16 +342,29 @@ impl ClientConfig {
 }
 
 impl TlsFiles {
-    /// Reads the identity.
+    /// Reads the identity, and sees that it can be used: certificate and key may be on their way from one pair to the next.
     pub(super) fn load(&self) -> Result<Identity, ConfigError> {
         let read = |path: &Path| files::read(path).map_err(ConfigError::Read);
-        Ok(Identity { chain_pem: read(&self.certificate)?, key_pem: read(&self.key)?, ca_pem: read(&self.ca)? })
+        let key_pem = read_secret(&self.key, "speak in the name that its certificate says")?;
+        let identity = Identity { chain_pem: read(&self.certificate)?, key_pem, ca_pem: read(&self.ca)? };
+        match identity.peer().and_then(|_| tls::client_config(&identity)) {
+            Ok(_) => Ok(identity),
+            Err(why) => Err(ConfigError::Identity { files: Box::new(self.clone()), why: Box::new(why) }),
+        }
     }
 }
 
 impl RawTls {
     fn within(self, folder: &Path) -> TlsFiles {
         TlsFiles { certificate: folder.join(self.certificate), key: folder.join(self.key), ca: folder.join(self.ca) }
+    }
+}
+
+/// Reads a key of TLS. `can` is what somebody who has it can do.
+pub(super) fn read_secret(path: &Path, can: &'static str) -> Result<String, ConfigError> {
+    match files::read_secret(path).map_err(ConfigError::Read)? {
+        Secret::Kept(text) => Ok(text),
+        Secret::Exposed(mode) => Err(ConfigError::Exposed { path: path.to_owned(), mode, can }),
     }
 }
 

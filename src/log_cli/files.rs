@@ -5,8 +5,8 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -54,6 +54,31 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path).map_err(|why| naming("read", path, &why))
 }
 
+/// A secret, or why it is none any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Secret {
+    /// Its text: nobody but its owner may read it.
+    Kept(String),
+    /// Others may read it. Its mode.
+    Exposed(u32),
+}
+
+/// Reads a text file that nobody but its owner should be able to read. Errors name it.
+pub(super) fn read_secret(path: &Path) -> io::Result<Secret> {
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        // Of the file that was opened, whatever takes its name meanwhile.
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Ok(Secret::Exposed(mode));
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(Secret::Kept(text))
+    };
+    read().map_err(|why| naming("read", path, &why))
+}
+
 fn write_new(path: &Path, text: &str, access: Access) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -93,5 +118,22 @@ mod tests {
         assert_eq!(read(&path).unwrap(), "first");
         replace(&path, "third", Access::Secret).unwrap();
         assert_eq!(read(&path).unwrap(), "third");
+    }
+
+    #[test]
+    fn a_secret_that_anybody_else_may_read_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        create(&path, "secret", Access::Secret).unwrap();
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_secret(&path).unwrap(), Secret::Kept("secret".to_owned()));
+        }
+        for mode in [0o640, 0o604, 0o620, 0o777] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_secret(&path).unwrap(), Secret::Exposed(mode));
+        }
+        let missing = read_secret(&folder.path().join("none")).unwrap_err();
+        assert!(missing.kind() == io::ErrorKind::NotFound && missing.to_string().contains("none"), "{missing}");
     }
 }

@@ -6,14 +6,13 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::files::{self, Access};
+use super::files::{self, Access, Secret};
 use crate::audit::note::{CosignerKey, NoteKey, SigningKey};
 
 const PREFIX: &str = "PRIVATE+KEY+";
@@ -129,14 +128,14 @@ fn create_secret(path: &Path, algorithm: u8, key: &SigningKey, verifier: &str) -
 
 /// Reads a key of that kind and that name, which nobody but its owner may read.
 fn read_secret(path: &Path, name: &str, algorithm: u8) -> Result<SigningKey, KeyError> {
-    let text = files::read(path).map_err(|why| match why.kind() {
+    let found = files::read_secret(path).map_err(|why| match why.kind() {
         io::ErrorKind::NotFound => KeyError::Missing(why),
         _ => KeyError::File(why),
     })?;
-    let mode = std::fs::metadata(path).map_err(KeyError::File)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed { path: path.to_owned(), mode });
-    }
+    let text = match found {
+        Secret::Kept(text) => text,
+        Secret::Exposed(mode) => return Err(KeyError::Exposed { path: path.to_owned(), mode }),
+    };
     let malformed = |why| KeyError::Malformed { path: path.to_owned(), why };
     let (found, key) = parse(text.trim(), algorithm).map_err(malformed)?;
     if found != name {

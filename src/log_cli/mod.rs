@@ -20,6 +20,7 @@ mod verify;
 use std::{
     future::Future,
     io::{self, IsTerminal as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -150,6 +151,8 @@ enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error("{ca} and {key} are no authority to make certificates with: {why}", ca = .ca.display(), key = .key.display())]
+    Authority { ca: PathBuf, key: PathBuf, why: Box<TlsError> },
     #[error("{0}")]
     File(io::Error),
     #[error("cannot write the result: {0}")]
@@ -167,7 +170,7 @@ impl Failure {
     /// else 1.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Config(_) | Failure::Key(_) | Failure::Tls(_) => ExitCode::from(3),
+            Failure::Config(_) | Failure::Key(_) | Failure::Tls(_) | Failure::Authority { .. } => ExitCode::from(3),
             Failure::Serve(ServeError::Identity(_)) => ExitCode::from(3),
             Failure::Client(ClientError::Settings(_) | ClientError::Tls(_)) => ExitCode::from(3),
             Failure::Unverified(_) => ExitCode::from(100),

@@ -3,6 +3,7 @@
 //! Pure functions from a judgement, and where needed its history, to text. They decide nothing.
 
 mod describe;
+mod layout;
 mod palette;
 mod summary;
 pub mod terminal;
@@ -10,6 +11,7 @@ pub(crate) mod text;
 mod timeline;
 
 pub use describe::describe;
+pub use layout::{COLUMNS_MAX, COLUMNS_MIN, Layout};
 pub use palette::Palette;
 pub use summary::{Hints, RunSummary};
 pub use timeline::timeline;

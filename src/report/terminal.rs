@@ -1,13 +1,14 @@
 //! The terminal: the table of a `run`, and the screen of one run.
 //!
-//! At most [`COLUMNS_MAX`] columns, and a screen of at most [`LINES_MAX`] lines: what, where, when, why, what else
+//! No wider than its [`Layout`], and a screen of at most [`LINES_MAX`] lines: what, where, when, why, what else
 //! held, what stayed unknown, and the line that reproduces it. Nothing is shown by colour alone.
 
 use std::{fmt::Write as _, time::Duration};
 
+pub use super::COLUMNS_MAX;
 use super::{
-    Hints, Palette, RunSummary,
-    text::{cut, limited, wrap},
+    Hints, Layout, Palette, RunSummary,
+    text::{cut, fold, limited, wrap},
     timeline::of_events,
 };
 use crate::{
@@ -15,49 +16,73 @@ use crate::{
     history::{History, Promise},
 };
 
-/// Widest line.
-pub const COLUMNS_MAX: usize = 100;
 /// Longest screen.
 pub const LINES_MAX: usize = 40;
+/// Of a line, kept for its exit status.
+const EXIT_WIDTH: usize = 12;
 /// Where the scenario's column begins, and what stands below it.
 const NAME_COLUMN: usize = 16;
+/// Widest and narrowest that it gets.
 const NAME_WIDTH: usize = 26;
+const NAME_WIDTH_MIN: usize = 18;
 /// Reasons shown below one row.
 const REASONS_MAX: usize = 4;
 
 // ---- the table of a run ----
 
+/// Figures of a row, each with the width of its column, in the order in which they stand.
+const SIMULATED: (&str, usize) = ("SIMULATED", 11);
+const WALL: (&str, usize) = ("WALL", 7);
+const ACKED: (&str, usize) = ("ACKED", 8);
+const FAULTS_BIT: (&str, usize) = ("  FAULTS BIT", 12);
+const LONGEST_BLIND: (&str, usize) = ("  LONGEST BLIND", 19);
+
+/// Which figures a row has room for, and how wide its name is.
+struct Columns {
+    name: usize,
+    figures: Vec<(&'static str, usize)>,
+}
+
+impl Columns {
+    fn of(layout: Layout) -> Columns {
+        let mut room = layout.columns().saturating_sub(NAME_COLUMN + NAME_WIDTH_MIN);
+        // The ones that say most come first; they stand in their usual order.
+        let mut kept = Vec::new();
+        for figure in [FAULTS_BIT, LONGEST_BLIND, ACKED, SIMULATED, WALL] {
+            if figure.1 <= room {
+                room -= figure.1;
+                kept.push(figure);
+            }
+        }
+        let all = [SIMULATED, WALL, ACKED, FAULTS_BIT, LONGEST_BLIND];
+        let figures = all.into_iter().filter(|figure| kept.contains(figure)).collect();
+        Columns { name: NAME_WIDTH.min(NAME_WIDTH_MIN + room), figures }
+    }
+}
+
 /// The table's heading.
-pub fn heading(palette: Palette) -> String {
-    let text = "  VERDICT       SCENARIO                    SIMULATED   WALL   ACKED  FAULTS BIT  LONGEST BLIND";
-    palette.faint(text) + "\n"
+pub fn heading(layout: impl Into<Layout>) -> String {
+    let layout = layout.into();
+    let columns = Columns::of(layout);
+    let mut text =
+        format!("  {:<width$}{:<name$}", "VERDICT", "SCENARIO", width = NAME_COLUMN - 2, name = columns.name);
+    for (title, width) in columns.figures {
+        let _ = if title.starts_with(' ') { write!(text, "{title:<width$}") } else { write!(text, "{title:>width$}") };
+    }
+    layout.palette.faint(text.trim_end()) + "\n"
 }
 
 /// One run's row, with its reasons below it where it does not hold.
-pub fn row(run: &RunSummary, palette: Palette) -> String {
-    let facts = &run.judgement.facts;
-    let verdict = run.judgement.verdict;
-    let blind = match &facts.longest_blind {
-        Some((longest, client)) => format!("{:>8}  {client}", words::span(*longest)),
-        None => format!("{:>8}", "-"),
-    };
-    let (bit, steps) = facts.faults_bit;
-    let figures = format!(
-        " {:<NAME_WIDTH$} {:>10} {:>6} {:>7}  {:<8} {blind}",
-        cut(&run.scenario, NAME_WIDTH),
-        words::span(run.simulated),
-        run.wall.map_or("-".to_owned(), words::span),
-        words::number(facts.acked),
-        format!("{bit} of {steps}"),
-    );
-    let width = COLUMNS_MAX - (NAME_COLUMN - 1);
-    let mut text = format!("  {} {}\n", verdict_cell(verdict, palette), cut(figures.trim_end(), width));
+pub fn row(run: &RunSummary, layout: impl Into<Layout>) -> String {
+    let layout = layout.into();
     let reasons = reasons(&run.judgement);
+    let mut text = figures(run, layout);
+    let width = layout.columns() - NAME_COLUMN - 2;
     for reason in reasons.iter().take(REASONS_MAX) {
-        for (n, line) in wrap(&reason.text, COLUMNS_MAX - NAME_COLUMN - 2).into_iter().take(3).enumerate() {
+        for (n, line) in wrap(&reason.text, width).into_iter().take(lines_for(3, layout)).enumerate() {
             let _ = writeln!(text, "{:NAME_COLUMN$}{} {line}", "", if n == 0 { "└" } else { " " });
         }
-        for line in reason.cure(COLUMNS_MAX - NAME_COLUMN - 2) {
+        for line in reason.cure(width, lines_for(2, layout)) {
             let _ = writeln!(text, "{:NAME_COLUMN$}  {line}", "");
         }
     }
@@ -65,6 +90,48 @@ pub fn row(run: &RunSummary, palette: Palette) -> String {
         let _ = writeln!(text, "{:NAME_COLUMN$}  … and {} more", "", reasons.len() - REASONS_MAX);
     }
     text
+}
+
+fn figures(run: &RunSummary, layout: Layout) -> String {
+    let (facts, columns) = (&run.judgement.facts, Columns::of(layout));
+    let blind = match &facts.longest_blind {
+        Some((longest, client)) => format!("{:>7}  {client}", words::span(*longest)),
+        None => format!("{:>7}", "-"),
+    };
+    let (bit, steps) = facts.faults_bit;
+    let mut text = format!("{:<name$}", cut(&run.scenario, columns.name), name = columns.name);
+    for figure in columns.figures {
+        let width = figure.1;
+        let _ = match figure {
+            SIMULATED => write!(text, "{:>width$}", words::span(run.simulated)),
+            WALL => write!(text, "{:>width$}", run.wall.map_or("-".to_owned(), words::span)),
+            ACKED => write!(text, "{:>width$}", words::number(facts.acked)),
+            FAULTS_BIT => write!(text, "  {:<rest$}", format!("{bit} of {steps}"), rest = width - 2),
+            _ => write!(text, "{blind}"),
+        };
+    }
+    let verdict = verdict_cell(run.judgement.verdict, layout.palette);
+    format!("  {verdict}  {}\n", cut(text.trim_end(), layout.columns() - NAME_COLUMN))
+}
+
+/// A run that came to no end, with why, to the last word.
+pub fn failed(scenario: &str, seed: u64, error: &str, layout: impl Into<Layout>) -> String {
+    let layout = layout.into();
+    let width = layout.columns() - NAME_COLUMN;
+    let mut text = format!("  {}\n", cut(&format!("{:<14}{scenario} seed {seed}", "FAILED"), layout.columns() - 2));
+    for line in error.lines() {
+        let indent: String = line.chars().take_while(|c| *c == ' ').take(width / 4).collect();
+        for line in fold(line, width - indent.len()) {
+            let _ = writeln!(text, "{:NAME_COLUMN$}{indent}{line}", "");
+        }
+    }
+    text
+}
+
+/// How many lines hold what fits into `lines` at the widest.
+fn lines_for(lines: usize, layout: Layout) -> usize {
+    // Of each line some columns are indentation, which stays as wide as it is.
+    (lines * (COLUMNS_MAX - NAME_COLUMN)).div_ceil(layout.columns() - NAME_COLUMN)
 }
 
 fn verdict_cell(verdict: Verdict, palette: Palette) -> String {
@@ -89,14 +156,14 @@ struct Reason {
 
 impl Reason {
     /// Lines that say what to do. What stands behind a dot is there to be pasted, so it is not broken.
-    fn cure(&self, width: usize) -> Vec<String> {
+    fn cure(&self, width: usize, most: usize) -> Vec<String> {
         let Some(cure) = &self.cure else { return Vec::new() };
         let whole = format!("cure: {cure}");
         match whole.rsplit_once(" · ") {
             Some((cure, command)) if whole.chars().count() > width => {
-                limited(wrap(cure, width), 2).into_iter().chain([cut(command, width)]).collect()
+                limited(wrap(cure, width), most, width).into_iter().chain([cut(command, width)]).collect()
             }
-            _ => limited(wrap(&whole, width), 2),
+            _ => limited(wrap(&whole, width), most, width),
         }
     }
 }
@@ -138,8 +205,23 @@ fn unmet_line(unmet: &Unmet) -> String {
     }
 }
 
+/// A sentence with the exit status at the right end of its line.
+pub fn with_exit(text: &str, exit: u8, layout: impl Into<Layout>) -> String {
+    let columns = layout.into().columns();
+    let exit = format!("exit {exit}");
+    let mut lines = wrap(text, columns);
+    let last = lines.pop().unwrap_or_default();
+    let room = columns.saturating_sub(EXIT_WIDTH);
+    match last.chars().count() <= room {
+        true => lines.push(format!("{last:<room$}{exit}")),
+        // On a line of its own.
+        false => lines.extend([last, format!("{:room$}{exit}", "")]),
+    }
+    lines.join("\n")
+}
+
 /// The line below the table. `wall` is the time for all runs together, where somebody measured it.
-pub fn footer(runs: &[RunSummary], wall: Option<Duration>, exit: u8) -> String {
+pub fn footer(runs: &[RunSummary], wall: Option<Duration>, exit: u8, layout: impl Into<Layout>) -> String {
     let simulated = runs.iter().fold(Duration::ZERO, |sum, run| sum.saturating_add(run.simulated));
     let total = |verdict| runs.iter().filter(|run| run.judgement.verdict == verdict).count();
     let parts: Vec<String> = [
@@ -154,68 +236,80 @@ pub fn footer(runs: &[RunSummary], wall: Option<Duration>, exit: u8) -> String {
     let wall = wall.map(|wall| format!(" in {}", words::span(wall))).unwrap_or_default();
     let runs = words::count(runs.len() as u64, "run", "runs");
     let left = format!("{runs}{wall}, {} simulated: {}", words::span(simulated), parts.join(", "));
-    format!("{left:<87} exit {exit}\n")
+    with_exit(&left, exit, layout) + "\n"
 }
 
 /// The whole table. Runs that hold are counted, not listed, beyond the first `holds_shown`.
-pub fn table(runs: &[RunSummary], holds_shown: usize, wall: Option<Duration>, exit: u8, palette: Palette) -> String {
-    let mut text = heading(palette);
+pub fn table(
+    runs: &[RunSummary],
+    holds_shown: usize,
+    wall: Option<Duration>,
+    exit: u8,
+    layout: impl Into<Layout>,
+) -> String {
+    let layout = layout.into();
+    let mut text = heading(layout);
     let mut hold = 0;
     for run in runs {
         hold += usize::from(run.judgement.verdict == Verdict::Holds);
         if run.judgement.verdict != Verdict::Holds || hold <= holds_shown {
-            text.push_str(&row(run, palette));
+            text.push_str(&row(run, layout));
         }
     }
     if hold > holds_shown {
         let _ = writeln!(text, "  … {} more hold (-v lists them)", hold - holds_shown);
     }
-    text + &footer(runs, wall, exit)
+    text + &footer(runs, wall, exit, layout)
 }
 
 // ---- the screen of one run ----
 
 /// All about one run on one screen; the first violation is told in full.
-pub fn screen(run: &RunSummary, history: &History, hints: &Hints, palette: Palette) -> String {
+pub fn screen(run: &RunSummary, history: &History, hints: &Hints, layout: impl Into<Layout>) -> String {
+    let layout = layout.into();
     let judgement = &run.judgement;
     let first = judgement.headline();
-    let mut text = headline(run, first.map(|it| it.0), palette);
+    let mut text = headline(run, first.map(|it| it.0), layout);
     match first {
-        Some((_, violation)) => tell(&mut text, violation, history, palette),
+        Some((_, violation)) => tell(&mut text, violation, history, layout),
         None => {
             let unmet = judgement.unmet.iter().find(|it| it.contradicted);
             for reason in reasons(judgement).iter().take(6) {
-                paragraph(&mut text, "  ", &reason.text, 2);
-                for line in reason.cure(COLUMNS_MAX - 4) {
+                paragraph(&mut text, "  ", &reason.text, 2, layout);
+                for line in reason.cure(layout.columns() - 4, lines_for(2, layout)) {
                     let _ = writeln!(text, "    {line}");
                 }
             }
-            text.push_str(&of_events(history, unmet.map_or(&[], |it| &it.events), palette));
+            text.push_str(&of_events(history, unmet.map_or(&[], |it| &it.events), layout));
         }
     }
-    sections(&mut text, run, first.map(|it| it.0), hints, palette);
+    sections(&mut text, run, first.map(|it| it.0), hints, layout);
     text
 }
 
-fn headline(run: &RunSummary, promise: Option<Promise>, palette: Palette) -> String {
+fn headline(run: &RunSummary, promise: Option<Promise>, layout: Layout) -> String {
     let what = promise.map(|promise| format!("{promise}    ")).unwrap_or_default();
     let verdict = verdict_word(run.judgement.verdict);
-    let room = COLUMNS_MAX - verdict.len() - 2 - what.len();
-    let rest = cut(&format!("{}    seed {}", run.file, run.seed), room);
+    let (whole, palette) = (format!("{}    seed {}", run.file, run.seed), layout.palette);
+    let room = layout.columns().saturating_sub(verdict.len() + 2 + what.len());
     let verdict = palette.verdict(run.judgement.verdict, verdict);
-    format!("{verdict}  {}{rest}\n", palette.strong(&what))
+    // The file and the seed are what somebody looks for: they get a line where there is no room beside the verdict.
+    if whole.chars().count() <= room || layout.columns() == COLUMNS_MAX {
+        return format!("{verdict}  {}{}\n", palette.strong(&what), cut(&whole, room));
+    }
+    format!("{verdict}  {}\n  {}\n", palette.strong(what.trim_end()), cut(&whole, layout.columns() - 2))
 }
 
-fn tell(text: &mut String, violation: &Violation, history: &History, palette: Palette) {
-    paragraph(text, "  ", &violation.summary, 4);
-    text.push_str(&of_events(history, &violation.events, palette));
+fn tell(text: &mut String, violation: &Violation, history: &History, layout: Layout) {
+    paragraph(text, "  ", &violation.summary, 4, layout);
+    text.push_str(&of_events(history, &violation.events, layout));
     if let Some(why) = &violation.why {
-        section(text, "why", why, 3, palette);
+        section(text, "why", why, 3, layout);
     }
 }
 
 /// What else is to be said, each under its word.
-fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &Hints, palette: Palette) {
+fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &Hints, layout: Layout) {
     let judgement = &run.judgement;
     let mut holds: Vec<String> = Vec::new();
     let (mut idle, mut declined) = (Vec::new(), Vec::<(&str, Vec<&str>)>::new());
@@ -236,20 +330,21 @@ fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &
         declined.into_iter().map(|(why, promises)| format!("{}: {why}", promises.join(", "))).collect();
     let also = judgement.violated().filter(|(promise, _)| Some(*promise) != told).map(|(promise, _)| promise.name());
     let also: Vec<&str> = also.collect();
-    section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, palette);
-    section(text, "holds", &holds.join(", "), 2, palette);
-    section(text, "unknown", &unknown(judgement), 2, palette);
+    section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, layout);
+    section(text, "holds", &holds.join(", "), 2, layout);
+    section(text, "unknown", &unknown(judgement), 2, layout);
+    section(text, "connects", &connections(judgement).unwrap_or_default(), 1, layout);
     // An inconclusive run has named all this above already, and a contradicted expectation too if nothing else is told.
     if judgement.verdict == Verdict::Violated {
         let unmet = judgement.unmet.iter().filter(|it| told.is_some() || !it.contradicted);
-        section(text, "unmet", &unmet.map(unmet_line).collect::<Vec<_>>().join(" · "), 2, palette);
-        section(text, "idle", &idle.join(" · "), 3, palette);
+        section(text, "unmet", &unmet.map(unmet_line).collect::<Vec<_>>().join(" · "), 2, layout);
+        section(text, "idle", &idle.join(" · "), 3, layout);
     }
-    section(text, "not judged", &declined.join(" · "), 3, palette);
+    section(text, "not judged", &declined.join(" · "), 3, layout);
     for (word, hint) in [("reproduce", &hints.reproduce), ("shrink", &hints.shrink), ("report", &hints.report)] {
         if let Some(hint) = hint {
             // Never wrapped or cut: it is there to be pasted.
-            let _ = writeln!(text, "  {} {hint}", palette.faint(&format!("{word:<10}")));
+            let _ = writeln!(text, "  {} {hint}", layout.palette.faint(&format!("{word:<10}")));
         }
     }
 }
@@ -272,24 +367,32 @@ fn unknown(judgement: &Judgement) -> String {
     )
 }
 
+/// What the busiest host did.
+pub fn connections(judgement: &Judgement) -> Option<String> {
+    let (count, host) = judgement.facts.most_connections.as_ref()?;
+    Some(format!("{} opened at most {} in one second", host, words::count(*count, "connection", "connections")))
+}
+
 fn prefixed(prefix: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
 }
 
 /// A section with its word in front; nothing where it has nothing to say.
-fn section(text: &mut String, word: &str, body: &str, lines_max: usize, palette: Palette) {
+fn section(text: &mut String, word: &str, body: &str, lines_max: usize, layout: Layout) {
     const INDENT: usize = 13;
     if body.is_empty() {
         return;
     }
-    for (n, line) in limited(wrap(body, COLUMNS_MAX - INDENT), lines_max).into_iter().enumerate() {
+    let width = layout.columns() - INDENT;
+    for (n, line) in limited(wrap(body, width), lines_for(lines_max, layout), width).into_iter().enumerate() {
         let word = if n == 0 { word } else { "" };
-        let _ = writeln!(text, "  {} {line}", palette.faint(&format!("{word:<10}")));
+        let _ = writeln!(text, "  {} {line}", layout.palette.faint(&format!("{word:<10}")));
     }
 }
 
-fn paragraph(text: &mut String, indent: &str, body: &str, lines_max: usize) {
-    for line in limited(wrap(body, COLUMNS_MAX - indent.len()), lines_max) {
+fn paragraph(text: &mut String, indent: &str, body: &str, lines_max: usize, layout: Layout) {
+    let width = layout.columns() - indent.len();
+    for line in limited(wrap(body, width), lines_for(lines_max, layout), width) {
         let _ = writeln!(text, "{indent}{line}");
     }
 }
@@ -379,6 +482,35 @@ mod tests {
         let table = table(&runs, 1, Some(Duration::from_millis(19_600)), 100, Palette::Plain);
         fits(&table);
         insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn table_screen_and_timeline_fit_the_columns_that_there_are() {
+        let (story, other) = (violated(), inconclusive());
+        let runs = [run(&story, "power-loss-in-a-batch"), run(&other, "clock-jump-on-a-follower-with-a-long-name")];
+        for columns in [40, 60, 80] {
+            let layout = Layout::new(Palette::Plain, columns);
+            let table = table(&runs, 0, Some(Duration::from_millis(19_600)), 100, layout);
+            let screen = screen(&runs[0], &story.history, &Hints::default(), layout);
+            let timeline = timeline(&story.history, layout);
+            for line in table.lines().chain(screen.lines()).chain(timeline.lines()) {
+                // A command to be pasted is never broken, only cut.
+                assert!(line.chars().count() <= columns, "{columns}: {line}");
+            }
+            if columns == 60 {
+                insta::assert_snapshot!(format!("{table}\n{screen}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_failed_says_why_to_the_last_word() {
+        let error = "the run did not end within 300s of real time: server-1 never yields, at 41.2s of simulated time\n   \
+                     0: acme::flusher::spin at /src/acme/a/rather/deep/folder/of/sources/flusher.rs:117\n\
+                     cure: await something in that loop";
+        let told = failed("a-scenario-with-a-name-that-is-long", 12, error, Layout::new(Palette::Plain, 60));
+        assert!(told.lines().all(|line| line.chars().count() <= 60), "{told}");
+        insta::assert_snapshot!(told);
     }
 
     #[test]

@@ -2,8 +2,6 @@
 //!
 //! Widths count characters. What gapless prints is ASCII but for a few marks that are one column wide.
 
-use super::terminal::COLUMNS_MAX;
-
 /// At most `width` characters; an ellipsis shows that there was more.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -36,12 +34,77 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The lines that fit, the last of them ending in an ellipsis where some do not.
-pub(super) fn limited(mut lines: Vec<String>, most: usize) -> Vec<String> {
+/// The same with nothing cut: a longer word goes on in the next line. For what somebody may have to read to its end.
+pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
+    let longest = |word: &str| word.chars().count() > width;
+    let mut broken = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        let characters: Vec<char> = word.chars().collect();
+        let pieces = if longest(word) { characters.chunks(width.max(1)) } else { characters.chunks(characters.len()) };
+        for piece in pieces {
+            broken.extend(piece);
+            broken.push(' ');
+        }
+    }
+    wrap(&broken, width)
+}
+
+/// Text that was laid out for [`COLUMNS_MAX`](super::COLUMNS_MAX) columns, in fewer: paragraphs are filled anew, and what
+/// stands in columns goes on below its last one.
+pub(crate) fn refit(text: &str, columns: usize) -> String {
+    if columns >= super::COLUMNS_MAX {
+        return text.to_owned();
+    }
+    let mut fitted = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    while let Some(first) = lines.next() {
+        let mut whole = first.to_owned();
+        let plain = |line: &str| !line.is_empty() && !line.starts_with(' ');
+        // A line that the next one's first word would not have fitted on is one that goes on.
+        while let Some(next) = lines.next_if(|next| plain(next) && plain(&whole) && goes_on(&whole, next)) {
+            whole.push(' ');
+            whole.push_str(next);
+        }
+        for line in hang(&whole, columns) {
+            fitted.push_str(&line);
+            fitted.push('\n');
+        }
+    }
+    fitted
+}
+
+/// Whether a paragraph goes on from one line to the next. What was wrapped by hand is a little shorter than it could be.
+fn goes_on(line: &str, next: &str) -> bool {
+    const SLACK: usize = 14;
+    let last = line.chars().count() % (super::COLUMNS_MAX + 1);
+    let word = next.split(' ').next().unwrap_or_default().chars().count();
+    line.chars().count() > super::COLUMNS_MAX || last + 1 + word + SLACK > super::COLUMNS_MAX
+}
+
+/// A line that goes on, where it has to, below the column in which its text stands.
+fn hang(line: &str, columns: usize) -> Vec<String> {
+    let indent = line.chars().take_while(|c| *c == ' ').count();
+    let text: Vec<char> = line.chars().collect();
+    // Behind the last run of spaces that sets two columns apart.
+    let column = (indent..text.len().saturating_sub(1))
+        .filter(|at| text[*at] == ' ' && text[*at + 1] != ' ' && *at > indent && text[*at - 1] == ' ')
+        .map(|at| at + 1)
+        .filter(|at| *at < columns / 2)
+        .next_back()
+        .unwrap_or(indent);
+    let head: String = text[..column].iter().collect();
+    let rest: String = text[column..].iter().collect();
+    let mut lines = fold(&rest, columns - column).into_iter();
+    let first = lines.next().map_or_else(|| head.trim_end().to_owned(), |first| format!("{head}{first}"));
+    std::iter::once(first).chain(lines.map(|line| format!("{:column$}{line}", ""))).collect()
+}
+
+/// The lines that fit, the last of them ending in an ellipsis where some do not. `width` is that of a line.
+pub(super) fn limited(mut lines: Vec<String>, most: usize, width: usize) -> Vec<String> {
     if lines.len() > most {
         lines.truncate(most);
         if let Some(last) = lines.last_mut() {
-            *last = format!("{} …", cut(last, COLUMNS_MAX - 16));
+            *last = format!("{} …", cut(last, width.saturating_sub(2)));
         }
     }
     lines
@@ -56,6 +119,23 @@ mod tests {
         assert_eq!(cut("äöüß", 4), "äöüß");
         assert_eq!(cut("äöüßä", 4), "äöü…");
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        assert_eq!(limited(vec!["a".to_owned(), "b".to_owned()], 1), ["a …"]);
+        assert_eq!(limited(vec!["a".to_owned(), "b".to_owned()], 1, 7), ["a …"]);
+    }
+
+    #[test]
+    fn what_has_to_be_read_to_its_end_is_never_cut() {
+        assert_eq!(fold("see /a/long/path now", 6), ["see", "/a/lon", "g/path", "now"]);
+    }
+
+    #[test]
+    fn a_page_is_filled_anew_where_there_are_fewer_columns() {
+        let sentence = "Nothing is lost that was synced before, and what was not is lost whole or in part, as it";
+        let page = format!(
+            "Title\n{sentence}\nhappens. So it is.\n\n  for       how long it lasts, if it does not last until the end\n"
+        );
+        let fitted = refit(&page, 48);
+        assert!(fitted.lines().all(|line| line.chars().count() <= 48), "{fitted}");
+        insta::assert_snapshot!(fitted);
+        assert_eq!(refit(&page, 100), page);
     }
 }

@@ -1,11 +1,11 @@
 //! Timelines: the few events of a violation with its hosts as columns, and all events of a run for a `replay`.
 //!
-//! One line each, in the order of the history, at most [`COLUMNS_MAX`] columns. What died, failed or was lost stands
+//! One line each, in the order of the history, no wider than their [`Layout`]. What died, failed or was lost stands
 //! out by a mark, not by colour alone.
 
 use std::fmt::Write as _;
 
-use super::{Palette, describe, terminal::COLUMNS_MAX, text::cut};
+use super::{Layout, Palette, describe, text::cut};
 use crate::{
     check::{Verdict, words},
     history::{Event, History, Name, What},
@@ -13,12 +13,15 @@ use crate::{
 
 /// Width of the time in front of a line.
 const TIME_WIDTH: usize = 11;
+/// A host's column is about as wide as this at least.
+const HOST_WIDTH_MIN: usize = 20;
 /// Most hosts that get a column of their own.
 const HOSTS_MAX: usize = 4;
 
 /// A few events, the hosts involved as columns. Each event's text begins in its host's column and may run on to the
 /// right, where its row is empty.
-pub(super) fn of_events(history: &History, events: &[usize], palette: Palette) -> String {
+pub(super) fn of_events(history: &History, events: &[usize], layout: Layout) -> String {
+    let palette = layout.palette;
     let events: Vec<&Event> = events.iter().filter_map(|&at| history.events.get(at)).collect();
     if events.is_empty() {
         return String::new();
@@ -31,15 +34,15 @@ pub(super) fn of_events(history: &History, events: &[usize], palette: Palette) -
     }
     // Clients send, servers answer: people read from left to right.
     hosts.sort_by_key(|host| !history.header.clients.contains(host));
-    let columns = hosts.len().min(HOSTS_MAX);
-    let width = (COLUMNS_MAX - TIME_WIDTH - 2) / columns.max(2);
+    let columns = hosts.len().min(HOSTS_MAX).min(layout.columns() / HOST_WIDTH_MIN);
+    let width = (layout.columns() - TIME_WIDTH - 2) / columns.max(2);
     let mut text = heading_of(&hosts[..columns], width, palette);
     for event in events {
         let column = hosts.iter().position(|host| **host == event.host).unwrap_or_default();
         let (column, named) =
             if column < columns { (column, String::new()) } else { (0, format!("[{}] ", event.host)) };
         let told = format!("{named}{}", mark(event) + &describe(event));
-        let room = COLUMNS_MAX - TIME_WIDTH - 2 - column * width;
+        let room = layout.columns() - TIME_WIDTH - 2 - column * width;
         let told = if event.what.is_grave() {
             palette.verdict(Verdict::Violated, &cut(&told, room))
         } else {
@@ -83,9 +86,11 @@ impl Grave for What {
 }
 
 /// Every event of a run, a line each: time, host, what.
-pub fn timeline(history: &History, palette: Palette) -> String {
+pub fn timeline(history: &History, layout: impl Into<Layout>) -> String {
+    let layout = layout.into();
+    let palette = layout.palette;
     let widest = history.events.iter().map(|event| event.host.len()).max().unwrap_or_default().min(24);
-    let room = COLUMNS_MAX - TIME_WIDTH - widest - 4;
+    let room = layout.columns().saturating_sub(TIME_WIDTH + widest + 4).max(8);
     let mut text = String::with_capacity(history.events.len() * 60);
     for event in &history.events {
         let time = words::time(event.at);

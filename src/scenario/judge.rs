@@ -149,13 +149,13 @@ impl<'d> Names<'d> {
         let Some(fault) = step.fault else { return };
         match moment {
             Moment::Nth(_, n) if fault.counted.is_none() => {
-                let message = format!("`{}` does nothing a {n}. time: it is no repeated fault", step.name);
+                let message = format!("`{0}` happens only once, so `{0}:{n}` never comes", step.name);
                 let note = format!("write {0}, {0}:begins or {0}:bites", step.name);
                 problems.file("cannot-happen", span.clone(), message, note);
             }
             Moment::Nth(_, n) if times_at_most(self.draft, step).is_some_and(|most| u64::from(*n) > most) => {
                 let most = times_at_most(self.draft, step).unwrap_or_default();
-                let message = format!("`{}` does nothing a {n}. time: it does it {most} times at most", step.name);
+                let message = format!("`{0}` happens {most} times at most, so `{0}:{n}` never comes", step.name);
                 problems.file("cannot-happen", span.clone(), message, "count from 1");
             }
             Moment::Ended(name)
@@ -429,7 +429,8 @@ fn judge_overlaps(draft: &Draft, problems: &mut Problems) {
         let end = |other: &Timed<'_>| other.end.map_or("the final heal".to_owned(), print_duration);
         let span = one.step.start_span.clone();
         if let Some(other) = timed[..index].iter().find(|other| one.clashes(other)) {
-            let message = format!("this step overlaps `{}`, the same action in the same place", other.step.name);
+            let place = one.shared(other);
+            let message = format!("this step overlaps `{}`, the same action {place}", other.step.name);
             let again = one.rule == Overlap::Refused;
             let note = if again { "it would find nothing to strike" } else { "which of the two values counts?" };
             let cure = if other.end == Some(other.begin) {
@@ -496,6 +497,16 @@ impl<'d> Timed<'d> {
             _ => step.duration.and_then(|length| begin.checked_add(length)),
         };
         Some(Timed { step, fault, rule: fault.overlap, begin: *begin, end, places, all })
+    }
+
+    /// The first place that both strike, as a person says it.
+    fn shared(&self, other: &Timed<'_>) -> String {
+        match self.places.intersection(&other.places).next() {
+            Some((one, other)) if one.is_empty() && other.is_empty() => "on the workload".to_owned(),
+            Some((one, other)) if one == other => format!("on {one}"),
+            Some((one, other)) => format!("on the way from {one} to {other}"),
+            None => "in the same place".to_owned(),
+        }
     }
 
     fn clashes(&self, other: &Timed<'_>) -> bool {

@@ -196,6 +196,8 @@ pub struct Expect {
     pub dead_letters: u64,
     /// How many appends of each client are acknowledged at least. Default 1.
     pub acked_at_least: u64,
+    /// How many connections any one host may open, from t = 0 on, within any such length of time; else only reported.
+    pub connections_at_most: Option<Rate>,
     /// Seen in every run.
     pub seen: Vec<EventPattern>,
     /// Seen in no run.
@@ -211,6 +213,7 @@ impl Default for Expect {
             blind_at_most: None,
             dead_letters: 0,
             acked_at_least: 1,
+            connections_at_most: None,
             seen: Vec::new(),
             never: Vec::new(),
             sometimes: Vec::new(),

@@ -286,6 +286,9 @@ fn read_expect(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     if let Some(node) = table.take("acked-at-least") {
         expect.acked_at_least = problems.count("acked-at-least", node, 0..=COUNT_MAX).unwrap_or_default();
     }
+    if let Some(node) = table.take("connections-at-most") {
+        expect.connections_at_most = problems.rate("connections-at-most", node);
+    }
     for list in ["seen", "never", "sometimes"] {
         let Some(node) = table.take(list) else { continue };
         let patterns = problems.array(list, node).unwrap_or_default();

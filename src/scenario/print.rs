@@ -153,6 +153,9 @@ impl Page {
         if expect.acked_at_least != default.acked_at_least {
             self.raw("acked-at-least", expect.acked_at_least);
         }
+        if let Some(most) = expect.connections_at_most {
+            self.text("connections-at-most", &most.to_string());
+        }
         for (key, patterns) in [("seen", &expect.seen), ("never", &expect.never), ("sometimes", &expect.sometimes)] {
             if !patterns.is_empty() {
                 let lines: Vec<_> = patterns.iter().map(EventPattern::to_string).collect();

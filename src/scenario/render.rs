@@ -15,10 +15,15 @@ const TAB: usize = 4;
 
 /// All problems of one file, in the order given. Empty for no problems.
 pub fn problems(path: &Path, text: &str, problems: &[Problem]) -> String {
+    problems_within(path, text, problems, COLUMNS)
+}
+
+/// The same where there are fewer columns.
+pub fn problems_within(path: &Path, text: &str, problems: &[Problem], columns: usize) -> String {
     let source = Source::new(text);
     let mut page = String::new();
     for problem in problems {
-        one(&mut page, path, &source, problem);
+        one(&mut page, path, &source, problem, columns);
     }
     page
 }
@@ -42,16 +47,16 @@ pub fn all_shown(problems: &[Problem]) -> bool {
     problems.iter().all(|problem| problem.code != NOT_SHOWN)
 }
 
-fn one(page: &mut String, path: &Path, source: &Source<'_>, problem: &Problem) {
+fn one(page: &mut String, path: &Path, source: &Source<'_>, problem: &Problem, columns: usize) {
     let place = source.locate(&problem.span);
     let gutter = place.line.to_string().len();
     let header = format!("error[{}]: {}", problem.code, disarm(&problem.message));
-    for (i, line) in wrap(&header, COLUMNS, COLUMNS - 2).iter().enumerate() {
+    for (i, line) in wrap(&header, columns, columns - 2).iter().enumerate() {
         let _ = writeln!(page, "{}{line}", if i == 0 { "" } else { "  " });
     }
     let address = disarm(&path.display().to_string());
     let _ = writeln!(page, "{:gutter$}--> {address}:{}:{}", "", place.line, place.column);
-    let room = COLUMNS - gutter - 3;
+    let room = columns.saturating_sub(gutter + 3);
     let shown = Shown::new(place.text, &place.marked, room);
     let _ = writeln!(page, "{}", format!("{} | {}", place.line, shown.text).trim_end());
     let edge = format!("{:gutter$} | ", "");
@@ -68,7 +73,7 @@ fn one(page: &mut String, path: &Path, source: &Source<'_>, problem: &Problem) {
     }
     if let Some(cure) = &problem.cure {
         let edge = format!("{:gutter$} = cure: ", "");
-        let room = COLUMNS - edge.len();
+        let room = columns.saturating_sub(edge.len());
         for (i, line) in wrap(&disarm(cure), room, room).iter().enumerate() {
             let _ = if i == 0 {
                 writeln!(page, "{edge}{line}")

@@ -193,6 +193,13 @@ fn expect() -> Value {
             ("blind-at-most", of("duration", "The longest time that one client may go without an acknowledgement.")),
             ("dead-letters", count(0, COUNT_MAX, "How many dead letters there may be in all. Default 0.")),
             ("acked-at-least", count(0, COUNT_MAX, "How many appends of each client are acknowledged. Default 1.")),
+            (
+                "connections-at-most",
+                of(
+                    "rate",
+                    "How many connections any one server or client may open within any such time, from t = 0 on.",
+                ),
+            ),
             ("seen", patterns("Seen in every run.")),
             ("never", patterns("Seen in no run.")),
             ("sometimes", patterns("Seen at least once in a sweep; not judged in a single run.")),

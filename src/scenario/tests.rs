@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    fault::{self, ActsOn, End, Given, Kind, Need, Value},
+    fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value},
     world::LogEvent,
 };
 
@@ -72,6 +72,8 @@ fn each_mistake_has_its_code() {
         ("\"server-1\"", "\"servrs\"", "unknown-host"),
         ("\"retry\"", "\"retri\"", "unknown-event"),
         ("servers = 3", "servers = \"3\"", "wrong-type"),
+        ("[expect]", "[expect]\nconnections-at-most = 20", "no-unit"),
+        ("[expect]", "[expect]\nconnections-at-most = \"0/s\"", "out-of-range"),
         ("servers = 3", "", "missing-key"),
         ("on = \"server-1\"", "", "missing-key"),
         ("between = [\"clients\", \"servers\"]", "", "missing-key"),
@@ -167,21 +169,54 @@ fn a_second_step_of_one_action_needs_a_name_only_if_something_refers_to_it() {
 
 #[test]
 fn overlapping_steps_of_one_action_are_refused_where_they_contradict() {
-    let slow = |name: &str, delay: &str, at: &str| {
+    let slow = |name: &str, bytes: &str, at: &str| {
         format!(
-            "name = \"{name}\"\naction = \"latency\"\nbetween = [\"clients\", \"server-1\"]\ndelay = \"{delay}\"\n\
-             at = \"{at}\"\nfor = \"10s\""
+            "name = \"{name}\"\naction = \"slow-reader\"\non = \"clients\"\nbytes = \"{bytes}\"\nat = \"{at}\"\n\
+             for = \"10s\""
         )
     };
     let two = |a: String, b: String| with_step(&format!("{a}\n[[step]]\n{b}"));
-    assert_eq!(two(slow("a", "1s", "20s"), slow("b", "2s", "25s")), ["overlap"]);
-    assert_eq!(two(slow("a", "1s", "20s"), slow("b", "1s", "25s")), [""; 0]);
-    assert_eq!(two(slow("a", "1s", "20s"), slow("b", "2s", "30s")), [""; 0]);
+    assert_eq!(two(slow("a", "1KiB", "20s"), slow("b", "2KiB", "25s")), ["overlap"]);
+    assert_eq!(two(slow("a", "1KiB", "20s"), slow("b", "1KiB", "25s")), [""; 0]);
+    assert_eq!(two(slow("a", "1KiB", "20s"), slow("b", "2KiB", "30s")), [""; 0]);
     let crash = |name: &str, host: &str| {
         format!("name = \"{name}\"\naction = \"crash\"\non = \"{host}\"\nat = \"20s\"\nfor = \"5s\"")
     };
     assert_eq!(two(crash("a", "servers"), crash("b", "server-2")), ["overlap"]);
     assert_eq!(two(crash("a", "server-3"), crash("b", "server-2")), [""; 0]);
+}
+
+#[test]
+fn delays_of_several_steps_on_one_link_add_up_and_contradict_nothing() {
+    let others = |name: &str, host: &str, delay: &str| {
+        format!(
+            "name = \"{name}\"\naction = \"latency\"\nbetween = [\"{host}\", \"servers\"]\ndelay = \"{delay}\"\n\
+             at = \"20s\"\nfor = \"10s\""
+        )
+    };
+    // Both slow the link between server-1 and server-2.
+    let two = format!("{}\n[[step]]\n{}", others("a", "server-1", "100ms"), others("b", "server-2", "250ms"));
+    assert_eq!(with_step(&two), [""; 0]);
+}
+
+#[test]
+fn an_overlap_names_the_place_that_both_steps_strike() {
+    let message = |a: &str, b: &str| {
+        let text =
+            SOUND.replace("[expect]", &format!("[[step]]\nname = \"a\"\n{a}\n[[step]]\nname = \"b\"\n{b}\n[expect]"));
+        let problems = read_text(&text).expect_err("they overlap");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].message.clone()
+    };
+    let slow = |on: &str, bytes: &str| {
+        format!("action = \"slow-reader\"\non = {on}\nbytes = \"{bytes}\"\nat = \"20s\"\nfor = \"10s\"")
+    };
+    assert_eq!(
+        message(&slow("[\"server-1\", \"server-3\"]", "1KiB"), &slow("[\"server-2\", \"server-3\"]", "2KiB")),
+        "this step overlaps `a`, the same action on server-3"
+    );
+    let surge = |appends: &str| format!("action = \"surge\"\nappends = \"{appends}\"\nat = \"20s\"\nfor = \"10s\"");
+    assert_eq!(message(&surge("9/s"), &surge("8/s")), "this step overlaps `a`, the same action on the workload");
 }
 
 #[test]
@@ -505,11 +540,12 @@ fn any_pattern() -> impl Strategy<Value = EventPattern> {
 prop_compose! {
     fn any_expect()(
         recovers in 1u64..86_400_000, blind in option::of(1u64..100_000), dead_letters in 0u64..3,
-        acked_at_least in 0u64..1_000, never in vec(any_pattern(), 0..3)
+        acked_at_least in 0u64..1_000, most in option::of(1u32..1_000), never in vec(any_pattern(), 0..3)
     ) -> Expect {
         Expect {
             recovers_within: Duration::from_millis(recovers),
             blind_at_most: blind.map(Duration::from_millis),
+            connections_at_most: most.map(|count| Rate { count, per: Per::Minute }),
             dead_letters, acked_at_least, never, seen: Vec::new(), sometimes: Vec::new(),
         }
     }

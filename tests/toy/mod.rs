@@ -244,6 +244,7 @@ impl Seen {
             trail: None,
             bare: false,
             colour: false,
+            columns: gapless::report::COLUMNS_MAX,
             reproduce: String::new(),
         };
         let ran = explore::run(&order, RUN_MAX);

@@ -43,7 +43,7 @@ const CONNECTION_MAX: Duration = Duration::from_secs(15);
 const CONNECTIONS_MAX: usize = 1024;
 /// Pause after an accept that failed for want of something that a moment may bring back.
 const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
-/// Largest request in bytes: one of PKCS #10 over an Ed25519 key has a few hundred.
+/// Largest request in bytes: one of PKCS #10 over a key of either kind has a few hundred.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
 /// Who signs, who is trusted, and who may renew. Replaced as a whole when an authority is rotated.

@@ -24,7 +24,7 @@ use crate::{
         calls::{Attempt, Calls, code_name, error_chain},
         client::Server,
         issuer_wire::{RenewRequest, issuer_client::IssuerClient},
-        tls::{self, CertificateRequest, Identity, TlsError},
+        tls::{self, CertificateRequest, Identity, KeyKind, TlsError},
     },
     world::{LogEvent, World},
 };
@@ -192,7 +192,7 @@ impl Renewer {
     async fn renew(&self, shown: &Identity, attempt: u32) -> Result<(Identity, i64), RenewError> {
         let by = Instant::now() + self.settings.deadline;
         let who = shown.peer()?.name;
-        let request = CertificateRequest::new(&who)?;
+        let request = CertificateRequest::new(KeyKind::like(shown), &who)?;
         let channel = self.calls.observe(self.channel(shown)?, &self.settings.issuer.tls_name);
         let mut issuer = IssuerClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let mut call = Request::new(RenewRequest { certificate_request: request.der().to_vec().into() });

@@ -8,11 +8,66 @@ use x509_parser::prelude::FromDer;
 
 use super::{Identity, TlsError, certificates, client_config};
 
-/// A small certificate authority: one Ed25519 key that signs certificates directly. Ed25519 because its signatures
-/// have one length and need no entropy, so that a simulated run is the same to the byte each time.
+/// Of which kind a key of TLS is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// ECDSA over P-256 with SHA-256, kept as PKCS #8 of version 1 (RFC 5208). What every TLS library takes: gRPC's C core,
+    /// on which clients in Python, C++, Ruby, PHP and C# stand, offers no Ed25519, and OpenSSL 3.0 cannot read an Ed25519
+    /// key with its public half beside it.
+    EcdsaP256,
+    /// Ed25519 (RFC 8032), kept as PKCS #8 of version 2 (RFC 5958). Its signatures have one length and need no entropy, so
+    /// that a simulated run is the same to the byte each time.
+    Ed25519,
+}
+
+impl KeyKind {
+    /// Of which kind the private key of this PEM is.
+    ///
+    /// # Errors
+    /// Where it is not PKCS #8, or is of neither kind.
+    pub fn of(key_pem: &str) -> Result<KeyKind, TlsError> {
+        KeyKind::of_pair(&rcgen::KeyPair::from_pem(key_pem)?)
+    }
+
+    /// The kind in which somebody who shows this identity asks for the next: that of its key, or else what everybody takes.
+    pub(crate) fn like(identity: &Identity) -> KeyKind {
+        KeyKind::of(&identity.key_pem).unwrap_or(KeyKind::EcdsaP256)
+    }
+
+    fn of_pair(key: &rcgen::KeyPair) -> Result<KeyKind, TlsError> {
+        let kinds = [KeyKind::EcdsaP256, KeyKind::Ed25519];
+        let unknown = || TlsError::KeyKind(format!("{:?}", key.algorithm()));
+        kinds.into_iter().find(|kind| kind.algorithm() == key.algorithm()).ok_or_else(unknown)
+    }
+
+    fn algorithm(self) -> &'static rcgen::SignatureAlgorithm {
+        match self {
+            KeyKind::EcdsaP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+        }
+    }
+
+    /// A fresh key.
+    fn generate(self) -> Result<rcgen::KeyPair, TlsError> {
+        Ok(rcgen::KeyPair::generate_for(self.algorithm())?)
+    }
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            KeyKind::EcdsaP256 => "ECDSA P-256",
+            KeyKind::Ed25519 => "Ed25519",
+        })
+    }
+}
+
+/// A small certificate authority: one key that signs certificates directly.
 pub struct Issuer {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     ca_pem: String,
+    /// Of which kind the keys are that it makes for others.
+    grants: KeyKind,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -22,26 +77,46 @@ impl std::fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// A new authority of that name with a fresh key. Times in seconds since 1970.
+    /// A new authority of that name with a fresh Ed25519 key, as simulations need it. Times in seconds since 1970.
     pub fn new(name: &str, not_before: i64, not_after: i64) -> Result<Issuer, TlsError> {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        Issuer::with_key(KeyKind::Ed25519, name, not_before, not_after)
+    }
+
+    /// The same with a key of that kind, which those whom it certifies get as well.
+    pub fn with_key(kind: KeyKind, name: &str, not_before: i64, not_after: i64) -> Result<Issuer, TlsError> {
+        let key = kind.generate()?;
         let mut params = authority(name);
         params.serial_number = Some(1u64.into());
         params.not_before = moment(not_before)?;
         params.not_after = moment(not_after)?;
         let ca_pem = params.self_signed(&key)?.pem();
-        Ok(Issuer { issuer: rcgen::Issuer::new(params, key), ca_pem })
+        Ok(Issuer { issuer: rcgen::Issuer::new(params, key), ca_pem, grants: kind })
     }
 
-    /// The authority that [`ca_pem`](Self::ca_pem) and [`key_pem`](Self::key_pem) were kept from.
+    /// The authority that [`ca_pem`](Self::ca_pem) and [`key_pem`](Self::key_pem) were kept from. Those whom it certifies
+    /// get keys of its own kind.
+    ///
+    /// # Errors
+    /// Where either cannot be read, and where they do not belong together.
     pub fn restore(ca_pem: &str, key_pem: &str) -> Result<Issuer, TlsError> {
         let key = rcgen::KeyPair::from_pem(key_pem)?;
+        let grants = KeyKind::of_pair(&key)?;
         let certificate = certificates("authority", ca_pem)?.swap_remove(0);
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(&certificate)
             .map_err(|why| TlsError::Certificate(why.to_string()))?;
         let name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         let name = name.ok_or_else(|| TlsError::Certificate("an authority without a common name".to_owned()))?;
-        Ok(Issuer { issuer: rcgen::Issuer::new(authority(name), key), ca_pem: ca_pem.to_owned() })
+        // Whatever it signed would be refused by everybody who trusts the certificate.
+        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err(TlsError::Authority);
+        }
+        Ok(Issuer { issuer: rcgen::Issuer::new(authority(name), key), ca_pem: ca_pem.to_owned(), grants })
+    }
+
+    /// The same authority, which makes keys of that kind for others from now on.
+    #[must_use]
+    pub fn granting(self, kind: KeyKind) -> Issuer {
+        Issuer { grants: kind, ..self }
     }
 
     /// The authority's own certificate: what others have to trust.
@@ -72,7 +147,7 @@ impl Issuer {
 
     /// An identity with a fresh key and a certificate that says just this.
     pub fn grant(&self, grant: &Grant<'_>) -> Result<Identity, TlsError> {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let key = self.grants.generate()?;
         let certificate = grant.params()?.signed_by(&key, &self.issuer)?;
         Ok(Identity { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), ca_pem: self.ca_pem.clone() })
     }
@@ -82,7 +157,8 @@ impl Issuer {
     pub fn sign(&self, request: &[u8], grant: &Grant<'_>) -> Result<String, TlsError> {
         let request = rcgen::CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
             .map_err(|why| TlsError::Request(why.to_string()))?;
-        if *request.public_key.algorithm() != rcgen::PKCS_ED25519 {
+        let kinds = [KeyKind::EcdsaP256, KeyKind::Ed25519];
+        if !kinds.iter().any(|kind| request.public_key.algorithm() == kind.algorithm()) {
             return Err(TlsError::Request(format!("its key is of the kind {:?}", request.public_key.algorithm())));
         }
         Ok(grant.params()?.signed_by(&request.public_key, &self.issuer)?.pem())
@@ -143,7 +219,7 @@ pub fn fresh_serial() -> Result<u64, TlsError> {
     Ok(random >> 1 | 1)
 }
 
-/// A fresh Ed25519 key, and the request to certify it (PKCS #10, RFC 2986).
+/// A fresh key, and the request to certify it (PKCS #10, RFC 2986).
 pub struct CertificateRequest {
     der: Vec<u8>,
     key_pem: String,
@@ -156,9 +232,9 @@ impl std::fmt::Debug for CertificateRequest {
 }
 
 impl CertificateRequest {
-    /// A request by `name`, signed by the fresh key.
-    pub fn new(name: &str) -> Result<CertificateRequest, TlsError> {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+    /// A request by `name`, signed by the fresh key, which is of that kind.
+    pub fn new(kind: KeyKind, name: &str) -> Result<CertificateRequest, TlsError> {
+        let key = kind.generate()?;
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()])?;
         params.distinguished_name = common_name(name);
         let der = params.serialize_request(&key)?.der().to_vec();
