@@ -14,7 +14,7 @@ use tokio::{
 };
 use tonic::service::Routes;
 
-use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection};
+use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection, gate::Gate, places::Places};
 use crate::{
     audit::{
         schema::Exchange,
@@ -54,6 +54,9 @@ pub(super) struct Terms {
     pub(super) exchange: Arc<Exchange>,
     /// Why nobody is served, where nobody is: only health answers then.
     pub(super) closed: Option<&'static str>,
+    /// Who may call what; `None` where all may call everything.
+    pub(super) gate: Option<Gate>,
+    pub(super) places: Places,
 }
 
 impl Front {
@@ -64,6 +67,7 @@ impl Front {
         routes: Routes,
         exchange: Arc<Exchange>,
         closed: Option<&'static str>,
+        gate: Option<Gate>,
     ) -> Result<Front, ServeError> {
         let credentials = Credentials::new(settings.identity.clone())?;
         let listener = world.net.listen(&settings.listen).await.map_err(ServeError::Listen)?;
@@ -78,6 +82,8 @@ impl Front {
             reply_hook: settings.reply_hook.clone(),
             exchange,
             closed,
+            places: Places::new(settings.connections_max, settings.connections_per_name, gate.is_some()),
+            gate,
         };
         let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })

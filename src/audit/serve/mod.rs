@@ -6,12 +6,15 @@
 //! Nothing here may acknowledge an entry of its own accord, or outlive a node that failed.
 
 mod agreement;
+mod answer;
 mod append_stream;
 mod bounds;
 mod connection;
 mod deadline;
+mod gate;
 mod listener;
 mod membership;
+mod places;
 mod replication;
 mod reply_hook;
 mod service;
@@ -26,7 +29,13 @@ use tokio::{sync::watch, time::timeout};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::{listener::Front, membership::Membership, replication::Replication, service::Service};
+use self::{
+    gate::{Gate, STRANGER_BYTES_MAX},
+    listener::Front,
+    membership::Membership,
+    replication::Replication,
+    service::Service,
+};
 pub use reply_hook::ReplyHook;
 pub use start::start;
 
@@ -59,6 +68,9 @@ pub struct ServeSettings {
     pub deadlines: Deadlines,
     /// Connections at once, those that still shake hands included. More are closed at once.
     pub connections_max: usize,
+    /// Connections at once whose certificates have the same name; `None` stands for a sixteenth of `connections_max`, and
+    /// for eight at least. In a cluster an eighth of `connections_max` is kept for its members.
+    pub connections_per_name: Option<usize>,
     /// The contract that it speaks.
     pub revision: Revision,
     /// Names in the certificates of those who may change the members of a cluster; nobody else may.
@@ -77,6 +89,7 @@ impl ServeSettings {
             identity,
             deadlines: Deadlines::default(),
             connections_max: 1024,
+            connections_per_name: None,
             revision: Revision::default(),
             operators: Vec::new(),
             reply_hook: None,
@@ -89,9 +102,9 @@ impl ServeSettings {
 pub struct Deadlines {
     /// A TLS handshake.
     pub handshake: Duration,
-    /// A unary call, whatever deadline its caller gave.
+    /// A unary call, whatever deadline its caller gave; and how long its answer may stand before it is taken.
     pub call_max: Duration,
-    /// A stream of appends without an entry.
+    /// A stream of appends without an entry, or of a leader without a message.
     pub stream_idle: Duration,
     /// Between two HTTP/2 pings.
     pub keepalive_interval: Duration,
@@ -157,7 +170,7 @@ pub async fn serve(
     let health = HealthReporter::new();
     let exchange = Exchange::new(settings.revision)?;
     let routes = routes(&node, &settings, &health, &world)?;
-    let mut front = Front::open(&world, &settings, routes, exchange, None).await?;
+    let mut front = Front::open(&world, &settings, routes, exchange, None, gate(&node, &settings)).await?;
     // Whoever only reads need not ask.
     let takes = node.read_only().is_none();
     say(&health, if takes { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
@@ -197,7 +210,8 @@ fn routes(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let log = Service::new(node.clone(), world.clone(), settings.deadlines.stream_idle);
     let descriptors = settings.revision.descriptors();
-    let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
     let mut routes = Routes::builder();
     macro_rules! speak {
         ($server:ty) => {
@@ -212,7 +226,7 @@ fn routes(
     };
     if node.is_clustered() {
         let frames = FRAME_BYTES_MAX as usize;
-        routes.add_service(ReplicationServer::new(Replication(node.clone())).max_decoding_message_size(frames));
+        routes.add_service(replication(node, settings).max_decoding_message_size(frames));
         let operators = Membership::new(node.clone(), &settings.operators);
         routes.add_service(MembershipServer::new(operators).max_decoding_message_size(REQUEST_BYTES_MAX));
     }
@@ -220,8 +234,24 @@ fn routes(
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))
-        .add_service(reflection.build_v1()?);
+        .add_service(reflection().build_v1()?)
+        // There are tools that know no other.
+        .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes().prepare())
+}
+
+fn replication(node: &Node, settings: &ServeSettings) -> ReplicationServer<Replication> {
+    ReplicationServer::new(Replication { node: node.clone(), idle: settings.deadlines.stream_idle })
+}
+
+/// What stands before the calls of members and operators, where there are any.
+fn gate(node: &Node, settings: &ServeSettings) -> Option<Gate> {
+    let mut strangers = Routes::builder();
+    // A batch comes whole, whoever brings it.
+    let most = STRANGER_BYTES_MAX.max(node.batch_bytes_max().saturating_mul(2));
+    strangers.add_service(replication(node, settings).max_decoding_message_size(most));
+    let gate = || Gate::new(node.clone(), &settings.operators, strangers.routes().prepare());
+    node.is_clustered().then(gate)
 }
 
 /// Tells health of the log and of the server as a whole, which the protocol names by the empty string.
