@@ -105,7 +105,7 @@ impl<'a> Order<'a> {
     fn issuer(&self, now: i64) -> Result<Issuer, Failure> {
         let (ca, key) = (&self.config.tls.ca, self.config.tls.ca.with_extension("key"));
         if ca.exists() || key.exists() {
-            let (ca, key) = (files::read(ca).map_err(Failure::File)?, files::read(&key).map_err(Failure::File)?);
+            let (ca, key) = (files::read(ca).map_err(Failure::File)?, files::read_secret(&key).map_err(Failure::File)?);
             return Ok(Issuer::restore(&ca, &key)?);
         }
         let end = now + i64::from(AUTHORITY_DAYS) * 86_400;

@@ -46,6 +46,7 @@ pub(super) struct LogConfig {
     pub(super) key: PathBuf,
     pub(super) tls: TlsFiles,
     pub(super) connections_max: Option<usize>,
+    pub(super) connections_per_name: Option<usize>,
     /// Who may change the members of a cluster.
     pub(super) operators: Vec<String>,
     /// Bytes for queues and caches.
@@ -102,6 +103,7 @@ struct RawLog {
     data: PathBuf,
     key: PathBuf,
     connections_max: Option<usize>,
+    connections_per_name: Option<usize>,
     memory: Option<String>,
     /// Only in a cluster of several.
     cosigner_key: Option<PathBuf>,
@@ -173,6 +175,9 @@ impl LogConfig {
         if raw.connections_max == Some(0) {
             return Err(wrong("connections-max", "0", "nobody could connect"));
         }
+        if raw.connections_per_name == Some(0) {
+            return Err(wrong("connections-per-name", "0", "nobody could connect"));
+        }
         let memory = match &raw.memory {
             None => MEMORY_DEFAULT,
             Some(text) => size(text)
@@ -191,6 +196,7 @@ impl LogConfig {
             key: folder.join(raw.key),
             tls: raw.tls.within(&folder),
             connections_max: raw.connections_max,
+            connections_per_name: raw.connections_per_name,
             operators: raw.operators,
         })
     }
@@ -340,7 +346,8 @@ impl TlsFiles {
     /// Reads the identity.
     pub(super) fn load(&self) -> Result<Identity, ConfigError> {
         let read = |path: &Path| files::read(path).map_err(ConfigError::Read);
-        Ok(Identity { chain_pem: read(&self.certificate)?, key_pem: read(&self.key)?, ca_pem: read(&self.ca)? })
+        let key_pem = files::read_secret(&self.key).map_err(ConfigError::Read)?;
+        Ok(Identity { chain_pem: read(&self.certificate)?, key_pem, ca_pem: read(&self.ca)? })
     }
 }
 
@@ -447,6 +454,7 @@ mod tests {
             ("127.0.0.1:50051", "127.0.0.1", "listen"),
             ("data = \"data\"", "data = \"data\"\nnode = 0", "node"),
             ("data = \"data\"", "data = \"data\"\nconnections-max = 0", "connections-max"),
+            ("data = \"data\"", "data = \"data\"\nconnections-per-name = 0", "connections-per-name"),
             ("data = \"data\"", "data = \"data\"\nmemory = \"64\"", "memory"),
             ("data = \"data\"", "data = \"data\"\nmemory = \"1023KiB\"", "memory"),
             ("data = \"data\"", "data = \"data\"\nmemory = \"18446744073709551615GiB\"", "memory"),
