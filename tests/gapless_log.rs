@@ -26,6 +26,8 @@ use gapless::audit::tls::{Issuer, KeyKind};
 
 #[path = "gapless_log/members.rs"]
 mod members;
+#[path = "gapless_log/runbooks.rs"]
+mod runbooks;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -471,6 +473,46 @@ fn what_cannot_work_is_said_with_its_cure() {
 
     fs::set_permissions(bench.path("var/log.key"), fs::Permissions::from_mode(0o640)).unwrap();
     failed(serve(bench.log()), 3, &["can be read by others", "chmod 600"]);
+    fs::set_permissions(bench.path("var/log.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    for (key, command) in [("server.key", "serve"), ("ca.key", "certify"), ("client-1.key", "verify")] {
+        let key = bench.path("var/tls").join(key);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let output = match command {
+            "serve" => serve(bench.log()),
+            "certify" => run(gapless_log().arg("certify").args(bench.log()).arg("client-3")),
+            _ => bench.verify(),
+        };
+        let said = stderr(&output);
+        assert!(!output.status.success());
+        assert!(said.contains("can be read by others (mode 644)") && said.contains("chmod 600"), "{said}");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// What docs/operating.md says about a log of one that lost a file of its folder.
+#[test]
+fn a_log_of_one_that_lost_its_vote_takes_nothing_until_its_folder_is_restored_from_a_copy() {
+    let bench = Bench::new();
+    let server = bench.serve();
+    succeeded(gapless_log().arg("append").args(bench.client()).arg("before"));
+    assert!(bench.verify().status.success());
+    assert!(server.stop());
+    copy(&bench.path("var/data"), &bench.path("copy"));
+    fs::remove_file(bench.path("var/data/vote")).unwrap();
+
+    let server = bench.serve();
+    let refused = run(gapless_log().arg("append").args(bench.client()).args(["--within", "0", "after"]));
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    server.kill();
+    fs::remove_dir_all(bench.path("var/data")).unwrap();
+    fs::rename(bench.path("copy"), bench.path("var/data")).unwrap();
+
+    let server = bench.serve();
+    succeeded(gapless_log().arg("append").args(bench.client()).arg("and more"));
+    let found: Vec<_> = bench.events().into_values().map(|(_, payload)| payload).collect();
+    assert_eq!(found, ["before", "after", "and more"]);
+    assert!(bench.verify().status.success());
+    assert!(server.stop());
 }
 
 /// As logs had them before keys were made that everybody can read.

@@ -5,6 +5,7 @@
 //! caller rests on it. So nothing in this file may ever accept a peer without a verified certificate.
 
 mod issuer;
+mod validity;
 
 use std::{
     error::Error,
@@ -16,15 +17,16 @@ use std::{
 
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
+    client::{Resumption, verify_server_cert_signed_by_trust_anchor},
     crypto::CryptoProvider,
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use tokio::sync::watch;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 pub use issuer::{CertificateRequest, Grant, Issuer, KeyKind, Usage, fresh_serial};
+pub(crate) use validity::{Lifetime, Outside, Succession};
 
 /// What a process shows, and whom it trusts. `Debug` never shows the key.
 #[derive(Clone)]
@@ -73,7 +75,8 @@ impl Identity {
             .map_err(|why| TlsError::Pem { what: "private key", why: why.to_string() })
     }
 
-    /// Whether those whom this identity trusts would accept its own certificate, at any time within its validity.
+    /// Whether those whom this identity trusts would accept its own certificate, at any time within its validity, at
+    /// either end of a connection.
     ///
     /// # Errors
     /// As a peer would refuse it.
@@ -81,8 +84,19 @@ impl Identity {
         let (chain, not_after) = (self.chain()?, self.peer()?.not_after);
         let (leaf, intermediates) = chain.split_first().ok_or(TlsError::Empty { what: "certificate chain" })?;
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(not_after).unwrap_or(0)));
-        client_verifier(&self.ca_pem)?.verify_client_cert(leaf, intermediates, at).map_err(TlsError::Untrusted)?;
-        Ok(())
+        match client_verifier(&self.ca_pem)?.verify_client_cert(leaf, intermediates, at) {
+            Ok(_) => Ok(()),
+            Err(why) if rustls_reason(&why) == "wrong-usage" => {
+                let (roots, provider) = (roots(&self.ca_pem)?, provider());
+                let algorithms = provider.signature_verification_algorithms.all;
+                ParsedCertificate::try_from(leaf)
+                    .and_then(|leaf| {
+                        verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, at, algorithms)
+                    })
+                    .map_err(TlsError::Untrusted)
+            }
+            Err(why) => Err(TlsError::Untrusted(why)),
+        }
     }
 }
 
@@ -248,6 +262,26 @@ pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Tls
     }
     names.extend(addresses);
     Ok(names)
+}
+
+/// For which ends a certificate is good. Verifies nothing, like [`peer`]. One that says nothing is good for both (RFC
+/// 5280, 4.2.1.12).
+///
+/// # Errors
+/// Where it is good for neither.
+pub(crate) fn usage(certificate: &CertificateDer<'_>) -> Result<Usage, TlsError> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
+        .map_err(|why| TlsError::Certificate(why.to_string()))?;
+    let found = parsed.extended_key_usage().map_err(|why| TlsError::Certificate(why.to_string()))?;
+    let ends = found.map_or((true, true), |found| {
+        (found.value.server_auth || found.value.any, found.value.client_auth || found.value.any)
+    });
+    match ends {
+        (true, true) => Ok(Usage::BothEnds),
+        (true, false) => Ok(Usage::Server),
+        (false, true) => Ok(Usage::Client),
+        (false, false) => Err(TlsError::Certificate("it is good for neither end of a connection".to_owned())),
+    }
 }
 
 fn address(bytes: &[u8]) -> Option<String> {

@@ -135,7 +135,8 @@ struct Told<'h> {
     clocks: WallClocks<'h>,
     /// When wall clocks were set, by host.
     settings: BTreeMap<&'h Name, Vec<RunClock>>,
-    certificates: BTreeMap<(&'h Name, u64), Certificate<'h>>,
+    /// As they were installed: one may come again, with others whom it trusts.
+    certificates: BTreeMap<(&'h Name, u64), Vec<(RunClock, Certificate<'h>)>>,
     /// What each host's software took up, and when.
     takes: BTreeMap<&'h Name, Vec<(RunClock, u64)>>,
     connections: Vec<Connection<'h>>,
@@ -187,13 +188,13 @@ impl<'h> Told<'h> {
                     }
                     !ends
                 }),
-                what => told.take_certificate(&event.host, what),
+                what => told.take_certificate(&event.host, event.at, what),
             }
         }
         told
     }
 
-    fn take_certificate(&mut self, host: &'h Name, what: &'h What) {
+    fn take_certificate(&mut self, host: &'h Name, at: RunClock, what: &'h What) {
         let What::Certificate {
             serial,
             name,
@@ -218,7 +219,14 @@ impl<'h> Told<'h> {
             for_clients: *for_clients,
             trusts,
         };
-        self.certificates.insert((host, *serial), certificate);
+        self.certificates.entry((host, *serial)).or_default().push((at, certificate));
+    }
+
+    /// A certificate of a host as it was installed when its software took it up.
+    fn certificate(&self, host: &'h Name, at: RunClock, serial: u64) -> Option<&Certificate<'h>> {
+        let installed = self.certificates.get(&(host, serial))?;
+        let before = installed.partition_point(|(installed, _)| *installed <= at);
+        installed.get(before.saturating_sub(1)).map(|(_, certificate)| certificate)
     }
 
     /// What a host may show on a connection. `None` where nothing is known of it.
@@ -227,7 +235,7 @@ impl<'h> Told<'h> {
         let surely = takes.partition_point(|(at, _)| *at + self.slack <= connection.dialled).saturating_sub(1);
         let maybe = takes.partition_point(|(at, _)| *at <= connection.opened.saturating_add(HANDSHAKE));
         let serials = takes.get(surely..maybe).filter(|serials| !serials.is_empty())?;
-        serials.iter().map(|(_, serial)| self.certificates.get(&(host, *serial))).collect()
+        serials.iter().map(|(at, serial)| self.certificate(host, *at, *serial)).collect()
     }
 
     /// When a connection was good, and whether it was throughout.
@@ -337,7 +345,7 @@ fn why_not(told: &Told<'_>, connection: &Connection<'_>, at: RunClock) -> String
     let one = |host: &Name| {
         let (host, takes) = told.takes.get_key_value(host)?;
         let last = takes.iter().rev().find(|(taken, _)| *taken <= connection.opened)?;
-        told.certificates.get(&(host, last.1))
+        told.certificate(host, last.0, last.1)
     };
     let (Some(ours), Some(theirs)) = (one(client), one(server)) else { return opening };
     let always =
@@ -454,6 +462,26 @@ mod tests {
             entry(story, 0, 25_000, 30_200);
         });
         assert!(matches!(holds, Finding::Holds { .. }), "{holds:?}");
+    }
+
+    /// At 20 s the server's certificate comes again, with a trust that leaves the client's authority out.
+    #[test]
+    fn whom_a_certificate_comes_with_later_says_nothing_of_before() {
+        let tell = |submitted: u64, story: &mut Story| {
+            connects(story.at(1_000), 1);
+            installs(story.at(20_000), "server-1", 1, |what| {
+                if let What::Certificate { trusts, .. } = what {
+                    *trusts = vec!["authority 2".to_owned()];
+                }
+            });
+            story.says("client-1", What::Disconnected { connection: 1 });
+            connects(story.at(30_000), 2);
+            entry(story, 0, submitted, submitted + 50);
+        };
+        let before = finding(|story| tell(2_000, story));
+        assert!(matches!(before, Finding::Holds { .. }), "{before:?}");
+        let why = why(finding(|story| tell(31_000, story)));
+        assert!(why.contains("authority 1"), "{why}");
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) struct LogConfig {
     pub(super) key: PathBuf,
     pub(super) tls: TlsFiles,
     pub(super) connections_max: Option<usize>,
+    pub(super) connections_per_name: Option<usize>,
     /// Who may change the members of a cluster.
     pub(super) operators: Vec<String>,
     /// Bytes for queues and caches.
@@ -107,6 +108,7 @@ struct RawLog {
     data: PathBuf,
     key: PathBuf,
     connections_max: Option<usize>,
+    connections_per_name: Option<usize>,
     memory: Option<String>,
     /// Only in a cluster of several.
     cosigner_key: Option<PathBuf>,
@@ -178,6 +180,9 @@ impl LogConfig {
         if raw.connections_max == Some(0) {
             return Err(wrong("connections-max", "0", "nobody could connect"));
         }
+        if raw.connections_per_name == Some(0) {
+            return Err(wrong("connections-per-name", "0", "nobody could connect"));
+        }
         let memory = match &raw.memory {
             None => MEMORY_DEFAULT,
             Some(text) => size(text)
@@ -196,6 +201,7 @@ impl LogConfig {
             key: folder.join(raw.key),
             tls: raw.tls.within(&folder),
             connections_max: raw.connections_max,
+            connections_per_name: raw.connections_per_name,
             operators: raw.operators,
         })
     }
@@ -465,6 +471,7 @@ mod tests {
             ("127.0.0.1:50051", "127.0.0.1", "listen"),
             ("data = \"data\"", "data = \"data\"\nnode = 0", "node"),
             ("data = \"data\"", "data = \"data\"\nconnections-max = 0", "connections-max"),
+            ("data = \"data\"", "data = \"data\"\nconnections-per-name = 0", "connections-per-name"),
             ("data = \"data\"", "data = \"data\"\nmemory = \"64\"", "memory"),
             ("data = \"data\"", "data = \"data\"\nmemory = \"1023KiB\"", "memory"),
             ("data = \"data\"", "data = \"data\"\nmemory = \"18446744073709551615GiB\"", "memory"),

@@ -8,6 +8,8 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
+    process,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Who may read a file.
@@ -34,18 +36,27 @@ pub(super) fn create(path: &Path, text: &str, access: Access) -> io::Result<()> 
     sync_parent(path)
 }
 
-/// Writes a file whether or not it exists, in one step: a reader finds the old text or the new one.
+/// Writes a file whether or not it exists, in one step: a reader finds the old text or the new one. Of several who do
+/// this at once, whoever is last is found.
 pub(super) fn replace(path: &Path, text: &str, access: Access) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // A name that no other process uses, nor another thread of this one.
     let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
+    aside.push(format!(".new-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let aside = Path::new(&aside);
-    // One that an interrupted run left behind holds nothing that anybody relies on.
+    // One that an interrupted run of the same number left behind holds nothing that anybody relies on.
     match fs::remove_file(aside) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(naming("remove", aside, &why)),
         _ => {}
     }
-    write_new(aside, text, access).map_err(|why| naming("create", aside, &why))?;
-    fs::rename(aside, path).map_err(|why| naming("replace", path, &why))?;
+    let replaced = write_new(aside, text, access)
+        .map_err(|why| naming("create", aside, &why))
+        .and_then(|()| fs::rename(aside, path).map_err(|why| naming("replace", path, &why)));
+    if replaced.is_err() {
+        // What is left of it is of no use; that it cannot be removed changes nothing.
+        _ = fs::remove_file(aside);
+    }
+    replaced?;
     sync_parent(path)
 }
 
@@ -103,9 +114,24 @@ fn naming(what: &str, path: &Path, why: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    #[test]
+    fn a_file_may_be_replaced_by_many_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    (0..50).for_each(|_| replace(path, &format!("{writer}").repeat(3_000), Access::Public).unwrap());
+                });
+            }
+        });
+        let text = read(&path).unwrap();
+        assert!(text.len() == 3_000 && text.bytes().all(|byte| byte == text.as_bytes()[0]), "one of them, whole");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "and nothing beside it");
+    }
 
     #[test]
     fn secrets_are_their_owners_alone_and_nothing_is_overwritten_by_accident() {

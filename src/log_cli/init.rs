@@ -6,6 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Failure, certify,
     config::LogConfig,
+    folder,
     key::{LogKey, verifier_path},
 };
 use crate::{
@@ -34,6 +35,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         true => None,
         false => Some(certify::Order::first(&config, &args.with_certificates)?),
     };
+    let cosigner = config.cluster.as_ref().map(|cluster| &cluster.key);
+    if let Some(cosigner) = cosigner {
+        folder::is_the_first(&config.data, cosigner).await?;
+    }
     // A key that is there already is used: it may have been made elsewhere, or by an `init` that was interrupted.
     let key = match config.key.exists() {
         true => LogKey::read(&config.key, &config.origin)?,
@@ -48,6 +53,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Nobody is spoken to yet, so nothing is shown to anybody.
     let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
     cluster::init(&world, &config.node_settings(&key, nothing.fixed())?, &config.members()?).await?;
+    // A crash before this leaves a folder that nothing is noted of; the first start notes it.
+    if let Some(cosigner) = cosigner {
+        folder::note(&world, cosigner).await?;
+    }
     key.publish(&config.key)?;
     if let Some(certificates) = certificates {
         certificates.fulfil()?;

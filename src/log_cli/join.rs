@@ -8,6 +8,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use super::{
     Failure,
     config::LogConfig,
+    folder,
     key::{LogKey, MemberKey, verifier_path},
 };
 use crate::{
@@ -53,6 +54,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     cluster::join(&world, &settings).await?;
     // A crash before this leaves a folder without a key; `gapless-log cosigner` makes it one, as new as this.
     cosigner.create(&cluster.key)?;
+    folder::note(&world, &cluster.key).await?;
     eprintln!("node {} may join the log `{}`: serve it, then `gapless-log member add` it;", config.node, config.origin);
     eprintln!("the operator and everybody who appends or reads need {}:", verifier_path(&cluster.key).display());
     println!("{}", cosigner.verifier);

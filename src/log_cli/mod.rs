@@ -8,6 +8,7 @@ mod certify;
 mod config;
 mod cosigner;
 mod files;
+mod folder;
 mod init;
 mod join;
 mod key;

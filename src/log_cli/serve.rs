@@ -11,12 +11,13 @@ use tokio::{
 use super::{
     Failure,
     config::{LogConfig, TlsFiles},
+    folder,
     key::LogKey,
 };
 use crate::{
     audit::{
         serve::{ServeSettings, serve, start},
-        tls::{self, Identity},
+        tls::{self, Identity, Succession},
     },
     world::{
         Observer,
@@ -59,10 +60,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         _ => Failure::File(why),
     })?;
 
+    if let Some(cluster) = &config.cluster {
+        folder::belongs(&world, &cluster.key).await?;
+    }
+
     let (renewals, shown) = watch::channel(identity);
     let node_settings = config.node_settings(&key, shown.clone())?;
     let mut settings = ServeSettings::new(&node_settings.log_id, config.node, &config.listen, shown);
     settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
+    settings.connections_per_name = config.connections_per_name;
     settings.operators.clone_from(&config.operators);
     let renewing = tokio::spawn(watch_certificates(config.tls, renewals));
     let mut stop = pin!(async move {
@@ -102,18 +108,27 @@ async fn watch_certificates(files: TlsFiles, renewals: watch::Sender<Identity>) 
     loop {
         sleep(CERTIFICATE_CHECK).await;
         match files.load() {
-            Ok(found) => {
-                _ = renewals.send_if_modified(|shown| {
-                    let differs = found.chain_pem != shown.chain_pem
-                        || found.key_pem != shown.key_pem
-                        || found.ca_pem != shown.ca_pem;
-                    if differs {
-                        *shown = found;
-                    }
-                    differs
-                })
-            }
+            Ok(found) => _ = renewals.send_if_modified(|shown| replace(shown, found)),
             Err(why) => tracing::warn!(%why, "certificates cannot be read, the old ones stay"),
         }
     }
+}
+
+/// Takes over what the files hold, as far as it counts already. Returns whether anything changed.
+fn replace(shown: &mut Identity, found: Identity) -> bool {
+    let same =
+        |a: &Identity, b: &Identity| a.chain_pem == b.chain_pem && a.key_pem == b.key_pem && a.ca_pem == b.ca_pem;
+    if same(&found, shown) {
+        return false;
+    }
+    let next = match Succession::of(shown, found) {
+        Succession::Now(found) => found,
+        // Looked at again with the files.
+        Succession::Later { meanwhile, .. } => meanwhile,
+    };
+    let changes = !same(&next, shown);
+    if changes {
+        *shown = next;
+    }
+    changes
 }

@@ -54,6 +54,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // The note of what was just verified, or of something newer that is then proven to extend it.
     let (newest, note) = reader.signed_checkpoint().await.map_err(judged)?;
     reader.consistency(&verified, &newest).await.map_err(judged)?;
+    // Another one that ran meanwhile may remember more: what is remembered never goes back.
+    if let Some(newer) = recall(&memory, &config.settings.log_key)?.filter(|newer| newer.size >= newest.size) {
+        reader.consistency(&newest, &newer).await.map_err(judged)?;
+        return Ok(print(args.format, &verified, &bound, remembered.as_ref())?);
+    }
     files::replace(&memory, &note, Access::Public).map_err(Failure::File)?;
     Ok(print(args.format, &verified, &bound, remembered.as_ref())?)
 }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::audit::{
-    renew::Authority,
+    renew::{Authority, Replaced},
     tls::{Grant, Identity, Issuer, TlsError, Usage},
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Authorities {
     all: Vec<Arc<Issuer>>,
     /// Names of those who are trusted, oldest first.
     trusted: Vec<String>,
+    /// Those who were, and when they were replaced.
+    replaced: Vec<Replaced>,
     /// Index in `all` of the one that signs.
     signs: usize,
     stranger: Option<Issuer>,
@@ -51,12 +53,13 @@ impl Authorities {
         let root = authority("issuer's root", epoch)?;
         let first = Arc::new(authority("authority 1", epoch)?);
         let pem = first.ca_pem().to_owned();
-        let in_force = Authority { signer: first.clone(), trusted_pem: pem.clone(), accepted_pem: pem };
+        let in_force = Authority { signer: first.clone(), trusted_pem: pem, replaced: Vec::new() };
         Ok(Self {
             epoch,
             root,
             all: vec![first],
             trusted: vec![name(1)],
+            replaced: Vec::new(),
             signs: 0,
             stranger: None,
             next_serial: 1,
@@ -158,9 +161,14 @@ impl Authorities {
         self.publish();
     }
 
-    /// Only the one that signs is trusted from now on.
-    pub(super) fn trust_signer_only(&mut self) {
-        self.trusted = vec![self.signer()];
+    /// Only the one that signs is trusted from now on, in seconds since 1970.
+    pub(super) fn trust_signer_only(&mut self, now: i64) {
+        let signer = self.signer();
+        let gone = self.all.iter().zip(1..).filter(|(_, n)| name(*n) != signer && self.trusts(&name(*n)));
+        let gone = gone.map(|(issuer, _)| Replaced { ca_pem: issuer.ca_pem().to_owned(), at: now });
+        let gone: Vec<Replaced> = gone.collect();
+        self.replaced.extend(gone);
+        self.trusted = vec![signer];
         self.publish();
     }
 
@@ -189,7 +197,7 @@ impl Authorities {
             signer: self.all[self.signs].clone(),
             trusted_pem: self.trusted_pem(),
             // A host whose certificate nobody trusts any more can still renew it: no rotation locks anybody out.
-            accepted_pem: self.all.iter().map(|authority| authority.ca_pem()).collect(),
+            replaced: self.replaced.clone(),
         });
     }
 }

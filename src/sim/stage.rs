@@ -25,7 +25,7 @@ use super::{
 use crate::{
     audit::{
         calls::error_chain,
-        renew::{GRACE, IssuerSettings, serve_issuer},
+        renew::{GRACE, IssuerSettings, REPLACED, serve_issuer},
         tls::{Identity, TlsError},
     },
     fault,
@@ -426,7 +426,7 @@ impl<'a> Maker<'a> {
     fn issuer_settings(&self, identity: Identity) -> IssuerSettings {
         let listen = format!("0.0.0.0:{ISSUER_PORT}");
         let authority = self.authorities.in_force();
-        IssuerSettings { listen, identity, authority, lifetime: LIFETIME, grace: GRACE }
+        IssuerSettings { listen, identity, authority, lifetime: LIFETIME, grace: GRACE, replaced: REPLACED }
     }
 }
 

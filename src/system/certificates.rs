@@ -21,9 +21,11 @@ pub(crate) struct Certificates {
 
 #[derive(Debug, Default)]
 struct State {
-    installed: u64,
+    /// Serial number of what is installed, and how often something was: one certificate may come again, with others
+    /// whom it trusts.
+    installed: (u64, u64),
     /// What the software of this life took up last.
-    taken: Option<u64>,
+    taken: Option<(u64, u64)>,
     /// The software follows changes by itself.
     follows: bool,
     /// The software renews by itself.
@@ -56,7 +58,8 @@ impl Certificates {
     pub(crate) fn install(&self, identity: Identity, why: &str, record: Record<'_>) {
         if let Some((serial, what)) = describe(&identity, why) {
             record(what);
-            self.state().installed = serial;
+            let mut state = self.state();
+            state.installed = (serial, state.installed.1 + 1);
         }
         self.files.send_replace(identity);
         if self.state().follows {
@@ -86,7 +89,7 @@ impl Certificates {
         let mut state = self.state();
         if state.taken != Some(state.installed) {
             state.taken = Some(state.installed);
-            let serial = state.installed;
+            let (serial, _) = state.installed;
             drop(state);
             record(What::Took { serial });
         }

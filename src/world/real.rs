@@ -4,6 +4,7 @@
 //! written at the traits in [`super`], and whatever has logic lives on the other side of those traits, where the
 //! simulator can reach it. Only this room may own threads.
 
+mod backlog;
 mod disk;
 mod events;
 mod log;

@@ -68,7 +68,7 @@ impl Change<'_> {
     }
 }
 
-fn port_of(bench: &Bench, n: usize) -> String {
+pub(crate) fn port_of(bench: &Bench, n: usize) -> String {
     let text = fs::read_to_string(bench.path(&format!("server-{n}.toml"))).unwrap();
     let listen = text.lines().find(|line| line.starts_with("listen")).unwrap();
     listen.rsplit(':').next().unwrap().trim_end_matches('"').to_owned()
@@ -81,7 +81,7 @@ fn refused(mut command: Command, words: &[&str]) {
     words.iter().for_each(|word| assert!(said.contains(word), "`{word}` is missing in: {said}"));
 }
 
-fn nodes(status: &serde_json::Value) -> Vec<(u64, bool)> {
+pub(crate) fn nodes(status: &serde_json::Value) -> Vec<(u64, bool)> {
     let members = status["members"].as_array().unwrap();
     members.iter().map(|member| (member["node"].as_u64().unwrap(), member["voter"].as_bool().unwrap())).collect()
 }
@@ -102,6 +102,9 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
     fs::remove_dir_all(bench.path("var/server-3/data")).unwrap();
     fs::create_dir(bench.path("var/server-3/data")).unwrap();
     refused_to_serve(&bench);
+    let mut init = gapless_log();
+    init.arg("init").args(bench.member(3));
+    refused(init, &["cosigner.key belongs to the data folder", "must not be made again", "member replace"]);
     // Nobody votes who does not hold the log: not before its process runs, whoever asks for it.
     refused(change.with_little_time(change.new_member(&["replace", "3"], 4)), &["node 4 has not caught up"]);
     refused(change.with_little_time(change.member(&["promote", "4"])), &["node 4 does not answer"]);
@@ -174,4 +177,51 @@ fn a_folder_joins_once_and_only_a_log_whose_key_it_has() {
     let keyless = run(gapless_log().arg("join").args(change.bench.member(4)));
     assert_eq!(keyless.status.code(), Some(3));
     assert!(!bench.path("var/log.key").exists(), "no key is made for a log that is there");
+}
+
+/// What docs/cluster.md says about a member that lost its vote: a copy of its folder does not bring it back.
+#[test]
+fn a_member_that_lost_its_vote_is_replaced_and_never_restored() {
+    let bench = Bench::cluster();
+    let serve = |n| Server::start(gapless_log().arg("serve").args(bench.member(n)));
+    let mut servers: BTreeMap<usize, Server> = (1..=3).map(|n| (n, serve(n))).collect();
+    succeeded(gapless_log().arg("append").args(bench.client()).arg("before"));
+    assert!(servers.remove(&3).unwrap().stop());
+    fs::remove_file(bench.path("var/server-3/data/vote")).unwrap();
+    let mut again = gapless_log();
+    again.arg("serve").args(bench.member(3));
+    refused(again, &["the vote is lost", "gapless-log member replace"]);
+
+    let change = Change::prepare(&bench);
+    servers.insert(4, serve(4));
+    succeeded(&mut change.new_member(&["replace", "3"], 4));
+    assert_eq!(nodes(&change.list()), [(1, true), (2, true), (4, true)]);
+    succeeded(gapless_log().arg("append").args(bench.client()).arg("after"));
+    let found: Vec<_> = bench.events().into_values().map(|(_, payload)| payload).collect();
+    assert_eq!(found, ["before", "after"]);
+    assert!(servers.into_values().all(Server::stop));
+}
+
+#[test]
+fn a_folder_that_is_not_the_one_of_its_members_key_is_not_served() {
+    let bench = Bench::cluster();
+    let (note, data) = (bench.path("var/server-3/cosigner.folder"), bench.path("var/server-3/data"));
+    let first = fs::read_to_string(&note).unwrap();
+    // Somebody who was told not to makes it anew all the same.
+    fs::remove_file(&note).unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    succeeded(gapless_log().arg("init").args(bench.member(3)));
+    assert_ne!(fs::read_to_string(&note).unwrap(), first);
+    fs::write(&note, &first).unwrap();
+    let mut serve = gapless_log();
+    serve.arg("serve").args(bench.member(3));
+    refused(serve, &["the data folder is", first.trim(), "must not be served"]);
+
+    // A folder of a release that noted nothing is noted at its first start.
+    let (note, noted) = (bench.path("var/server-2/cosigner.folder"), bench.path("var/server-1/cosigner.folder"));
+    let before = fs::read_to_string(&note).unwrap();
+    fs::remove_file(&note).unwrap();
+    assert!(Server::start(gapless_log().arg("serve").args(bench.member(2))).stop());
+    assert_eq!(fs::read_to_string(&note).unwrap(), before);
+    assert_ne!(fs::read_to_string(noted).unwrap(), before);
 }

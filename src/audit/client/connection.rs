@@ -25,7 +25,7 @@ use crate::{
     audit::{
         calls::Calls,
         schema::Exchange,
-        tls::{self, Identity, wall_seconds},
+        tls::{self, Identity, Lifetime, Outside, Peer},
     },
     world::{LogEvent, Stream, World},
 };
@@ -96,14 +96,14 @@ pub(crate) fn credentials_are_at_fault(error: &io::Error) -> bool {
 /// What this side shows, ready for use.
 pub(crate) struct Credentials {
     config: Arc<ClientConfig>,
-    /// End of our own certificate, seconds since 1970.
-    not_after: i64,
+    /// Our own certificate.
+    own: Peer,
 }
 
 impl Credentials {
     pub(crate) fn new(identity: &Identity) -> Result<Arc<Credentials>, ClientError> {
-        let not_after = identity.peer()?.not_after;
-        Ok(Arc::new(Credentials { config: tls::client_config(identity)?, not_after }))
+        let own = identity.peer()?;
+        Ok(Arc::new(Credentials { config: tls::client_config(identity)?, own }))
     }
 }
 
@@ -116,9 +116,9 @@ pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credential
         Box::pin(async move {
             let stream = connect(&world, &server, &credentials, deadlines).await;
             match stream {
-                Ok((stream, not_after)) => {
+                Ok((stream, lifetime)) => {
                     let observer = world.observer.clone();
-                    Ok(Box::new(Expiring::new(stream, Some(not_after), server.tls_name, observer, condition)) as _)
+                    Ok(Box::new(Expiring::new(stream, Some(lifetime), server.tls_name, observer, condition)) as _)
                 }
                 Err(error) => {
                     condition.note(&error);
@@ -140,20 +140,20 @@ pub(in crate::audit) fn dial_as(
         let credentials = Credentials::new(&identity.borrow());
         Box::pin(async move {
             let credentials = credentials.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-            let (stream, not_after) = connect(&world, &server, &credentials, deadlines).await?;
+            let (stream, lifetime) = connect(&world, &server, &credentials, deadlines).await?;
             let observer = world.observer.clone();
-            Ok(Box::new(Expiring::new(stream, Some(not_after), server.tls_name, observer, Condition::default())) as _)
+            Ok(Box::new(Expiring::new(stream, Some(lifetime), server.tls_name, observer, Condition::default())) as _)
         })
     }
 }
 
-/// Connects and shakes hands, both by one deadline. Answers the stream, and the earlier end of the two certificates.
+/// Connects and shakes hands, both by one deadline. Returns the stream, and for how long it may last.
 async fn connect(
     world: &World,
     server: &Server,
     credentials: &Credentials,
     deadlines: Deadlines,
-) -> io::Result<(impl Stream + use<>, i64)> {
+) -> io::Result<(impl Stream + use<>, Lifetime)> {
     let by = Instant::now() + deadlines.connect;
     let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what}: no answer in time"));
     let stream = match timeout_at(by, world.net.connect(&server.address)).await {
@@ -173,19 +173,19 @@ async fn connect(
         Err(_) => return Err(refused(late("TLS handshake"))),
     };
     let theirs = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(tls::peer);
-    let not_after = match theirs {
-        Some(Ok(peer)) => peer.not_after.min(credentials.not_after),
+    let lifetime = match theirs {
+        Some(Ok(peer)) => Lifetime::of(&credentials.own, &peer),
         Some(Err(why)) => return Err(io::Error::new(io::ErrorKind::InvalidData, why.to_string())),
-        None => credentials.not_after,
+        None => Lifetime { not_before: i64::MIN, not_after: credentials.own.not_after },
     };
-    if wall_seconds() > not_after {
+    if lifetime.check() == Err(Outside::Ended) {
         // Nobody checks a certificate of one's own. Used all the same, the connection would end at once, again and
         // again, and look like one that merely broke.
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         return Err(refused(io::Error::new(io::ErrorKind::InvalidData, expired)));
     }
-    world.tell(LogEvent::HandshakeAccepted { peer: server.tls_name.clone(), not_after });
-    Ok((stream, not_after))
+    world.tell(LogEvent::HandshakeAccepted { peer: server.tls_name.clone(), not_after: lifetime.not_after });
+    Ok((stream, lifetime))
 }
 
 /// Opens connections, one server after the other.

@@ -1,8 +1,8 @@
 //! A connection that ends when its certificates do.
 //!
 //! TLS checks certificates once, at the handshake. A connection could then outlive them for as long as nobody closes
-//! it. This stream ends itself at the earlier end of the two certificates, by this side's wall clock, so that a clock
-//! that jumps is noticed as well. Calls in flight fail like on any broken connection and are made again on a new one;
+//! it. This stream ends itself at the earlier end of the two certificates, and where the clock goes back to before the
+//! server's one began; by this side's wall clock, so that a clock that jumps is noticed as well. Calls in flight fail like on any broken connection and are made again on a new one;
 //! a repeat is answered with the first receipt.
 
 use std::{
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    audit::tls::{self, wall_seconds},
+    audit::tls::{self, Lifetime, wall_seconds},
     world::{LogEvent, Observer},
 };
 
@@ -32,8 +32,8 @@ const LOOK: Duration = Duration::from_secs(30);
 /// The stream, what ends it, and who is told.
 pub(crate) struct Expiring<S> {
     stream: S,
-    /// Last second of its validity, since 1970; `None` where no certificate is involved.
-    not_after: Option<i64>,
+    /// `None` where no certificate is involved.
+    lifetime: Option<Lifetime>,
     timer: Pin<Box<Sleep>>,
     peer: String,
     observer: Arc<dyn Observer>,
@@ -44,27 +44,27 @@ pub(crate) struct Expiring<S> {
 impl<S> Expiring<S> {
     pub(crate) fn new(
         stream: S,
-        not_after: Option<i64>,
+        lifetime: Option<Lifetime>,
         peer: String,
         observer: Arc<dyn Observer>,
         condition: Condition,
     ) -> Expiring<S> {
-        let timer = Box::pin(sleep_until(next_look(not_after)));
-        Expiring { stream, not_after, timer, peer, observer, condition, closed: false }
+        let timer = Box::pin(sleep_until(next_look(lifetime)));
+        Expiring { stream, lifetime, timer, peer, observer, condition, closed: false }
     }
 
-    /// Fails once the certificates have ended. Registers for the next look.
+    /// Fails while the certificates do not count. Registers for the next look.
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(not_after) = self.not_after else {
+        let Some(lifetime) = self.lifetime else {
             return Ok(());
         };
-        if wall_seconds() > not_after {
-            let error = io::Error::other("a certificate of this connection has ended");
+        if let Err(outside) = lifetime.check() {
+            let error = io::Error::other(outside);
             self.close(&error);
             return Err(error);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            self.timer.as_mut().reset(next_look(self.not_after));
+            self.timer.as_mut().reset(next_look(self.lifetime));
         }
         Ok(())
     }
@@ -95,9 +95,9 @@ impl<S> Expiring<S> {
 }
 
 /// A certificate is valid through its last second, so the connection ends one second later.
-fn next_look(not_after: Option<i64>) -> Instant {
-    let left = not_after.map_or(LOOK, |end| {
-        let left = end.saturating_sub(wall_seconds()).saturating_add(1);
+fn next_look(lifetime: Option<Lifetime>) -> Instant {
+    let left = lifetime.map_or(LOOK, |lifetime| {
+        let left = lifetime.not_after.saturating_sub(wall_seconds()).saturating_add(1);
         Duration::from_secs(u64::try_from(left).unwrap_or(0))
     });
     Instant::now() + left.clamp(Duration::from_secs(1), LOOK)

@@ -178,7 +178,10 @@ impl Node {
             route.ok_or_else(|| Status::invalid_argument("no route"))?;
         if log_id[..] != settings.log_id || to != settings.node {
             let (log, node) = (hex(&settings.log_id), settings.node);
-            let said = format!("this is node {node} of log {log}, not node {to} of log {}", hex(&log_id));
+            let said = format!(
+                "this is node {node} of log {log}, not node {to} of log {}",
+                hex(&log_id[..log_id.len().min(16)])
+            );
             return Err(Status::failed_precondition(said));
         }
         // Releases before this one do not say it.

@@ -40,8 +40,9 @@ pub enum NodeError {
     },
     /// Frames without an identity.
     #[error(
-        "the data folder holds {frames} frames of a log but no identity: restore the file `identity`, or choose \
-         an empty folder"
+        "the data folder holds {frames} frames of a log but no identity: choose an empty folder; or, if it was that of a \
+         log of one, restore all of it from a copy. A member of several that lost its identity is replaced \
+         (`gapless-log member replace`) and never restored"
     )]
     Anonymous {
         /// How many.
@@ -54,12 +55,17 @@ pub enum NodeError {
     #[error("settings: {0}")]
     Settings(String),
     /// The log is shorter than its own checkpoint says, or differs from it.
-    #[error("rolled back or corrupt: {0}; restore the folder from a full copy, never only a part of it")]
+    #[error(
+        "rolled back or corrupt: {0}; a log of one is restored from a full copy of its folder, never from a part of it; a \
+         member of several takes the log anew from the others, and is never restored from a copy, which has forgotten \
+         what this node acknowledged since"
+    )]
     RolledBack(String),
     /// The vote cannot be read, or is older than the log.
     #[error(
-        "the vote is lost: {0}; this machine could vote a second time, so it must not come back as this node: restore \
-         the folder from a full copy, or let the machine join under a node of its own"
+        "the vote is lost: {0}; this machine could vote a second time, so it must not come back as this node, and a copy \
+         of its folder would have forgotten what it acknowledged since: replace the member (`gapless-log join` under a \
+         node of its own, then `gapless-log member replace`). Only a log of one is restored from a full copy"
     )]
     VoteLost(String),
     /// Stored bytes are not what was hashed.

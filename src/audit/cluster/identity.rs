@@ -2,13 +2,15 @@
 //!
 //! A voter that forgot is poison: it could vote twice in a term, or call a log empty that once was not. So a folder
 //! becomes a member by one explicit act, [`init`] or [`join`], never by being started, and a folder without an identity
-//! is not started at all. The incarnation tells two folders of one node id apart.
+//! is not started at all. The incarnation tells two folders of one node id apart: whoever makes a folder keeps it beside
+//! the key of that member ([`incarnation`]), so that another folder under the same key is found out.
 //!
 //! A folder that joins begins without any entry. It is the only one that may start so, and only until it has held one:
 //! the identity says which, and changes before anybody is told that the first entry is stored here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::Path,
     sync::Arc,
 };
@@ -27,7 +29,7 @@ use super::{
     ledger::hex,
     types::{Fields, Member, Membership, RaftEntry, encode_frame},
 };
-use crate::world::World;
+use crate::world::{OpenMode, World};
 
 /// Where the parts of a data folder are.
 pub(super) const JOURNAL: &str = "journal";
@@ -175,6 +177,20 @@ pub async fn join(world: &World, settings: &NodeSettings) -> Result<(), NodeErro
         return Err(NodeError::Anonymous { frames: journal.next_index() });
     }
     make_member(world, settings, cell, Origin::Joining).await
+}
+
+/// What tells this folder from every other one, of the same node or not; `None` where it is nobody's. It never changes,
+/// and a copy of the folder has the same.
+///
+/// # Errors
+/// [`NodeError::Locked`], or a failing or damaged disk.
+pub async fn incarnation(world: &World) -> Result<Option<[u8; 16]>, NodeError> {
+    let _guard = lock(world).await?;
+    // Opening the cell would make it.
+    match world.disk.open(Path::new(IDENTITY), OpenMode::Existing).await {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        _ => Ok(Identity::load(world).await?.1.map(|identity| identity.incarnation)),
+    }
 }
 
 /// The cell for the identity of a folder that has none.

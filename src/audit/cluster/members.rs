@@ -112,6 +112,14 @@ impl Node {
         self.changes().status()
     }
 
+    /// Whether that is the name of a member, by the newest membership of this node's log or by the settings beside it.
+    /// There may be members of whom this node has not heard yet.
+    pub(crate) fn knows_member(&self, name: &str) -> bool {
+        let contacts = self.ledger().settings.cluster.iter().flat_map(|cluster| &cluster.contacts);
+        let in_log = |membership: &Membership| membership.nodes().any(|(_, member)| member.name == name);
+        self.ledger().with_membership(in_log) || contacts.into_iter().any(|contact| contact.name == name)
+    }
+
     /// Adds a learner: it is sent the log and counts for nothing. `replaces` names the member whose place it is to take,
     /// and whose name and address it may therefore have.
     ///
@@ -372,7 +380,10 @@ fn is_new(all: &[(u64, Membership)], node: u64, new: &Member, replaces: Option<u
     }
     let past = || all.iter().flat_map(|(_, membership)| membership.nodes());
     if past().any(|(id, _)| *id == node) {
-        let next = past().map(|(id, _)| id + 1).max().unwrap_or(1);
+        // One behind the largest; where there is none, the smallest that was never used.
+        let largest = past().map(|(id, _)| *id).max().unwrap_or(0);
+        let free = |id: &u64| !past().any(|(used, _)| used == id);
+        let next = largest.checked_add(1).or_else(|| (1..).find(free)).unwrap_or_default();
         return Err(format!(
             "node {node} was a member of this log already, and no id is used twice: whoever had it may have voted and \
              forgotten; take {next}"
@@ -447,6 +458,16 @@ mod tests {
             assert!(why.contains(&format!("node {node} was a member")) && why.contains("take 6"), "{why}");
         }
         assert!(is_new(&past(), 0, &member(9), None).is_err());
+    }
+
+    #[test]
+    fn the_id_that_is_suggested_is_free_even_where_the_largest_one_is_used() {
+        let mut past = past();
+        let all = [(u64::MAX, member(7)), (1, member(1)), (2, member(2))];
+        past.push((30, Membership::new(vec![[1, 2].into()], BTreeMap::from(all))));
+        let why = is_new(&past, u64::MAX, &member(9), None).unwrap_err();
+        assert!(why.contains("take 6"), "{why}");
+        assert_eq!(is_new(&past, 6, &member(9), None), Ok(()));
     }
 
     #[test]

@@ -58,7 +58,7 @@ mod vouch;
 
 pub use error::{AppendError, NodeError};
 pub use freshness::Bound;
-pub use identity::{init, join};
+pub use identity::{incarnation, init, join};
 pub use members::{ChangeError, MemberStatus, MembersStatus};
 pub use node::Node;
 pub use repair::{is_repairable, repair};

@@ -320,16 +320,6 @@ impl Node {
         self.handle.ledger.settings.cluster.is_some()
     }
 
-    /// Whether a member has this name, by the newest membership or, as that of a folder which joins is empty, by this node's
-    /// own settings.
-    pub(crate) fn is_member(&self, name: &str) -> bool {
-        let ledger = &self.handle.ledger;
-        ledger.settings.cluster.as_ref().is_some_and(|cluster| {
-            cluster.contacts.iter().any(|contact| contact.name == name)
-                || ledger.with_membership(|members| members.nodes().any(|(_, member)| member.name == name))
-        })
-    }
-
     /// The accounts of those who serve this node.
     pub(crate) fn memory(&self) -> &Memory {
         &self.handle.memory

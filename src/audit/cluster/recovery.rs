@@ -8,7 +8,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use openraft::LogId;
+use openraft::{CommittedLeaderId, Vote};
 
 use super::{
     super::{
@@ -188,12 +188,29 @@ pub(super) fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Resul
 /// The last term that may have been led before; refuses a vote that is older than the log, because it was stored
 /// before the log's entries: a node that forgot its vote could vote twice.
 pub(super) fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError> {
-    let voted = vote.load().map(decode_vote).transpose()?.map_or(0, |vote| vote.leader_id.term);
-    let last = ledger.last_log_id().map_or(0, |LogId { leader_id, .. }| leader_id.term);
-    if voted < last {
-        return Err(NodeError::VoteLost(format!("the vote is of term {voted}, the log reaches term {last}")));
+    let voted = voted_for(vote)?;
+    if let Some(last) = ledger.last_log_id() {
+        not_older(voted, last.leader_id)?;
     }
-    Ok(voted)
+    Ok(voted.term)
+}
+
+/// For whom this node voted last. Before its first vote that is nobody, of term 0.
+pub(super) fn voted_for(vote: &Cell) -> Result<CommittedLeaderId<u64>, NodeError> {
+    let vote = vote.load().map(decode_vote).transpose()?;
+    Ok(vote.map_or(CommittedLeaderId::default(), |Vote { leader_id, .. }| {
+        CommittedLeaderId::new(leader_id.term, leader_id.node_id)
+    }))
+}
+
+/// Refuses a vote that is older than an entry of that leader. One term may have two leaders, one after the other, the
+/// later one with the larger node id: so whole leader ids are compared, never terms alone.
+pub(super) fn not_older(voted: CommittedLeaderId<u64>, last: CommittedLeaderId<u64>) -> Result<(), NodeError> {
+    if voted >= last {
+        return Ok(());
+    }
+    let said = |id: CommittedLeaderId<u64>| format!("of term {} (node {})", id.term, id.node_id);
+    Err(NodeError::VoteLost(format!("the vote is {}, the log's last entry {}", said(voted), said(last))))
 }
 
 /// Says that stored bytes are not what they were.
@@ -209,4 +226,25 @@ pub(super) fn tell_corruption(observer: &dyn Observer, error: &NodeError) {
         _ => return,
     };
     observer.see(LogEvent::CorruptionFound { file, offset, what });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In one term the node with the larger id may be elected after the other one was.
+    #[test]
+    fn a_vote_for_the_first_leader_of_a_term_is_older_than_an_entry_of_the_second() {
+        let id = CommittedLeaderId::new;
+        for (voted, last, is_old) in [
+            (id(0, 0), id(0, 0), false),
+            (id(5, 2), id(5, 2), false),
+            (id(5, 2), id(5, 1), false),
+            (id(6, 1), id(5, 3), false),
+            (id(5, 1), id(5, 2), true),
+            (id(4, 3), id(5, 1), true),
+        ] {
+            assert_eq!(matches!(not_older(voted, last), Err(NodeError::VoteLost(_))), is_old, "{voted} and {last}");
+        }
+    }
 }

@@ -29,8 +29,8 @@ use super::{
     identity::{CHECKPOINT, Identity, JOURNAL, lock},
     ledger::Ledger,
     network::Links,
-    recovery::open_vote,
-    types::{KIND_MEMBERSHIP, Member, decode_frame, decode_vote, encode_vote},
+    recovery::{open_vote, voted_for},
+    types::{KIND_MEMBERSHIP, Member, decode_frame, encode_vote},
 };
 use crate::world::{LogEvent, World, observer::Unobserved};
 
@@ -82,7 +82,7 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     }
     let mut vote = open_vote(world).await?;
     let survey = Survey::of(world.disk.clone(), Path::new(JOURNAL)).await?;
-    let voted = vote.load().map(decode_vote).transpose()?.map_or(0, |vote| vote.leader_id.term);
+    let voted = voted_for(&vote)?;
     let promise = Promise::of(world, settings, &survey, voted).await?;
     let rebuilt = Rebuilt::begin(world, settings).await?;
     let known = members_of(&survey, settings).await?;
@@ -90,8 +90,8 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     let from = repair.until_complete().await?;
     let Repair { rebuilt, promise, .. } = repair;
     let (frames, leaves) = (rebuilt.next(), rebuilt.size());
-    if let Some(last) = rebuilt.last_log_id().filter(|last| last.leader_id.term > voted) {
-        // The fetched log reaches a term that this node had not heard of: as with any call of a leader, the vote follows.
+    if let Some(last) = rebuilt.last_log_id().filter(|last| last.leader_id > voted) {
+        // The fetched log reaches a leader of whom this node had not heard: as with any call of a leader, the vote follows.
         // It is a vote for who was elected in that term, so it elects nobody else. A crash behind it leaves a vote that is
         // newer than the log, as one may always be.
         vote.store(encode_vote(&Vote::new(last.leader_id.term, last.leader_id.node_id))).await?;

@@ -1,6 +1,7 @@
 //! The issuer: a server that renews certificates for those who show one.
 //!
-//! A new certificate has the names of the one that was shown and no others, whatever the request asks for. It is valid
+//! A new certificate has the names of the one that was shown and no others, and is good for the ends for which that one
+//! is, whatever the request asks for. It is valid
 //! from now on: an issuer that backdates hides clocks that are wrong. Each connection is for one renewal and is given
 //! little time, so that nobody holds the issuer's doors.
 
@@ -32,6 +33,10 @@ use crate::{
     world::{LogEvent, Stream, World},
 };
 
+/// For how long after an authority was replaced its certificates are still good for a renewal: whoever was away for that
+/// long needs somebody to give it a certificate by hand. Each day of it is a day for whoever stole the old key.
+pub const REPLACED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// For how long after its end a certificate is still good for a renewal.
 pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -53,8 +58,20 @@ pub struct Authority {
     pub signer: Arc<tls::Issuer>,
     /// Whom holders of new certificates are to trust, PEM.
     pub trusted_pem: String,
-    /// Whose certificates are good for a renewal, PEM: those trusted now, and those that were before.
-    pub accepted_pem: String,
+    /// Authorities that are not trusted any more, and whose certificates are good for a renewal for a while. **After a key
+    /// was stolen its authority must not be among them**: whoever has the key could make a certificate of any name, and
+    /// have it renewed by the new authority. One that is left out here is thrown out at once, and each of its holders has
+    /// to be given a new certificate by hand.
+    pub replaced: Vec<Replaced>,
+}
+
+/// An authority that was replaced.
+#[derive(Debug, Clone)]
+pub struct Replaced {
+    /// Its certificate, PEM.
+    pub ca_pem: String,
+    /// When it was, in seconds since 1970. It counts for [`IssuerSettings::replaced`] from then on.
+    pub at: i64,
 }
 
 /// How an issuer issues.
@@ -71,6 +88,8 @@ pub struct IssuerSettings {
     pub lifetime: Duration,
     /// See [`GRACE`].
     pub grace: Duration,
+    /// See [`REPLACED`].
+    pub replaced: Duration,
 }
 
 /// Why an issuer ended, or did not begin.
@@ -119,9 +138,20 @@ pub async fn serve_issuer(
     }
 }
 
+impl Authority {
+    /// Whose certificates are good for a renewal now, PEM.
+    fn accepted_pem(&self, for_a_while: Duration) -> String {
+        let for_a_while = i64::try_from(for_a_while.as_secs()).unwrap_or(i64::MAX);
+        let now = tls::wall_seconds();
+        let still = |replaced: &&Replaced| now <= replaced.at.saturating_add(for_a_while);
+        let replaced = self.replaced.iter().filter(still).map(|replaced| replaced.ca_pem.as_str());
+        std::iter::once(self.trusted_pem.as_str()).chain(replaced).collect()
+    }
+}
+
 impl IssuerSettings {
     fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let strict = tls::client_verifier(&self.authority.borrow().accepted_pem)?;
+        let strict = tls::client_verifier(&self.authority.borrow().accepted_pem(self.replaced))?;
         tls::server_config_with(&self.identity, Arc::new(Lenient { strict, grace: self.grace }))
     }
 }
@@ -142,14 +172,15 @@ async fn converse(world: World, settings: IssuerSettings, stream: Box<dyn Stream
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
         let peer = tls::peer(shown).map_err(|_| "no-name")?;
         let names = tls::names(shown).map_err(|_| "no-name")?;
-        Ok::<_, &str>((stream, peer, names))
+        let usage = tls::usage(shown).map_err(|_| "wrong-usage")?;
+        Ok::<_, &str>((stream, peer, names, usage))
     };
-    let (stream, peer, names) = match shaken.await {
+    let (stream, peer, names, usage) = match shaken.await {
         Ok(shaken) => shaken,
         Err(reason) => return refuse(&world, address, reason),
     };
     world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after: peer.not_after });
-    let desk = Desk { names, authority: settings.authority, lifetime: settings.lifetime };
+    let desk = Desk { names, usage, authority: settings.authority, lifetime: settings.lifetime };
     let service = IssuerServer::new(desk).max_decoding_message_size(REQUEST_BYTES_MAX);
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -168,6 +199,8 @@ async fn converse(world: World, settings: IssuerSettings, stream: Box<dyn Stream
 struct Desk {
     /// Those of the certificate that it showed.
     names: Vec<String>,
+    /// As that one has it.
+    usage: Usage,
     authority: watch::Receiver<Authority>,
     lifetime: Duration,
 }
@@ -180,7 +213,7 @@ impl Issuer for Desk {
         let not_before = tls::wall_seconds();
         let not_after = not_before.saturating_add(i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX));
         let serial = tls::fresh_serial().map_err(|why| Status::internal(why.to_string()))?;
-        let grant = Grant { names: &names, serial, not_before, not_after, usage: Usage::BothEnds };
+        let grant = Grant { names: &names, serial, not_before, not_after, usage: self.usage };
         let chain =
             authority.signer.sign(&request.into_inner().certificate_request, &grant).map_err(|why| match why {
                 TlsError::Request(_) => Status::invalid_argument(why.to_string()),

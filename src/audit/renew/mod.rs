@@ -3,8 +3,8 @@
 //!
 //! Whoever asks is known by the certificate that it shows, and gets nothing but a later one of the same names. Three
 //! things must never lock a renewal out: a certificate that ended while the issuer could not be reached (it is good for
-//! a renewal, and for nothing else, for [a day longer](GRACE)); an authority that was replaced (the issuer knows the
-//! certificates of those before it); and the issuer's own certificate, which comes from an authority of its own that
+//! a renewal, and for nothing else, for [a day longer](GRACE)); an authority that was replaced (its certificates are good
+//! for a renewal for [a week](REPLACED), unless it was thrown out because its key was stolen); and the issuer's own certificate, which comes from an authority of its own that
 //! renewals trust by name and no rotation touches.
 
 mod grace;
@@ -13,5 +13,5 @@ mod renewer;
 #[cfg(test)]
 mod tests;
 
-pub use issuer::{Authority, GRACE, IssuerError, IssuerSettings, serve_issuer};
+pub use issuer::{Authority, GRACE, IssuerError, IssuerSettings, REPLACED, Replaced, serve_issuer};
 pub use renewer::{Keep, RenewError, RenewSettings, Renewer};

@@ -2,8 +2,9 @@
 //!
 //! It asks for a new one well before the old one ends, by the wall clock, which it looks at again and again because a
 //! clock may jump. A renewal that fails is tried again, with growing, random waits, for ever: also after the old
-//! certificate has ended, because that is when it matters. The key of every certificate is fresh and never leaves the
-//! process.
+//! certificate has ended, because that is when it matters. A new certificate that begins in the future, as those of an
+//! issuer do whose clock is ahead, is kept back until it begins or the old one is over. The key of every certificate is
+//! fresh and never leaves the process.
 
 use std::{convert::Infallible, io, time::Duration};
 
@@ -24,7 +25,7 @@ use crate::{
         calls::{Attempt, Calls, code_name, error_chain},
         client::Server,
         issuer_wire::{RenewRequest, issuer_client::IssuerClient},
-        tls::{self, CertificateRequest, Identity, KeyKind, TlsError},
+        tls::{self, CertificateRequest, Identity, KeyKind, Succession, TlsError},
     },
     world::{LogEvent, World},
 };
@@ -109,6 +110,16 @@ pub struct Renewer {
     asked: watch::Receiver<u64>,
     keep: Keep,
     calls: Calls,
+    coming: Option<Coming>,
+}
+
+/// A renewed identity that is not shown yet.
+struct Coming {
+    /// The chain that is shown meanwhile. Where it is replaced by another hand, that word is newer than this renewal.
+    over: String,
+    renewed: Identity,
+    begins: i64,
+    not_after: i64,
 }
 
 impl Renewer {
@@ -122,7 +133,7 @@ impl Renewer {
         keep: Keep,
     ) -> Renewer {
         let calls = Calls::new(world.observer.clone());
-        Renewer { world, settings, in_force, asked, keep, calls }
+        Renewer { world, settings, in_force, asked, keep, calls, coming: None }
     }
 
     /// Renews for ever. Dropped in the midst of a renewal it leaves the old identity, and at worst a certificate that
@@ -131,46 +142,89 @@ impl Renewer {
         let mut not_before = Instant::now();
         loop {
             self.until_due(not_before).await;
-            self.renew_until_it_works().await;
+            let (renewed, not_after) = self.renew_until_it_works().await;
+            self.take_up(renewed, not_after);
+            if let Some(Coming { begins, .. }) = &self.coming {
+                let seconds = until(*begins).as_secs();
+                tracing::warn!(
+                    seconds,
+                    "the renewed certificate begins in the future, so the old one is shown until then; compare the \
+                     clocks of the issuer and of this host"
+                );
+            }
             not_before = Instant::now() + REST;
         }
     }
 
-    /// Waits until the certificate in force is about to end, or somebody asks.
+    /// Waits until the newest certificate is about to end, or somebody asks.
     async fn until_due(&mut self, not_before: Instant) {
         let before = self.settings.before.mul_f64(1.0 + JITTER * rand::random::<f64>());
         let before = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
         let mut ends = None;
         loop {
-            if ends.is_none() || self.in_force.has_changed().unwrap_or(false) {
+            if self.take_up_what_begins() || ends.is_none() || self.in_force.has_changed().unwrap_or(false) {
                 // One that cannot be read is nobody's who could renew it: it waits for another.
-                ends = Some(self.in_force.borrow_and_update().peer().map_or(i64::MAX, |peer| peer.not_after));
+                let in_force = self.in_force.borrow_and_update().peer().map_or(i64::MAX, |peer| peer.not_after);
+                ends = Some(self.coming.as_ref().map_or(in_force, |coming| coming.not_after));
             }
-            let due_in = ends.unwrap_or(i64::MAX).saturating_sub(before).saturating_sub(tls::wall_seconds());
-            let due_in = Duration::from_secs(u64::try_from(due_in).unwrap_or(0));
+            let due_in = until(ends.unwrap_or(i64::MAX).saturating_sub(before));
             let wait = due_in.max(not_before.saturating_duration_since(Instant::now()));
             if wait.is_zero() {
                 return;
             }
+            let look = self.look();
             tokio::select! {
                 biased;
                 Ok(()) = self.asked.changed() => return,
                 Ok(()) = self.in_force.changed() => ends = None,
-                () = sleep(wait.min(LOOK)) => {}
+                () = sleep(wait.min(look)) => {}
             }
         }
     }
 
-    async fn renew_until_it_works(&mut self) {
+    /// Takes up a renewed identity, or keeps it back where its certificate begins later and the old one is good.
+    fn take_up(&mut self, renewed: Identity, not_after: i64) {
+        let shown = self.in_force.borrow_and_update().clone();
+        self.coming = None;
+        match Succession::of(&shown, renewed) {
+            Succession::Now(renewed) => {
+                (self.keep)(renewed);
+                self.world.tell(LogEvent::CertRenewed { not_after });
+            }
+            Succession::Later { meanwhile, renewed, begins } => {
+                self.coming = Some(Coming { over: shown.chain_pem, renewed, begins, not_after });
+                if meanwhile.ca_pem != shown.ca_pem {
+                    (self.keep)(meanwhile);
+                }
+            }
+        }
+    }
+
+    /// Takes up what was kept back, once it begins or what is shown is good no more. Returns whether it did, or found
+    /// that somebody replaced what was shown.
+    fn take_up_what_begins(&mut self) -> bool {
+        let Some(Coming { over, renewed, not_after, .. }) = self.coming.take() else { return false };
+        if self.in_force.borrow().chain_pem != over {
+            return true;
+        }
+        self.take_up(renewed, not_after);
+        self.coming.is_none()
+    }
+
+    /// When the wall clock is to be looked at again.
+    fn look(&self) -> Duration {
+        let begins_in = self.coming.as_ref().map_or(LOOK, |coming| until(coming.begins));
+        begins_in.clamp(Duration::from_secs(1), LOOK)
+    }
+
+    async fn renew_until_it_works(&mut self) -> (Identity, i64) {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            self.take_up_what_begins();
             let shown = self.in_force.borrow_and_update().clone();
             let why = match self.renew(&shown, attempt).await {
-                Ok((identity, not_after)) => {
-                    (self.keep)(identity);
-                    return self.world.tell(LogEvent::CertRenewed { not_after });
-                }
+                Ok(renewed) => return renewed,
                 Err(why) => why.to_string(),
             };
             let RenewSettings { retry_base, retry_cap, .. } = self.settings;
@@ -207,7 +261,7 @@ impl Renewer {
         if found.name != who {
             return Err(RenewError::Foreign { expected: who, found: found.name });
         }
-        // That it may not be valid yet by the clock of this host is no reason to refuse it: others' clocks count.
+        // That it may not be valid yet by the clock of this host is no reason to refuse it: see `take_up`.
         if found.not_after < tls::wall_seconds() {
             return Err(RenewError::Ended(found.not_after));
         }
@@ -231,6 +285,11 @@ impl Renewer {
             }
         })))
     }
+}
+
+/// The time until the wall clock shows that second.
+fn until(second: i64) -> Duration {
+    Duration::from_secs(u64::try_from(second.saturating_sub(tls::wall_seconds())).unwrap_or(0))
 }
 
 fn told(status: &Status) -> String {

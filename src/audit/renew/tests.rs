@@ -12,11 +12,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Authority, IssuerSettings, RenewSettings, Renewer, serve_issuer};
+use super::{Authority, IssuerSettings, REPLACED, RenewSettings, Renewer, Replaced, serve_issuer};
 use crate::{
     audit::{
         client::Server,
-        tls::{Identity, Issuer, wall_seconds},
+        tls::{self, Grant, Identity, Issuer, Usage, wall_seconds},
     },
     world::{Listener, LogEvent, Net, Observer, Stream, World, net::BoxFuture, real::RealDisk},
 };
@@ -104,7 +104,7 @@ impl Bench {
         let root = Issuer::new("root", LONG_AGO, FAR_AWAY).unwrap();
         let signer = Arc::new(Issuer::new("first", LONG_AGO, FAR_AWAY).unwrap());
         let pem = signer.ca_pem().to_owned();
-        let authority = Authority { signer, trusted_pem: pem.clone(), accepted_pem: pem };
+        let authority = Authority { signer, trusted_pem: pem, replaced: Vec::new() };
         Bench { world, heard, root, authority: watch::Sender::new(authority), _folder: folder }
     }
 
@@ -114,6 +114,15 @@ impl Bench {
         Identity { ca_pem: authority.trusted_pem.clone(), ..identity }
     }
 
+    /// Puts another authority in force. The old one was replaced at that time, if any is given. Returns whom to trust.
+    fn replace_authority(&self, signer: Arc<Issuer>, at: &[i64]) -> String {
+        let ca_pem = self.authority.borrow().trusted_pem.clone();
+        let replaced = at.iter().map(|at| Replaced { ca_pem: ca_pem.clone(), at: *at }).collect();
+        let trusted_pem = signer.ca_pem().to_owned();
+        self.authority.send_replace(Authority { signer, trusted_pem: trusted_pem.clone(), replaced });
+        trusted_pem
+    }
+
     fn serve(&self) {
         let settings = IssuerSettings {
             listen: "issuer:1".to_owned(),
@@ -121,6 +130,7 @@ impl Bench {
             authority: self.authority.subscribe(),
             lifetime: Duration::from_secs(3_600),
             grace: Duration::from_secs(24 * 60 * 60),
+            replaced: REPLACED,
         };
         let world = self.world.clone();
         tokio::spawn(async move { serve_issuer(world, settings, std::future::pending()).await.unwrap() });
@@ -201,11 +211,41 @@ async fn whoever_is_told_to_renews_at_once_and_follows_a_rotation() {
     let (mut in_force, asked) = bench.renew(bench.identity("client-1", LONG_AGO, FAR_AWAY));
     assert!(renewed(&mut in_force).await.is_none(), "it is not due");
     let second = Arc::new(Issuer::new("second", LONG_AGO, FAR_AWAY).unwrap());
-    let accepted_pem = format!("{}{}", bench.authority.borrow().accepted_pem, second.ca_pem());
-    let trusted_pem = second.ca_pem().to_owned();
-    bench.authority.send_replace(Authority { signer: second, trusted_pem: trusted_pem.clone(), accepted_pem });
+    let trusted_pem = bench.replace_authority(second, &[wall_seconds()]);
     asked.send_replace(1);
     let identity = renewed(&mut in_force).await.expect("renewed, although nobody trusts what it showed");
     assert_eq!(identity.ca_pem, trusted_pem);
     identity.verify_by_own_issuers().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_was_replaced_long_ago_or_is_thrown_out_renews_nothing() {
+    let week = i64::try_from(REPLACED.as_secs()).unwrap();
+    let cases = [
+        (vec![wall_seconds() - week + 600], true),
+        (vec![wall_seconds() - week - 600], false),
+        (Vec::new(), false), // its key was stolen
+    ];
+    for (replaced, renews) in cases {
+        let bench = Bench::new();
+        bench.serve();
+        let (mut in_force, asked) = bench.renew(bench.identity("client-1", LONG_AGO, FAR_AWAY));
+        bench.replace_authority(Arc::new(Issuer::new("second", LONG_AGO, FAR_AWAY).unwrap()), &replaced);
+        asked.send_replace(1);
+        assert_eq!(renewed(&mut in_force).await.is_some(), renews, "{replaced:?}");
+        assert_eq!(bench.heard.refusals().iter().any(|reason| reason == "unknown-issuer"), !renews);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_certificate_is_good_for_the_ends_for_which_the_old_one_was() {
+    for usage in [Usage::Client, Usage::BothEnds] {
+        let bench = Bench::new();
+        bench.serve();
+        let grant =
+            Grant { names: &["client-1"], serial: 7, not_before: LONG_AGO, not_after: wall_seconds() + 30, usage };
+        let (mut in_force, _asked) = bench.renew(bench.authority.borrow().signer.grant(&grant).unwrap());
+        let renewed = renewed(&mut in_force).await.expect("renewed");
+        assert_eq!(tls::usage(&renewed.leaf_certificate().unwrap()).unwrap(), usage);
+    }
 }

@@ -1,6 +1,7 @@
 //! One connection from its handshake to its end.
 //!
-//! A connection rests on two certificates and may not outlive the earlier end of the two, by this host's wall clock:
+//! A connection rests on two certificates and may not outlive the earlier end of the two, nor stand while the caller's one
+//! has not begun, by this host's wall clock:
 //! HTTP/2 connections live for days, and nobody checks a certificate twice. So the clock is looked at again and again,
 //! a request that comes too late is turned away even if the connection is still being wound up, and streams are told
 //! to end as well.
@@ -24,13 +25,20 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::{Status, body::Body};
 
-use super::{ReplyHook, agreement::Doorkeeper, deadline::CallDeadline, listener::Terms};
+use super::{
+    ReplyHook,
+    agreement::Doorkeeper,
+    answer::Untaken,
+    deadline::CallDeadline,
+    gate::{Gate, STRANGER_CALL_MAX, Way},
+    listener::Terms,
+};
 use crate::{
-    audit::tls::{self, Peer},
+    audit::tls::{self, Lifetime, Outside, Peer},
     world::{LogEvent, Stream},
 };
 
-/// How often the wall clock is compared with the end of the certificates: it may jump at any time.
+/// How often the wall clock is compared with the certificates: it may jump at any time, in either direction.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// Calls at once on one connection.
@@ -51,18 +59,15 @@ pub(super) struct Caller {
     pub(super) name: Arc<str>,
     /// True from the moment that the connection winds up: streams end then.
     pub(super) closing: watch::Receiver<bool>,
-    /// Last second of the connection's certificates, since 1970.
-    pub(super) not_after: i64,
+    /// For how long the connection may last.
+    pub(super) lifetime: Lifetime,
 }
 
 impl Caller {
-    /// Fails once a certificate of the connection has ended: until that is noticed the connection is still there, and
-    /// streams ask before they take or give anything.
+    /// Fails while a certificate of the connection does not count: until that is noticed the connection is still there,
+    /// and streams ask before they take or give anything.
     pub(super) fn still_certified(&self) -> Result<(), Status> {
-        if is_over(self.not_after) {
-            return Err(Status::unavailable("a certificate of this connection has ended: connect again"));
-        }
-        Ok(())
+        self.lifetime.check().map_err(|outside| Status::unavailable(format!("{outside}: connect again")))
     }
 
     /// Waits until the connection winds up. Cancel safe.
@@ -92,9 +97,15 @@ pub(super) async fn run(
             return;
         }
     };
-    let not_after = peer.not_after.min(own.not_after);
-    terms.world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after });
-    let why = serve(&terms, &peer.name, not_after, stream).await;
+    let is_member = terms.gate.as_ref().is_some_and(|gate| gate.is_member(&peer.name));
+    let Some(_place) = terms.places.take(&peer.name, is_member) else {
+        let reason = "too-many-connections".to_owned();
+        terms.world.tell(LogEvent::HandshakeRefused { peer: peer.name, reason });
+        return;
+    };
+    let lifetime = Lifetime::of(&own, &peer);
+    terms.world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after: lifetime.not_after });
+    let why = serve(&terms, &peer.name, lifetime, stream).await;
     terms.world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
 }
 
@@ -119,20 +130,21 @@ async fn shake(
     Ok((stream, peer))
 }
 
-/// Serves calls until the peer goes, the server stops or a certificate ends. Answers why.
-async fn serve(terms: &Terms, name: &str, not_after: i64, stream: TlsStream<Box<dyn Stream>>) -> String {
+/// Serves calls until the peer goes, the server stops or a certificate does not count any more. Returns why.
+async fn serve(terms: &Terms, name: &str, lifetime: Lifetime, stream: TlsStream<Box<dyn Stream>>) -> String {
     let (closing, closed) = watch::channel(false);
-    let caller = Caller { name: name.into(), closing: closed, not_after };
+    let caller = Caller { name: name.into(), closing: closed, lifetime };
     let routes = CallDeadline::new(terms.routes.clone(), terms.deadlines.call_max);
     let doorkeeper = Doorkeeper::new(terms.exchange.clone(), terms.world.clone(), name);
-    let (reply_hook, closed) = (terms.reply_hook.clone(), terms.served.as_ref().err().copied());
-    let calls = Calls { routes, caller, doorkeeper, reply_hook, closed };
+    let (reply_hook, closed) = (terms.reply_hook.clone(), terms.closed);
+    let (gate, untaken) = (terms.gate.clone(), Untaken::default());
+    let calls = Calls { routes, caller, doorkeeper, reply_hook, closed, gate, untaken: untaken.clone() };
     let mut connection = pin!(http(terms, name).serve_connection(TokioIo::new(stream), calls));
 
     let why = tokio::select! {
         biased;
         () = stopped(terms.draining.clone()) => "draining",
-        () = ended(not_after) => "certificate-expired",
+        why = ended(lifetime, &untaken, terms.deadlines.call_max) => why,
         ended = connection.as_mut() => return said(&ended),
     };
     closing.send_replace(true);
@@ -146,10 +158,8 @@ async fn serve(terms: &Terms, name: &str, not_after: i64, stream: TlsStream<Box<
 }
 
 fn http(terms: &Terms, name: &str) -> http2::Builder<TokioExecutor> {
-    let windows = match &terms.served {
-        Ok(node) if node.is_member(name) => MEMBERS_WINDOWS,
-        _ => WINDOWS,
-    };
+    let is_member = terms.gate.as_ref().is_some_and(|gate| gate.is_member(name));
+    let windows = if is_member { MEMBERS_WINDOWS } else { WINDOWS };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -179,19 +189,19 @@ async fn stopped(mut draining: watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// Resolves when the wall clock has passed `not_after`.
-async fn ended(not_after: i64) {
-    while !is_over(not_after) {
-        sleep(CLOCK_CHECK).await;
+/// Resolves with the reason when a certificate does not count any more, or an answer stands for too long.
+async fn ended(lifetime: Lifetime, untaken: &Untaken, answer_max: Duration) -> &'static str {
+    loop {
+        match lifetime.check() {
+            Err(Outside::Ended) => return "certificate-expired",
+            Err(Outside::NotYetValid) => return "certificate-not-yet-valid",
+            Ok(()) if untaken.is_overdue(answer_max) => return "answers-not-taken",
+            Ok(()) => sleep(CLOCK_CHECK).await,
+        }
     }
 }
 
-/// Whether a certificate that is valid through `not_after` is no longer.
-fn is_over(not_after: i64) -> bool {
-    tls::wall_seconds() > not_after
-}
-
-/// The calls of one connection: each is stamped with its caller, none is let in after the certificates ended.
+/// The calls of one connection: each is stamped with its caller, none is let in while the certificates do not count.
 #[derive(Clone)]
 struct Calls {
     routes: CallDeadline,
@@ -199,16 +209,19 @@ struct Calls {
     doorkeeper: Doorkeeper,
     reply_hook: Option<ReplyHook>,
     closed: Option<&'static str>,
+    gate: Option<Gate>,
+    untaken: Untaken,
 }
 
 impl Calls {
-    /// Whether this call may be made at all.
-    fn admit(&self, request: &Request<Incoming>) -> Result<(), Status> {
+    /// Whether this call may be made at all, and which way it goes.
+    fn admit(&self, request: &Request<Incoming>) -> Result<Way, Status> {
         let path = request.uri().path();
         match self.closed {
-            Some(why) if !path.starts_with(HEALTH) => Err(Status::unavailable(why)),
-            _ => self.doorkeeper.admit(path, request.headers()),
+            Some(why) if !path.starts_with(HEALTH) => return Err(Status::unavailable(why)),
+            _ => self.doorkeeper.admit(path, request.headers())?,
         }
+        self.gate.as_ref().map_or(Ok(Way::Usual), |gate| gate.admit(&self.caller.name, path))
     }
 }
 
@@ -222,18 +235,26 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
             return Box::pin(std::future::ready(Ok(late.into_http())));
         }
         let doorkeeper = self.doorkeeper.clone();
-        if let Err(status) = self.admit(&request) {
-            let mut turned_away = status.into_http();
-            doorkeeper.sign(turned_away.headers_mut());
-            return Box::pin(std::future::ready(Ok(turned_away)));
-        }
+        let (routes, place) = match self.admit(&request) {
+            Ok(Way::Usual) => (self.routes.clone(), None),
+            Ok(Way::Stranger(place)) => (self.routes.clone().for_at_most(STRANGER_CALL_MAX), Some(place)),
+            Err(status) => {
+                let mut turned_away = status.into_http();
+                doorkeeper.sign(turned_away.headers_mut());
+                return Box::pin(std::future::ready(Ok(turned_away)));
+            }
+        };
         request.extensions_mut().insert(self.caller.clone());
         request.extensions_mut().insert(doorkeeper.clone());
         let hook = self.reply_hook.clone().filter(|_| ReplyHook::is_for(request.uri().path()));
-        let answer = self.routes.clone().call(request, self.caller.clone());
+        let answer = routes.call(request, self.caller.clone());
+        let untaken = self.untaken.clone();
         Box::pin(async move {
-            let mut answer = answer.await?;
+            let mut answer = untaken.carry(answer.await?);
             doorkeeper.sign(answer.headers_mut());
+            if let Some(place) = place {
+                answer = place.keep(answer);
+            }
             Ok(match hook {
                 None => answer,
                 Some(hook) => answer.map(|body| hook.on(body)),

@@ -26,11 +26,18 @@ use super::connection::Caller;
 pub(super) struct CallDeadline {
     routes: Routes,
     call_max: Duration,
+    /// How long a stream may last, where it may not last for ever.
+    stream_max: Option<Duration>,
 }
 
 impl CallDeadline {
     pub(super) fn new(routes: Routes, call_max: Duration) -> CallDeadline {
-        CallDeadline { routes, call_max }
+        CallDeadline { routes, call_max, stream_max: None }
+    }
+
+    /// The same, where no call lasts longer than that.
+    pub(super) fn for_at_most(self, most: Duration) -> CallDeadline {
+        CallDeadline { call_max: self.call_max.min(most), stream_max: Some(most), ..self }
     }
 
     /// One call.
@@ -43,7 +50,7 @@ impl CallDeadline {
         let kind = Kind::of(request.uri().path());
         let allowed = match kind {
             Kind::Unary => Some(asked.map_or(self.call_max, |asked| asked.min(self.call_max))),
-            Kind::OwnStream | Kind::ForeignStream => asked,
+            Kind::OwnStream | Kind::ForeignStream => asked.into_iter().chain(self.stream_max).min(),
         };
         let deadline = allowed.map(|allowed| Instant::now() + allowed);
         let answering = self.routes.oneshot(request);
@@ -227,7 +234,8 @@ mod tests {
 
     async fn answered(path: &str, timeout: Option<&str>) -> (Response<Body>, tokio::sync::watch::Sender<bool>) {
         let (closing, closed) = tokio::sync::watch::channel(false);
-        let caller = Caller { name: "client-1".into(), closing: closed, not_after: i64::MAX };
+        let lifetime = crate::audit::tls::Lifetime { not_before: 0, not_after: i64::MAX };
+        let caller = Caller { name: "client-1".into(), closing: closed, lifetime };
         let mut request = Request::post(path).body(Body::empty()).unwrap();
         if let Some(timeout) = timeout {
             request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());

@@ -14,10 +14,9 @@ use tokio::{
 };
 use tonic::service::Routes;
 
-use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection};
+use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection, gate::Gate, places::Places};
 use crate::{
     audit::{
-        cluster::Node,
         schema::Exchange,
         tls::{self, Identity, Peer, TlsError},
     },
@@ -53,8 +52,11 @@ pub(super) struct Terms {
     pub(super) reply_hook: Option<ReplyHook>,
     /// What is known of schemas, over all connections.
     pub(super) exchange: Arc<Exchange>,
-    /// What is served; or why nobody is: only health answers then.
-    pub(super) served: Result<Node, &'static str>,
+    /// Why nobody is served, where nobody is: only health answers then.
+    pub(super) closed: Option<&'static str>,
+    /// Who may call what; `None` where all may call everything.
+    pub(super) gate: Option<Gate>,
+    pub(super) places: Places,
 }
 
 impl Front {
@@ -64,7 +66,8 @@ impl Front {
         settings: &ServeSettings,
         routes: Routes,
         exchange: Arc<Exchange>,
-        served: Result<Node, &'static str>,
+        closed: Option<&'static str>,
+        gate: Option<Gate>,
     ) -> Result<Front, ServeError> {
         let credentials = Credentials::new(settings.identity.clone())?;
         let listener = world.net.listen(&settings.listen).await.map_err(ServeError::Listen)?;
@@ -78,7 +81,9 @@ impl Front {
             draining: drained,
             reply_hook: settings.reply_hook.clone(),
             exchange,
-            served,
+            closed,
+            places: Places::new(settings.connections_max, settings.connections_per_name, gate.is_some()),
+            gate,
         };
         let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })

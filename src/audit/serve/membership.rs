@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     connection::Caller,
+    gate::no_operator,
     service::{caller, not_appended},
 };
 use crate::audit::{
@@ -34,10 +35,7 @@ impl Membership {
     /// Lets an operator in who means this log.
     fn admit(&self, caller: &Caller, log: &str) -> Result<(), Status> {
         if !self.operators.contains(&*caller.name) {
-            return Err(Status::permission_denied(format!(
-                "`{}` is no operator of this log: name it under `operators` in the configuration of this server",
-                caller.name
-            )));
+            return Err(no_operator(&caller.name));
         }
         let own = self.node.verifier();
         match log == own {

@@ -6,12 +6,15 @@
 //! Nothing here may acknowledge an entry of its own accord, or outlive a node that failed.
 
 mod agreement;
+mod answer;
 mod append_stream;
 mod bounds;
 mod connection;
 mod deadline;
+mod gate;
 mod listener;
 mod membership;
+mod places;
 mod replication;
 mod reply_hook;
 mod service;
@@ -26,7 +29,7 @@ use tokio::{sync::watch, time::timeout};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::{listener::Front, membership::Membership, replication::Replication, service::Service};
+use self::{gate::Gate, listener::Front, membership::Membership, replication::Replication, service::Service};
 pub use reply_hook::ReplyHook;
 pub use start::start;
 
@@ -34,13 +37,13 @@ use super::{
     cluster::{Node, NodeError},
     cluster_wire::{membership_server::MembershipServer, replication_server::ReplicationServer},
     schema::{Exchange, Revision, SchemaError},
-    store::FRAME_BYTES_MAX,
     tls::{Identity, TlsError},
     wire::{audit_log_server::AuditLogServer, breaking, next, previous},
 };
 use crate::world::{LogEvent, World};
 
-/// Largest request in bytes: an entry of the largest payload with its envelope, twice over.
+/// Largest request in bytes: an entry of the largest payload with its envelope, twice over. What members send each other
+/// comes in smaller pieces.
 const REQUEST_BYTES_MAX: usize = 128 * 1024;
 
 /// How a server serves.
@@ -59,6 +62,9 @@ pub struct ServeSettings {
     pub deadlines: Deadlines,
     /// Connections at once, those that still shake hands included. More are closed at once.
     pub connections_max: usize,
+    /// Connections at once whose certificates have the same name; `None` stands for a sixteenth of `connections_max`, and
+    /// for eight at least. In a cluster an eighth of `connections_max` is kept for its members.
+    pub connections_per_name: Option<usize>,
     /// The contract that it speaks.
     pub revision: Revision,
     /// Names in the certificates of those who may change the members of a cluster; nobody else may.
@@ -77,6 +83,7 @@ impl ServeSettings {
             identity,
             deadlines: Deadlines::default(),
             connections_max: 1024,
+            connections_per_name: None,
             revision: Revision::default(),
             operators: Vec::new(),
             reply_hook: None,
@@ -89,9 +96,9 @@ impl ServeSettings {
 pub struct Deadlines {
     /// A TLS handshake.
     pub handshake: Duration,
-    /// A unary call, whatever deadline its caller gave.
+    /// A unary call, whatever deadline its caller gave; and how long its answer may stand before it is taken.
     pub call_max: Duration,
-    /// A stream of appends without an entry.
+    /// A stream of appends without an entry, or of a leader without a message.
     pub stream_idle: Duration,
     /// Between two HTTP/2 pings.
     pub keepalive_interval: Duration,
@@ -157,7 +164,7 @@ pub async fn serve(
     let health = HealthReporter::new();
     let exchange = Exchange::new(settings.revision)?;
     let routes = routes(&node, &settings, &health, &world)?;
-    let mut front = Front::open(&world, &settings, routes, exchange, Ok(node.clone())).await?;
+    let mut front = Front::open(&world, &settings, routes, exchange, None, gate(&node, &settings)).await?;
     // Whoever only reads need not ask.
     let takes = node.read_only().is_none();
     say(&health, if takes { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
@@ -197,7 +204,8 @@ fn routes(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let log = Service::new(node.clone(), world.clone(), settings.deadlines.stream_idle);
     let descriptors = settings.revision.descriptors();
-    let reflection = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
     let mut routes = Routes::builder();
     macro_rules! speak {
         ($server:ty) => {
@@ -211,8 +219,9 @@ fn routes(
         Revision::Breaking => speak!(breaking::audit_log_server::AuditLogServer<Service>),
     };
     if node.is_clustered() {
-        let frames = FRAME_BYTES_MAX as usize;
-        routes.add_service(ReplicationServer::new(Replication(node.clone())).max_decoding_message_size(frames));
+        // Whatever is larger comes in pieces.
+        let replication = Replication { node: node.clone(), idle: settings.deadlines.stream_idle };
+        routes.add_service(ReplicationServer::new(replication).max_decoding_message_size(REQUEST_BYTES_MAX));
         let operators = Membership::new(node.clone(), &settings.operators);
         routes.add_service(MembershipServer::new(operators).max_decoding_message_size(REQUEST_BYTES_MAX));
     }
@@ -220,8 +229,15 @@ fn routes(
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))
-        .add_service(reflection.build_v1()?);
+        .add_service(reflection().build_v1()?)
+        // There are tools that know no other.
+        .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes().prepare())
+}
+
+/// What stands before the calls of members and operators, where there are any.
+fn gate(node: &Node, settings: &ServeSettings) -> Option<Gate> {
+    node.is_clustered().then(|| Gate::new(node.clone(), &settings.operators))
 }
 
 /// Tells health of the log and of the server as a whole, which the protocol names by the empty string.

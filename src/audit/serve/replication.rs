@@ -1,11 +1,14 @@
 //! What members of the cluster say to each other, over the same front door as everybody else: the node decides who may.
+//!
+//! A leader says something several times a second, so a stream on which nothing arrives whole for long is ended: half a
+//! message may not stay for ever.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::BytesMut;
 use futures::{Stream, stream::try_unfold};
 use prost::Message as _;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{connection::Caller, service::caller};
@@ -19,38 +22,40 @@ use crate::audit::{
 };
 
 /// The members' service of a node.
-pub(super) struct Replication(pub(super) Node);
+#[derive(Clone)]
+pub(super) struct Replication {
+    pub(super) node: Node,
+    /// A stream without a message ends after this.
+    pub(super) idle: Duration,
+}
 
 #[tonic::async_trait]
 impl Calls for Replication {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
 
     async fn append(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
-        let (node, caller) = (self.0.clone(), caller(&request)?);
-        let appends = Appends { node, caller, requests: request.into_inner(), coming: None, taking: None };
+        let (node, idle, caller) = (self.node.clone(), self.idle, caller(&request)?);
+        let appends = Appends { node, idle, caller, requests: request.into_inner(), coming: None, taking: None };
         Ok(Response::new(Box::pin(try_unfold(appends, Appends::next))))
     }
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let caller = caller(&request)?;
-        self.0.vote(&caller.name, request.into_inner()).await.map(Response::new)
+        self.node.vote(&caller.name, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
         let caller = caller(&request)?;
-        self.0.fetch(&caller.name, request.into_inner()).await.map(Response::new)
+        self.node.fetch(&caller.name, request.into_inner()).await.map(Response::new)
     }
 }
-
-/// A member that calls says something again and again: heartbeats, pieces, signs of life. One that says nothing for so long
-/// is gone, and so is what it began to send.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 
 type Taking = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
 
 /// One leader's calls, answered one after the other. The first error ends them: the leader begins a new stream.
 struct Appends {
     node: Node,
+    idle: Duration,
     caller: Caller,
     requests: Streaming<AppendRequest>,
     /// A request of which more is to come: its pieces, and who sends it.
@@ -75,10 +80,11 @@ impl Appends {
                     self.taking = None;
                     return Ok(Some((answer?, self)));
                 }
-                request = timeout(IDLE_MAX, self.requests.message()) => match request {
-                    Ok(request) => request?,
-                    Err(_) => return Err(Status::deadline_exceeded("nothing has come for too long")),
-                },
+                request = self.requests.message() => request?,
+                () = sleep(self.idle) => {
+                    let why = "no message of the leader came for too long: begin a new stream";
+                    return Err(Status::deadline_exceeded(why));
+                }
             };
             let Some(request) = request else { return Ok(None) };
             self.caller.still_certified()?;

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{agreement::Doorkeeper, append_stream, bounds, connection::Caller, tail};
+use super::{agreement::Doorkeeper, answer::with_room, append_stream, bounds, connection::Caller, tail};
 use crate::{
     audit::{
         budget::Held,
         calls::{LEADER, PUSHBACK},
         cluster::{AppendError, Appended, Node, NodeError, Refusal},
         leaf::{Body, PAYLOAD_BYTES_MAX, SignedEntry},
+        schema::DESCRIPTORS_BYTES_MAX,
         tree::Hash,
         wire::{
             self, AppendRequest, AppendResponse, ExchangeSchemaRequest, ExchangeSchemaResponse, GetCheckpointRequest,
@@ -42,7 +43,7 @@ const ELECTION_MS: std::ops::Range<u64> = 50..250;
 /// An answer, and the room that it takes until somebody has taken it.
 pub(super) struct Answered {
     pub(super) answer: Result<AppendResponse, Status>,
-    _room: Option<Held>,
+    room: Option<Held>,
 }
 
 /// The log's gRPC service.
@@ -67,7 +68,7 @@ impl Service {
             None => Err(not_appended(self.node.shed())),
             Some(_) => self.append_one(&caller, request).await,
         };
-        Answered { answer, _room: room }
+        Answered { answer, room }
     }
 
     /// Whether there is room for the answer to another entry of so many bytes.
@@ -117,7 +118,7 @@ impl Service {
 
 /// What the service answers, in the messages that all revisions share.
 impl Service {
-    async fn read(&self, request: ReadRequest) -> Result<ReadResponse, Status> {
+    async fn read(&self, request: ReadRequest) -> Result<(ReadResponse, Held), Status> {
         let ReadRequest { start, limit, freshness } = request;
         // Asked once, and before the leaves are read: it is never ahead of what the reader can get.
         let bound = bounds::kept(&self.node, freshness).await?;
@@ -132,12 +133,12 @@ impl Service {
         // A quarter of what there is for all answers at once, so that one reader never takes it all.
         let requests = &self.node.memory().requests;
         let bytes = READ_BYTES_MAX.min(requests.limit_len() / 4);
-        let Some(_room) = requests.hold(bytes) else { return Err(not_appended(self.node.shed())) };
+        let Some(room) = requests.hold(bytes) else { return Err(not_appended(self.node.shed())) };
         let leaves = match start < size {
             true => self.node.read(start, limit, bytes).await.map_err(|why| not_answered(&why))?,
             false => Vec::new(),
         };
-        Ok(ReadResponse { start, leaves, size, bound: Some(bound) })
+        Ok((ReadResponse { start, leaves, size, bound: Some(bound) }, room))
     }
 
     async fn checkpoint(&self, request: GetCheckpointRequest) -> Result<GetCheckpointResponse, Status> {
@@ -188,8 +189,8 @@ macro_rules! speak {
                     request: Request<revision::AppendRequest>,
                 ) -> Result<Response<revision::AppendResponse>, Status> {
                     let caller = caller(&request)?;
-                    let answer = self.clone().answer(caller, request.into_inner().into()).await.answer?;
-                    Ok(Response::new(answer.into()))
+                    let Answered { answer, room } = self.clone().answer(caller, request.into_inner().into()).await;
+                    Ok(with_room(answer?.into(), room))
                 }
 
                 async fn append_stream(
@@ -206,8 +207,8 @@ macro_rules! speak {
                     &self,
                     request: Request<reads::ReadRequest>,
                 ) -> Result<Response<reads::ReadResponse>, Status> {
-                    let answer = Service::read(self, request.into_inner().into()).await?;
-                    Ok(Response::new(answer.into()))
+                    let (answer, room) = Service::read(self, request.into_inner().into()).await?;
+                    Ok(with_room(answer.into(), Some(room)))
                 }
 
                 async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Leaves>, Status> {
@@ -242,7 +243,11 @@ macro_rules! speak {
                     &self,
                     request: Request<ExchangeSchemaRequest>,
                 ) -> Result<Response<ExchangeSchemaResponse>, Status> {
-                    doorkeeper(&request)?.exchange(request.get_ref()).map(Response::new)
+                    // The answer shows the descriptors of this side, as the request does those of the other.
+                    let room = self.node.memory().requests.hold(DESCRIPTORS_BYTES_MAX);
+                    let Some(room) = room else { return Err(not_appended(self.node.shed())) };
+                    let answer = doorkeeper(&request)?.exchange(request.get_ref())?;
+                    Ok(with_room(answer, Some(room)))
                 }
             }
         };

@@ -3,7 +3,7 @@
 //! While it is, its door is closed, not missing: whoever calls gets `UNAVAILABLE` and the reason, and health says that it
 //! does not serve. So callers go to another member at once, and whoever looks after it sees a process that works.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc};
 
 use tonic::service::Routes;
 use tonic_health::{
@@ -25,7 +25,7 @@ use crate::{
 const CLOSED: &str = "this member's log is damaged and is being repaired from the others: ask another one";
 
 /// Starts a node. Where the log of a member of several is damaged, it is repaired from the others first, however long
-/// that takes; `None` where `stop` resolved before it was. A damaged log of one is opened as far as it is sound.
+/// that takes; `None` where `stop` resolved before the node was started. A damaged log of one is opened as far as it is sound.
 ///
 /// # Errors
 /// As [`Node::start`]; and where the repair cannot go on.
@@ -35,7 +35,15 @@ pub async fn start(
     settings: &ServeSettings,
     stop: impl Future<Output = ()>,
 ) -> Result<Option<Node>, NodeError> {
-    let damage = match Node::start(world.clone(), node.clone()).await {
+    let mut stop = pin!(stop);
+    // Hashing a long log takes a while, and a stop that is asked for meanwhile is heard. What a start leaves behind where
+    // it is dropped is what a crash leaves.
+    let started = tokio::select! {
+        biased;
+        () = stop.as_mut() => return Ok(None),
+        started = Node::start(world.clone(), node.clone()) => started,
+    };
+    let damage = match started {
         Err(damage) if is_repairable(&damage, node) => damage,
         Err(damage) if node.cluster.is_none() => {
             let sound = Node::open_sound(world.clone(), node.clone(), &damage).await;
@@ -49,11 +57,15 @@ pub async fn start(
     tracing::error!(%damage, "the log is damaged: this member is repaired from the others before it serves");
     tokio::select! {
         biased;
-        () = stop => return Ok(None),
+        () = stop.as_mut() => return Ok(None),
         repaired = repair(world, node) => repaired?,
         why = turn_away(world, settings) => return Err(NodeError::Failed(why.to_string())),
     }
-    Node::start(world.clone(), node.clone()).await.map(Some)
+    tokio::select! {
+        biased;
+        () = stop => Ok(None),
+        started = Node::start(world.clone(), node.clone()) => started.map(Some),
+    }
 }
 
 /// Turns everybody away, for as long as it is polled. Only a connection that panics ends it.
@@ -74,5 +86,5 @@ async fn closed_front(world: &World, settings: &ServeSettings) -> Result<Front, 
     let mut routes = Routes::builder();
     routes.add_service(HealthServer::new(HealthService::from_health_reporter(health)));
     let exchange: Arc<Exchange> = Exchange::new(settings.revision)?;
-    Front::open(world, settings, routes.routes().prepare(), exchange, Err(CLOSED)).await
+    Front::open(world, settings, routes.routes().prepare(), exchange, Some(CLOSED), None).await
 }

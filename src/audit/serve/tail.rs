@@ -1,7 +1,8 @@
 //! Following the log: every committed leaf from an index on, then each new one as it is committed.
 //!
 //! The stream holds no more than one read's worth of leaves and reads on only when those were taken, so a slow reader
-//! costs the log no more than its share of the memory, and nothing where there is none to share. It never skips: whoever
+//! costs the log no more than its share of the memory, and nothing where there is none to share. The room of a leaf is
+//! free again as soon as that leaf is taken. It never skips: whoever
 //! resumes names the next index, and gets exactly that one. Each batch says how new the log was from which it was read.
 
 use std::{collections::VecDeque, pin::Pin};
@@ -32,7 +33,7 @@ pub(super) type Leaves = Pin<Box<dyn Stream<Item = Result<TailResponse, Status>>
 pub(super) fn leaves(node: Node, caller: Caller, start: u64) -> Leaves {
     let committed = node.committed_changes();
     let (ahead, bound) = (VecDeque::new(), None);
-    let tail = Tail { node, caller, committed, next: start, ahead, bound, room: None, over: false };
+    let tail = Tail { node, caller, committed, next: start, ahead, bound, over: false };
     Box::pin(unfold(tail, |mut tail| async move { Some((tail.next().await?, tail)) }))
 }
 
@@ -42,12 +43,10 @@ struct Tail {
     committed: watch::Receiver<u64>,
     /// Index of the next leaf that the reader gets.
     next: u64,
-    /// Leaves from `next` on.
-    ahead: VecDeque<Bytes>,
+    /// Leaves from `next` on, each with what it takes of the memory for all tails.
+    ahead: VecDeque<(Bytes, Held)>,
     /// How new the log was when they were read, until it is said with the first of them.
     bound: Option<Bound>,
-    /// What they take of the memory for all tails, until the last of them is gone.
-    room: Option<Held>,
     over: bool,
 }
 
@@ -63,7 +62,7 @@ impl Tail {
             return Some(Err(status));
         }
         // A read of what is committed answers with at least one leaf; where it does not, the tail ends and is resumed.
-        let leaf = self.ahead.pop_front()?;
+        let (leaf, _room) = self.ahead.pop_front()?;
         let index = self.next;
         self.next += 1;
         Some(Ok(TailResponse { index, leaf, bound: self.bound.take() }))
@@ -87,18 +86,18 @@ impl Tail {
                 "the server is winding up: resume over another connection at the next index",
             ));
         }
-        self.room = None;
         self.bound = Some(bounds::now(&self.node));
         let tails = &self.node.memory().tails;
         // A quarter, so that one reader never takes it all.
         let bytes = READ_AHEAD.1.min(tails.limit_len() / 4);
         let read = self.node.read(next, READ_AHEAD.0, bytes).await.map_err(|why| not_answered(&why))?;
-        self.room = tails.hold(read.iter().map(Bytes::len).sum());
-        if self.room.is_none() {
+        let found = !read.is_empty();
+        // As many as there is room for; the others are read again.
+        self.ahead = read.into_iter().map_while(|leaf| tails.hold(leaf.len()).map(|room| (leaf, room))).collect();
+        if found && self.ahead.is_empty() {
             // Other readers are slow and hold it all. This one comes back and loses nothing.
             return Err(not_appended(self.node.shed()));
         }
-        self.ahead = read.into();
         Ok(())
     }
 }

@@ -205,7 +205,10 @@ impl Director<'_> {
         for phase in due {
             match phase {
                 Phase::Sign => self.stage.authorities.sign_with_newest(),
-                Phase::Forget => self.stage.authorities.trust_signer_only(),
+                Phase::Forget => {
+                    let now = self.true_wall();
+                    self.stage.authorities.trust_signer_only(now);
+                }
             }
             self.renew_all(index);
             if let Action::CaRotate { reconnect, .. } = self.plan.steps[index].action {
@@ -289,7 +292,8 @@ impl Director<'_> {
         self.steps[index].ends_at = Some(self.now + overlap * 2);
         if overlap.is_zero() {
             self.stage.authorities.sign_with_newest();
-            self.stage.authorities.trust_signer_only();
+            let now = self.true_wall();
+            self.stage.authorities.trust_signer_only(now);
             self.certificates.steps.entry(index).or_default().phases.clear();
             self.renew_all(index);
             if let Action::CaRotate { reconnect, .. } = self.plan.steps[index].action {

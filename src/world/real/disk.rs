@@ -1,7 +1,8 @@
-//! The real disk: one thread per data folder that performs the operations in the order of their submission.
+//! The real disk: one thread per data folder that performs the operations, as if in the order of their submission.
 //!
-//! A queue and a thread, because an operation has to take effect even if whoever asked for it is cancelled, and because
-//! blocking calls must not hold up the tasks of a server. Folders and files are the owner's alone. Nothing here may
+//! A queue and a thread, because a change has to take effect even if whoever asked for it is cancelled, and because
+//! blocking calls must not hold up the tasks of a server. Reads give way to changes that do not concern them, and are
+//! skipped where nobody awaits them any more (`backlog`). Folders and files are the owner's alone. Nothing here may
 //! retry a failed sync: the kernel has dropped the bytes by then and would report success.
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::backlog::{Backlog, Change, Next, Read};
 use crate::world::{Disk, File, OpenMode, Pending};
 
 /// Name of the file that is locked while a process uses the data folder. It belongs to the disk, not to the data:
@@ -25,7 +27,68 @@ const LOCK: &str = "LOCK";
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Something that changes the folder, or has to see all changes.
+struct ChangeJob {
+    run: Box<dyn FnOnce() + Send>,
+    /// Of which file it changes which bytes.
+    changes: Option<(Arc<Opened>, Extent)>,
+}
+
+/// A read of one file.
+struct ReadJob {
+    opened: Arc<Opened>,
+    offset: u64,
+    len: usize,
+    answer: oneshot::Sender<io::Result<Bytes>>,
+}
+
+/// Which bytes of a file change.
+#[derive(Debug, Clone, Copy)]
+enum Extent {
+    /// From here, so many.
+    Bytes(u64, u64),
+    /// From here on.
+    From(u64),
+    /// From the end on.
+    End,
+}
+
+impl Read for ReadJob {
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
+    }
+}
+
+impl Change<ReadJob> for ChangeJob {
+    fn concerns(&self, read: &ReadJob) -> bool {
+        let Some((opened, extent)) = self.changes.as_ref().filter(|(opened, _)| opened.path == read.opened.path) else {
+            return false;
+        };
+        let read_end = read.offset.saturating_add(read.len as u64);
+        match *extent {
+            Extent::Bytes(offset, len) => offset < read_end && read.offset < offset.saturating_add(len),
+            Extent::From(offset) => offset < read_end,
+            // Where the end cannot be told, the order of submission is kept.
+            Extent::End => opened.file.metadata().map_or(true, |metadata| metadata.len() < read_end),
+        }
+    }
+}
+
+impl ReadJob {
+    fn run(self) {
+        let ReadJob { opened, offset, len, answer } = self;
+        let read = || {
+            let rest = opened.file.metadata()?.len().saturating_sub(offset);
+            let len = usize::try_from(rest).map_or(len, |rest| len.min(rest));
+            let mut bytes = vec![0; len];
+            opened.file.read_exact_at(&mut bytes, offset)?;
+            Ok(Bytes::from(bytes))
+        };
+        _ = answer.send(read().map_err(|why| naming("read", &opened.path, why)));
+    }
+}
+
+type Job = Next<ReadJob, ChangeJob>;
 
 /// A data folder on a real file system. Its thread ends when the disk and all files opened through it are dropped.
 #[derive(Debug, Clone)]
@@ -68,7 +131,7 @@ impl RealDisk {
         operation: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Pending<T> {
         match self.path(relative) {
-            Ok(path) => self.worker.submit(move || operation(&path).map_err(|why| naming(what, &path, why))),
+            Ok(path) => self.worker.submit(None, move || operation(&path).map_err(|why| naming(what, &path, why))),
             Err(why) => Box::pin(std::future::ready(Err(why))),
         }
     }
@@ -153,10 +216,12 @@ impl RealFile {
     fn submit<T: Send + 'static>(
         &self,
         what: &'static str,
+        changes: Option<Extent>,
         operation: impl FnOnce(&fs::File) -> io::Result<T> + Send + 'static,
     ) -> Pending<T> {
         let opened = self.opened.clone();
-        self.worker.submit(move || operation(&opened.file).map_err(|why| naming(what, &opened.path, why)))
+        let changes = changes.map(|extent| (opened.clone(), extent));
+        self.worker.submit(changes, move || operation(&opened.file).map_err(|why| naming(what, &opened.path, why)))
     }
 }
 
@@ -164,7 +229,7 @@ impl File for RealFile {
     fn append(&self, bytes: Bytes) -> Pending<u64> {
         // The end is asked for by the worker: no other operation of this process can move it in between. `O_APPEND`
         // would do the same and make `write_at` ignore its offset (pwrite(2), BUGS).
-        self.submit("append to", move |file| {
+        self.submit("append to", Some(Extent::End), move |file| {
             let end = file.metadata()?.len();
             file.write_all_at(&bytes, end)?;
             Ok(end)
@@ -172,33 +237,31 @@ impl File for RealFile {
     }
 
     fn write_at(&self, offset: u64, bytes: Bytes) -> Pending<()> {
-        self.submit("write", move |file| file.write_all_at(&bytes, offset))
+        let extent = Extent::Bytes(offset, bytes.len() as u64);
+        self.submit("write", Some(extent), move |file| file.write_all_at(&bytes, offset))
     }
 
     fn read_at(&self, offset: u64, len: usize) -> Pending<Bytes> {
-        self.submit("read", move |file| {
-            let rest = file.metadata()?.len().saturating_sub(offset);
-            let len = usize::try_from(rest).map_or(len, |rest| len.min(rest));
-            let mut bytes = vec![0; len];
-            file.read_exact_at(&mut bytes, offset)?;
-            Ok(Bytes::from(bytes))
-        })
+        let (answer, answered) = oneshot::channel();
+        let read = ReadJob { opened: self.opened.clone(), offset, len, answer };
+        self.worker.send(Next::Read(read), answered)
     }
 
     fn len(&self) -> Pending<u64> {
-        self.submit("measure", |file| Ok(file.metadata()?.len()))
+        self.submit("measure", None, |file| Ok(file.metadata()?.len()))
     }
 
     fn truncate(&self, len: u64) -> Pending<()> {
-        self.submit("truncate", move |file| file.set_len(len))
+        self.submit("truncate", Some(Extent::From(len)), move |file| file.set_len(len))
     }
 
     fn sync(&self) -> Pending<()> {
-        self.submit("sync", fs::File::sync_data)
+        self.submit("sync", None, fs::File::sync_data)
     }
 }
 
-/// The way to the thread of a data folder. Nothing bounds its queue but those who submit: each waits for its answer.
+/// The way to the thread of a data folder. Nothing bounds what is submitted to it but those who submit: each waits for
+/// its answer, and what is a read no longer counts once nobody does.
 #[derive(Debug, Clone)]
 struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -207,14 +270,22 @@ struct Worker {
 impl Worker {
     fn start() -> io::Result<Worker> {
         let (jobs, submitted) = mpsc::channel::<Job>();
-        thread::Builder::new().name("disk".to_owned()).spawn(move || submitted.iter().for_each(|job| job()))?;
+        thread::Builder::new().name("disk".to_owned()).spawn(move || work(&submitted))?;
         Ok(Worker { jobs })
     }
 
-    fn submit<T: Send + 'static>(&self, operation: impl FnOnce() -> io::Result<T> + Send + 'static) -> Pending<T> {
+    fn submit<T: Send + 'static>(
+        &self,
+        changes: Option<(Arc<Opened>, Extent)>,
+        operation: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Pending<T> {
         let (answer, answered) = oneshot::channel();
         // Whoever waited for the answer may be gone; the operation has taken effect all the same.
-        let job = Box::new(move || _ = answer.send(operation()));
+        let run = Box::new(move || _ = answer.send(operation()));
+        self.send(Next::Change(ChangeJob { run, changes }), answered)
+    }
+
+    fn send<T: Send + 'static>(&self, job: Job, answered: oneshot::Receiver<io::Result<T>>) -> Pending<T> {
         let submitted = self.jobs.send(job).is_ok();
         Box::pin(async move {
             if !submitted {
@@ -222,6 +293,22 @@ impl Worker {
             }
             answered.await.unwrap_or_else(|_| Err(io::Error::other("the thread of the data folder has ended")))
         })
+    }
+}
+
+/// Does what is submitted until nobody is left who could submit anything.
+fn work(submitted: &mpsc::Receiver<Job>) {
+    let mut backlog = Backlog::new();
+    loop {
+        submitted.try_iter().for_each(|job| backlog.push(job));
+        match backlog.next() {
+            Some(Next::Read(read)) => read.run(),
+            Some(Next::Change(change)) => (change.run)(),
+            None => match submitted.recv() {
+                Ok(job) => backlog.push(job),
+                Err(mpsc::RecvError) => return,
+            },
+        }
     }
 }
 
@@ -285,6 +372,27 @@ mod tests {
         let file = disk.open(Path::new("log"), OpenMode::Create).await.unwrap();
         (0..100u8).for_each(|n| drop(file.append(Bytes::copy_from_slice(&[n]))));
         assert_eq!(file.read_at(0, 1000).await.unwrap(), (0..100).collect::<Vec<u8>>());
+    }
+
+    #[tokio::test]
+    async fn a_read_finds_what_was_there_when_it_was_submitted() {
+        let (_folder, disk) = disk();
+        let file = disk.open(Path::new("log"), OpenMode::Create).await.unwrap();
+        drop(file.append(Bytes::from_static(b"first")));
+        let mut reads = Vec::new();
+        for round in 0..50u8 {
+            reads.extend((0..20).map(|_| (round, file.read_at(0, 5))));
+            drop(file.write_at(0, Bytes::from(vec![b'a' + round % 26; 5])));
+            drop(file.append(Bytes::from_static(b"more")));
+            drop(file.sync());
+        }
+        let cut = file.read_at(5, 4);
+        drop(file.truncate(5));
+        assert_eq!(cut.await.unwrap(), "more");
+        for (round, read) in reads {
+            let expected = if round == 0 { b"first".to_vec() } else { vec![b'a' + (round - 1) % 26; 5] };
+            assert_eq!(read.await.unwrap(), expected, "round {round}");
+        }
     }
 
     #[tokio::test]

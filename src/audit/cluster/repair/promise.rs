@@ -9,6 +9,8 @@
 //! anything since, so whatever was ever committed with its help is also on another member of every quorum that a leader
 //! can find now: no leader can have less of it.
 
+use openraft::CommittedLeaderId;
+
 use super::super::{
     super::{
         note::Checkpoint,
@@ -16,7 +18,7 @@ use super::super::{
     },
     NodeError, NodeSettings, SignedCheckpoint,
     identity::CHECKPOINT,
-    recovery::{load_checkpoint, open_cell},
+    recovery::{load_checkpoint, not_older, open_cell},
     types::{decode_frame, leaves},
 };
 use crate::world::World;
@@ -34,7 +36,7 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    /// Reads what the folder says. `voted` is the term of this node's vote.
+    /// Reads what the folder says. `voted` is for whom this node voted last.
     ///
     /// # Errors
     /// [`NodeError::VoteLost`] where the vote is older than a frame of the log; [`NodeError::OwnCheckpoint`] where the
@@ -43,12 +45,11 @@ impl Promise {
         world: &World,
         settings: &NodeSettings,
         survey: &Survey,
-        voted: u64,
+        voted: CommittedLeaderId<u64>,
     ) -> Result<Self, NodeError> {
         let last = survey.last().await?;
-        if let Some(last) = last.as_ref().filter(|last| last.term > voted) {
-            let why = format!("the vote is of term {voted}, the log reaches term {}", last.term);
-            return Err(NodeError::VoteLost(why));
+        if let Some((entry, _)) = last.as_ref().and_then(|last| decode_frame(last).ok()) {
+            not_older(voted, entry.log_id.leader_id)?;
         }
         // Cells have two slots each: where both are damaged, or the file is gone, the value is not known.
         let kept = match open_cell(world, CHECKPOINT).await {

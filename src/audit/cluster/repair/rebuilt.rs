@@ -18,7 +18,7 @@ use super::{
         ledger::Ledger,
         machine::Machine,
         recovery::replay_frame,
-        types::Member,
+        types::{Member, decode_frame},
     },
     PREPARED,
     promise::Promise,
@@ -210,11 +210,14 @@ impl Rebuilt {
         if let Some(own) = survey.frame(last.index).await? {
             return Ok(if own == *last { follows } else { Tail::Void });
         }
-        // That place is damaged, so the term of the one behind it has to tell. One leader wrote everything of a term, in
-        // order: of the same term, it stands behind the same frame. Of an older one, so was what stood before it.
-        Ok(match survey.frame(self.next()).await? {
-            Some(behind) if behind.term == last.term => follows,
-            Some(behind) if behind.term < last.term => Tail::Void,
+        // That place is damaged, so the leader of the one behind it has to tell. One leader wrote everything of its own, in
+        // order: of the same one, it stands behind the same frame. Of an older one, so was what stood before it. A term
+        // may have had two leaders, so that alone does not tell.
+        let leader = |frame: &Frame| decode_frame(frame).ok().map(|(entry, _)| entry.log_id.leader_id);
+        let behind = survey.frame(self.next()).await?;
+        Ok(match (behind.as_ref().and_then(leader), leader(last)) {
+            (Some(behind), Some(last)) if behind == last => follows,
+            (Some(behind), Some(last)) if behind < last => Tail::Void,
             _ => Tail::Unknown,
         })
     }

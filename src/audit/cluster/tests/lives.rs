@@ -10,7 +10,7 @@ use super::{
             leaf::{Content, Index},
             note::SigningKey,
         },
-        AppendError, Appended, NodeError,
+        AppendError, Appended, NodeError, incarnation,
     },
     bench::{Bench, Writer, all_leaves, append_all},
 };
@@ -301,4 +301,21 @@ async fn wherever_the_power_goes_nothing_acknowledged_is_lost_and_the_next_life_
             return;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_is_told_from_another_one_of_its_node_and_not_from_a_copy_of_itself() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    assert_eq!(incarnation(&bench.world()).await.unwrap(), None);
+    assert!(bench.disk.copy("identity").is_empty(), "looking makes nothing");
+    bench.init().await.unwrap();
+    other.init().await.unwrap();
+    let of = |bench: &Bench| {
+        let world = bench.world();
+        async move { incarnation(&world).await.unwrap().expect("it is somebody's") }
+    };
+    let own = of(&bench).await;
+    assert_ne!(own, of(&other).await);
+    other.disk.restore("identity", &bench.disk.copy("identity"));
+    assert_eq!(own, of(&other).await);
 }

@@ -151,6 +151,30 @@ async fn a_tail_that_was_never_committed_holds_nothing_up() {
     trio.holds(4).await;
 }
 
+/// Node 1 led first, and was followed by node 2 in the same term: what only node 1 wrote was never committed.
+#[tokio::test(start_paused = true)]
+async fn a_tail_of_the_first_leader_of_a_term_holds_nothing_up_where_a_second_one_led_it() {
+    let trio = Trio::new().await;
+    let writer = Writer::new("a", 1);
+    let of = |words: &[&'static str]| {
+        let begun = [vec![], vec![writer.open(), writer.event(1, "one")]];
+        let rest = (2..).zip(words).map(|(at, word)| vec![writer.event(at, *word)]);
+        begun.into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    let first = &trio.log.frames[0];
+    let own = Log::new(first, of(&["astray", "astray", "astray"]));
+    let log = Log::led_by(2, first, of(&["common"]));
+    let bench = Bench { settings: settings_of(DAMAGED), ..Bench::new() };
+    init(&bench.world(), &bench.settings, &members()).await.unwrap();
+    let trio = Trio { bench, log, others: Others::default() };
+    trio.write(&own.frames[1..], 1).await;
+    trio.spoil(3);
+    trio.others.are([(1, trio.log.member(4))]);
+    assert!(trio.is_repaired_at_once().await, "{:?}", trio.stalls());
+    trio.holds(4).await;
+    assert_eq!(Found::at_start(&trio.bench).await.unwrap().vote, Some(Vote::new(1, 2)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_member_gives_that_does_not_hold_is_refused_and_the_next_one_is_asked() {
     let liars: [(&str, Lie); 7] = [

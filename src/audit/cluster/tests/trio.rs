@@ -79,12 +79,18 @@ pub(super) struct Log {
 impl Log {
     /// Behind the first frame of a folder, one frame per list of entries; an empty list stands for a new leader.
     pub(super) fn new(first: &Frame, rest: Vec<Vec<SignedEntry>>) -> Log {
+        Log::led_by(1, first, rest)
+    }
+
+    /// The same by another leader than node 1.
+    pub(super) fn led_by(leader: u64, first: &Frame, rest: Vec<Vec<SignedEntry>>) -> Log {
         let ledgers = [1, 2].map(|node| Ledger::new(settings_of(node), Arc::new(Unobserved)));
         let mut log = Log { frames: Vec::new(), notes: Vec::new() };
         let mut term = 0;
         let rest = (1..).zip(rest).map(|(index, entries)| {
             term += u64::from(entries.is_empty());
-            entry(term, index, entries)
+            let log_id = LogId::new(CommittedLeaderId::new(term, leader), index);
+            RaftEntry { log_id, ..entry(term, index, entries) }
         });
         for entry in std::iter::once(decode_frame(first).unwrap().0).chain(rest) {
             let frames = ledgers.each_ref().map(|ledger| ledger.append(entry.clone()).0);

@@ -16,13 +16,13 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::disk::{Breakable, Switch};
 use crate::{
     audit::{
-        budget::{MEMORY_DEFAULT, fixed},
-        cluster::{self, Limits, Node, NodeSettings},
+        budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
+        cluster::{self, ClusterSettings, Limits, MemberSettings, Node, NodeSettings},
         leaf::{Body, ClientId, Entry, Epoch, Sequence},
         note::{NoteKey, SigningKey},
         serve::{ServeError, ServeSettings, serve},
@@ -127,6 +127,41 @@ impl Bench {
     }
 
     pub(super) async fn with(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
+        Bench::of(|_| Vec::new(), adjust).await
+    }
+
+    /// With the smallest budget that there may be.
+    pub(super) async fn small(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
+        let small = |node: &mut NodeSettings| {
+            node.memory = fixed(MEMORY_MIN);
+            Vec::new()
+        };
+        Bench::of(small, adjust).await
+    }
+
+    /// The first member of three; of the others there is no trace.
+    pub(super) async fn member(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
+        let member = |node: &mut NodeSettings| {
+            let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
+            let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
+            let own = ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() };
+            node.cluster = Some(own);
+            let member = |node| MemberSettings {
+                node,
+                name: format!("server-{node}"),
+                address: format!("server-{node}:50051"),
+                cosigner: cosigner(node).verifying_key(),
+            };
+            [1, 2, 3].map(member).to_vec()
+        };
+        Bench::of(member, adjust).await
+    }
+
+    /// Of a node with other settings than those of a log of one, and of these members.
+    async fn of(
+        other: impl FnOnce(&mut NodeSettings) -> Vec<MemberSettings>,
+        adjust: impl FnOnce(&mut ServeSettings),
+    ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let net = MemoryNet::default();
         let heard = Arc::new(Heard::default());
@@ -135,7 +170,7 @@ impl Bench {
         let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
         let signing_key = Arc::new(SigningKey::from_seed(&[7; 32]));
         let log_key = NoteKey { name: ORIGIN.to_owned(), key: signing_key.verifying_key() };
-        let settings = NodeSettings {
+        let mut settings = NodeSettings {
             origin: ORIGIN.to_owned(),
             log_id: [1; 16],
             cluster: None,
@@ -144,7 +179,8 @@ impl Bench {
             limits: Limits::default(),
             memory: fixed(MEMORY_DEFAULT),
         };
-        cluster::init(&world, &settings, &[]).await.unwrap();
+        let members = other(&mut settings);
+        cluster::init(&world, &settings, &members).await.unwrap();
         let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
         let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap();
         let (renew, identity) = watch::channel(identity);
@@ -200,6 +236,20 @@ impl Bench {
 
 /// A connection to `server-1`.
 pub(super) async fn channel(net: &MemoryNet, identity: &Identity) -> Result<Channel, tonic::transport::Error> {
+    connected(net, identity, Endpoint::from_static("http://server-1:50051")).await
+}
+
+/// One over which next to nothing of an answer goes before somebody reads it.
+pub(super) async fn slowly(net: &MemoryNet, identity: &Identity) -> Channel {
+    let endpoint = Endpoint::from_static("http://server-1:50051").initial_stream_window_size(1_024);
+    connected(net, identity, endpoint).await.unwrap()
+}
+
+async fn connected(
+    net: &MemoryNet,
+    identity: &Identity,
+    endpoint: Endpoint,
+) -> Result<Channel, tonic::transport::Error> {
     let (net, config) = (net.clone(), tls::client_config(identity).unwrap());
     let connector = tower::service_fn(move |_| {
         let (net, config) = (net.clone(), config.clone());
@@ -210,7 +260,7 @@ pub(super) async fn channel(net: &MemoryNet, identity: &Identity) -> Result<Chan
             Ok::<_, io::Error>(TokioIo::new(stream))
         }
     });
-    tonic::transport::Endpoint::from_static("http://server-1:50051").connect_with_connector(connector).await
+    endpoint.connect_with_connector(connector).await
 }
 
 /// The entries 0.. of one client.

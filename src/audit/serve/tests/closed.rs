@@ -140,3 +140,19 @@ async fn a_damaged_log_of_one_is_read_up_to_the_damage_and_never_taken_for_the_w
     let ended = timeout(Duration::from_secs(60), served).await.expect("it looks again").unwrap();
     assert!(ended.unwrap_err().to_string().contains("whole again"));
 }
+
+#[tokio::test]
+async fn a_stop_that_is_asked_for_while_a_log_is_read_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_net, heard, world) = world(folder.path());
+    let node = log_of_one();
+    cluster::init(&world, &node, &[]).await.unwrap();
+    let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
+    let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap().fixed();
+    let settings = ServeSettings::new(&[1; 16], 1, "server-1:50051", identity);
+    // Asked for when the first bytes are on their way from the disk.
+    let stop = tokio::task::yield_now();
+    assert!(start(&world, &node, &settings, stop).await.unwrap().is_none());
+    assert!(!heard.names().contains(&"leader-change"));
+    assert!(start(&world, &node, &settings, std::future::pending()).await.unwrap().is_some(), "and harms nothing");
+}

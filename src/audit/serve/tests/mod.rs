@@ -1,6 +1,7 @@
 //! The front door from outside.
 
 mod bench;
+mod bounds;
 mod closed;
 mod disk;
 mod revisions;
