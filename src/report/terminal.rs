@@ -18,10 +18,12 @@ use crate::{
 /// Widest line.
 pub const COLUMNS_MAX: usize = 100;
 /// Longest screen.
-pub const LINES_MAX: usize = 40;
+pub const LINES_MAX: usize = 44;
 /// Where the scenario's column begins, and what stands below it.
 const NAME_COLUMN: usize = 16;
 const NAME_WIDTH: usize = 26;
+/// Lines of a cause: it quotes the error of a process that could not start.
+const WHY_LINES_MAX: usize = 6;
 /// Reasons shown below one row.
 const REASONS_MAX: usize = 4;
 
@@ -128,7 +130,7 @@ fn reasons(judgement: &Judgement) -> Vec<Reason> {
         }
         _ => None,
     });
-    broken.into_iter().chain(unseen).chain(idle).collect()
+    broken.into_iter().chain(unseen).chain(idle).chain(judgement.remarks.iter().map(unmet)).collect()
 }
 
 fn unmet_line(unmet: &Unmet) -> String {
@@ -210,7 +212,7 @@ fn tell(text: &mut String, violation: &Violation, history: &History, palette: Pa
     paragraph(text, "  ", &violation.summary, 4);
     text.push_str(&of_events(history, &violation.events, palette));
     if let Some(why) = &violation.why {
-        section(text, "why", why, 3, palette);
+        section(text, "why", why, WHY_LINES_MAX, palette);
     }
 }
 
@@ -237,13 +239,13 @@ fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &
     let also = judgement.violated().filter(|(promise, _)| Some(*promise) != told).map(|(promise, _)| promise.name());
     let also: Vec<&str> = also.collect();
     section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, palette);
-    section(text, "holds", &holds.join(", "), 2, palette);
+    section(text, "holds", &holds.join(", "), 3, palette);
     section(text, "unknown", &unknown(judgement), 2, palette);
     // An inconclusive run has named all this above already, and a contradicted expectation too if nothing else is told.
     if judgement.verdict == Verdict::Violated {
         let unmet = judgement.unmet.iter().filter(|it| told.is_some() || !it.contradicted);
         section(text, "unmet", &unmet.map(unmet_line).collect::<Vec<_>>().join(" · "), 2, palette);
-        section(text, "idle", &idle.join(" · "), 3, palette);
+        section(text, "idle", &idle.join(" · "), 4, palette);
     }
     section(text, "not judged", &declined.join(" · "), 3, palette);
     for (word, hint) in [("reproduce", &hints.reproduce), ("shrink", &hints.shrink), ("report", &hints.report)] {
@@ -359,7 +361,7 @@ mod tests {
         story.at(100_002).says("harness", step(Moment::Ended { evidence: None }));
         let fault = crate::fault::find("clock-jump").expect("in the catalogue");
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
-        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18 });
+        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });
         story
     }
 
