@@ -9,7 +9,7 @@ use std::{path::Path, process::Command, time::Duration};
 use gapless::{
     fault::{ActsOn, CATALOGUE, End, Fault, Given, HostRef, Kind, Link, Need, Per, Rate, Value},
     scenario::{
-        Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Moment, Scenario, Start, Step, Workload, parse,
+        Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Moment, SECTORS, Scenario, Start, Step, Workload, parse,
     },
 };
 use proptest::{
@@ -87,6 +87,7 @@ fn a_scenario(faults: &[&'static Fault], clients: u32, stream: bool, draws: &[(u
             wall_clock: 1_774_754_000,
             memory: MEMORY_DEFAULT,
             payload_max: None,
+            sector: SECTORS[draws.len() % 2],
         },
         workload: Workload {
             clients,

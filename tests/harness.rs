@@ -37,9 +37,13 @@ enum Flaw {
     Exits,
     WritesAFile,
     OpensASocket,
+    RenamesAFile,
+    RemovesAFile,
+    MakesAFolder,
+    StartsAProcess,
 }
 
-const FLAWS: [Flaw; 9] = [
+const FLAWS: [Flaw; 13] = [
     Flaw::None,
     Flaw::Forgets,
     Flaw::Panics,
@@ -49,6 +53,10 @@ const FLAWS: [Flaw; 9] = [
     Flaw::Exits,
     Flaw::WritesAFile,
     Flaw::OpensASocket,
+    Flaw::RenamesAFile,
+    Flaw::RemovesAFile,
+    Flaw::MakesAFolder,
+    Flaw::StartsAProcess,
 ];
 
 /// A log over bare TCP: a line per entry, a connection per append.
@@ -66,7 +74,7 @@ impl System for Toy {
 
     fn promises(&self) -> Promises {
         let declined = vec![(Promise::Authentic, "a toy signs nothing".to_owned())];
-        Promises { kept: vec![Promise::AckedDurable, Promise::NoPhantoms], declined, may_repeat: None }
+        Promises { kept: vec![Promise::AckedDurable], declined, may_repeat: None }
     }
 
     fn prepare(&mut self, _servers: &[Name], clients: &[Name]) -> Result<(), Failure> {
@@ -144,6 +152,10 @@ async fn show(flaw: Flaw) {
         Flaw::Exits => std::process::exit(0),
         Flaw::WritesAFile => writes_a_file(),
         Flaw::OpensASocket => opens_a_socket(),
+        Flaw::RenamesAFile => renames_a_file(),
+        Flaw::RemovesAFile => removes_a_file(),
+        Flaw::MakesAFolder => makes_a_folder(),
+        Flaw::StartsAProcess => starts_a_process(),
     }
 }
 
@@ -160,6 +172,27 @@ fn writes_a_file() {
     let path = std::env::temp_dir().join(format!("gapless-harness-{}", std::process::id()));
     std::fs::write(&path, b"past the simulation").expect("written");
     std::fs::remove_file(&path).expect("removed");
+}
+
+/// Of what is not there: the attempt is enough.
+#[inline(never)]
+fn renames_a_file() {
+    let _ = std::fs::rename("/nowhere/from", "/nowhere/to");
+}
+
+#[inline(never)]
+fn removes_a_file() {
+    let _ = std::fs::remove_file("/nowhere/file");
+}
+
+#[inline(never)]
+fn makes_a_folder() {
+    let _ = std::fs::create_dir("/nowhere/folder");
+}
+
+#[inline(never)]
+fn starts_a_process() {
+    let _ = std::process::Command::new("/nowhere/program").spawn();
 }
 
 #[inline(never)]
@@ -361,6 +394,21 @@ fn a_real_file_fails_the_run_and_names_its_place() -> Result<(), Failed> {
     noise(&error)
 }
 
+fn what_is_done_to_real_files_or_by_other_processes_fails_the_run_and_names_its_place() -> Result<(), Failed> {
+    let attempts = [
+        (Flaw::RenamesAFile, "a real file was renamed", "renames_a_file"),
+        (Flaw::RemovesAFile, "a real file or folder was removed", "removes_a_file"),
+        (Flaw::MakesAFolder, "a real folder was made", "makes_a_folder"),
+        (Flaw::StartsAProcess, "a process was started", "starts_a_process"),
+    ];
+    for (flaw, what, place) in attempts {
+        let error = failed(flaw, RUN_MAX)?;
+        says(&error, &["not replayable", what, place, "tests/harness.rs:"])?;
+        noise(&error)?;
+    }
+    Ok(())
+}
+
 fn a_real_socket_fails_the_run_and_names_its_place() -> Result<(), Failed> {
     let error = failed(Flaw::OpensASocket, RUN_MAX)?;
     says(&error, &["not replayable", "a real socket was opened", "    opens_a_socket", "tests/harness.rs:"])?;
@@ -414,6 +462,7 @@ fn main() -> ExitCode {
         a_blocking_task_fails_the_run_and_names_its_place,
         a_real_file_fails_the_run_and_names_its_place,
         a_real_socket_fails_the_run_and_names_its_place,
+        what_is_done_to_real_files_or_by_other_processes_fails_the_run_and_names_its_place,
         a_host_that_never_yields_is_ended_and_the_place_named,
         a_run_that_is_only_long_is_ended_too,
         a_process_that_exits_by_itself_is_no_verdict,

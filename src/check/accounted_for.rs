@@ -44,6 +44,9 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         if entry.times > 0 || held.contains(&number) || !index.owed(event) {
             continue;
         }
+        if entry.acked().is_some_and(|(acked, _)| index.is_merely_not_shown(acked)) {
+            continue; // `recovers` tells of it
+        }
         if wiped.get(entry.client).is_some_and(|&wiped| event < wiped) {
             unknown.push(entry.id());
         } else if index.holds.contains_key(&**entry.client) {

@@ -7,8 +7,10 @@
 //! may build on, so it is the one thing that no failure may take back.
 //!
 //! **What it looks at.** Every append that came back acknowledged before the final log was read. It must count there,
-//! with the bytes that were submitted, at the index told, and on more than half of the servers. Even without a final
-//! log, whoever finds another entry at a position that was told contradicts the acknowledgement.
+//! with the bytes that were submitted, at the index told, and on more than half of the servers. A server that shows
+//! something else there, or has something behind it, has lost the entry; one whose reading ends before it merely does not
+//! show it, as a log of several servers does that nobody leads, and that is `recovers`. Even without a final log, whoever
+//! finds another entry at a position that was told contradicts the acknowledgement.
 //!
 //! **What leaves it idle.** Nothing was acknowledged, or fewer than a quorum of servers could be read to their end
 //! after everything had healed: one server's word proves nothing about the others.
@@ -18,13 +20,14 @@
 //! and the last sync before, the violation says so. An append that came back "unknown" is never held to anything here.
 
 use super::{
+    cause,
     index::{Entry, Find, Index, Positions},
     no_gaps::no_final_log,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
-use crate::history::{DiskOp, What};
+use crate::history::What;
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -85,7 +88,11 @@ fn elsewhere(index: &Index<'_>, entry: &Entry<'_>, find: &Find<'_>) -> Violation
         find.found.position,
         index.reader(find),
     );
-    let (why, events) = cause(index, entry, acked);
+    // Whoever read before the answer was given was shown what was lost, and not what took its place.
+    let (why, events) = match find.event < acked {
+        true => cause::of_a_dirty_read(index, find),
+        false => gone_with(index, entry, acked),
+    };
     Violation::new(summary).because(why).shown_by(path(entry).chain([find.event]).chain(events))
 }
 
@@ -94,6 +101,9 @@ fn look_for(index: &Index<'_>, entry: &Entry<'_>, acked: usize, told: Option<u64
     let at = || words::time(index.event(acked).at);
     let Some(first) = entry.first.map(|find| &index.finds[find]) else {
         let kind = if entry.void.is_some() { "void" } else { "lost" };
+        if entry.void.is_none() && index.is_merely_not_shown(acked) {
+            return; // `recovers` tells of it
+        }
         violations.add(kind, Some(entry.id()), || lost(index, entry, acked));
         return;
     };
@@ -108,15 +118,18 @@ fn look_for(index: &Index<'_>, entry: &Entry<'_>, acked: usize, told: Option<u64
             Violation::new(summary).shown_by(shown())
         });
     }
-    if told.is_some_and(|told| told != position) {
+    // An entry that was recorded twice stands at the position told, too: that it stands there twice is another promise.
+    let stands_at = |told| entry.times > 1 && index.stands_at(entry, told);
+    if told.is_some_and(|told| told != position && !stands_at(told)) {
         violations.add("position", Some(entry.id()), || {
             let told = told.unwrap_or_default();
             let summary = format!("{} was acknowledged at {} as {told} and stands at {position}.", entry.id(), at());
             Violation::new(summary).shown_by(shown())
         });
     }
-    let read = index.finals.len();
-    if read >= index.quorum() && (entry.copies as usize) < index.quorum() {
+    let (read, copies) = (index.finals.len(), entry.copies as usize);
+    let lost = || copies + index.ending_before(position) < index.quorum() || !index.promises_to_recover();
+    if read >= index.quorum() && copies < index.quorum() && lost() {
         violations.add("quorum", Some(entry.id()), || {
             let on = words::count(entry.copies.into(), "server", "servers");
             let summary = format!(
@@ -132,7 +145,7 @@ fn look_for(index: &Index<'_>, entry: &Entry<'_>, acked: usize, told: Option<u64
 
 fn lost(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> Violation {
     let at = words::time(index.event(acked).at);
-    let (why, events) = cause(index, entry, acked);
+    let (why, events) = gone_with(index, entry, acked);
     let void = entry.void.map(|find| &index.finds[find]);
     let summary = match void {
         Some(find) => {
@@ -151,47 +164,23 @@ fn path(entry: &Entry<'_>) -> impl Iterator<Item = usize> {
 }
 
 /// Why an acknowledged entry may be gone: the first damage to synced bytes on a server after it was submitted; else the
-/// first loss of unsynced bytes, or wipe, with the last sync there before the answer. Scans the history, so it is asked
-/// for the first of a kind only.
-fn cause(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> (Option<String>, Vec<usize>) {
+/// first loss of unsynced bytes, of a name, or of everything. Scans the history, so it is asked for the first of a kind only.
+fn gone_with(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> (Option<String>, Vec<usize>) {
     let events = &index.history.events;
-    let servers = &index.history.header.servers;
     let from = entry.submitted.map_or(acked, |it| it.0);
-    let damage = |&at: &usize| matches!(events[at].what, What::Damaged { .. }) && servers.contains(&events[at].host);
-    let damage = (from..events.len()).find(damage);
-    let gone = (from..events.len()).find(|&at| {
-        let what = &events[at].what;
-        matches!(what, What::Lost { bytes, torn, .. } if *bytes > 0 || *torn > 0) && servers.contains(&events[at].host)
-            || matches!(what, What::Wiped {}) && servers.contains(&events[at].host)
-    });
-    let Some(gone) = damage.or(gone) else { return (None, Vec::new()) };
-    let host = &events[gone].host;
-    // Of the file that lost something: others may have been synced since.
-    let synced = (0..acked.min(gone)).rev().find(|&at| match (&events[at].what, &events[gone].what) {
-        (What::Disk { op: DiskOp::Sync, path, error: None, .. }, What::Lost { path: lost, .. }) => {
-            events[at].host == *host && path == lost
-        }
-        _ => false,
-    });
-    let down = (from..gone).rev().find(|&at| events[at].host == *host && matches!(events[at].what, What::Down { .. }));
-    let up = (gone..events.len()).find(|&at| events[at].host == *host && matches!(events[at].what, What::Up { .. }));
-    let when = words::time(events[gone].at);
-    let why = match &events[gone].what {
-        What::Lost { path, bytes, .. } => {
-            let bytes = words::count(*bytes, "unsynced byte", "unsynced bytes");
-            let last = synced.map(|at| words::time(events[at].at));
-            let last = last.map_or("it had synced nothing before the answer".to_owned(), |at| {
-                format!("its last sync before the answer was at {at}")
-            });
-            format!("{host} lost {bytes} of `{path}` at {when}; {last}")
-        }
-        What::Damaged { path, bytes, fault, .. } => {
-            let bytes = words::count(*bytes, "synced byte", "synced bytes");
-            format!("{fault} damaged {bytes} of `{path}` on {host}, which showed at {when}")
-        }
-        _ => format!("{host} was wiped at {when}"),
+    let on_server = |&at: &usize| index.history.header.servers.contains(&events[at].host);
+    let after = || (from..events.len()).filter(on_server);
+    let damage = after().find(|&at| matches!(events[at].what, What::Damaged { .. }));
+    let Some(gone) = damage.or_else(|| after().find(|&at| cause::takes(&events[at].what))) else {
+        return (None, Vec::new());
     };
-    (Some(why), [Some(gone), synced, down, up].into_iter().flatten().collect())
+    let gone = cause::gravest_at(index, gone);
+    let host = &events[gone].host;
+    let (loss, shown) = cause::loss_of(index, gone, acked);
+    let of_host = |at: &usize| events[*at].host == *host;
+    let down = (from..gone).rev().filter(of_host).find(|&at| matches!(events[at].what, What::Down { .. }));
+    let up = (gone..events.len()).filter(of_host).find(|&at| matches!(events[at].what, What::Up { .. }));
+    (Some(format!("{host} {loss}")), [Some(gone), down, up].into_iter().flatten().chain(shown).collect())
 }
 
 #[cfg(test)]
@@ -199,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Down, Found, Promise},
+        history::{DiskOp, Down, Found, Promise},
     };
 
     /// Three entries acknowledged as positions 0 to 2, and this final log.
@@ -247,8 +236,10 @@ mod tests {
         }
         story.at(1_010).says("server-1", What::Down { how: Down::PowerLoss });
         story.says("server-1", What::Lost { path: "log/0".to_owned(), bytes: 3_120, torn: 0 });
-        let found = first(&story, 1);
-        story.at(9_000).reads_everywhere(&found);
+        story.at(2_000).submits("client-1", 3);
+        let found = [story.find(0, "client-1", 0), story.find(5, "client-1", 3)];
+        story.at(9_000).reads("server-1", true, &found);
+        story.history.header.servers.truncate(1);
         let violation = story.violation(Promise::AckedDurable);
         assert_eq!(
             violation.summary,
@@ -268,8 +259,9 @@ mod tests {
         story.at(1_010).says("server-1", What::Lost { path: "checkpoint".to_owned(), bytes: 512, torn: 0 });
         let (path, fault) = ("log/0".to_owned(), "torn-write".to_owned());
         story.says("server-1", What::Damaged { path, offset: 1_024, bytes: 62, fault });
-        story.at(9_000).reads_everywhere(&[]);
-        let why = "torn-write damaged 62 synced bytes of `log/0` on server-1, which showed at 1.010s";
+        story.history.header.servers.truncate(1);
+        story.at(9_000).reads("server-1", true, &[]);
+        let why = "server-1 had 62 synced bytes of `log/0` damaged by torn-write, which showed at 1.010s";
         assert_eq!(story.violation(Promise::AckedDurable).why.as_deref(), Some(why));
     }
 
@@ -294,17 +286,60 @@ mod tests {
         assert!(summary.starts_with("client-1 #0 was acknowledged at 1.000s as position 0, where"), "{summary}");
     }
 
-    #[test]
-    fn one_server_is_no_quorum() {
+    /// client-1 #0 is acknowledged, then #1 is submitted; the servers show these at the end.
+    fn shown(servers: [&[u64]; 3]) -> Story {
         let mut story = Story::new();
         story.at(1_000).submits("client-1", 0).acked("client-1", 0, None);
-        let found = first(&story, 1);
-        story.at(9_000).reads("server-1", true, &found).reads("server-2", true, &[]).reads("server-3", true, &[]);
-        let summary = story.violation(Promise::AckedDurable).summary;
+        story.at(2_000).submits("client-1", 1);
+        for (server, numbers) in ["server-1", "server-2", "server-3"].into_iter().zip(servers) {
+            let found = (0..).zip(numbers).map(|(at, number)| story.find(at, "client-1", *number));
+            let found: Vec<Found> = found.collect();
+            story.at(9_000).reads(server, true, &found);
+        }
+        story
+    }
+
+    #[test]
+    fn servers_that_have_something_else_or_more_without_it_have_lost_it() {
+        let told = |story: Story| story.violation(Promise::AckedDurable).summary;
         assert_eq!(
-            summary,
+            told(shown([&[0], &[1], &[1]])),
             "client-1 #0 was acknowledged at 1.000s and is on 1 server of the 3 that were read; a quorum is 2."
         );
+        let nowhere = "client-1 #0 was acknowledged at 1.000s and is in nobody's log at the end.";
+        assert_eq!(told(shown([&[1], &[1], &[1]])), nowhere, "what was submitted later is there");
+        let mut one = shown([&[], &[], &[]]);
+        one.history.header.servers.truncate(1);
+        assert_eq!(told(one), nowhere, "the only server is the log");
+    }
+
+    #[test]
+    fn what_servers_merely_do_not_show_is_no_loss_and_they_do_not_recover() {
+        let few = "client-1 #0 was acknowledged at 1.000s, and at the end 1 server shows it at 0: what server-2 and \
+                   server-3 shows ends before.";
+        let none = "client-1 #0 was acknowledged at 1.000s, and at the end no server shows it, nor anything that was \
+                    submitted later: it may be lost, or the log serves no longer.";
+        let cases: [([&[u64]; 3], &str); 2] = [([&[0, 1], &[], &[]], few), ([&[], &[], &[]], none)];
+        for (servers, told) in cases {
+            let story = shown(servers);
+            assert!(matches!(story.finding(Promise::AckedDurable), Finding::Holds { .. }), "{told}");
+            let Finding::Violated(all) = story.finding(Promise::Recovers) else { panic!("it recovers: {told}") };
+            assert!(all.iter().any(|violation| violation.summary == told), "{all:?}");
+            let mut careless = story.clone();
+            careless.history.header.promises.kept.retain(|promise| *promise != Promise::Recovers);
+            let lost = matches!(careless.finding(Promise::AckedDurable), Finding::Violated(_));
+            assert!(lost, "where nobody is held to `recovers`, it must not go unsaid: {told}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_was_recorded_twice_stands_where_it_was_told() {
+        let mut story = Story::new();
+        story.at(1_000).submits("client-1", 0).acked("client-1", 0, Some(1));
+        let found = [story.find(0, "client-1", 0), story.find(1, "client-1", 0)];
+        story.at(9_000).reads_everywhere(&found);
+        assert!(matches!(story.finding(Promise::AckedDurable), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Promise::AtMostOnce), Finding::Violated(_)));
     }
 
     #[test]
@@ -324,5 +359,48 @@ mod tests {
         let found = first(&story, 3);
         story.at(9_000).reads_everywhere(&found);
         assert!(matches!(story.finding(Promise::AckedDurable), Finding::Holds { .. }));
+    }
+
+    #[test]
+    fn a_sync_that_failed_and_a_name_that_was_lost_are_the_cause_before_anything_smaller() {
+        let lost = |path: &str, bytes| What::Lost { path: path.to_owned(), bytes, torn: 0 };
+        let acked = |losses: &[What]| {
+            let mut story = Story::new();
+            story.history.header.servers.truncate(1);
+            let (op, error) = (DiskOp::Sync, Some("Input/output error (os error 5)".to_owned()));
+            let failed = What::Disk { op, path: "log/0".to_owned(), bytes: 64, error };
+            story.at(900).says("server-1", failed);
+            story.at(1_000).submits("client-1", 0).acked("client-1", 0, None).at(1_010);
+            losses.iter().for_each(|loss| _ = story.says("server-1", loss.clone()));
+            story.at(9_000).reads("server-1", true, &[]);
+            story.violation(Promise::AckedDurable).why.expect("a cause")
+        };
+        assert_eq!(
+            acked(&[lost("checkpoint", 512), lost("log/0", 64)]),
+            "server-1 lost 64 unsynced bytes of `log/0` at 1.010s, among them what its failed sync at 0.900s (Input/output \
+             error (os error 5)) had covered"
+        );
+        let name = What::LostName { path: "log/1".to_owned(), made: std::time::Duration::from_secs(1), bytes: 9 };
+        assert_eq!(
+            acked(&[lost("log/0", 64), name]),
+            "server-1 lost the name `log/1` and the 9 bytes behind it at 1.010s: its folder was not synced since the name \
+             was made at 1.000s"
+        );
+    }
+
+    #[test]
+    fn whoever_read_before_the_answer_was_shown_what_was_lost() {
+        let mut story = Story::new();
+        story.history.header.servers.truncate(1);
+        story.at(900).submits("client-2", 5);
+        let dirty = [story.find(0, "client-2", 5)];
+        story.at(1_000).reads("server-1", false, &dirty);
+        story.at(1_060).says("server-1", What::Lost { path: "log/0".to_owned(), bytes: 64, torn: 0 });
+        story.at(2_000).submits("client-1", 0).acked("client-1", 0, Some(0));
+        let found = [story.find(0, "client-1", 0)];
+        story.at(9_000).reads("server-1", true, &found);
+        let why =
+            "server-1 lost 64 unsynced bytes of `log/0` at 1.060s, and what it had shown at 1.000s was not synced then";
+        assert_eq!(story.violation(Promise::AckedDurable).why.as_deref(), Some(why));
     }
 }

@@ -38,7 +38,7 @@ pub struct Expectations {
     pub sometimes: Vec<Pattern>,
     /// A violation that is expected to happen.
     pub known_violation: Option<KnownViolation>,
-    /// What to say of each step that leaves no trace, by its name in the history.
+    /// What the catalogue says of each step, by its name in the history.
     #[serde(default)]
     pub steps: BTreeMap<Name, Untouched>,
 }
@@ -52,7 +52,7 @@ pub struct ConnectionsAtMost {
     pub within: Duration,
 }
 
-/// What to say of a step that left no trace.
+/// What the catalogue says of a step: mostly, what to say where it left no trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untouched {
     /// The action, as `gapless explain` knows it.
@@ -63,6 +63,9 @@ pub struct Untouched {
     pub cure: String,
     /// Line of the scenario file.
     pub line: usize,
+    /// Whether a sound process may end because of it.
+    #[serde(default)]
+    pub may_end: bool,
 }
 
 /// A violation that is known and not yet cured: it is shown, and does not count; once it no longer happens, that does.
@@ -72,6 +75,9 @@ pub struct KnownViolation {
     pub invariant: String,
     /// Where it is discussed.
     pub issue: String,
+    /// Text that its sentence holds; `None`: any violation of the invariant.
+    #[serde(default)]
+    pub saying: Option<String>,
 }
 
 impl Default for Expectations {
@@ -253,6 +259,21 @@ fn bounds(index: &Index<'_>, facts: &Facts) -> Vec<Unmet> {
         }
     }
     all
+}
+
+/// A client that is blind for so long is remarked upon where the scenario sets no bound.
+const LONG_BLIND: Duration = Duration::from_secs(30);
+
+/// A long time without an acknowledgement that no expectation bounds: the run may hold, and nobody could use the log.
+pub(super) fn unbounded(expect: &Expectations, facts: &Facts) -> Option<Unmet> {
+    let (blind, client) = facts.longest_blind.as_ref().filter(|(blind, _)| *blind >= LONG_BLIND)?;
+    let text = format!(
+        "UNBOUNDED: {client} had something to send and no acknowledgement for {}, and nothing says how long is too long",
+        words::span(*blind)
+    );
+    let cure = Some("write blind-at-most under [expect]: what is longer is then a violation".to_owned());
+    let remark = Unmet { text, cure, line: None, contradicted: false, events: Vec::new() };
+    expect.blind_at_most.is_none().then_some(remark)
 }
 
 /// What one pattern matched.
@@ -468,6 +489,7 @@ mod tests {
             what: what.to_owned(),
             cure: "add a reset".to_owned(),
             line,
+            may_end: false,
         };
         story.expect.steps = BTreeMap::from([
             ("jump".into(), untouched("clock-jump", "nothing read {hosts}'s clock", 12)),
@@ -490,5 +512,22 @@ mod tests {
         let mut story = self::story();
         story.expect.blind_at_most = Some(Duration::from_millis(1));
         assert_eq!(story.judge().verdict, Verdict::Violated);
+    }
+
+    #[test]
+    fn half_a_minute_without_an_answer_is_remarked_upon_unless_it_is_bounded_or_shorter() {
+        let blind = |ms: u64, most: Option<u64>| {
+            let mut story = Story::healthy();
+            story.at(31_000).submits("client-2", 2).accepts("client-2", 2);
+            story.at(31_000 + ms).acked("client-2", 2, None);
+            story.history.events.sort_by_key(|event| event.at);
+            story.expect.blind_at_most = most.map(Duration::from_millis);
+            story.judge().remarks
+        };
+        let [remark] = &blind(30_000, None)[..] else { panic!("one") };
+        let told = "UNBOUNDED: client-2 had something to send and no acknowledgement for 30.0s,";
+        assert!(remark.text.starts_with(told), "{remark:?}");
+        assert_eq!(blind(29_900, None), []);
+        assert_eq!(blind(30_000, Some(40_000)), []);
     }
 }

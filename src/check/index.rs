@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     audit::wire,
-    history::{EntryId, Event, Found, History, Moment, Name, Outcome, RunClock, What, mark::find_mark},
+    history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark},
     world::LogEvent,
 };
 
@@ -62,6 +62,8 @@ pub(super) struct Reading<'h> {
     pub(super) server: &'h Name,
     pub(super) last: bool,
     pub(super) began: usize,
+    /// Event at which it ended, at the end of the log or not.
+    pub(super) ended: Option<usize>,
     /// Reached the end of the log.
     pub(super) complete: bool,
     /// Its finds, in the order in which they came.
@@ -182,6 +184,8 @@ pub(super) struct Index<'h> {
     /// What each client holds at the end: event, outbox, dead letters.
     pub(super) holds: BTreeMap<&'h str, (usize, &'h [EntryId], &'h [EntryId])>,
     pub(super) steps: Vec<Step<'h>>,
+    /// The latest event that submitted an entry which stands in a last reading.
+    pub(super) shown_until: Option<usize>,
     pub(super) healed: Option<usize>,
     pub(super) settled: Option<(usize, bool)>,
     /// Whether the log numbers its clients' entries.
@@ -212,6 +216,7 @@ impl<'h> Index<'h> {
             accepted: Vec::new(),
             holds: BTreeMap::new(),
             steps: Vec::new(),
+            shown_until: None,
             healed: None,
             settled: None,
             numbered: false,
@@ -291,11 +296,12 @@ impl<'h> Index<'h> {
             What::ReadingBegan { reading, server, last } => {
                 self.readings_by_id.insert(*reading, self.readings.len());
                 let (finds, complete) = (Vec::new(), false);
-                self.readings.push(Reading { server, last: *last, began: at, complete, finds });
+                self.readings.push(Reading { server, last: *last, began: at, ended: None, complete, finds });
             }
             What::ReadingEnded { reading, error } => {
                 if let Some(&reading) = self.readings_by_id.get(reading) {
                     self.readings[reading].complete = error.is_none();
+                    self.readings[reading].ended = Some(at);
                 }
             }
             What::CheckpointRead { size, root, .. } => {
@@ -390,6 +396,7 @@ impl<'h> Index<'h> {
                 if finds[find].found.counts && entry.copied_from != Some(reading) {
                     entry.copied_from = Some(reading);
                     entry.copies += 1;
+                    self.shown_until = self.shown_until.max(entry.submitted.map(|it| it.0));
                 }
             }
         }
@@ -440,6 +447,38 @@ impl<'h> Index<'h> {
     /// Whether the final log owes what happened at `event`: it happened before that log was read.
     pub(super) fn owed(&self, event: usize) -> bool {
         self.log.as_ref().is_some_and(|log| event < log.began)
+    }
+
+    /// How many servers' last readings end before a position: they show nothing there, which does not say that they hold
+    /// nothing.
+    pub(super) fn ending_before(&self, position: u64) -> usize {
+        self.finals.iter().filter(|&&reading| self.end_of(reading) <= position).count()
+    }
+
+    /// Behind the last position of a reading.
+    pub(super) fn end_of(&self, reading: usize) -> u64 {
+        let positions = self.readings[reading].finds.iter().map(|&find| self.finds[find].found.position);
+        positions.max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// Whether an entry that was acknowledged at `acked`, and is in no last reading, is merely not shown: several servers
+    /// hold the log, and none of them shows anything that was submitted later. A log without a leader shows what it last
+    /// knew to be committed, and may hold more. Judged by `recovers` then, where the log promises that.
+    pub(super) fn is_merely_not_shown(&self, acked: usize) -> bool {
+        self.history.header.servers.len() > 1
+            && self.promises_to_recover()
+            && self.shown_until.is_none_or(|shown| shown < acked)
+    }
+
+    /// Whether the log is held to `recovers`.
+    pub(super) fn promises_to_recover(&self) -> bool {
+        self.history.header.promises.kept.contains(&Promise::Recovers)
+    }
+
+    /// Whether an entry counts at a position of the final log, at its first one or another.
+    pub(super) fn stands_at(&self, entry: &Entry<'_>, position: u64) -> bool {
+        let find = self.log.as_ref().and_then(|log| log.at(position)).map(|find| &self.finds[find]);
+        find.is_some_and(|find| find.found.counts && find.found.entry.as_ref() == Some(&entry.id()))
     }
 
     /// What an entry's position in the final log is.

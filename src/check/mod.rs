@@ -9,9 +9,11 @@
 mod accounted_for;
 mod acked_durable;
 mod append_only;
+mod at_most_once;
 mod authentic;
 mod batch;
 mod bounded_memory;
+mod cause;
 mod deadlines_kept;
 mod dials;
 mod expect;
@@ -28,6 +30,8 @@ mod note;
 mod real_time_order;
 mod recovers;
 mod replicas;
+mod stays_up;
+mod stops_when_asked;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trusted_peers;
@@ -65,6 +69,7 @@ const CHECKS: &[Check] = &[
     check!(AppendOnly, append_only),
     check!(NoFork, no_fork),
     check!(NoGaps, no_gaps),
+    check!(AtMostOnce, at_most_once),
     check!(AckedDurable, acked_durable),
     check!(NoPhantoms, no_phantoms),
     check!(AccountedFor, accounted_for),
@@ -73,6 +78,8 @@ const CHECKS: &[Check] = &[
     check!(FaithfulReads, faithful_reads),
     check!(RealTimeOrder, real_time_order),
     check!(NoSilentCorruption, no_silent_corruption),
+    check!(StaysUp, stays_up),
+    check!(StopsWhenAsked, stops_when_asked),
     check!(DeadlinesKept, deadlines_kept),
     check!(Recovers, recovers),
     check!(BoundedMemory, bounded_memory),
@@ -84,6 +91,7 @@ pub fn judge(history: &History, expect: &Expectations) -> Judgement {
     let findings = findings(&index);
     let facts = facts::facts(&index);
     let (mut unmet, sometimes) = expect::judge(&index, &facts);
+    unmet.extend(nothing_judged(&findings));
     let verdict = match &expect.known_violation {
         None => verdict(&findings, &unmet),
         Some(known) => {
@@ -92,13 +100,17 @@ pub fn judge(history: &History, expect: &Expectations) -> Judgement {
             verdict
         }
     };
-    Judgement { verdict, findings, unmet, sometimes, facts }
+    let remarks = expect::unbounded(expect, &facts).into_iter().collect();
+    Judgement { verdict, findings, unmet, remarks, sometimes, facts }
 }
 
 /// A finding for each promise that the log keeps or declines.
 fn findings(index: &Index<'_>) -> Vec<(Promise, Finding)> {
     let promises = &index.history.header.promises;
     let finding = |&promise: &Promise| {
+        if let (Promise::AtMostOnce, Some(why)) = (promise, &promises.may_repeat) {
+            return Some((promise, Finding::Declined { why: why.clone() }));
+        }
         if let Some((_, why)) = promises.declined.iter().find(|(declined, _)| *declined == promise) {
             return Some((promise, Finding::Declined { why: why.clone() }));
         }
@@ -125,31 +137,55 @@ fn verdict(findings: &[(Promise, Finding)], unmet: &[Unmet]) -> Verdict {
     found.chain(expected).max().unwrap_or(Verdict::Holds)
 }
 
+/// A log that declines everything is not shown to be sound by anything.
+fn nothing_judged(findings: &[(Promise, Finding)]) -> Option<Unmet> {
+    let judged = findings.iter().any(|(_, finding)| !matches!(finding, Finding::Declined { .. }));
+    (!judged).then(|| Unmet {
+        text: "nothing was judged: the log declines every promise".to_owned(),
+        cure: Some("promise what it is there for, e.g. by Promises::of_an_append_only_log()".to_owned()),
+        line: None,
+        contradicted: false,
+        events: Vec::new(),
+    })
+}
+
 /// Whether a promise can be put to the test only by faults that are about it. In other runs it is idle, which is said
 /// and not held against them; in a run with such a fault, it is the fault that has to show that it bit.
 pub(crate) fn arises_only_under_faults(promise: Promise) -> bool {
-    matches!(promise, Promise::TrustedPeers | Promise::NoSilentCorruption)
+    matches!(promise, Promise::TrustedPeers | Promise::NoSilentCorruption | Promise::StopsWhenAsked)
 }
 
-/// The verdict where a violation is known: that one alone does not count, and its absence does.
+/// The verdict where a violation is known: that one alone does not count, and its absence does. What was excused is said.
 fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unmet]) -> (Verdict, Unmet) {
-    let KnownViolation { invariant, issue } = known;
-    let is_known =
-        |promise: Promise, finding: &Finding| matches!(finding, Finding::Violated(_)) && promise.name() == invariant;
-    let happened = findings.iter().any(|(promise, finding)| is_known(*promise, finding));
-    let text = match happened {
-        true => format!("known violation: `{invariant}`, see {issue}; it does not count"),
-        false => format!(
-            "the known violation of `{invariant}` ({issue}) did not happen: remove `known-violation` if it is cured, or \
-             run only seeds that show it"
+    let KnownViolation { invariant, issue, saying } = known;
+    let is_known = |violation: &Violation| saying.as_ref().is_none_or(|text| violation.summary.contains(text));
+    let mut excused: Vec<&str> = Vec::new();
+    let mut others = Vec::new();
+    for (promise, finding) in findings {
+        match finding {
+            Finding::Violated(all) if promise.name() == invariant => {
+                let (known, unknown): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_known(it));
+                excused.extend(known.iter().map(|it| it.summary.as_str()));
+                if !unknown.is_empty() {
+                    others.push((*promise, Finding::Violated(unknown.into_iter().cloned().collect())));
+                }
+            }
+            _ => others.push((*promise, finding.clone())),
+        }
+    }
+    let which = saying.as_ref().map(|text| format!(" that says \"{text}\"")).unwrap_or_default();
+    let text = match excused.is_empty() {
+        false => format!("known violation: `{invariant}`, see {issue}; it does not count: {}", excused.join(" ")),
+        true => format!(
+            "the known violation of `{invariant}`{which} ({issue}) did not happen: remove `known-violation` if it is \
+             cured, or run only seeds that show it"
         ),
     };
-    let said = Unmet { text, cure: None, line: None, contradicted: !happened, events: Vec::new() };
-    if !happened {
-        return (Verdict::Violated, said);
+    let said = Unmet { text, cure: None, line: None, contradicted: excused.is_empty(), events: Vec::new() };
+    match excused.is_empty() {
+        true => (Verdict::Violated, said),
+        false => (verdict(&others, unmet), said),
     }
-    let others: Vec<_> = findings.iter().filter(|(promise, finding)| !is_known(*promise, finding)).cloned().collect();
-    (verdict(&others, unmet), said)
 }
 
 /// The page that explains an invariant: the opening comment of its file, in Markdown. `None` where no check judges it.
@@ -180,8 +216,12 @@ mod tests {
     }
 
     fn known(story: &Story, invariant: &str) -> Judgement {
-        let issue = "https://example.org/417".to_owned();
-        let known_violation = Some(KnownViolation { invariant: invariant.to_owned(), issue });
+        known_saying(story, invariant, None)
+    }
+
+    fn known_saying(story: &Story, invariant: &str, saying: Option<&str>) -> Judgement {
+        let (invariant, issue) = (invariant.to_owned(), "https://example.org/417".to_owned());
+        let known_violation = Some(KnownViolation { invariant, issue, saying: saying.map(str::to_owned) });
         judge(&story.history, &Expectations { known_violation, ..Expectations::default() })
     }
 
@@ -201,7 +241,31 @@ mod tests {
         assert!(!broken.is_empty());
         let judgement = known(&story, &broken[0]);
         assert_eq!(judgement.verdict == Verdict::Violated, broken.len() > 1, "{judgement:#?}");
-        assert!(judgement.unmet.iter().any(|it| it.text.starts_with("known violation")));
+        let said = judgement.unmet.iter().find(|it| it.text.starts_with("known violation")).expect("it is said");
+        let summary = &judgement.violated().next().expect("violated").1[0].summary;
+        assert!(said.text.ends_with(summary.as_str()), "what was excused is told: {said:?}");
+    }
+
+    #[test]
+    fn a_known_violation_that_says_something_excuses_no_other_of_its_invariant() {
+        // A repeat in the numbers, and one client's entries out of order: both are of `no-gaps`.
+        let mut story = Story::new();
+        story.history.header.promises.kept = vec![Promise::NoGaps];
+        story.expect.acked_at_least = 0;
+        for number in 0..3 {
+            story.at(1_000 + number).submits("client-1", number).acked("client-1", number, None);
+        }
+        let find = |at, number, sequence| Found {
+            numbered: Some(("client-1".into(), 1, sequence)),
+            ..story.find(at, "client-1", number)
+        };
+        let found = [find(0, 0, 0), find(1, 2, 1), find(2, 1, 1)];
+        story.at(9_000).reads_everywhere(&found);
+        let order = known_saying(&story, "no-gaps", Some("stands at position 2, behind"));
+        assert_eq!(order.verdict, Verdict::Violated, "the repeat is not the known one: {order:#?}");
+        assert_ne!(known(&story, "no-gaps").verdict, Verdict::Violated);
+        let absent = known_saying(&story, "no-gaps", Some("position 17"));
+        assert!(absent.unmet.iter().any(|it| it.text.contains("that says \"position 17\"")), "{absent:#?}");
     }
 
     #[test]
@@ -217,6 +281,8 @@ mod tests {
         story.history.header.promises.kept = vec![Promise::AppendOnly];
         story.history.header.promises.declined = vec![(Promise::AppendOnly, "it forgets".to_owned())];
         let why = "it forgets".to_owned();
+        assert_eq!(story.judge().verdict, Verdict::Inconclusive, "nothing at all was judged");
+        assert!(story.judge().unmet.iter().any(|it| it.text.contains("declines every promise")));
         assert_eq!(story.judge().findings, [(Promise::AppendOnly, Finding::Declined { why })]);
     }
 

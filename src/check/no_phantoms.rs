@@ -18,6 +18,7 @@
 //! phantoms when they turn up: "unknown" permits once, or never.
 
 use super::{
+    cause,
     index::{Find, Index},
     verdict::{Finding, Violation},
     violations::Violations,
@@ -66,7 +67,10 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 /// Whether the final log has the find's entry, counting, at its position.
 fn still_there(index: &Index<'_>, find: &Find<'_>) -> bool {
     let last = index.log.as_ref().and_then(|log| log.at(find.found.position)).map(|at| &index.finds[at]);
-    last.is_some_and(|last| last.entry == find.entry && last.found.counts)
+    match last {
+        Some(last) => last.entry == find.entry && last.found.counts,
+        None => index.is_merely_not_shown(find.event),
+    }
 }
 
 fn vanished(index: &Index<'_>, find: &Find<'_>) -> Violation {
@@ -84,7 +88,9 @@ fn vanished(index: &Index<'_>, find: &Find<'_>) -> Violation {
     let what = entry.as_ref().map_or("an entry".to_owned(), |entry| entry.to_string());
     let at = words::time(index.event(find.event).at);
     let summary = format!("{what} was found at position {position} at {at} ({}), {now}.", index.reader(find));
-    Violation::new(summary).of(entry).shown_by([find.event].into_iter().chain(last.map(|last| last.event)))
+    let (why, events) = cause::of_a_dirty_read(index, find);
+    let events = [find.event].into_iter().chain(last.map(|last| last.event)).chain(events);
+    Violation::new(summary).of(entry).because(why).shown_by(events)
 }
 
 #[cfg(test)]
@@ -136,6 +142,7 @@ mod tests {
     #[test]
     fn what_a_follower_was_given_must_not_vanish() {
         let mut story = Story::new();
+        story.history.header.servers.truncate(1);
         story.submits("client-1", 0).submits("client-1", 1);
         let found = [story.find(0, "client-1", 0), story.find(1, "client-1", 1)];
         story.at(2_000).says("client-2", What::Followed { found: found[1].clone() });
@@ -147,5 +154,21 @@ mod tests {
         );
         story.at(9_000).reads_everywhere(&found);
         assert!(matches!(story.finding(Promise::NoPhantoms), Finding::Holds { .. }));
+    }
+
+    #[test]
+    fn what_was_shown_before_it_was_synced_is_told_with_the_reading_and_the_loss() {
+        let mut story = Story::new();
+        story.history.header.servers.truncate(1);
+        story.at(1_000).submits("client-1", 0).submits("client-1", 1);
+        let shown = [story.find(0, "client-1", 0), story.find(1, "client-1", 1)];
+        story.at(2_000).reads("server-1", false, &shown);
+        let lost = What::Lost { path: "log".to_owned(), bytes: 3_107, torn: 0 };
+        story.at(2_060).says("server-1", lost);
+        story.at(9_000).reads("server-1", true, &shown[..1]);
+        let violation = story.violation(Promise::NoPhantoms);
+        assert!(violation.summary.contains("at 2.000s (the reading of server-1)"), "{}", violation.summary);
+        let why = "server-1 lost 3 107 unsynced bytes of `log` at 2.060s, and what it had shown at 2.000s was not synced then";
+        assert_eq!(violation.why.as_deref(), Some(why));
     }
 }

@@ -11,8 +11,9 @@
 //! loss showed that the disk had lied. From then on whatever a reader is given from it must be what was written: the
 //! bytes that were submitted, and at each position the bytes that a sound server showed there. Where only one server
 //! could have given them, the same goes for tails and followers. And a server may not pass over the damage in silence:
-//! a complete reading may end before a position that this server had shown earlier only if it has told of corruption,
-//! or ended with an error, since the damage.
+//! a complete reading may end before a position that this server had shown earlier only if it has told of corruption
+//! since the damage, or ended with an error that names the damaged file or says what is wrong with it (corrupt, damaged,
+//! a checksum, a hash). An end for any other reason is no word about damage.
 //!
 //! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
 //! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence
@@ -37,6 +38,9 @@ use crate::{
     world::LogEvent,
 };
 
+/// Beginnings of words by which an error says that what was read is not what was written.
+const WORDS_OF_DAMAGE: [&str; 8] = ["corrupt", "damage", "checksum", "crc", "hash", "digest", "mismatch", "integrity"];
+
 /// What is known of one server.
 #[derive(Debug, Default)]
 struct Server {
@@ -53,6 +57,20 @@ struct Server {
 impl Server {
     fn is_sound_at(&self, event: usize) -> bool {
         self.damaged.first().is_none_or(|damaged| *damaged > event)
+    }
+
+    /// Whether an error is about the damage, and not about anything else that may end a process.
+    fn speaks_of_damage(&self, index: &Index<'_>, error: &str) -> bool {
+        let error = error.to_lowercase();
+        let named = |damaged: &usize| match &index.event(*damaged).what {
+            What::Damaged { path, .. } => {
+                let file = path.rsplit('/').next().unwrap_or(path).to_lowercase();
+                !file.is_empty() && error.contains(&file)
+            }
+            _ => false,
+        };
+        !self.damaged.is_empty()
+            && (WORDS_OF_DAMAGE.iter().any(|word| error.contains(word)) || self.damaged.iter().any(named))
     }
 
     fn noticed_by(&self, event: usize) -> bool {
@@ -92,7 +110,10 @@ fn servers<'h>(index: &Index<'h>) -> Servers<'h> {
         let Some(server) = servers.get_mut(&event.host) else { continue };
         match &event.what {
             What::Damaged { .. } => server.damaged.push(at),
-            What::Failed { .. } | What::Log { event: LogEvent::CorruptionFound { .. } } if !server.is_sound_at(at) => {
+            What::Log { event: LogEvent::CorruptionFound { .. } } if !server.is_sound_at(at) => {
+                server.noticed.get_or_insert(at);
+            }
+            What::Failed { error } if server.speaks_of_damage(index, error) => {
                 server.noticed.get_or_insert(at);
             }
             _ => {}
@@ -175,7 +196,9 @@ fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Vi
         }
         server.read_since += 1;
         let Some((shown, event)) = server.shown.filter(|(shown, _)| *shown > end) else { continue };
-        if reading.complete && !server.noticed_by(reading.began) {
+        // A reading may have waited for a server that was down, and said what it had found when it came up.
+        let ended = reading.ended.unwrap_or(reading.began);
+        if reading.complete && !server.noticed_by(ended) {
             violations.add("passed-over", None, || {
                 let (name, gone) = (reading.server, words::count(shown - end, "position", "positions"));
                 let at = words::time(index.event(reading.began).at);
@@ -330,10 +353,27 @@ mod tests {
         silent.reads("server-1", true, &first);
         let violation = silent.violation(Promise::NoSilentCorruption);
         assert!(violation.summary.contains("no longer had 1 position at 3.000s"), "{}", violation.summary);
-        for word in [noticed(), What::Failed { error: "damaged".to_owned() }] {
+        let failed = |error: &str| What::Failed { error: error.to_owned() };
+        for word in [noticed(), failed("Checksum of frame 3 is wrong"), failed("0.seg: cannot be read past byte 700")] {
             let mut saying = story();
             saying.says("server-1", word).reads("server-1", true, &first);
             assert!(matches!(found(&saying), Finding::Holds { .. }));
         }
+        let mut elsewhere = story();
+        elsewhere.says("server-1", failed("0.0.0.0:50051: address in use")).reads("server-1", true, &first);
+        assert!(matches!(found(&elsewhere), Finding::Violated(_)), "an end for another reason is no word about damage");
+    }
+
+    #[test]
+    fn a_server_that_comes_up_while_it_is_read_has_said_so_in_time() {
+        let mut story = story();
+        let first = [both(&story)[0].clone()];
+        let mut reading = story.clone();
+        reading.reads("server-1", true, &first);
+        let (began, rest) = reading.history.events[story.history.events.len()..].split_first().expect("a reading");
+        story.history.events.push(began.clone());
+        story.says("server-1", noticed());
+        story.history.events.extend_from_slice(rest);
+        assert!(matches!(found(&story), Finding::Holds { .. }));
     }
 }

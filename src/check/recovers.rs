@@ -10,8 +10,8 @@
 //! **What it looks at.** Each client that has something to send when the last fault heals, or submits something later:
 //! it must have an acknowledgement within `recovers-within` of that moment. Each entry submitted after the heal must
 //! have its answer in the same time, counted from its submission. And at the end of the settle phase nothing may be
-//! left to deliver, and every server that can be read must show as much of the log as the others (where the log shows its
-//! leaves).
+//! left to deliver, every server that can be read must show as much of the log as the others (where the log shows its
+//! leaves), and what was acknowledged must be shown by a quorum of them.
 //!
 //! **What leaves it idle.** The run ended before the last fault healed, no client had anything to send afterwards, or
 //! the run was over before the time was.
@@ -24,6 +24,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    cause,
     index::{Entry, Index},
     replicas,
     verdict::{Finding, Violation},
@@ -38,6 +39,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         violations.add("not-quiet", None, || not_quiet(index, event));
     }
     replicas::behind(index, &mut violations);
+    replicas::unshown(index, &mut violations);
     let Some(healed) = index.healed else {
         return violations.or(Finding::Idle { why: "the run ended before the last fault healed".to_owned() });
     };
@@ -134,7 +136,8 @@ fn no_answer(index: &Index<'_>, entry: &Entry<'_>) -> Violation {
     };
     let summary = format!("{} was submitted at {at}, after everything had healed, and {what}.", entry.id());
     let events = [index.healed, submitted, entry.returned.map(|it| it.0)];
-    Violation::new(summary).shown_by(events.into_iter().flatten())
+    let (why, shown) = cause::server_that_fails(index, index.history.events.len());
+    Violation::new(summary).because(why).shown_by(events.into_iter().flatten().chain(shown))
 }
 
 fn still_blind(index: &Index<'_>, client: &Name, owed: &Owed, healed: usize) -> Violation {
@@ -151,7 +154,9 @@ fn still_blind(index: &Index<'_>, client: &Name, owed: &Owed, healed: usize) -> 
     });
     let events = [Some(healed), owed.acked, pending.first().and_then(|it| it.submitted).map(|it| it.0)];
     let entries = pending.iter().map(|entry| entry.id());
-    Violation::new(summary).of(entries).shown_by(events.into_iter().flatten().chain(tries.take(6)))
+    let (why, shown) = cause::server_that_fails(index, index.history.events.len());
+    let events = events.into_iter().flatten().chain(shown).chain(tries.take(6));
+    Violation::new(summary).of(entries).because(why).shown_by(events)
 }
 
 /// What had been submitted and not answered when `event` happened.
@@ -178,7 +183,9 @@ fn not_quiet(index: &Index<'_>, event: usize) -> Violation {
     let summary = format!("at {at} the settle phase was over and {what}.");
     let last = (0..event).rev().filter(|&at| matches!(index.event(at).what, What::Log { .. }));
     let tries = last.filter(|&at| matches!(index.event(at).what.name(), "retry" | "parked"));
-    Violation::new(summary).of(owed).shown_by(index.healed.into_iter().chain([event]).chain(tries.take(4)))
+    let (why, shown) = cause::server_that_fails(index, event);
+    let events = index.healed.into_iter().chain([event]).chain(shown).chain(tries.take(4));
+    Violation::new(summary).of(owed).because(why).shown_by(events)
 }
 
 #[cfg(test)]
@@ -255,5 +262,37 @@ mod tests {
             "client-1 #1 was submitted at 44.500s, after everything had healed, and came back unknown at \
              45.000s (late)."
         );
+    }
+
+    #[test]
+    fn a_server_that_cannot_start_is_the_cause_with_its_whole_error_and_what_it_had_lost() {
+        let mut story = Story::new();
+        story.at(1_000).submits("client-1", 0);
+        let made = Duration::from_millis(700);
+        let error = "journal/0: the segment before it is missing".to_owned();
+        story.at(2_000).says("server-1", What::LostName { path: "journal/0".to_owned(), made, bytes: 33_150 });
+        for life in 2..19 {
+            story.at(1_000 + 1_000 * life).says("server-1", What::Up { life: life as u32 });
+            story.says("server-1", What::Failed { error: error.clone() });
+        }
+        story.at(20_000).says("harness", What::Healed {});
+        story.at(60_000).says("harness", What::Settled { quiet: false });
+        let why = "server-1 failed to start 17 times from 3.000s on, the last time at 19.000s: journal/0: the segment \
+                   before it is missing; it had lost the name `journal/0` and the 33 150 bytes behind it at 2.000s: its \
+                   folder was not synced since the name was made at 0.700s";
+        assert_eq!(story.violation(Promise::Recovers).why.as_deref(), Some(why));
+    }
+
+    #[test]
+    fn a_server_that_came_up_again_is_no_cause() {
+        let mut story = story(20_000, false, |_| ());
+        let failed = What::Failed { error: "no".to_owned() };
+        story
+            .history
+            .events
+            .insert(0, crate::history::Event { at: Duration::ZERO, host: "server-1".into(), what: failed });
+        let up = crate::history::Event { at: Duration::ZERO, host: "server-1".into(), what: What::Up { life: 2 } };
+        story.history.events.insert(1, up);
+        assert_eq!(story.violation(Promise::Recovers).why, None);
     }
 }

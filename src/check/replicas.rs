@@ -2,12 +2,13 @@
 //!
 //! Two checks ask: `append-only` whether any replica holds something else than the final log, `recovers` whether any stayed
 //! behind it. Lengths are compared only where the log shows its leaves: what else a log may leave out of a reading, nobody
-//! here can know. A server that could not be read at all is not judged here; `acked-durable` asks for a quorum of them.
+//! here can know; but what was acknowledged has to be shown by a quorum. A server that could not be read at all is not judged
+//! here; `acked-durable` asks for a quorum of them.
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    index::{Index, Reading},
+    index::{Entry, Index, Reading},
     merkle,
     verdict::Violation,
     violations::Violations,
@@ -86,6 +87,53 @@ pub(super) fn behind(index: &Index<'_>, violations: &mut Violations) -> u64 {
     compared
 }
 
+/// Acknowledged entries that too few servers show, or none, although nothing says that they are lost. Where the log shows
+/// its leaves, [`behind`] has told of the former already.
+pub(super) fn unshown(index: &Index<'_>, violations: &mut Violations) {
+    if index.finals.len() < index.quorum() {
+        return;
+    }
+    for entry in &index.entries {
+        let Some((acked, _)) = entry.acked().filter(|&(acked, _)| index.owed(acked)) else { continue };
+        match entry.first.map(|find| index.finds[find].found.position) {
+            None if entry.void.is_none() && index.is_merely_not_shown(acked) => {
+                violations.add("unshown", Some(entry.id()), || not_shown(index, entry, acked));
+            }
+            Some(position) if !index.merkle && (entry.copies as usize) < index.quorum() => {
+                if entry.copies as usize + index.ending_before(position) >= index.quorum() {
+                    violations.add("shown-by-few", Some(entry.id()), || shown_by_few(index, entry, acked, position));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn not_shown(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> Violation {
+    let summary = format!(
+        "{} was acknowledged at {}, and at the end no server shows it, nor anything that was submitted later: it may be \
+         lost, or the log serves no longer.",
+        entry.id(),
+        words::time(index.event(acked).at),
+    );
+    Violation::new(summary).shown_by(entry.submitted.map(|it| it.0).into_iter().chain([acked]))
+}
+
+fn shown_by_few(index: &Index<'_>, entry: &Entry<'_>, acked: usize, position: u64) -> Violation {
+    let ends = |&&reading: &&usize| index.end_of(reading) <= position;
+    let behind: Vec<&str> =
+        index.finals.iter().filter(ends).map(|&reading| &**index.readings[reading].server).collect();
+    let on = words::count(entry.copies.into(), "server shows", "servers show");
+    let summary = format!(
+        "{} was acknowledged at {}, and at the end {on} it at {position}: what {} shows ends before.",
+        entry.id(),
+        words::time(index.event(acked).at),
+        behind.join(" and "),
+    );
+    let first = entry.first.map(|find| index.finds[find].event);
+    Violation::new(summary).shown_by(entry.submitted.map(|it| it.0).into_iter().chain([acked]).chain(first))
+}
+
 fn stays_behind(index: &Index<'_>, longest: &Reading<'_>, replica: &Reading<'_>, lacking: usize) -> Violation {
     let lacking = &index.finds[lacking];
     let leaves = |reading: &Reading<'_>| words::count(reading.finds.len() as u64, "leaf", "leaves");
@@ -117,11 +165,11 @@ mod tests {
         (0..).zip(leaves).map(|(position, leaf)| Story::leaf(position, leaf)).collect()
     }
 
-    /// Everything else of a run that recovers.
+    /// Nothing else goes wrong: the only entry was refused.
     fn settled(servers: [&[&str]; 3]) -> Story {
         let mut story = Story::new();
         story.at(1_000).says("harness", crate::history::What::Healed {});
-        story.at(2_000).submits("client-1", 0).at(2_100).acked("client-1", 0, None);
+        story.at(2_000).submits("client-1", 0).at(2_100).refused("client-1", 0);
         story.at(50_000);
         for (server, found) in ["server-1", "server-2", "server-3"].into_iter().zip(servers) {
             story.reads(server, true, &leaves(found));

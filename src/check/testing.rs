@@ -52,6 +52,9 @@ impl Story {
             attempt: 1,
             deadline_ms: 5_000,
         };
+        for server in ["server-1", "server-2", "server-3"] {
+            story.says(server, What::Up { life: 1 });
+        }
         story.says("harness", What::Began {});
         for number in 0..2 {
             for client in ["client-1", "client-2"] {

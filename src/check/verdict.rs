@@ -170,6 +170,9 @@ pub struct Judgement {
     pub findings: Vec<(Promise, Finding)>,
     /// Expectations not met and steps without evidence.
     pub unmet: Vec<Unmet>,
+    /// What the verdict does not count and a reader should know all the same.
+    #[serde(default)]
+    pub remarks: Vec<Unmet>,
     /// What is expected of a sweep only.
     pub sometimes: Vec<Hits>,
     /// The figures.

@@ -148,6 +148,7 @@ mod tests {
             assert!(text.starts_with(SCHEMA_LINE), "{name}");
             assert!(scenario.story.lines().count() >= 2 && !scenario.steps.is_empty(), "{name}");
             assert!(!scenario.expect.seen.is_empty(), "{name} says what is to be seen");
+            assert!(scenario.expect.blind_at_most.is_some(), "{name} bounds how long nobody is answered");
             assert!(scenario.title.chars().count() <= 80, "{name}");
         }
     }

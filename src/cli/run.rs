@@ -1,7 +1,7 @@
 //! `gapless run`: simulates scenarios, one line each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal, Write},
     num::NonZeroUsize,
     ops::Range,
@@ -232,6 +232,8 @@ struct Teller<'a> {
     runs: usize,
     differences: usize,
     hidden: usize,
+    /// Scenarios with a remark that was shown: a sweep shows the first.
+    remarked: BTreeSet<String>,
     sometimes: BTreeMap<(String, usize, String), u64>,
     causes: Causes,
 }
@@ -253,6 +255,7 @@ impl<'a> Teller<'a> {
             runs: 0,
             differences: 0,
             hidden: 0,
+            remarked: BTreeSet::new(),
             sometimes: BTreeMap::new(),
             causes: Causes::default(),
         }
@@ -329,7 +332,8 @@ impl<'a> Teller<'a> {
             return writeln!(io::stdout(), "{line}");
         }
         // A sweep tells of trouble; each run of a few is told.
-        if verdict == Verdict::Holds && self.sweep && !self.arguments.verbose {
+        let remarked = !summary.judgement.remarks.is_empty() && self.remarked.insert(name(task));
+        if verdict == Verdict::Holds && self.sweep && !self.arguments.verbose && !remarked {
             self.hidden += 1;
             return Ok(());
         }

@@ -23,21 +23,23 @@ pub(super) fn expectations(scenario: &Scenario) -> Expectations {
         seen: patterns(&expect.seen),
         never: patterns(&expect.never),
         sometimes: patterns(&expect.sometimes),
-        known_violation: scenario
-            .known_violation
-            .as_ref()
-            .map(|known| KnownViolation { invariant: known.invariant.clone(), issue: known.issue.clone() }),
+        known_violation: scenario.known_violation.as_ref().map(|known| KnownViolation {
+            invariant: known.invariant.clone(),
+            issue: known.issue.clone(),
+            saying: known.saying.clone(),
+        }),
         steps: untouched(scenario),
     }
 }
 
-/// What the catalogue says of each step that leaves no trace.
+/// What the catalogue says of each step.
 fn untouched(scenario: &Scenario) -> BTreeMap<Name, Untouched> {
     let steps = scenario.steps.iter().zip(step_names(scenario));
     let known = steps.map(|(step, name)| {
         let fault = step.action.fault();
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
-        (name.into(), Untouched { action, what, cure, line: step.line })
+        let may_end = fault.may_end_process();
+        (name.into(), Untouched { action, what, cure, line: step.line, may_end })
     });
     known.collect()
 }

@@ -255,6 +255,27 @@ const NTH: Kind = Kind::Count { min: 1, max: 1_000_000 };
 /// How wrong a clock may be: ten years.
 const FARTHEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
+/// The faults of [`Fault::may_end_process`].
+const ENDS_PROCESSES: [&str; 17] = [
+    "bit-rot",
+    "ca-rotate",
+    "cert-expire",
+    "cert-mismatch",
+    "cert-rotate",
+    "clock-drift",
+    "clock-jump",
+    "clock-skew",
+    "disk-error",
+    "disk-full",
+    "fsync-error",
+    "memory-pressure",
+    "misdirected-write",
+    "replace",
+    "slow-disk",
+    "torn-write",
+    "wipe",
+];
+
 impl Fault {
     /// Its page in plain text, as `gapless explain` prints it.
     pub fn page(&self) -> String {
@@ -269,6 +290,10 @@ impl Fault {
         for (title, text) in sections {
             let _ = write!(page, "\n{title}\n{text}\n");
         }
+        if self.may_end_process() {
+            let excuse = "`stays-up` does not accuse a server that it struck of ending by itself, from then on.";
+            let _ = write!(page, "\nA server that ends\n{excuse}\n");
+        }
         let untouched = self.untouched.replace("{hosts}", "the host");
         let _ = write!(page, "\nIf it leaves no trace\nWhy: {untouched}.\nCure: {}.\n", self.cure);
         let _ = write!(page, "\nEvents that it can cause\n");
@@ -282,6 +307,13 @@ impl Fault {
     /// Whether nothing runs on a struck host while it lasts, so that there is no process left to strike.
     pub fn keeps_down(&self) -> bool {
         ["crash", "power-loss", "wipe", "replace"].contains(&self.name)
+    }
+
+    /// Whether a sound process may end because of it, at once or later: it strikes what a process stands on, as its disk,
+    /// its clock, its certificate or its memory. What only ends a process, slows it down or cuts its links is no reason
+    /// to end by itself.
+    pub fn may_end_process(&self) -> bool {
+        ENDS_PROCESSES.contains(&self.name)
     }
 
     /// How many servers a cluster needs at least that survives it.

@@ -12,7 +12,8 @@ later at the revision `to`. It stays there for the rest of the run, over crashes
 another step changes it. A host that is down already is not asked: it comes up upgraded.",
     loses: "\
 Lost: what a restart loses. Not lost: anything accepted or acknowledged; nor a single byte of an
-event that a newer revision wrote and an older one stored.",
+event that a newer revision wrote and an older one stored. A process that has to be killed, because
+it does not stop, breaks `stops-when-asked`.",
     simulated: "\
 As restart; the new life is told its revision.",
     drilled: "\

@@ -60,8 +60,10 @@ pub enum Down {
     Crash,
     /// Everything not synced is gone, and nobody was told.
     PowerLoss,
-    /// It was asked to stop and did.
+    /// It ended by itself, without an error: because it was asked to stop, or for no reason that anybody gave it.
     Stop,
+    /// It was asked to stop, went on running for longer than any supervisor waits, and was killed.
+    Killed,
 }
 
 /// An operation of a disk.
@@ -154,6 +156,8 @@ pub enum What {
         /// Its role in a rollout.
         revision: String,
     },
+    /// The host's software was asked to stop, as with SIGTERM.
+    StopRequested {},
     /// The host is down.
     Down {
         /// How.
@@ -203,6 +207,17 @@ pub enum What {
         bytes: u64,
         /// Bytes of writes that survived in part.
         torn: u64,
+    },
+    /// A power loss took a name: it had been made by creating, renaming or making a folder, and the folder that it stands in
+    /// had not been synced since. What the name led to may have been synced, and is gone with it.
+    LostName {
+        /// The file or folder, relative to the data folder.
+        path: String,
+        /// When the name was made.
+        #[serde(with = "nanoseconds")]
+        made: RunClock,
+        /// Bytes of the files that are gone with it.
+        bytes: u64,
     },
     /// From now on whoever reads these bytes reads something else than what was written, and no error: the disk rotted,
     /// or a power loss showed that it had lied.
@@ -361,6 +376,7 @@ pub enum Promise {
     AppendOnly,
     NoFork,
     NoGaps,
+    AtMostOnce,
     AckedDurable,
     NoPhantoms,
     AccountedFor,
@@ -369,6 +385,8 @@ pub enum Promise {
     FaithfulReads,
     RealTimeOrder,
     NoSilentCorruption,
+    StaysUp,
+    StopsWhenAsked,
     DeadlinesKept,
     Recovers,
     BoundedMemory,
@@ -381,7 +399,7 @@ pub struct Promises {
     pub kept: Vec<Promise>,
     /// Not judged, with the reason that every verdict prints.
     pub declined: Vec<(Promise, String)>,
-    /// An entry may be recorded more than once, with the reason.
+    /// An entry may be recorded more than once, with the reason: `at-most-once` is declined by this alone.
     pub may_repeat: Option<String>,
 }
 

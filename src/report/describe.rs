@@ -18,9 +18,10 @@ pub fn describe(event: &Event) -> String {
         What::Settled { quiet: true } => "settled: nothing is left to deliver".to_owned(),
         What::Settled { quiet: false } => "NOT settled: something is left to deliver".to_owned(),
         What::Step { step, moment } => format!("step `{step}` {}", moment_of(moment)),
-        What::Up { life: 1 } => "up".to_owned(),
-        What::Up { life } => format!("up again (life {life})"),
+        What::Up { life: 1 } => "starts".to_owned(),
+        What::Up { life } => format!("starts again (life {life})"),
         What::Runs { revision } => format!("runs `{revision}`"),
+        What::StopRequested {} => "is asked to stop".to_owned(),
         What::Down { how } => down(*how).to_owned(),
         What::Wiped {} => "wiped: its data folder is empty now".to_owned(),
         What::Failed { error } => format!("failed: {error}"),
@@ -30,6 +31,10 @@ pub fn describe(event: &Event) -> String {
         What::Memory { budget } => format!("memory for queues and caches: {}", size(*budget)),
         What::Disk { op, path, bytes, error } => disk(*op, path, *bytes, error.as_deref()),
         What::Lost { path, bytes, torn } => lost(path, *bytes, *torn),
+        What::LostName { path, made, bytes } => {
+            let made = words::time(*made);
+            format!("lost the name `{path}` ({}), made at {made}: its folder was not synced", size(*bytes))
+        }
         What::Damaged { path, offset, bytes, fault } => {
             format!("{fault} damaged {} of `{path}` at byte {offset}", size(*bytes))
         }
@@ -88,6 +93,7 @@ fn down(how: Down) -> &'static str {
         Down::Crash => "crash",
         Down::PowerLoss => "power loss",
         Down::Stop => "stopped",
+        Down::Killed => "did NOT stop when asked, killed",
     }
 }
 

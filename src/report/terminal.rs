@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest screen.
-pub const LINES_MAX: usize = 40;
+pub const LINES_MAX: usize = 44;
 /// Of a line, kept for its exit status.
 const EXIT_WIDTH: usize = 12;
 /// Where the scenario's column begins, and what stands below it.
@@ -25,6 +25,8 @@ const NAME_COLUMN: usize = 16;
 /// Widest and narrowest that it gets.
 const NAME_WIDTH: usize = 26;
 const NAME_WIDTH_MIN: usize = 18;
+/// Lines of a cause: it quotes the error of a process that could not start.
+const WHY_LINES_MAX: usize = 6;
 /// Reasons shown below one row.
 const REASONS_MAX: usize = 4;
 
@@ -195,7 +197,7 @@ fn reasons(judgement: &Judgement) -> Vec<Reason> {
         }
         _ => None,
     });
-    broken.into_iter().chain(unseen).chain(idle).collect()
+    broken.into_iter().chain(unseen).chain(idle).chain(judgement.remarks.iter().map(unmet)).collect()
 }
 
 fn unmet_line(unmet: &Unmet) -> String {
@@ -304,7 +306,7 @@ fn tell(text: &mut String, violation: &Violation, history: &History, layout: Lay
     paragraph(text, "  ", &violation.summary, 4, layout);
     text.push_str(&of_events(history, &violation.events, layout));
     if let Some(why) = &violation.why {
-        section(text, "why", why, 3, layout);
+        section(text, "why", why, WHY_LINES_MAX, layout);
     }
 }
 
@@ -331,14 +333,14 @@ fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &
     let also = judgement.violated().filter(|(promise, _)| Some(*promise) != told).map(|(promise, _)| promise.name());
     let also: Vec<&str> = also.collect();
     section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, layout);
-    section(text, "holds", &holds.join(", "), 2, layout);
+    section(text, "holds", &holds.join(", "), 3, layout);
     section(text, "unknown", &unknown(judgement), 2, layout);
     section(text, "connects", &connections(judgement).unwrap_or_default(), 1, layout);
     // An inconclusive run has named all this above already, and a contradicted expectation too if nothing else is told.
     if judgement.verdict == Verdict::Violated {
         let unmet = judgement.unmet.iter().filter(|it| told.is_some() || !it.contradicted);
         section(text, "unmet", &unmet.map(unmet_line).collect::<Vec<_>>().join(" · "), 2, layout);
-        section(text, "idle", &idle.join(" · "), 3, layout);
+        section(text, "idle", &idle.join(" · "), 4, layout);
     }
     section(text, "not judged", &declined.join(" · "), 3, layout);
     for (word, hint) in [("reproduce", &hints.reproduce), ("shrink", &hints.shrink), ("report", &hints.report)] {
@@ -462,7 +464,7 @@ mod tests {
         story.at(100_002).says("harness", step(Moment::Ended { evidence: None }));
         let fault = crate::fault::find("clock-jump").expect("in the catalogue");
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
-        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18 });
+        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });
         story
     }
 

@@ -5,7 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Layout, Palette, describe, text::cut};
+use super::{
+    Layout, Palette, describe,
+    text::{cut, wrap},
+};
 use crate::{
     check::{Verdict, words},
     history::{Event, History, Name, What},
@@ -69,12 +72,16 @@ fn mark(event: &Event) -> String {
 /// Whether an event stands out in a timeline: something died, was lost or failed.
 trait Grave {
     fn is_grave(&self) -> bool;
+
+    /// Whether it carries the reason of a failure, in the words of others.
+    fn says_why(&self) -> bool;
 }
 
 impl Grave for What {
     fn is_grave(&self) -> bool {
         match self {
-            What::Down { .. } | What::Failed { .. } | What::Lost { .. } | What::Damaged { .. } | What::Wiped {} => true,
+            What::Down { .. } | What::Failed { .. } | What::Lost { .. } => true,
+            What::LostName { .. } | What::Damaged { .. } | What::Wiped {} => true,
             What::Disk { error, .. } => error.is_some(),
             What::Settled { quiet } => !quiet,
             What::Log { event } => {
@@ -83,9 +90,15 @@ impl Grave for What {
             _ => false,
         }
     }
+
+    fn says_why(&self) -> bool {
+        matches!(self, What::Failed { .. } | What::LostName { .. } | What::ReadingEnded { error: Some(_), .. })
+            || matches!(self, What::Disk { error: Some(_), .. })
+            || matches!(self, What::Log { event } if event.name() == "corruption-found")
+    }
 }
 
-/// Every event of a run, a line each: time, host, what.
+/// Every event of a run: time, host, what. A line each; why something failed takes as many as it needs.
 pub fn timeline(history: &History, layout: impl Into<Layout>) -> String {
     let layout = layout.into();
     let palette = layout.palette;
@@ -94,13 +107,40 @@ pub fn timeline(history: &History, layout: impl Into<Layout>) -> String {
     let mut text = String::with_capacity(history.events.len() * 60);
     for event in &history.events {
         let time = words::time(event.at);
-        let told = cut(&(mark(event) + &describe(event)), room);
-        let told = match &event.what {
-            What::Step { .. } => palette.strong(&told),
-            what if what.is_grave() => palette.verdict(Verdict::Violated, &told),
-            _ => told,
+        let told = mark(event) + &describe(event);
+        let paint = |told: &str| match &event.what {
+            What::Step { .. } => palette.strong(told),
+            what if what.is_grave() => palette.verdict(Verdict::Violated, told),
+            _ => told.to_owned(),
         };
-        let _ = writeln!(text, "{time:>TIME_WIDTH$}  {:<widest$}  {told}", cut(&event.host, widest));
+        let host = cut(&event.host, widest);
+        if !event.what.says_why() {
+            let _ = writeln!(text, "{time:>TIME_WIDTH$}  {host:<widest$}  {}", paint(&cut(&told, room)));
+            continue;
+        }
+        // Why a process ended is what a reader came for: whole, however long it is.
+        for (n, line) in wrap(&told, room).iter().enumerate() {
+            let (time, host) = if n == 0 { (time.as_str(), host.as_str()) } else { ("", "") };
+            let _ = writeln!(text, "{time:>TIME_WIDTH$}  {host:<widest$}  {}", paint(line));
+        }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::testing::Story;
+
+    #[test]
+    fn why_a_process_ended_is_shown_whole_and_a_start_is_not_called_being_up() {
+        let mut story = Story::new();
+        let error = format!("open journal: {}checksum of frame 3 does not hold", "it was said again, ".repeat(12));
+        story.says("server-1", What::Up { life: 17 }).says("server-1", What::Failed { error: error.clone() });
+        let text = timeline(&story.history, Palette::Plain);
+        let told: Vec<&str> = text.split_whitespace().collect();
+        assert!(told.join(" ").ends_with(&error), "{text}");
+        assert!(text.contains("starts again (life 17)") && !text.contains("up again"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= super::super::COLUMNS_MAX), "{text}");
+    }
 }

@@ -60,7 +60,12 @@ pub struct Cluster {
     pub memory: u64,
     /// The largest payload that servers take, in bytes, at most 61,440. `None`: as much as the log can.
     pub payload_max: Option<u64>,
+    /// Bytes that a disk writes whole or not at all, one of [`SECTORS`].
+    pub sector: u64,
 }
+
+/// The sectors that disks may have, in bytes; the first if a file does not say.
+pub const SECTORS: [u64; 2] = [512, 4_096];
 
 /// The wall clock at the start of a run if a file does not say: 2026-01-01T00:00:00Z.
 pub const WALL_CLOCK_DEFAULT: i64 = 1_767_225_600;
@@ -245,6 +250,8 @@ pub struct KnownViolation {
     pub invariant: String,
     /// Where it is discussed; an `http` or `https` address.
     pub issue: String,
+    /// Text that its sentence holds. `None`: whichever violation of the invariant it is.
+    pub saying: Option<String>,
 }
 
 /// The invariants that a known violation may name.
@@ -252,6 +259,7 @@ pub const INVARIANTS: &[&str] = &[
     "append-only",
     "no-fork",
     "no-gaps",
+    "at-most-once",
     "acked-durable",
     "no-phantoms",
     "accounted-for",
@@ -260,6 +268,8 @@ pub const INVARIANTS: &[&str] = &[
     "faithful-reads",
     "real-time-order",
     "no-silent-corruption",
+    "stays-up",
+    "stops-when-asked",
     "deadlines-kept",
     "recovers",
     "bounded-memory",

@@ -17,11 +17,11 @@ use crate::{
 use super::{
     judge,
     model::{
-        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SIZE_DEFAULT,
-        Scenario, WALL_CLOCK_DEFAULT, Workload,
+        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS,
+        SIZE_DEFAULT, Scenario, WALL_CLOCK_DEFAULT, Workload,
     },
     problem::{NOT_SHOWN, Problem, quote, suggest},
-    quantity::LONGEST,
+    quantity::{LONGEST, print_size},
     reasons::reasons,
     step::{Step, read_event, read_hosts, read_moment, read_steps},
     walk::{COUNT_MAX, Node, Problems, Table},
@@ -208,11 +208,24 @@ fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     let payload_max = table.take("payload-max");
     draft.payload_max_span = payload_max.map(|node| node.span());
     let payload_max = payload_max.and_then(|node| problems.size("payload-max", node, 64, max));
-    if let (Some(servers), Some(latency), Some(wall_clock), Some(memory)) = (draft.servers, latency, wall_clock, memory)
+    let sector = table.take("sector").map_or(Some(SECTORS[0]), |node| read_sector(node, problems));
+    if let (Some(servers), Some(latency), Some(wall_clock), Some(memory), Some(sector)) =
+        (draft.servers, latency, wall_clock, memory, sector)
     {
-        draft.cluster = Some(Cluster { servers, latency, renew_before, wall_clock, memory, payload_max });
+        draft.cluster = Some(Cluster { servers, latency, renew_before, wall_clock, memory, payload_max, sector });
     }
     table.finish(problems);
+}
+
+fn read_sector(node: Node<'_>, problems: &mut Problems) -> Option<u64> {
+    let bytes = problems.size("sector", node, SECTORS[0], SECTORS[SECTORS.len() - 1])?;
+    if !SECTORS.contains(&bytes) {
+        let message = format!("no disk has sectors of {}", print_size(bytes));
+        let all: Vec<String> = SECTORS.iter().map(|bytes| format!("\"{}\"", print_size(*bytes))).collect();
+        problems.file("out-of-range", node.span(), message, format!("write {}", all.join(" or ")));
+        return None;
+    }
+    Some(bytes)
 }
 
 fn read_workload(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
@@ -266,8 +279,9 @@ fn read_known_violation(node: Node<'_>, problems: &mut Problems) -> Option<Known
         }
         Some(address)
     });
+    let saying = table.take("saying").and_then(|node| problems.text("saying", node, false));
     table.finish(problems);
-    Some(KnownViolation { invariant: invariant?, issue: issue? })
+    Some(KnownViolation { invariant: invariant?, issue: issue?, saying })
 }
 
 fn read_expect(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {

@@ -9,7 +9,7 @@ use crate::fault::{End, HostRef, Link, Need, Value};
 
 use super::{
     model::{
-        Call, EventPattern, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, SIZE_DEFAULT, Scenario, Start, Step,
+        Call, EventPattern, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS, SIZE_DEFAULT, Scenario, Start, Step,
         WALL_CLOCK_DEFAULT,
     },
     quantity::{print_duration, print_size},
@@ -29,7 +29,9 @@ impl Scenario {
         }
         if let Some(known) = &self.known_violation {
             let (invariant, issue) = (quoted(&known.invariant), quoted(&known.issue));
-            page.raw("known-violation", format!("{{ invariant = {invariant}, issue = {issue} }}"));
+            let saying =
+                known.saying.as_ref().map(|saying| format!(", saying = {}", quoted(saying))).unwrap_or_default();
+            page.raw("known-violation", format!("{{ invariant = {invariant}, issue = {issue}{saying} }}"));
         }
         page.header("[cluster]");
         page.raw("servers", self.cluster.servers);
@@ -47,6 +49,9 @@ impl Scenario {
         }
         if let Some(most) = self.cluster.payload_max {
             page.text("payload-max", &print_size(most));
+        }
+        if self.cluster.sector != SECTORS[0] {
+            page.text("sector", &print_size(self.cluster.sector));
         }
         page.header("[workload]");
         page.raw("clients", self.workload.clients);

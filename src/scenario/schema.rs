@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    model::{Call, INVARIANTS, STEPS_MAX},
+    model::{Call, INVARIANTS, SECTORS, STEPS_MAX},
     parse::LIST_MAX,
     quantity::{print_duration, print_size},
     walk::COUNT_MAX,
@@ -146,6 +146,13 @@ fn cluster() -> Value {
             ),
             ("memory", of("size", "Bytes for all queues and caches of a process together. Default 64MiB.")),
             ("payload-max", of("size", "The largest payload that servers take. Default 60KiB.")),
+            (
+                "sector",
+                json!({
+                    "enum": SECTORS.map(print_size),
+                    "description": "Bytes that a disk writes whole or not at all. Default 512B.",
+                }),
+            ),
         ],
     )
 }
@@ -170,10 +177,14 @@ fn workload() -> Value {
 
 fn known_violation() -> Value {
     let issue = json!({ "type": "string", "pattern": "^https?://", "description": "Where it is discussed." });
+    let saying = json!({
+        "type": "string", "minLength": 1, "maxLength": 200,
+        "description": "Text that the violation's sentence holds; any violation of the invariant without it.",
+    });
     table(
         "A violation that is known: it is shown and does not count. Once it no longer happens, that does.",
         &["invariant", "issue"],
-        vec![("invariant", json!({ "enum": INVARIANTS })), ("issue", issue)],
+        vec![("invariant", json!({ "enum": INVARIANTS })), ("issue", issue), ("saying", saying)],
     )
 }
 

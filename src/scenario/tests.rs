@@ -89,6 +89,8 @@ fn each_mistake_has_its_code() {
         ("clients = 2", "clients = 2\nsize = \"61KiB\"", "out-of-range"),
         ("servers = 3", "servers = 3\npayload-max = \"255B\"", "cannot-happen"),
         ("servers = 3", "servers = 3\npayload-max = \"61KiB\"", "out-of-range"),
+        ("servers = 3", "servers = 3\nsector = \"8KiB\"", "out-of-range"),
+        ("servers = 3", "servers = 3\nsector = \"1KiB\"", "out-of-range"),
         ("clients = 2", "clients = 2\noversize-every = 50", "missing-key"),
         ("clients = 2", "clients = 2\noversize-every = 1", "out-of-range"),
         ("at = \"10s\"\n", "", "start-missing"),
@@ -569,13 +571,18 @@ prop_compose! {
                 servers: 3, latency: Duration::from_millis(latency),
                 renew_before: renew.map(Duration::from_secs), wall_clock: clock, memory: memory << 10,
                 payload_max: too_large.map(|(_, more)| size + more),
+                sector: if known { 4_096 } else { 512 },
             },
             workload: Workload {
                 clients: 2, appends: Rate { count, per }, duration: Duration::from_secs(120),
                 call: if stream { Call::AppendStream } else { Call::Append }, size,
                 oversize_every: too_large.map(|(every, _)| every),
             },
-            known_violation: known.then(|| KnownViolation { invariant: "no-gaps".to_owned(), issue }),
+            known_violation: known.then(|| KnownViolation {
+                invariant: "no-gaps".to_owned(),
+                issue,
+                saying: stream.then(|| "is missing".to_owned()),
+            }),
             path: Default::default(), source: "".into(),
         }
     }

@@ -159,6 +159,80 @@ unsafe fn is_device(path: *const c_char) -> bool {
     path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/")
 }
 
+/// As renameat(2), and for `AT_FDCWD` as rename(2). What a simulated host renames on the real disk stays renamed in the
+/// next run.
+///
+/// # Safety
+/// Both paths must be C strings.
+#[cfg(target_os = "linux")]
+pub unsafe fn renameat(from_folder: c_int, from: *const c_char, to_folder: c_int, to: *const c_char) -> c_int {
+    if is_simulating() {
+        leak::record("a real file was renamed");
+    }
+    let arguments = [c_long::from(from_folder), from as c_long, c_long::from(to_folder), to as c_long, 0, 0];
+    // SAFETY: as the caller vouches.
+    unsafe { passed_through(libc::SYS_renameat2, arguments) as c_int }
+}
+
+/// As unlinkat(2), and so as unlink(2) and rmdir(2).
+///
+/// # Safety
+/// `path` must be a C string.
+#[cfg(target_os = "linux")]
+pub unsafe fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
+    if is_simulating() {
+        leak::record("a real file or folder was removed");
+    }
+    let arguments = [c_long::from(folder), path as c_long, c_long::from(flags), 0, 0, 0];
+    // SAFETY: as the caller vouches.
+    unsafe { passed_through(libc::SYS_unlinkat, arguments) as c_int }
+}
+
+/// As mkdirat(2), and for `AT_FDCWD` as mkdir(2).
+///
+/// # Safety
+/// `path` must be a C string.
+#[cfg(target_os = "linux")]
+pub unsafe fn mkdirat(folder: c_int, path: *const c_char, mode: c_uint) -> c_int {
+    if is_simulating() {
+        leak::record("a real folder was made");
+    }
+    let arguments = [c_long::from(folder), path as c_long, c_long::from(mode), 0, 0, 0];
+    // SAFETY: as the caller vouches.
+    unsafe { passed_through(libc::SYS_mkdirat, arguments) as c_int }
+}
+
+/// The arguments of posix_spawn(3): process id, path, file actions, attributes, arguments, environment.
+#[cfg(target_os = "linux")]
+pub type Spawn = (*mut c_int, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char);
+
+/// As posix_spawn(3) or posix_spawnp(3), whichever `name` says, of the C library that comes next. No run can replay what
+/// another process does.
+///
+/// # Safety
+/// As posix_spawn demands.
+#[cfg(target_os = "linux")]
+pub unsafe fn spawn(name: &CStr, (pid, path, actions, attributes, arguments, environment): Spawn) -> c_int {
+    type Next = unsafe extern "C" fn(
+        *mut c_int,
+        *const c_char,
+        *const c_void,
+        *const c_void,
+        *const *mut c_char,
+        *const *mut c_char,
+    ) -> c_int;
+    if is_simulating() {
+        leak::record("a process was started");
+    }
+    // SAFETY: the name is a C string; RTLD_NEXT asks for the definition after this one.
+    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    if next.is_null() {
+        return libc::ENOSYS;
+    }
+    // SAFETY: the symbols of these names have this type in every C library.
+    unsafe { std::mem::transmute::<*mut c_void, Next>(next)(pid, path, actions, attributes, arguments, environment) }
+}
+
 /// As socket(2). A simulated host that asks for one would speak to the real network.
 ///
 /// # Safety

@@ -34,9 +34,9 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use leak::leaks;
-pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
 #[cfg(target_os = "linux")]
-pub use libc_calls::{openat, socket};
+pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};
+pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
 pub use parent::end_with_parent;
 pub use standing::{Standing, standing};
 pub use wall::{FaultId, WallClock, WrongReads};
@@ -294,8 +294,9 @@ fn is_foreign() -> bool {
 }
 
 /// Defines the libc seam in this binary: `getrandom`, `getentropy`, `syscall`, `clock_gettime`, which it answers, and
-/// `open`, `open64`, `openat`, `openat64`, `socket` and, where the C library is linked dynamically, `pthread_create`,
-/// which it watches. Call it once, at the top level of a binary that simulates; a binary that serves in production must
+/// `open`, `open64`, `openat`, `openat64`, `rename`, `renameat`, `unlink`, `unlinkat`, `rmdir`, `mkdir`, `mkdirat`, `socket`
+/// and, where the C library is linked dynamically, `pthread_create`, `posix_spawn` and `posix_spawnp`, which it watches.
+/// Call it once, at the top level of a binary that simulates; a binary that serves in production must
 /// not.
 #[macro_export]
 macro_rules! define_seam {
@@ -345,6 +346,66 @@ macro_rules! define_seam {
             #[unsafe(no_mangle)]
             unsafe extern "C" fn openat64(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
                 unsafe { $crate::seam::openat(folder, path, flags, mode) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+                unsafe { $crate::seam::renameat(-100, from, -100, to) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn renameat(
+                from_folder: c_int,
+                from: *const c_char,
+                to_folder: c_int,
+                to: *const c_char,
+            ) -> c_int {
+                unsafe { $crate::seam::renameat(from_folder, from, to_folder, to) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
+                unsafe { $crate::seam::unlinkat(-100, path, 0) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
+                unsafe { $crate::seam::unlinkat(folder, path, flags) }
+            }
+            // 0x200 is AT_REMOVEDIR.
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn rmdir(path: *const c_char) -> c_int {
+                unsafe { $crate::seam::unlinkat(-100, path, 0x200) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn mkdir(path: *const c_char, mode: c_uint) -> c_int {
+                unsafe { $crate::seam::mkdirat(-100, path, mode) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn mkdirat(folder: c_int, path: *const c_char, mode: c_uint) -> c_int {
+                unsafe { $crate::seam::mkdirat(folder, path, mode) }
+            }
+            #[cfg(not(target_feature = "crt-static"))]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn posix_spawn(
+                pid: *mut c_int,
+                path: *const c_char,
+                actions: *const c_void,
+                attributes: *const c_void,
+                arguments: *const *mut c_char,
+                environment: *const *mut c_char,
+            ) -> c_int {
+                let given = (pid, path, actions, attributes, arguments, environment);
+                unsafe { $crate::seam::spawn(c"posix_spawn", given) }
+            }
+            #[cfg(not(target_feature = "crt-static"))]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn posix_spawnp(
+                pid: *mut c_int,
+                path: *const c_char,
+                actions: *const c_void,
+                attributes: *const c_void,
+                arguments: *const *mut c_char,
+                environment: *const *mut c_char,
+            ) -> c_int {
+                let given = (pid, path, actions, attributes, arguments, environment);
+                unsafe { $crate::seam::spawn(c"posix_spawnp", given) }
             }
             #[unsafe(no_mangle)]
             unsafe extern "C" fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {

@@ -1,20 +1,26 @@
 //! The auditor: a host that reads the log through its public door, during the run and once more at the end.
+//!
+//! It reads every server now and then, at moments that the seed draws, and one server shortly before and after each step
+//! of the scenario begins and ends: what is shown and not yet safe is caught only by who looks just before it is lost.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
-use super::{operator::Operator, recorder::Recorder};
+use super::{operator::Operator, recorder::Recorder, told};
 use crate::{
-    audit::calls::error_chain,
-    history::What,
+    history::{Name, What},
+    seam,
     system::{Findings, Host, Peer, System},
 };
 
@@ -39,12 +45,17 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// so it has caught up by then, or never will.
 const CATCH_UP_TIMES: u32 = 4;
 
+/// Readings that are wanted at a time of the run, each of one server. Only ever grows.
+pub(super) type Agenda = BTreeSet<(Duration, Name)>;
+
 /// The auditor over all its lives.
 #[derive(Clone)]
 pub(super) struct Auditor {
     recorder: Recorder,
     order: watch::Receiver<Reading>,
+    agenda: watch::Receiver<Agenda>,
     every: Duration,
+    luck: Arc<Mutex<ChaCha8Rng>>,
     operator: Operator,
     readings: Arc<AtomicU32>,
     /// Entries that were found, in all readings.
@@ -53,14 +64,16 @@ pub(super) struct Auditor {
 }
 
 impl Auditor {
-    /// An auditor that reads about `every` so often.
+    /// An auditor that reads about `every` so often, when `luck` says, and besides at the times of its agenda.
     pub(super) fn new(
         recorder: Recorder,
-        order: watch::Receiver<Reading>,
-        every: Duration,
+        (order, agenda): (watch::Receiver<Reading>, watch::Receiver<Agenda>),
+        (every, luck): (Duration, ChaCha8Rng),
         operator: Operator,
     ) -> Self {
-        Self { recorder, order, every, operator, readings: Arc::default(), found: Arc::default(), done: Arc::default() }
+        let luck = Arc::new(Mutex::new(luck));
+        let (readings, found, done) = (Arc::default(), Arc::default(), Arc::default());
+        Self { recorder, order, agenda, every, luck, operator, readings, found, done }
     }
 
     /// Entries that were found so far, in all readings.
@@ -85,25 +98,57 @@ impl Auditor {
             async move { system.ask_how_new(host).await }
         });
         tokio::spawn(self.operator.clone().run(system.clone(), host.clone()));
-        let mut order = self.order.clone();
-        while *order.borrow_and_update() == Reading::Sometimes {
-            let next = Instant::now() + self.every;
-            tokio::select! {
-                biased;
-                changed = order.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep_until(next) => {
-                    for server in host.servers() {
-                        let _ = self.read(&*system, &host, server, false).await;
-                    }
-                }
-            }
-        }
+        self.read_now_and_then(&system, &host).await;
         // What the follower was given so far is judged; it need not be awaited, for it never ends.
         asker.abort();
         self.say_the_last_word(&*system, &host).await;
         follower.abort();
         self.done.store(true, Ordering::Relaxed);
         std::future::pending().await
+    }
+
+    /// Until it is to say the last word. Readings run beside each other: one that waits for a dead server holds up none.
+    async fn read_now_and_then<S: System>(&self, system: &Arc<S>, host: &Host) {
+        let (mut order, mut agenda) = (self.order.clone(), self.agenda.clone());
+        let mut readings = JoinSet::new();
+        let mut done: (Duration, Name) = (seam::now(), "".into());
+        let mut next = Instant::now() + self.pause();
+        while *order.borrow_and_update() == Reading::Sometimes {
+            let wanted = agenda.borrow_and_update().range((Bound::Excluded(&done), Bound::Unbounded)).next().cloned();
+            let at = wanted.as_ref().map_or(next, |(at, _)| Instant::now() + at.saturating_sub(seam::now()));
+            tokio::select! {
+                biased;
+                changed = order.changed() => if changed.is_err() { return },
+                changed = agenda.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(at.min(next)) => {
+                    let servers: Vec<Peer> = match wanted.filter(|_| at <= next) {
+                        Some(wanted) => {
+                            let server = host.servers().iter().filter(|server| server.name() == &*wanted.1);
+                            done = wanted.clone();
+                            server.cloned().collect()
+                        }
+                        None => {
+                            next = Instant::now() + self.pause();
+                            host.servers().to_vec()
+                        }
+                    };
+                    let (this, system, host) = (self.clone(), system.clone(), host.clone());
+                    readings.spawn(async move {
+                        for server in servers {
+                            let _ = this.read(&*system, &host, &server, false).await;
+                        }
+                    });
+                }
+            }
+            while readings.try_join_next().is_some() {}
+        }
+        readings.abort_all();
+    }
+
+    /// From one reading of everything to the next: about so often, never in step with anything.
+    fn pause(&self) -> Duration {
+        let mut luck = self.luck.lock().unwrap_or_else(PoisonError::into_inner);
+        self.every.mul_f64(luck.random_range(0.5..1.5))
     }
 
     /// Reads every server whole, whatever the others do: one that cannot be read is tried again and again, and one that
@@ -134,7 +179,7 @@ impl Auditor {
         }
     }
 
-    /// Answers how much was found.
+    /// Returns how much was found.
     async fn read<S: System>(&self, system: &S, host: &Host, server: &Peer, last: bool) -> Result<u64, ()> {
         let reading = self.readings.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(What::ReadingBegan { reading, server: server.name().into(), last });
@@ -142,7 +187,7 @@ impl Auditor {
         let read = system.read_back(host.clone(), server, &mut found);
         let error = tokio::select! {
             biased;
-            read = read => read.err().map(|error| error_chain(&*error)),
+            read = read => read.err().map(|error| told(&*error)),
             () = stuck(&count) => Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}")),
             () = tokio::time::sleep(READING_MAX) => Some(format!("not read to its end within {READING_MAX:?}")),
         };

@@ -9,6 +9,7 @@ mod disks;
 mod memory;
 mod moments;
 mod perform;
+mod readings;
 mod upgrades;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
@@ -124,6 +125,7 @@ impl<'a> Director<'a> {
             self.began = self.now;
             self.issue_late()?;
             self.record(What::Began {});
+            self.foresee_readings();
             self.stage.phase.send_replace(Phase::Offer { since: self.now });
             return Ok(());
         }

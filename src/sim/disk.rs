@@ -2,17 +2,19 @@
 //!
 //! A write reaches the page cache when it is submitted and survives the death of its process. It becomes durable with a
 //! sync that was submitted later and whose time has come. At a power loss, of what was not yet durable the seed decides:
-//! each write is kept, torn at some byte, or gone, and names that were not synced with their folder may be gone too.
+//! each write is kept, torn at some byte, or gone. What was not synced with its folder may have happened or not: a name of
+//! a file or of a folder may be gone, with all that it led to, and a removed file may be back.
 //! Completion is a matter of simulated time alone; nothing here runs by itself, so a cut at any instant is exact.
 //!
 //! A disk does what it says unless a step of the scenario lets it fail, fill up, dawdle or lie (`faults`).
 
 mod at_once;
 mod faults;
+mod names;
 mod platter;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 pub(super) use self::faults::DiskFault;
 use self::{
     faults::{Faults, io_error},
+    names::Loss,
     platter::{Change, Flush, Inode, Place},
 };
 use super::recorder::Recorder;
@@ -42,9 +45,6 @@ const SYNC: Duration = Duration::from_micros(800);
 /// Bytes that a sync writes in a second.
 const BYTES_PER_SECOND: u64 = 400_000_000;
 
-/// The unit that a disk writes whole or not at all.
-const SECTOR_BYTES: usize = 512;
-
 /// One host's disk. It outlives the host's processes.
 #[derive(Clone)]
 pub struct SimDisk {
@@ -58,10 +58,16 @@ struct State {
     /// Names as a process sees them, and as they are on the platter.
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
-    folders: Vec<PathBuf>,
+    /// The folders likewise; the data folder itself is always there.
+    folders: BTreeSet<PathBuf>,
+    durable_folders: BTreeSet<PathBuf>,
+    /// When each name was made, of a file or a folder.
+    made: BTreeMap<PathBuf, Duration>,
     folder_syncs: Vec<(Duration, PathBuf)>,
     /// Without power: submissions have no effect and no end.
     dark: bool,
+    /// The unit that it writes whole or not at all, in bytes.
+    sector: usize,
     /// Bytes that the last power loss took.
     lost: u64,
     /// Stands still: syncs complete only once this is false.
@@ -76,15 +82,19 @@ struct State {
 }
 
 impl SimDisk {
-    /// An empty disk. `luck` decides what a power loss takes, `mishaps` what faults of the disk do.
-    pub fn new(host: Name, recorder: Recorder, luck: ChaCha8Rng, mishaps: ChaCha8Rng) -> Self {
+    /// An empty disk that writes whole sectors of so many bytes. `luck` decides what a power loss takes, `mishaps` what
+    /// faults of the disk do.
+    pub fn new(host: Name, recorder: Recorder, sector: usize, luck: ChaCha8Rng, mishaps: ChaCha8Rng) -> Self {
         let state = State {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
-            folders: vec![PathBuf::new()],
+            folders: BTreeSet::from([PathBuf::new()]),
+            durable_folders: BTreeSet::from([PathBuf::new()]),
+            made: BTreeMap::new(),
             folder_syncs: Vec::new(),
             dark: false,
+            sector,
             lost: 0,
             paused: watch::Sender::new(false),
             paused_since: None,
@@ -92,7 +102,7 @@ impl SimDisk {
             locked: false,
             life: 0,
             luck,
-            faults: Faults::new(mishaps),
+            faults: Faults::new(sector, mishaps),
         };
         Self { host, recorder, state: Arc::new(Mutex::new(state)) }
     }
@@ -112,11 +122,11 @@ impl SimDisk {
         state.dark = true;
         let lost = state.lose_unsynced();
         let shown = state.show_platter();
-        let total = lost.iter().map(|(_, bytes, _)| bytes).sum();
+        let total = lost.iter().map(Loss::bytes).sum();
         state.lost = total;
         drop(state);
-        for (path, bytes, torn) in lost {
-            self.recorder.record_at(now, &self.host, What::Lost { path, bytes, torn });
+        for loss in lost {
+            self.recorder.record_at(now, &self.host, loss.told());
         }
         for (path, (culprit, offset, bytes)) in shown {
             self.tell_damage(now, path, culprit, offset, bytes);
@@ -194,44 +204,6 @@ impl State {
         }
     }
 
-    fn sync_names(&mut self, folder: &Path) {
-        self.durable_names.retain(|path, _| path.parent() != Some(folder));
-        let here = self.names.iter().filter(|(path, _)| path.parent() == Some(folder));
-        self.durable_names.extend(here.map(|(path, file)| (path.clone(), *file)));
-    }
-
-    /// The platter's view becomes everybody's. Answers, per file, bytes lost and bytes of torn writes.
-    fn lose_unsynced(&mut self) -> Vec<(String, u64, u64)> {
-        let mut lost = Vec::new();
-        // A removed file whose removal was not synced comes back, and so does only what was synced of it.
-        let removed = self.durable_names.iter().filter(|(_, file)| !self.names.values().any(|known| known == *file));
-        for (path, file) in self.names.iter().chain(removed) {
-            let (gone, torn) = self.files[*file].lose_unsynced(&mut self.luck);
-            if gone + torn > 0 {
-                lost.push((path.display().to_string(), gone, torn));
-            }
-        }
-        // A folder entry that was never synced may have reached the platter by luck.
-        let unsynced: Vec<(PathBuf, usize)> = self
-            .names
-            .iter()
-            .filter(|(path, file)| self.durable_names.get(*path) != Some(file))
-            .map(|(path, file)| (path.clone(), *file))
-            .collect();
-        for (path, file) in unsynced {
-            if self.luck.random_bool(0.5) {
-                // A rename is one step: with the new name the old one is gone.
-                self.durable_names.retain(|old, of| *of != file || self.names.contains_key(old));
-                self.durable_names.insert(path, file);
-            } else {
-                lost.push((path.display().to_string(), self.files[file].len(), 0));
-            }
-        }
-        self.folder_syncs.clear();
-        self.names = self.durable_names.clone();
-        lost
-    }
-
     /// Page caches are gone. Answers the damage that shows by that, with the names of files.
     fn show_platter(&mut self) -> Vec<(String, Place)> {
         let mut shown = Vec::new();
@@ -248,7 +220,7 @@ impl State {
 
     fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<usize> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        if !self.folders.iter().any(|folder| folder == parent) {
+        if !self.folders.contains(parent) {
             return Err(not_found(parent));
         }
         match (self.names.get(path), mode) {
@@ -259,7 +231,7 @@ impl State {
             (Some(file), _) => Ok(*file),
             (None, _) => {
                 self.files.push(Inode::default());
-                self.names.insert(path.to_owned(), self.files.len() - 1);
+                self.name(path.to_owned(), self.files.len() - 1);
                 Ok(self.files.len() - 1)
             }
         }
@@ -287,11 +259,7 @@ impl Disk for SimDisk {
     fn create_folder(&self, path: &Path) -> Pending<()> {
         let path = path.to_owned();
         self.at_once(move |state| {
-            for folder in path.ancestors() {
-                if !state.folders.iter().any(|known| known == folder) {
-                    state.folders.push(folder.to_owned());
-                }
-            }
+            state.make_folder(&path);
             Ok(())
         })
     }
@@ -315,7 +283,7 @@ impl Disk for SimDisk {
         self.at_once(move |state| {
             let file = state.file(&from)?;
             state.names.remove(&from);
-            state.names.insert(to, file);
+            state.name(to, file);
             Ok(())
         })
     }

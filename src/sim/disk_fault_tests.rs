@@ -9,11 +9,12 @@ use super::*;
 
 const AFTER: Duration = Duration::from_secs(1);
 const STEP: usize = 3;
+const SECTOR_BYTES: usize = 512;
 
 fn disk(seed: u64) -> (SimDisk, Recorder) {
     let recorder = Recorder::new(vec!["harness".into()], false, true);
     let (luck, mishaps) = (seam::stream(seed, 1), seam::stream(seed, 2));
-    (SimDisk::new("server-1".into(), recorder.clone(), luck, mishaps), recorder)
+    (SimDisk::new("server-1".into(), recorder.clone(), SECTOR_BYTES, luck, mishaps), recorder)
 }
 
 fn now<T>(pending: Pending<T>) -> T {

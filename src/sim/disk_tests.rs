@@ -10,8 +10,12 @@ const BEFORE: Duration = Duration::ZERO;
 const AFTER: Duration = Duration::from_secs(1);
 
 fn disk(seed: u64) -> SimDisk {
+    disk_with_sectors(512, seed)
+}
+
+fn disk_with_sectors(bytes: usize, seed: u64) -> SimDisk {
     let recorder = Recorder::new(vec!["harness".into()], false, true);
-    SimDisk::new("server-1".into(), recorder, seam::stream(seed, 1), seam::stream(seed, 2))
+    SimDisk::new("server-1".into(), recorder, bytes, seam::stream(seed, 1), seam::stream(seed, 2))
 }
 
 fn now<T>(pending: Pending<T>) -> T {
@@ -91,6 +95,53 @@ fn a_write_may_be_torn_or_have_holes_and_the_loss_is_told() {
     assert!(holes > 0, "a file never grew before its data came");
 }
 
+/// What became of a file of `old` bytes in which some in the middle were written anew, and the power went.
+fn rewritten(sector: usize, seed: u64) -> Vec<u8> {
+    let disk = disk_with_sectors(sector, seed);
+    let file = file(&disk, "a");
+    now(file.append(vec![b'o'; 8_192].into()));
+    drop(file.sync());
+    disk.lose_power(AFTER);
+    disk.begin_life();
+    now(file.write_at(1_024, vec![b'n'; 512].into()));
+    disk.lose_power(AFTER);
+    content(&disk, "a").expect("its name is durable")
+}
+
+#[test]
+fn a_torn_rewrite_takes_its_whole_sector_where_sectors_are_large_and_no_neighbour_where_they_are_small() {
+    let neighbours = |content: &[u8]| [&content[..1_024], &content[1_536..]].concat();
+    let small = often(|seed| neighbours(&rewritten(512, seed)).iter().any(|byte| *byte != b'o'));
+    assert_eq!(small, 0);
+    let large = often(|seed| {
+        let content = rewritten(4_096, seed);
+        assert!(content[4_096..].iter().all(|byte| *byte == b'o'), "seed {seed}: another sector was struck");
+        let gone = content[..4_096].iter().all(|byte| *byte == 0);
+        let whole = neighbours(&content).iter().all(|byte| *byte == b'o');
+        assert!(gone || whole, "seed {seed}: half a sector");
+        gone
+    });
+    assert!((5..95).contains(&large), "{large}");
+}
+
+#[test]
+fn what_is_appended_takes_nothing_else_with_it_whatever_the_sector() {
+    for sector in [512, 4_096] {
+        for seed in 0..50 {
+            let disk = disk_with_sectors(sector, seed);
+            let file = file(&disk, "a");
+            now(file.append(vec![b'o'; 700].into()));
+            drop(file.sync());
+            disk.lose_power(AFTER);
+            disk.begin_life();
+            now(file.append(vec![b'n'; 700].into()));
+            disk.lose_power(AFTER);
+            let content = content(&disk, "a").expect("its name is durable");
+            assert!(content[..700].iter().all(|byte| *byte == b'o'), "seed {seed}, sectors of {sector}");
+        }
+    }
+}
+
 #[test]
 fn a_crash_of_the_process_alone_loses_nothing() {
     let disk = disk(0);
@@ -136,8 +187,8 @@ fn a_rename_that_was_synced_stays() {
 }
 
 #[test]
-fn a_removal_that_was_not_synced_brings_back_only_what_was_synced() {
-    for seed in 0..20 {
+fn a_removal_that_was_not_synced_happened_or_brings_back_only_what_was_synced() {
+    let back = often(|seed| {
         let disk = disk(seed);
         let file = file(&disk, "a");
         now(file.append("synced".into()));
@@ -148,7 +199,7 @@ fn a_removal_that_was_not_synced_brings_back_only_what_was_synced() {
         now(disk.remove(Path::new("a")));
         assert_eq!(content(&disk, "a"), None);
         disk.lose_power(AFTER);
-        let bytes = content(&disk, "a").expect("back");
+        let Some(bytes) = content(&disk, "a") else { return false };
         assert!(bytes == b"synced" || bytes.is_empty(), "seed {seed}: {bytes:?}");
         let durable = disk
             .lock_state()
@@ -156,7 +207,85 @@ fn a_removal_that_was_not_synced_brings_back_only_what_was_synced() {
             .iter()
             .all(|file| file.changes.is_empty() && file.content.bytes == file.durable.bytes);
         assert!(durable, "seed {seed}: the page cache survived");
+        true
+    });
+    assert!((20..80).contains(&back), "{back}");
+}
+
+#[test]
+fn a_removal_that_was_synced_stays_so_and_one_lets_no_rename_come_undone() {
+    for seed in 0..20 {
+        let disk = disk(seed);
+        let (gone, kept) = (file(&disk, "gone"), file(&disk, "old"));
+        now(kept.append("kept".into()));
+        drop((gone.sync(), kept.sync()));
+        now(disk.remove(Path::new("gone")));
+        drop(disk.sync_folder(Path::new("")));
+        disk.lose_power(AFTER);
+        disk.begin_life();
+        now(disk.rename(Path::new("old"), Path::new("new")));
+        disk.lose_power(AFTER);
+        assert_eq!(content(&disk, "gone"), None, "seed {seed}");
+        let names = [content(&disk, "old"), content(&disk, "new")];
+        assert_eq!(names.into_iter().flatten().collect::<Vec<_>>(), [b"kept"], "seed {seed}");
     }
+}
+
+/// A folder with a synced file, itself synced or not.
+fn folder_with_a_file(seed: u64, synced: bool) -> SimDisk {
+    let disk = disk(seed);
+    now(disk.create_folder(Path::new("deep/er")));
+    let file = now(disk.open(Path::new("deep/er/a"), OpenMode::Create));
+    now(file.append("synced".into()));
+    drop((file.sync(), disk.sync_folder(Path::new("deep/er")), disk.sync_folder(Path::new("deep"))));
+    if synced {
+        drop(disk.sync_folder(Path::new("")));
+    }
+    disk.lose_power(AFTER);
+    disk.begin_life();
+    disk
+}
+
+#[test]
+fn a_folder_that_was_not_synced_may_be_gone_with_all_that_was_synced_in_it() {
+    let gone = often(|seed| {
+        let disk = folder_with_a_file(seed, false);
+        let there = content(&disk, "deep/er/a");
+        let listed = now_or_why(disk.list(Path::new("deep/er")));
+        match &there {
+            Some(bytes) => assert_eq!((&bytes[..], listed.expect("listed")), (&b"synced"[..], vec!["a".to_owned()])),
+            None => assert_eq!(listed.expect_err("gone").kind(), io::ErrorKind::NotFound, "seed {seed}"),
+        }
+        let told = disk.recorder.finish().events.into_iter().map(|event| event.what);
+        let told: Vec<What> = told.filter(|what| matches!(what, What::Lost { .. } | What::LostName { .. })).collect();
+        let lost = What::LostName { path: "deep".to_owned(), made: Duration::ZERO, bytes: 6 };
+        assert_eq!(told, if there.is_none() { vec![lost] } else { vec![] }, "seed {seed}");
+        there.is_none()
+    });
+    assert!((20..80).contains(&gone), "{gone}");
+    assert_eq!(often(|seed| content(&folder_with_a_file(seed, true), "deep/er/a").is_none()), 0);
+}
+
+fn now_or_why<T>(pending: Pending<T>) -> io::Result<T> {
+    pending.now_or_never().expect("at once")
+}
+
+#[test]
+fn a_name_that_a_power_loss_takes_is_told_with_when_it_was_made_although_every_byte_was_synced() {
+    let gone = often(|seed| {
+        let disk = disk(seed);
+        let file = now(disk.open(Path::new("journal"), OpenMode::Create));
+        now(file.append("synced".into()));
+        drop(file.sync());
+        disk.lose_power(AFTER);
+        let told = disk.recorder.finish().events.into_iter().map(|event| event.what);
+        let told: Vec<What> = told.filter(|what| matches!(what, What::Lost { .. } | What::LostName { .. })).collect();
+        let lost = What::LostName { path: "journal".to_owned(), made: Duration::ZERO, bytes: 6 };
+        let there = content(&disk, "journal").is_some();
+        assert_eq!(told, if there { vec![] } else { vec![lost] }, "seed {seed}");
+        !there
+    });
+    assert!((20..80).contains(&gone), "{gone}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,7 +542,9 @@ fn names_in_a_std_style_folder_are_durable_after_its_sync() {
     folder.create("deep/er/new").expect("created").sync_all().expect("synced");
     folder.sync_folder("deep/er").expect("synced");
     folder.rename("deep/er/new", "deep/er/old").expect("renamed");
-    folder.sync_folder("deep/er").expect("synced");
+    for synced in ["deep/er", "deep", ""] {
+        folder.sync_folder(synced).expect("synced");
+    }
     disk.lose_power(BEFORE);
     disk.begin_life();
     assert_eq!(folder.list("deep/er").expect("there"), ["old"]);

@@ -16,7 +16,8 @@ mod stage;
 mod workload;
 
 use std::{
-    panic,
+    error::Error,
+    io, panic,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -25,6 +26,7 @@ pub use disk::SimDisk;
 pub use recorder::Recorder;
 
 use crate::{
+    audit::calls::error_chain,
     fault::{Action, Role},
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
@@ -33,6 +35,25 @@ use crate::{
 };
 use director::Director;
 use stage::Stage;
+
+/// Why software under test ended, with all causes. An io error that says less than its kind, as one with an address for
+/// its whole text, is told with it.
+fn told(error: &(dyn Error + 'static)) -> String {
+    let mut text = error_chain(error);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind =
+            error.downcast_ref::<io::Error>().filter(|error| error.raw_os_error().is_none()).map(io::Error::kind);
+        if let Some(kind) = kind.filter(|kind| *kind != io::ErrorKind::Other) {
+            let kind = kind.to_string();
+            if !text.contains(&kind) {
+                text.push_str(&format!(" ({kind})"));
+            }
+        }
+        next = error.source();
+    }
+    text
+}
 
 /// How a run is recorded.
 #[derive(Debug, Clone, Copy, Default)]

@@ -14,12 +14,13 @@ use tokio::sync::watch;
 
 use super::{
     SimError,
-    auditor::{Auditor, Reading},
+    auditor::{Agenda, Auditor, Reading},
     authorities::{Authorities, LIFETIME},
     disk::SimDisk,
     net::{AddressBook, SimNet},
     operator::Operator,
     recorder::Recorder,
+    told,
     workload::{Load, Phase, Surges, Workload},
 };
 use crate::{
@@ -49,6 +50,7 @@ pub(super) mod streams {
     pub(in crate::sim) const FLIPS: u64 = 0x2000;
     pub(in crate::sim) const DISKS: u64 = 0x3000; // plus the host's index
     pub(in crate::sim) const MISHAPS: u64 = 0x4000; // of disks; plus the host's index
+    pub(in crate::sim) const READINGS: u64 = 0x5000; // of the auditor; plus 1 and a step's index for those around it
 }
 
 /// What kind of host it is.
@@ -138,6 +140,7 @@ pub(super) struct Stage {
     pub auditor: Auditor,
     pub operator: Operator,
     pub order: watch::Sender<Reading>,
+    pub agenda: watch::Sender<Agenda>,
     pub authorities: Authorities,
 }
 
@@ -168,9 +171,11 @@ impl Stage {
 
         let (phase, phases) = watch::channel(Phase::WarmUp);
         let (order, orders) = watch::channel(Reading::Sometimes);
+        let (agenda, wanted) = watch::channel(Agenda::new());
         let every = (scenario.workload.duration / 4).max(Duration::from_secs(10));
         let operator = Operator::new(recorder.clone());
-        let auditor = Auditor::new(recorder.clone(), orders, every, operator.clone());
+        let luck = seam::stream(plan.seed, streams::READINGS);
+        let auditor = Auditor::new(recorder.clone(), (orders, wanted), (every, luck), operator.clone());
         let mut maker = Maker::new(scenario, plan, &servers, recorder.clone(), links.clone(), &mut sim)?;
         let ended = maker.ended.clone();
 
@@ -213,6 +218,7 @@ impl Stage {
             auditor,
             operator,
             order,
+            agenda,
             authorities,
         };
         Ok((stage, system))
@@ -230,15 +236,15 @@ impl Stage {
         self.actors.iter().find(|actor| &*actor.name == name)
     }
 
-    /// Kills a host. With `dark`, its power goes: nobody is told, and what was not synced may be lost. Answers the bytes
+    /// Ends a host's process. Where its power goes, nobody is told, and what was not synced may be lost. Returns the bytes
     /// lost, or `None` where it was down already.
-    pub(super) fn kill(&mut self, name: &Name, dark: bool, now: Duration) -> Option<u64> {
+    pub(super) fn kill(&mut self, name: &Name, how: Down, now: Duration) -> Option<u64> {
         let actor = self.actors.iter().find(|actor| actor.name == *name)?;
         if !self.sim.is_host_running(&**name) {
             return None;
         }
         let mut lost = 0;
-        if dark {
+        if how == Down::PowerLoss {
             self.links.darken(name);
             lost = actor.disk.lose_power(now);
         }
@@ -246,15 +252,15 @@ impl Stage {
         self.sim.crash(&**name);
         seam::driving(seam::DRIVER);
         self.recorder.unsilence(name);
-        let how = if dark { Down::PowerLoss } else { Down::Crash };
         self.recorder.record_at(now, name, What::Down { how });
         self.mourn(name, now);
         Some(lost)
     }
 
     /// Asks a host to stop by itself.
-    pub(super) fn ask_to_stop(&self, name: &Name) {
+    pub(super) fn ask_to_stop(&self, name: &Name, now: Duration) {
         if let Some(actor) = self.actor(name) {
+            self.recorder.record_at(now, name, What::StopRequested {});
             actor.stop.lock().unwrap_or_else(PoisonError::into_inner).send_replace(true);
         }
     }
@@ -340,6 +346,7 @@ impl<'a> Maker<'a> {
         let certificates = Arc::new(Certificates::new(identity.map_err(prepare)?, &noted));
         let luck = seam::stream(self.plan.seed, streams::DISKS + index as u64);
         let mishaps = seam::stream(self.plan.seed, streams::MISHAPS + index as u64);
+        let sector = usize::try_from(self.scenario.cluster.sector).unwrap_or(usize::MAX);
         let flips = Flips {
             active: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -349,7 +356,7 @@ impl<'a> Maker<'a> {
             name: name.clone(),
             index,
             role,
-            disk: SimDisk::new(name.clone(), self.recorder.clone(), luck, mishaps),
+            disk: SimDisk::new(name.clone(), self.recorder.clone(), sector, luck, mishaps),
             still: Arc::default(),
             flips: Arc::new(Mutex::new(flips)),
             certificates: certificates.clone(),
@@ -453,7 +460,7 @@ fn start_server<S: System>(
             let _ending = ending;
             match system.serve(host).await {
                 Ok(()) => recorder.record(What::Down { how: Down::Stop }),
-                Err(error) => recorder.record(What::Failed { error: error_chain(&*error) }),
+                Err(error) => recorder.record(What::Failed { error: told(&*error) }),
             }
             Ok(())
         }
@@ -540,7 +547,7 @@ fn start_issuer(
             let _ending = ending;
             match serve_issuer(host.world().clone(), settings, host.stop_requested()).await {
                 Ok(()) => recorder.record(What::Down { how: Down::Stop }),
-                Err(error) => recorder.record(What::Failed { error: error_chain(&error) }),
+                Err(error) => recorder.record(What::Failed { error: told(&error) }),
             }
             Ok(())
         }

@@ -14,9 +14,8 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::recorder::Recorder;
+use super::{recorder::Recorder, told};
 use crate::{
-    audit::calls::error_chain,
     history::{EntryId, Name, Outcome, What},
     scenario::Scenario,
     seam,
@@ -220,7 +219,7 @@ impl Workload {
             match start().await {
                 Ok(client) => break Arc::new(client),
                 Err(error) => {
-                    self.recorder.record(What::Failed { error: error_chain(&*error) });
+                    self.recorder.record(What::Failed { error: told(&*error) });
                     tokio::time::sleep(START_AGAIN).await;
                 }
             }

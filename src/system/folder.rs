@@ -52,7 +52,7 @@ impl fmt::Debug for DataFolder {
 
 impl DataFolder {
     /// Opens a file to which every write is appended, from whose beginning it is read. Where it does not exist it is
-    /// created, and its name made durable at once.
+    /// created, and its name made durable at once in the folder that it stands in.
     ///
     /// # Errors
     /// `NotFound` where its folder does not exist.
@@ -88,7 +88,8 @@ impl DataFolder {
         Ok(file)
     }
 
-    /// Creates a folder and its parents; no error where it exists.
+    /// Creates a folder and its parents; no error where it exists. Each survives a power loss, with all that is in it,
+    /// after [`sync_folder`](DataFolder::sync_folder) of the folder that it stands in.
     ///
     /// # Errors
     /// Where the disk fails.

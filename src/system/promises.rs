@@ -4,15 +4,18 @@ use super::{Failure, Outcome, Promise, Promises};
 use crate::audit::calls::error_chain;
 
 /// What any append-only log can be held to by what goes into it and what comes out again.
-const OF_ANY_LOG: [Promise; 9] = [
+const OF_ANY_LOG: [Promise; 12] = [
     Promise::AppendOnly,
     Promise::NoGaps,
+    Promise::AtMostOnce,
     Promise::AckedDurable,
     Promise::NoPhantoms,
     Promise::AccountedFor,
     Promise::Authentic,
     Promise::FaithfulReads,
     Promise::RealTimeOrder,
+    Promise::StaysUp,
+    Promise::StopsWhenAsked,
     Promise::Recovers,
 ];
 
@@ -37,8 +40,12 @@ impl Promises {
         Self { kept: OF_ANY_LOG.to_vec(), declined, may_repeat: None }
     }
 
-    /// Does not promise this one. Every verdict prints the reason.
+    /// Does not promise this one. Every verdict prints the reason. Without [`AtMostOnce`](Promise::AtMostOnce) is the
+    /// same as [`may_repeat`](Promises::may_repeat).
     pub fn without(mut self, promise: Promise, reason: impl Into<String>) -> Self {
+        if promise == Promise::AtMostOnce {
+            return self.may_repeat(reason);
+        }
         self.kept.retain(|kept| *kept != promise);
         self.declined.retain(|(declined, _)| *declined != promise);
         self.declined.push((promise, reason.into()));
@@ -47,6 +54,9 @@ impl Promises {
 
     /// Promises this one, too. Where nothing in a run could have broken it, that run is inconclusive.
     pub fn and(mut self, promise: Promise) -> Self {
+        if promise == Promise::AtMostOnce {
+            self.may_repeat = None;
+        }
         self.declined.retain(|(declined, _)| *declined != promise);
         if !self.kept.contains(&promise) {
             self.kept.push(promise);
@@ -54,7 +64,8 @@ impl Promises {
         self
     }
 
-    /// An entry may stand in the log more than once, for this reason. By default once is the most.
+    /// An entry may stand in the log more than once, for this reason, which every verdict prints. By default once is the
+    /// most, in whatever order entries come: only this declines [`AtMostOnce`](Promise::AtMostOnce).
     pub fn may_repeat(mut self, reason: impl Into<String>) -> Self {
         self.may_repeat = Some(reason.into());
         self
@@ -121,6 +132,15 @@ mod tests {
             .map(|(_, why)| why.as_str())
             .collect();
         assert_eq!(authentic, ["not signed yet"]);
+    }
+
+    #[test]
+    fn no_other_promise_takes_at_most_once_along_and_declining_it_means_that_entries_may_repeat() {
+        let promises = Promises::of_an_append_only_log().without(Promise::NoGaps, "no numbers");
+        assert!(promises.kept.contains(&Promise::AtMostOnce) && promises.may_repeat.is_none());
+        let promises = promises.without(Promise::AtMostOnce, "a retry may be recorded twice");
+        assert_eq!(promises.may_repeat.as_deref(), Some("a retry may be recorded twice"));
+        assert!(promises.and(Promise::AtMostOnce).may_repeat.is_none());
     }
 
     #[test]

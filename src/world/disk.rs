@@ -27,7 +27,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens a file for reading and writing. A created file survives a power loss only after
     /// [`sync_folder`](Disk::sync_folder) on its folder.
     fn open(&self, path: &Path, mode: OpenMode) -> Pending<Arc<dyn File>>;
-    /// Creates a folder and its parents; no error where it exists.
+    /// Creates a folder and its parents; no error where it exists. Each survives a power loss, with all that is in it, only
+    /// after [`sync_folder`](Disk::sync_folder) on the folder that it stands in.
     fn create_folder(&self, path: &Path) -> Pending<()>;
     /// The names in a folder, sorted; `NotFound` where there is none. `""` is the data folder itself.
     fn list(&self, path: &Path) -> Pending<Vec<String>>;

@@ -11,7 +11,7 @@ use std::{
 use super::Director;
 use crate::{
     fault::{Action, Link},
-    history::{Moment, Name, What},
+    history::{Down, Moment, Name, What},
     link::LinkFault,
     scenario::{self, PlannedStep, Start, Targets},
     sim::{
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How long a host that was asked to stop may take before it is killed.
+/// How long a host that was asked to stop may take before it is killed, while nothing keeps it from stopping.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// How far a step is.
@@ -31,6 +31,17 @@ pub(super) enum Status {
     Active,
     Done,
     NotRun,
+}
+
+/// A host that is to stop.
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    /// Whether it ran and was asked to. Else there is nothing to wait for, and nothing that it could show.
+    asked: bool,
+    /// For how long it could have stopped and did not.
+    free: Duration,
+    /// Until when `free` was counted.
+    seen: Duration,
 }
 
 /// What the director knows of one step.
@@ -44,8 +55,8 @@ pub(super) struct StepState {
     pub(super) bit: bool,
     /// What it did to hosts, in words; links keep count of what it did to them.
     pub(super) did: Vec<String>,
-    /// Hosts that were asked to stop, and since when.
-    stopping: BTreeMap<Name, Duration>,
+    /// Hosts that are to be down, and how far they are.
+    stopping: BTreeMap<Name, Stopping>,
     /// Hosts that are to come up again at this time.
     rising: BTreeMap<Name, Duration>,
     /// The next crash of a churn, and how many there were.
@@ -59,6 +70,7 @@ pub(super) struct StepState {
     /// What the step's hosts told of their memory while it lasted.
     pub(super) pressure: super::memory::Pressure,
     pub(super) upgrading: super::upgrades::Upgrading,
+    pub(super) readings: super::readings::Around,
     /// Machines that it brought in place of lost ones.
     pub(super) machines: BTreeMap<Name, u32>,
 }
@@ -109,6 +121,9 @@ impl Director<'_> {
                 self.moments.when(moment, since.as_ref(), self.began).map(|at| at + *wait)
             }
         };
+        if let Some(due) = due {
+            self.read_around_the_beginning(index, due);
+        }
         if due.is_none_or(|due| due > self.now) {
             return false;
         }
@@ -130,7 +145,8 @@ impl Director<'_> {
         };
         self.moments.reached(scenario::Moment::Begins(step.name.clone()), self.now);
         self.record_step(index, Moment::Begins { hosts: hosts.clone() });
-        let step = step.clone();
+        self.read_around_the_end(index);
+        let step = self.plan.steps[index].clone();
         match &step.action {
             Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
             Action::PowerLoss { .. } => hosts.iter().for_each(|host| self.take_down(index, host, true)),
@@ -275,14 +291,18 @@ impl Director<'_> {
     /// Kills a host on behalf of a step, which then holds it down; answers the bytes lost, if it ran.
     pub(super) fn kill(&mut self, index: usize, host: &Name, dark: bool) -> Option<u64> {
         self.held_down.entry(host.clone()).or_default().push(index);
-        self.stage.kill(host, dark, self.now)
+        self.stage.kill(host, if dark { Down::PowerLoss } else { Down::Crash }, self.now)
     }
 
     /// Asks a host to stop on behalf of a step, which then holds it down.
     pub(super) fn stop(&mut self, index: usize, host: &Name) {
-        self.stage.ask_to_stop(host);
+        let asked = self.stage.sim.is_host_running(&**host);
+        if asked {
+            self.stage.ask_to_stop(host, self.now);
+        }
         self.held_down.entry(host.clone()).or_default().push(index);
-        self.steps[index].stopping.insert(host.clone(), self.now);
+        let stopping = Stopping { asked, free: Duration::ZERO, seen: self.now };
+        self.steps[index].stopping.insert(host.clone(), stopping);
     }
 
     fn churn(&mut self, index: usize) {
@@ -316,30 +336,43 @@ impl Director<'_> {
         self.record_step(index, Moment::Nth { n });
     }
 
-    /// Hosts that were asked to stop and did, or did not in time.
+    /// Hosts that were asked to stop and did, or did not in time. Having to be killed is no evidence of a stop.
     fn finish_stops(&mut self, index: usize) {
-        for (host, since) in self.steps[index].stopping.clone() {
-            let late = self.now >= since + STOP_MAX;
+        for (host, mut stopping) in self.steps[index].stopping.clone() {
+            if !self.is_hindered(&host) {
+                stopping.free += self.now - stopping.seen;
+            }
+            stopping.seen = self.now;
+            let late = stopping.free >= STOP_MAX;
             if self.stage.sim.is_host_running(&*host) && !late {
+                self.steps[index].stopping.insert(host, stopping);
                 continue;
             }
-            let killed = late && self.stage.kill(&host, false, self.now).is_some();
+            let killed = late && self.stage.kill(&host, Down::Killed, self.now).is_some();
             if !killed {
                 self.stage.mourn(&host, self.now);
             }
-            let did = match killed {
-                true => format!("{host} did not stop within {STOP_MAX:?} and was killed"),
-                false => format!("{host} stopped by itself"),
+            let did = match stopping.asked {
+                true => (!killed).then(|| format!("{host} stopped by itself")),
+                // It waits for its supervisor, unless another step keeps it down.
+                false => (!self.is_held_by_others(index, &host)).then(|| format!("{host} had ended before")),
             };
-            match self.deploys(index) {
-                true => self.steps[index].did.push(did), // it bites once the host serves again
-                false => self.bit(index, did),
+            if let Some(did) = did {
+                match self.deploys(index) {
+                    true => self.steps[index].did.push(did), // it bites once the host serves again
+                    false => self.bit(index, did),
+                }
             }
             let down = self.plan.steps[index].duration.unwrap_or(Duration::from_secs(1));
             self.steps[index].stopping.remove(&host);
             self.steps[index].rising.insert(host, self.now + down);
             self.steps[index].ends_at = Some(self.now + down);
         }
+    }
+
+    /// Whether something keeps a host from stopping that is not its own doing: it stands still, or its disk is slow.
+    fn is_hindered(&self, host: &Name) -> bool {
+        self.stage.actor(host).is_some_and(|actor| actor.still.load(Ordering::Relaxed) || actor.disk.is_slow())
     }
 
     /// Starts hosts whose time has come, unless another step holds them down.

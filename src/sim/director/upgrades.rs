@@ -70,7 +70,7 @@ impl Director<'_> {
         !turns.is_empty() && turns.keys().all(|host| self.is_held_by_others(index, host))
     }
 
-    fn is_held_by_others(&self, index: usize, host: &Name) -> bool {
+    pub(super) fn is_held_by_others(&self, index: usize, host: &Name) -> bool {
         self.held_down.get(host).is_some_and(|by| by.iter().any(|step| *step != index))
     }
 

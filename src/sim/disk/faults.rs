@@ -12,7 +12,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    SECTOR_BYTES, SimDisk, State,
+    SimDisk, State,
     platter::{Culprit, Inode, Lie, Place, Settled, Stray},
 };
 use crate::{fault::path_matches, history::What};
@@ -101,6 +101,7 @@ struct Active {
 
 /// The faults of one disk.
 pub(super) struct Faults {
+    sector: usize,
     active: Vec<Active>,
     /// By step, also of those that have ended.
     tallies: BTreeMap<usize, (DiskFault, Tally)>,
@@ -117,8 +118,8 @@ fn no_room() -> io::Error {
 }
 
 impl Faults {
-    pub(super) fn new(luck: ChaCha8Rng) -> Self {
-        Self { active: Vec::new(), tallies: BTreeMap::new(), luck }
+    pub(super) fn new(sector: usize, luck: ChaCha8Rng) -> Self {
+        Self { sector, active: Vec::new(), tallies: BTreeMap::new(), luck }
     }
 
     /// Whether nothing is wrong: the usual case, which costs nothing.
@@ -194,7 +195,8 @@ impl Faults {
             return None;
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let (first, last) = (start / SECTOR_BYTES, (start + len - 1) / SECTOR_BYTES);
+        let sector = self.sector;
+        let (first, last) = (start / sector, (start + len - 1) / sector);
         let mut lie = None;
         for active in self.active.iter_mut().filter(|active| path_matches(&active.path, path)) {
             let culprit = Culprit { step: active.step, fault: active.fault.name() };
@@ -202,7 +204,7 @@ impl Faults {
                 DiskFault::TornWrite { nth } if first < last => {
                     active.seen += 1;
                     if active.seen == nth {
-                        let boundary = self.luck.random_range(first + 1..=last) * SECTOR_BYTES;
+                        let boundary = self.luck.random_range(first + 1..=last) * sector;
                         lie = Some(Lie::Torn { culprit, kept: boundary - start });
                     }
                 }
@@ -272,8 +274,9 @@ impl State {
     /// it; where there is nothing else on this disk, it lands nowhere.
     fn land_astray(&mut self, file: usize, stray: &Stray) {
         let own = usize::try_from(stray.offset).unwrap_or(usize::MAX);
-        let (own_sector, inside) = (own / SECTOR_BYTES, own % SECTOR_BYTES);
-        let sectors = |inode: &Inode| inode.durable.bytes.len().saturating_sub(inside).div_ceil(SECTOR_BYTES);
+        let size = self.sector;
+        let (own_sector, inside) = (own / size, own % size);
+        let sectors = |inode: &Inode| inode.durable.bytes.len().saturating_sub(inside).div_ceil(size);
         let (victim, but) = match sectors(&self.files[file]) {
             0 | 1 => {
                 let others: Vec<usize> =
@@ -288,7 +291,7 @@ impl State {
         let count = sectors(&self.files[victim]);
         let drawn = (0..DRAWS_MAX).map(|_| self.faults.luck.random_range(0..count)).find(|sector| Some(*sector) != but);
         let Some(sector) = drawn else { return };
-        let at = sector * SECTOR_BYTES + inside;
+        let at = sector * size + inside;
         let platter = &mut self.files[victim].durable;
         let len = stray.bytes.len().min(platter.bytes.len() - at);
         platter.damage(at, &stray.bytes[..len], stray.culprit, false);
@@ -397,6 +400,11 @@ impl SimDisk {
         }
     }
 
+    /// Whether a step slows it down.
+    pub fn is_slow(&self) -> bool {
+        self.lock_state().faults.active.iter().any(|active| matches!(active.fault, DiskFault::Slow { .. }))
+    }
+
     /// What a step has done so far, in words.
     pub fn evidence(&self, step: usize, now: Duration) -> Option<String> {
         let mut state = self.lock_state();
@@ -414,7 +422,9 @@ impl SimDisk {
         state.files.iter_mut().for_each(|file| *file = Inode::default());
         state.names.clear();
         state.durable_names.clear();
-        state.folders = vec![std::path::PathBuf::new()];
+        state.folders = [std::path::PathBuf::new()].into();
+        state.durable_folders = [std::path::PathBuf::new()].into();
+        state.made.clear();
         state.folder_syncs.clear();
         gone
     }

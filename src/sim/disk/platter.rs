@@ -10,8 +10,6 @@ use bytes::Bytes;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::SECTOR_BYTES;
-
 /// The bytes of a file, with the places where they are not what they ought to be.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Image {
@@ -246,7 +244,7 @@ impl Inode {
 
     /// What the platter holds after the cut. Most often a prefix of the changes survives, the last of it torn; now and
     /// then a disk had reordered them, and each survives by itself.
-    pub(super) fn lose_unsynced(&mut self, luck: &mut ChaCha8Rng) -> (u64, u64) {
+    pub(super) fn lose_unsynced(&mut self, sector: usize, luck: &mut ChaCha8Rng) -> (u64, u64) {
         let clean = self.clean_and_unwritten();
         let changes = std::mem::take(&mut self.changes);
         self.settled += changes.len() as u64;
@@ -261,7 +259,7 @@ impl Inode {
                 change.apply(&mut self.durable);
             } else if torn_apart && let Change::Write { offset, bytes, .. } = change {
                 torn += bytes.len() as u64;
-                lost += tear(*offset, bytes, luck, &mut self.durable);
+                lost += tear(*offset, bytes, sector, luck, &mut self.durable);
             } else {
                 lost += change.len();
             }
@@ -327,20 +325,28 @@ impl Change {
     }
 }
 
-/// Leaves a part of a write on the platter; answers the bytes lost. Either a prefix survives; or the file has grown
-/// already, as a journal of metadata makes it, and of the data only some sectors came: the others are zeroes.
-fn tear(offset: u64, bytes: &Bytes, luck: &mut ChaCha8Rng, platter: &mut Image) -> u64 {
+/// A disk with larger sectors reads, changes and writes a whole one for each part of it.
+const SMALL_SECTOR_BYTES: usize = 512;
+
+/// Leaves a part of a write on the platter; returns the bytes lost. Either a prefix survives; or the file has grown
+/// already, as a journal of metadata makes it, and of the data only some sectors came: the others are zeroes. Where
+/// sectors are large and the write changes what was there before, it takes the sector in which it was cut off with it,
+/// and whatever else stands there, although that was synced long ago.
+fn tear(offset: u64, bytes: &Bytes, sector: usize, luck: &mut ChaCha8Rng, platter: &mut Image) -> u64 {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    if sector > SMALL_SECTOR_BYTES && !bytes.is_empty() && start + bytes.len() <= platter.bytes.len() {
+        return tear_in_place(start, bytes, sector, luck, platter);
+    }
     if luck.random_bool(0.6) {
-        let kept = torn_at(offset, bytes.len(), luck);
+        let kept = torn_at(offset, bytes.len(), sector, luck);
         platter.write(offset, &bytes[..kept]);
         return (bytes.len() - kept) as u64;
     }
-    let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let grown = platter.bytes.len().max(start + bytes.len());
     platter.resize(grown);
     let (mut lost, mut from) = (0, 0);
     while from < bytes.len() {
-        let to = (from + SECTOR_BYTES - (start + from) % SECTOR_BYTES).min(bytes.len());
+        let to = (from + sector - (start + from) % sector).min(bytes.len());
         if luck.random_bool(0.5) {
             platter.write((start + from) as u64, &bytes[from..to]);
         } else {
@@ -351,12 +357,22 @@ fn tear(offset: u64, bytes: &Bytes, luck: &mut ChaCha8Rng, platter: &mut Image) 
     lost
 }
 
+fn tear_in_place(start: usize, bytes: &Bytes, sector: usize, luck: &mut ChaCha8Rng, platter: &mut Image) -> u64 {
+    let cut = start + luck.random_range(0..bytes.len());
+    let (from, to) = (cut / sector * sector, ((cut / sector + 1) * sector).min(platter.bytes.len()));
+    let kept = from.saturating_sub(start);
+    platter.write(start as u64, &bytes[..kept]);
+    platter.write(from as u64, &vec![0; to - from]);
+    let around = (from..to).filter(|at| !(start..start + bytes.len()).contains(at)).count();
+    (bytes.len() - kept + around) as u64
+}
+
 /// How much of a write survives: a boundary of a sector, or, as some file systems leave it, any byte.
-fn torn_at(offset: u64, len: usize, luck: &mut ChaCha8Rng) -> usize {
+fn torn_at(offset: u64, len: usize, sector: usize, luck: &mut ChaCha8Rng) -> usize {
     let cut = luck.random_range(0..=len);
     if luck.random_bool(0.5) {
         return cut;
     }
-    let start = usize::try_from(offset).unwrap_or(usize::MAX) % SECTOR_BYTES;
-    (cut + start).div_euclid(SECTOR_BYTES).saturating_mul(SECTOR_BYTES).saturating_sub(start).min(len)
+    let start = usize::try_from(offset).unwrap_or(usize::MAX) % sector;
+    (cut + start).div_euclid(sector).saturating_mul(sector).saturating_sub(start).min(len)
 }

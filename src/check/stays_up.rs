@@ -1,0 +1,235 @@
+//! # stays-up
+//!
+//! No server ends by itself, and none tells of corruption, unless a step struck its host.
+//!
+//! **Where it comes from.** *Crash-stop* is what a fault does to a process (Cachin, Guerraoui and Rodrigues, "Introduction
+//! to Reliable and Secure Distributed Programming", section 2.2), not what a correct process does to itself. A supervisor
+//! that starts it again hides the end from everybody but the one who reads the journal, until it does so everywhere at once.
+//!
+//! **What it looks at.** Every server's process. It may end because it was asked to, because a step ended it, or with an
+//! error once a step has struck what it stands on: its disk, its clock, its certificate, its memory, from the beginning of
+//! that step on (`gapless explain FAULT` says of each whether it does). A crash, a power loss, a restart, a pause, or
+//! anything on the network is no reason: a process has to come up after each, and to stay. And a server may tell of
+//! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way.
+//!
+//! **What leaves it idle.** No server ran.
+//!
+//! **A corner that goes wrong.** A file, or its name, that a power loss took because it was not synced, and a start that
+//! takes what is left for corrupt. A read that meets a truncation half-way. A listener whose old socket is still open. A
+//! peer's odd message, answered by ending the process.
+
+use std::collections::BTreeMap;
+
+use super::{
+    cause,
+    index::Index,
+    verdict::{Finding, Violation},
+    violations::Violations,
+    words,
+};
+use crate::{
+    history::{Down, Name, What},
+    world::LogEvent,
+};
+
+/// What is known of one server.
+#[derive(Debug, Default)]
+struct Server {
+    lives: u64,
+    /// It was asked to stop in this life.
+    asked: bool,
+    /// A step has struck what its process stands on.
+    struck: bool,
+    /// Its disk was damaged, failed or was emptied.
+    disk_struck: bool,
+}
+
+pub(super) fn judge(index: &Index<'_>) -> Finding {
+    let mut servers: BTreeMap<&Name, Server> =
+        index.history.header.servers.iter().map(|name| (name, Server::default())).collect();
+    let mut strikes = strikes(index).into_iter().peekable();
+    let mut violations = Violations::default();
+    for (at, event) in index.history.events.iter().enumerate() {
+        while let Some((_, hosts)) = strikes.next_if(|(begins, _)| *begins <= at) {
+            for host in hosts {
+                if let Some(server) = servers.get_mut(host) {
+                    server.struck = true;
+                }
+            }
+        }
+        let Some(server) = servers.get_mut(&event.host) else { continue };
+        match &event.what {
+            What::Up { .. } => {
+                server.lives += 1;
+                server.asked = false;
+            }
+            What::StopRequested {} => server.asked = true,
+            What::Damaged { .. } | What::Wiped {} | What::Disk { error: Some(_), .. } => {
+                server.struck = true;
+                server.disk_struck = true;
+            }
+            What::Failed { .. } | What::Down { how: Down::Stop } if !server.asked && !server.struck => {
+                violations.add("ended", None, || ended(index, &event.host, at));
+            }
+            What::Log { event: LogEvent::CorruptionFound { .. } } if !server.disk_struck => {
+                violations.add("false-alarm", None, || false_alarm(index, &event.host, at));
+            }
+            _ => {}
+        }
+    }
+    let lives: u64 = servers.values().map(|server| server.lives).sum();
+    violations.or_held(lives, || words::count(lives, "life of a server", "lives of servers"), "no server ran")
+}
+
+/// The beginnings of steps that may end a process, and whom they strike.
+fn strikes<'h>(index: &Index<'h>) -> Vec<(usize, &'h [Name])> {
+    let may_end = |name: &Name| index.expect.steps.get(name).is_some_and(|step| step.may_end);
+    let steps = index.steps.iter().filter(|step| may_end(step.name));
+    let mut strikes: Vec<(usize, &[Name])> = steps.filter_map(|step| Some((step.begins?, step.hosts))).collect();
+    strikes.sort_by_key(|(begins, _)| *begins);
+    strikes
+}
+
+fn ended(index: &Index<'_>, server: &Name, at: usize) -> Violation {
+    let event = index.event(at);
+    let when = words::time(event.at);
+    let summary = match &event.what {
+        What::Failed { error } => format!("{server} ended by itself at {when}: {}.", error.trim_end_matches('.')),
+        _ => format!("{server} ended by itself at {when}, without an error and without having been asked to."),
+    };
+    let (why, events) = cause::what_befell(index, server, at).unzip();
+    let up =
+        (0..at).rev().find(|&up| index.event(up).host == *server && matches!(index.event(up).what, What::Up { .. }));
+    Violation::new(summary).because(why).shown_by(up.into_iter().chain([at]).chain(events.into_iter().flatten()))
+}
+
+fn false_alarm(index: &Index<'_>, server: &Name, at: usize) -> Violation {
+    let event = index.event(at);
+    let told = match &event.what {
+        What::Log { event: LogEvent::CorruptionFound { file, offset, what } } => {
+            format!("corruption in `{file}` at byte {offset} ({what})")
+        }
+        _ => "corruption".to_owned(),
+    };
+    let when = words::time(event.at);
+    let summary = format!("{server} told of {told} at {when}, and nothing had damaged its disk.");
+    let (why, events) = cause::what_befell(index, server, at).unzip();
+    Violation::new(summary).because(why).shown_by([at].into_iter().chain(events.into_iter().flatten()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::{Untouched, testing::Story},
+        history::{DiskOp, Moment, Promise},
+    };
+
+    fn failed() -> What {
+        What::Failed { error: "open journal/0.seg: no such file".to_owned() }
+    }
+
+    fn corruption() -> What {
+        let (file, what) = ("journal/0.seg".to_owned(), "bad checksum".to_owned());
+        What::Log { event: LogEvent::CorruptionFound { file, offset: 512, what } }
+    }
+
+    fn up() -> Story {
+        let mut story = Story::new();
+        story.says("server-1", What::Up { life: 1 }).says("server-2", What::Up { life: 1 });
+        story.at(1_000);
+        story
+    }
+
+    /// A step of this action that strikes server-1.
+    fn step(story: &mut Story, action: &str) {
+        let fault = crate::fault::find(action).expect("in the catalogue");
+        let known = Untouched {
+            action: action.to_owned(),
+            what: fault.untouched.to_owned(),
+            cure: fault.cure.to_owned(),
+            line: 1,
+            may_end: fault.may_end_process(),
+        };
+        story.expect.steps.insert("it".into(), known);
+        let moment = Moment::Begins { hosts: vec!["server-1".into()] };
+        story.says("harness", What::Step { step: "it".into(), moment });
+    }
+
+    fn finding(story: &Story) -> Finding {
+        story.finding(Promise::StaysUp)
+    }
+
+    #[test]
+    fn servers_that_run_hold_and_where_none_ran_it_is_idle() {
+        assert_eq!(finding(&up()), Finding::Holds { exercised: "2 lives of servers".to_owned() });
+        assert!(matches!(finding(&Story::new()), Finding::Idle { .. }));
+    }
+
+    #[test]
+    fn a_server_that_ends_by_itself_is_a_violation_with_its_whole_error_and_how_often() {
+        let mut story = up();
+        for life in 2..19 {
+            story.says("server-1", failed()).says("server-1", What::Up { life });
+        }
+        let told = story.violation(Promise::StaysUp).summary;
+        let said = "server-1 ended by itself at 1.000s: open journal/0.seg: no such file. It happened 17 times in all.";
+        assert_eq!(told, said);
+        let mut quietly = up();
+        quietly.says("server-2", What::Down { how: Down::Stop });
+        assert!(quietly.violation(Promise::StaysUp).summary.contains("without having been asked to"));
+    }
+
+    #[test]
+    fn one_that_was_asked_to_stop_may_end_and_only_in_that_life() {
+        let mut story = up();
+        story.says("server-1", What::StopRequested {}).says("server-1", What::Down { how: Down::Stop });
+        assert!(matches!(finding(&story), Finding::Holds { .. }));
+        story.says("server-1", What::Up { life: 2 }).says("server-1", failed());
+        assert!(matches!(finding(&story), Finding::Violated(_)));
+    }
+
+    #[test]
+    fn a_step_on_what_a_process_stands_on_excuses_that_host_and_no_other() {
+        for (action, excused) in [("bit-rot", true), ("disk-full", true), ("clock-jump", true), ("crash", false)] {
+            let mut story = up();
+            step(&mut story, action);
+            story.says("server-1", failed());
+            assert_eq!(matches!(finding(&story), Finding::Holds { .. }), excused, "{action}");
+            story.says("server-2", failed());
+            assert!(matches!(finding(&story), Finding::Violated(_)), "{action} strikes one host");
+        }
+        let mut before = up();
+        before.says("server-1", failed());
+        step(&mut before, "bit-rot");
+        assert!(matches!(finding(&before), Finding::Violated(_)), "what comes later excuses nothing");
+    }
+
+    #[test]
+    fn what_a_power_loss_took_excuses_nothing_and_is_the_cause() {
+        let mut story = up();
+        step(&mut story, "power-loss");
+        story.says("server-1", What::Down { how: Down::PowerLoss });
+        story.says("server-1", What::Lost { path: "journal/0.seg".to_owned(), bytes: 33_107, torn: 0 });
+        story.at(2_000).says("server-1", What::Up { life: 2 }).says("server-1", failed());
+        let why = story.violation(Promise::StaysUp).why.expect("a cause");
+        assert!(why.starts_with("it had lost 33 107 unsynced bytes of `journal/0.seg` at 1.000s"), "{why}");
+    }
+
+    #[test]
+    fn corruption_on_a_disk_that_nothing_touched_is_a_violation() {
+        let mut story = up();
+        step(&mut story, "clock-jump");
+        story.says("server-1", corruption());
+        let told = story.violation(Promise::StaysUp).summary;
+        assert!(told.contains("corruption in `journal/0.seg` at byte 512 (bad checksum) at 1.000s"), "{told}");
+        let (path, fault) = ("journal/0.seg".to_owned(), "bit-rot".to_owned());
+        let damaged = What::Damaged { path: path.clone(), offset: 512, bytes: 1, fault };
+        let refused = What::Disk { op: DiskOp::Sync, path, bytes: 9, error: Some("EIO".to_owned()) };
+        for strike in [damaged, refused, What::Wiped {}] {
+            let mut story = up();
+            story.says("server-1", strike).says("server-1", corruption()).says("server-1", failed());
+            assert!(matches!(finding(&story), Finding::Holds { .. }));
+        }
+    }
+}
