@@ -1,7 +1,7 @@
 //! How many entries a second three real servers take: processes, sockets on loopback, mutual TLS, a disk that is synced.
 //!
 //! Each row is a closed loop: so many clients, each with one entry of 256 bytes under way and the next one sent when its
-//! answer has come. `calls` speaks gRPC as a client in another language would: it signs its entries and verifies every
+//! answer has come. In the last row one client has 64 of them under way, from as many callers. `calls` speaks gRPC as a client in another language would: it signs its entries and verifies every
 //! receipt, quorum and proofs included, and keeps nothing. `with an outbox` is the client of this crate, which has each
 //! entry on its own disk before it sends it. Where `etcd` is on the PATH, three of its nodes (without TLS, and without
 //! proofs) take turns with the log on the same disk.
@@ -64,13 +64,15 @@ enum System {
     Etcd,
 }
 
-const ROWS: &[(&str, System, usize)] = &[
-    ("gapless, calls, 64 clients", System::Calls, 64),
-    ("etcd, without TLS, 64 clients", System::Etcd, 64),
-    ("gapless, with an outbox, 64 clients", System::Outbox, 64),
-    ("gapless, calls, 1 client", System::Calls, 1),
-    ("etcd, without TLS, 1 client", System::Etcd, 1),
-    ("gapless, with an outbox, 1 client", System::Outbox, 1),
+/// How many clients, and how many entries each has under way.
+const ROWS: &[(&str, System, usize, usize)] = &[
+    ("gapless, calls, 64 clients", System::Calls, 64, 1),
+    ("etcd, without TLS, 64 clients", System::Etcd, 64, 1),
+    ("gapless, with an outbox, 64 clients", System::Outbox, 64, 1),
+    ("gapless, calls, 1 client", System::Calls, 1, 1),
+    ("etcd, without TLS, 1 client", System::Etcd, 1, 1),
+    ("gapless, with an outbox, 1 client", System::Outbox, 1, 1),
+    ("gapless, with an outbox, 1 client of 64", System::Outbox, 1, 64),
 ];
 
 fn main() -> ExitCode {
@@ -94,8 +96,8 @@ async fn table(wanted: &[String]) -> Result<(), Failure> {
     let rows: Vec<_> = rows.collect();
     let mut figures: Vec<Vec<Figures>> = rows.iter().map(|_| Vec::new()).collect();
     for _ in 0..REPETITIONS {
-        for ((_, system, clients), figures) in rows.iter().zip(&mut figures) {
-            figures.extend(measure(*system, *clients).await?);
+        for ((_, system, clients, at_once), figures) in rows.iter().zip(&mut figures) {
+            figures.extend(measure(*system, *clients, *at_once).await?);
         }
     }
     for ((name, ..), figures) in rows.iter().zip(figures) {
@@ -109,7 +111,7 @@ async fn table(wanted: &[String]) -> Result<(), Failure> {
 }
 
 /// One repetition; none where there is no such system on this machine.
-async fn measure(system: System, clients: usize) -> Result<Option<Figures>, Failure> {
+async fn measure(system: System, clients: usize, at_once: usize) -> Result<Option<Figures>, Failure> {
     if system == System::Etcd {
         let Some(etcd) = Etcd::start()? else { return Ok(None) };
         let leader = etcd.leader().await?;
@@ -129,7 +131,8 @@ async fn measure(system: System, clients: usize) -> Result<Option<Figures>, Fail
         _ => {
             let mut callers = Vec::new();
             for n in 0..clients {
-                callers.push(log.client(n).await?);
+                let client = log.client(n).await?;
+                callers.extend(std::iter::repeat_n(client, at_once));
             }
             drive(callers, &log.processes).await.map(Some)
         }

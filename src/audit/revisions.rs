@@ -7,8 +7,9 @@
 use super::{
     leaf::Leaf,
     wire::{
-        AppendRequest, AppendResponse, GetCheckpointRequest, GetCheckpointResponse, ReadRequest, ReadResponse, Receipt,
-        TailResponse, append_response, breaking, next, previous,
+        AppendRequest, AppendResponse, GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest,
+        GetConsistencyProofResponse, ReadRequest, ReadResponse, Receipt, TailResponse, append_response, breaking, next,
+        previous,
     },
 };
 
@@ -174,5 +175,33 @@ impl From<GetCheckpointResponse> for previous::GetCheckpointResponse {
 impl From<previous::GetCheckpointResponse> for GetCheckpointResponse {
     fn from(answer: previous::GetCheckpointResponse) -> Self {
         Self { checkpoint: answer.checkpoint, bound: None }
+    }
+}
+
+// `previous` knows of one proof at a time: its servers overlook further sizes, and its clients never name any.
+
+impl From<GetConsistencyProofRequest> for previous::GetConsistencyProofRequest {
+    fn from(request: GetConsistencyProofRequest) -> Self {
+        let GetConsistencyProofRequest { old_size, new_size, further_sizes: _ } = request;
+        Self { old_size, new_size }
+    }
+}
+
+impl From<previous::GetConsistencyProofRequest> for GetConsistencyProofRequest {
+    fn from(request: previous::GetConsistencyProofRequest) -> Self {
+        let previous::GetConsistencyProofRequest { old_size, new_size } = request;
+        Self { old_size, new_size, further_sizes: Vec::new() }
+    }
+}
+
+impl From<GetConsistencyProofResponse> for previous::GetConsistencyProofResponse {
+    fn from(answer: GetConsistencyProofResponse) -> Self {
+        Self { hashes: answer.hashes }
+    }
+}
+
+impl From<previous::GetConsistencyProofResponse> for GetConsistencyProofResponse {
+    fn from(answer: previous::GetConsistencyProofResponse) -> Self {
+        Self { hashes: answer.hashes, further: Vec::new() }
     }
 }

@@ -213,7 +213,7 @@ impl Workload {
         }
     }
 
-    /// One life of the client. Ends only with the life.
+    /// One life of the client. Ends with it, or where the client says that it cannot go on.
     pub(super) async fn run<C: Client>(&self, start: impl AsyncFn() -> Result<C, crate::system::Failure>) {
         let client = loop {
             match start().await {
@@ -235,6 +235,10 @@ impl Workload {
                 biased;
                 changed = phase.changed() => if changed.is_err() { return },
                 changed = surges.changed() => if changed.is_err() { return },
+                error = client.failed() => {
+                    self.recorder.record(What::Failed { error: told(&*error) });
+                    return;
+                }
                 () = tokio::time::sleep_until(due) => {}
             }
         }
@@ -285,19 +289,27 @@ impl Workload {
         }
     }
 
-    /// Offers an entry if its time has come; a client that was down skips what it missed.
+    /// Offers the entries whose time has come; a client that was down or stood still skips what it missed.
     fn offer_when_due<C: Client>(&self, since: Duration, client: &Arc<C>) -> Instant {
         let now = seam::now();
-        let into = now.saturating_sub(since + self.offset);
-        let turn = into.as_nanos() / self.every.as_nanos().max(1);
-        let started = now >= since + self.offset;
-        let late = Duration::from_nanos((into.as_nanos() % self.every.as_nanos().max(1)) as u64);
-        // Timers have a resolution of a millisecond: up to that much late is on time.
-        if started && late < Duration::from_millis(2) && self.turn_is_new(turn) {
+        let Some(into) = now.checked_sub(since + self.offset) else {
+            return Instant::now() + (since + self.offset).saturating_sub(now);
+        };
+        let every = self.every.as_nanos().max(1);
+        let (turn, late) = (into.as_nanos() / every, Duration::from_nanos((into.as_nanos() % every) as u64));
+        let (before, missed) = {
+            let mut state = self.lock();
+            (state.turn.replace(turn), state.missed)
+        };
+        let due = match before.filter(|_| !missed) {
+            Some(before) => turn - before,
+            // Timers have a resolution of a millisecond: up to that much late is on time.
+            None => u128::from(before != Some(turn) && late < Duration::from_millis(2)),
+        };
+        for _ in 0..due {
             self.offer(client, self.next_size());
         }
-        let next = if started { self.every.saturating_sub(late) } else { (since + self.offset).saturating_sub(now) };
-        Instant::now() + next
+        Instant::now() + self.every.saturating_sub(late)
     }
 
     /// Offers what surges want by now; answers when they want more.
@@ -327,10 +339,6 @@ impl Workload {
     fn next_size(&self) -> usize {
         let number = self.lock().next;
         self.oversize.filter(|(every, _)| (number + 1).is_multiple_of(*every)).map_or(self.size, |(_, size)| size)
-    }
-
-    fn turn_is_new(&self, turn: u128) -> bool {
-        self.lock().turn.replace(turn) != Some(turn)
     }
 
     /// Hands the next entry to the client, without waiting for it. Answers its number.

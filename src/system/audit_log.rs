@@ -404,6 +404,13 @@ impl Client for Application {
         }
     }
 
+    async fn failed(&self) -> Failure {
+        match self.client.failed().await {
+            Some(why) => why.into(),
+            None => std::future::pending().await, // closed by whoever opened it
+        }
+    }
+
     async fn held(&self) -> Result<Held, Failure> {
         let letters = self.client.dead_letters().await?;
         Ok(Held {

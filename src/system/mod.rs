@@ -68,7 +68,8 @@ pub trait System: Send + Sync + 'static {
     /// Runs one server until `host.stop_requested()`. Dropped at a crash, called again over the same disk.
     fn serve(&self, host: Host) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// One workload client; called again after each crash of that client.
+    /// One workload client; called again after each crash of that client, and once it has [`failed`](Client::failed). Where
+    /// it cannot come up it is tried again.
     fn client(&self, host: Host) -> impl Future<Output = Result<Self::Client, Failure>> + Send;
 
     /// Everything that `server` would tell a reader, in its order. Called during the run and after everything has healed.
@@ -115,6 +116,13 @@ pub trait System: Send + Sync + 'static {
 pub trait Client: Send + Sync + 'static {
     /// One append, with the client's own retries and deadline.
     fn append(&self, entry: &Entry) -> impl Future<Output = Outcome> + Send;
+
+    /// Resolves once this client cannot go on by itself, with the reason: its disk failed, say. It is then started again as
+    /// any supervisor would, by [`System::client`] over the same disk and after a second, until it comes up; entries
+    /// that had no answer count as unknown. A client that goes on through everything keeps the default.
+    fn failed(&self) -> impl Future<Output = Failure> + Send {
+        std::future::pending()
+    }
 
     /// What the client still holds: entries to be delivered, and entries rejected for good. Read from where they are
     /// kept, not from memory.

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     io,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -32,14 +33,19 @@ use crate::{
 
 use super::{
     agreement::Agreed,
+    distance::Distance,
     error::ClientError,
     expiring::Expiring,
     rpc::Rpc,
     settings::{Deadlines, Server},
 };
 
-/// Makes one stream to a server, ready for HTTP/2. The condition learns what goes wrong, also later on.
-pub(crate) type Dial = Arc<dyn Fn(Server, Condition) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
+/// Makes one stream to a server, ready for HTTP/2, within a time. The condition learns what goes wrong, also later on.
+pub(crate) type Dial =
+    Arc<dyn Fn(Server, Condition, Duration) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
+
+/// Bytes of answers that may be on their way to one call, and to this end of a connection.
+const WINDOWS: (u32, u32) = (8 * 1024 * 1024, 16 * 1024 * 1024);
 
 /// What broke a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,12 +115,12 @@ impl Credentials {
 
 /// Dials over the world's network with mutual TLS. Credentials are looked up at each dial, so that replaced ones count
 /// from the next connection on.
-pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credentials>>, deadlines: Deadlines) -> Dial {
-    Arc::new(move |server: Server, condition: Condition| {
+pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credentials>>) -> Dial {
+    Arc::new(move |server: Server, condition: Condition, within: Duration| {
         let world = world.clone();
         let credentials = credentials.borrow().clone();
         Box::pin(async move {
-            let stream = connect(&world, &server, &credentials, deadlines).await;
+            let stream = connect(&world, &server, &credentials, within).await;
             match stream {
                 Ok((stream, lifetime)) => {
                     let observer = world.observer.clone();
@@ -140,7 +146,7 @@ pub(in crate::audit) fn dial_as(
         let credentials = Credentials::new(&identity.borrow());
         Box::pin(async move {
             let credentials = credentials.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-            let (stream, lifetime) = connect(&world, &server, &credentials, deadlines).await?;
+            let (stream, lifetime) = connect(&world, &server, &credentials, deadlines.connect).await?;
             let observer = world.observer.clone();
             Ok(Box::new(Expiring::new(stream, Some(lifetime), server.tls_name, observer, Condition::default())) as _)
         })
@@ -152,9 +158,9 @@ async fn connect(
     world: &World,
     server: &Server,
     credentials: &Credentials,
-    deadlines: Deadlines,
+    within: Duration,
 ) -> io::Result<(impl Stream + use<>, Lifetime)> {
-    let by = Instant::now() + deadlines.connect;
+    let by = Instant::now() + within;
     let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what}: no answer in time"));
     let stream = match timeout_at(by, world.net.connect(&server.address)).await {
         Ok(stream) => stream?,
@@ -201,6 +207,7 @@ pub(crate) struct Connector {
     /// What is known of schemas, over all connections.
     exchange: Arc<Exchange>,
     deadlines: Deadlines,
+    distance: Distance,
 }
 
 impl Connector {
@@ -218,9 +225,11 @@ impl Connector {
         for server in &servers {
             ServerName::try_from(server.tls_name.as_str())
                 .map_err(|why| ClientError::Settings(format!("the server name `{}`: {why}", server.tls_name)))?;
-            endpoint(server, deadlines)?;
+            endpoint(server, deadlines, deadlines.keepalive_timeout)?;
         }
-        Ok(Connector { dial, servers, next: 0, newest: None, vain: BTreeSet::new(), calls, exchange, deadlines })
+        let distance = Distance::new(deadlines);
+        let vain = BTreeSet::new();
+        Ok(Connector { dial, servers, next: 0, newest: None, vain, calls, exchange, deadlines, distance })
     }
 
     /// How many there are to turn to.
@@ -255,6 +264,11 @@ impl Connector {
         self.vain.clear();
     }
 
+    /// What a few round trips to the server of the newest connection take, where that is known.
+    pub(crate) fn few_round_trips(&self) -> Duration {
+        self.newest.map_or(Duration::ZERO, |at| self.distance.answer_within(at, Duration::ZERO))
+    }
+
     /// The next one in turn that was not asked in vain.
     fn following(&self) -> usize {
         let mut turn = (self.next..self.servers.len()).chain(0..self.next);
@@ -269,11 +283,18 @@ impl Connector {
         self.next = (at + 1) % self.servers.len();
         let condition = Condition::default();
         let (dial, target, noted) = (self.dial.clone(), server.clone(), condition.clone());
+        let distance = self.distance.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
-            let stream = dial(target.clone(), noted.clone());
-            async move { stream.await.map(TokioIo::new) }
+            let (begun, distance) = (Instant::now(), distance.clone());
+            let stream = dial(target.clone(), noted.clone(), distance.connect_within(at));
+            async move {
+                let stream = stream.await;
+                distance.note(at, begun.elapsed(), &stream);
+                stream.map(TokioIo::new)
+            }
         });
-        let channel = endpoint(&server, self.deadlines)?.connect_with_connector_lazy(connector);
+        let patience = self.distance.answer_within(at, self.deadlines.keepalive_timeout);
+        let channel = endpoint(&server, self.deadlines, patience)?.connect_with_connector_lazy(connector);
         let channel = self.calls.observe(channel, &server.tls_name);
         let (exchange, observer) = (self.exchange.clone(), self.calls.observer());
         let channel = Agreed::new(channel, exchange, observer, &server.tls_name, self.deadlines.call);
@@ -282,13 +303,15 @@ impl Connector {
     }
 }
 
-fn endpoint(server: &Server, deadlines: Deadlines) -> Result<Endpoint, ClientError> {
+fn endpoint(server: &Server, deadlines: Deadlines, pong_within: Duration) -> Result<Endpoint, ClientError> {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.tls_name))
         .map_err(|_| ClientError::Settings(format!("`{}` cannot be the name of a server", server.tls_name)))?;
     Ok(endpoint
         .http2_keep_alive_interval(deadlines.keepalive_interval)
-        .keep_alive_timeout(deadlines.keepalive_timeout)
-        .keep_alive_while_idle(true))
+        .keep_alive_timeout(pong_within)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1))
 }
 
 /// One channel to one server.
@@ -315,7 +338,7 @@ mod tests {
     fn connector() -> Connector {
         let servers = ["a", "b", "c"];
         let server = |name: &str| Server { address: format!("{name}:1"), tls_name: name.to_owned() };
-        let dial: Dial = Arc::new(|_, _| Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into()))));
+        let dial: Dial = Arc::new(|_, _, _| Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into()))));
         let exchange = Exchange::new(Revision::default()).unwrap();
         let calls = Calls::new(Arc::new(Unobserved));
         Connector::new(dial, servers.map(server).to_vec(), calls, exchange, Deadlines::default()).unwrap()

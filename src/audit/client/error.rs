@@ -47,6 +47,18 @@ pub enum ClientError {
         /// Why not.
         why: String,
     },
+    /// The kept checkpoint is gone.
+    #[error(
+        "`{file}` is missing although this outbox had one: without it nobody would notice that the log was rolled back \
+         to before it; put it back from where it went, or, where it is lost for good, create an empty file `{consent}`, \
+         and this client trusts the log anew from what it shows next"
+    )]
+    CheckpointLost {
+        /// What is missing.
+        file: String,
+        /// By which an operator says to go on without it.
+        consent: String,
+    },
     /// Another client's folder.
     #[error("this outbox belongs to `{found}`, not to `{expected}`; give each client a folder of its own")]
     OtherClient {

@@ -18,10 +18,11 @@ use super::{
     settings::{Call, Deadlines},
 };
 
-/// Unary calls side by side, at most.
-const CALLS_MAX: usize = 16;
-/// Entries in flight on one stream, at most.
-const STREAM_ENTRIES_MAX: usize = 128;
+/// Unary calls side by side: so many at any distance, and so many at most. A server takes 128 on one connection, and other
+/// calls need their place there.
+const CALLS: (usize, usize) = (16, 112);
+/// The same for entries on one stream, where only memory is in the way.
+const STREAM_ENTRIES: (usize, usize) = (128, 16 * 1024);
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Answers>, Status>> + Send>>;
 /// Answers that came while delivery was busy with an earlier one, in the order of the entries.
@@ -50,7 +51,7 @@ impl Lane {
                 Lane::Calls { rpc, deadline: deadlines.call, attempt, answers, arrived }
             }
             Call::AppendStream => {
-                let (entries, sending) = mpsc::channel(STREAM_ENTRIES_MAX);
+                let (entries, sending) = mpsc::channel(STREAM_ENTRIES.1);
                 let mut request = Request::new(ReceiverStream::new(sending));
                 request.extensions_mut().insert(Attempt(attempt));
                 let opening = Box::pin(async move { rpc.append_stream(request).await });
@@ -59,15 +60,15 @@ impl Lane {
         }
     }
 
-    /// How many entries may be in flight.
-    pub(crate) fn width(&self) -> usize {
-        match self {
-            Lane::Calls { .. } => CALLS_MAX,
-            Lane::Stream { .. } => STREAM_ENTRIES_MAX,
+    /// How many entries may be in flight: at any distance, and at most.
+    pub(crate) fn widths(call: Call) -> (usize, usize) {
+        match call {
+            Call::Append => CALLS,
+            Call::AppendStream => STREAM_ENTRIES,
         }
     }
 
-    /// Sends one entry. Never waits: the caller keeps to [`width`](Self::width). Where the lane is broken, the next
+    /// Sends one entry. Never waits: the caller keeps to [`widths`](Self::widths). Where the lane is broken, the next
     /// answer says so.
     pub(crate) fn send(&mut self, message: AppendRequest) {
         match self {

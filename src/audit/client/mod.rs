@@ -15,19 +15,23 @@ mod agreement;
 mod connection;
 mod dead_letter;
 mod delivery;
+mod distance;
 mod epoch;
 mod error;
 mod expiring;
 mod freshness;
 mod lane;
+mod line;
 mod operator;
 mod outbox;
+mod pace;
 mod reader;
 mod receipt;
 mod recovery;
 mod refusal;
 mod retry;
 mod rpc;
+mod session;
 mod settings;
 mod tail;
 #[cfg(test)]
@@ -44,7 +48,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Mutex, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -61,7 +65,6 @@ pub(in crate::audit) use connection::dial_as;
 use connection::{Connector, Credentials, Dial, dial_tls};
 use delivery::{Deliverer, Parts};
 use outbox::{Owner, Submit, View};
-use witness::Witness;
 
 pub use dead_letter::DeadLetter;
 pub use error::ClientError;
@@ -83,6 +86,8 @@ const ORDERS_MAX: usize = 128;
 #[derive(Clone)]
 pub struct AuditClient {
     submits: mpsc::Sender<Submit>,
+    /// Whose payload is next to go into the queue: one caller at a time, in the order in which they came.
+    turn: Arc<Mutex<()>>,
     view: View,
     /// Payloads on their way into the outbox.
     room: Arc<Account>,
@@ -154,7 +159,7 @@ async fn keep_to_budget(
 pub(in crate::audit) fn calls_of(world: &World, settings: ReaderSettings) -> Result<rpc::Rpc, ClientError> {
     let ReaderSettings { servers, identity, revision, deadlines, .. } = settings;
     let credentials = watch::Sender::new(Credentials::new(&identity)?);
-    let dial = dial_tls(world.clone(), credentials.subscribe(), deadlines);
+    let dial = dial_tls(world.clone(), credentials.subscribe());
     let calls = Calls::new(world.observer.clone());
     Ok(Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?.open()?.rpc)
 }
@@ -163,7 +168,7 @@ impl AuditClient {
     /// Recovers the outbox in the world's data folder, takes its lock, and goes on delivering.
     pub async fn open(world: World, settings: ClientSettings) -> Result<AuditClient, ClientError> {
         let credentials = Arc::new(watch::Sender::new(Credentials::new(&settings.identity)?));
-        let dial = dial_tls(world.clone(), credentials.subscribe(), settings.deadlines);
+        let dial = dial_tls(world.clone(), credentials.subscribe());
         AuditClient::open_with(world, settings, dial, credentials).await
     }
 
@@ -188,9 +193,7 @@ impl AuditClient {
         } = settings;
         let calls = Calls::new(world.observer.clone());
         let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
-        let recovered = recovery::recover(&world, &name).await?;
-        let path = recovery::witness_path();
-        let witness = Witness::open(world.disk.clone(), world.observer.clone(), &path).await?;
+        let (recovered, witness) = recovery::recover(&world, &name).await?;
 
         let (owner, view) = Owner::new(recovered, outbox_entries_max, world.observer.clone());
         let (submits, submitted) = mpsc::channel(SUBMITS_MAX);
@@ -217,27 +220,39 @@ impl AuditClient {
         });
         tokio::spawn(owner.run(submitted, ordered, stop.clone()));
         tokio::spawn(deliverer.run());
-        Ok(AuditClient { submits, view, room, credentials, stop })
+        Ok(AuditClient { submits, turn: Arc::default(), view, room, credentials, stop })
     }
 
     /// Accepts one event, at most [`PAYLOAD_BYTES_MAX`] bytes. Returns once it is durable in the outbox; waits while
     /// the outbox is full, or the memory. Dropping the future before that leaves open whether the event was accepted.
+    ///
+    /// Events get their sequences in the order in which these futures are first polled, whoever waits meanwhile.
     pub async fn submit(&self, payload: Bytes) -> Result<Submission, ClientError> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(ClientError::Oversize { bytes: payload.len(), limit: PAYLOAD_BYTES_MAX });
         }
-        let room = tokio::select! {
-            biased;
-            room = self.room.hold_in_turn(payload.len()) => room,
-            () = self.submits.closed() => return Err(self.gone().await),
-        };
         let (reply, accepted) = oneshot::channel();
-        if self.submits.send(Submit { payload, reply, _room: room }).await.is_err() {
-            return Err(self.gone().await);
+        tokio::select! {
+            biased;
+            () = self.queue(payload, reply) => {}
+            () = self.submits.closed() => return Err(self.gone().await),
         }
         match accepted.await {
             Ok(accepted) => accepted,
             Err(_) => Err(self.gone().await),
+        }
+    }
+
+    /// Puts a payload into the queue of the outbox when its turn has come and there is room.
+    async fn queue(&self, payload: Bytes, reply: oneshot::Sender<Result<Submission, ClientError>>) {
+        // A channel hands its free places to those who wait, but whoever comes before they have been polled again may
+        // take another place and fill it first. So nobody asks for a place before the one ahead has used his: a mutex is
+        // passed on in the order in which it was asked for, and stays taken while whoever is next has yet to be polled.
+        let _turn = self.turn.lock().await;
+        let room = self.room.hold_in_turn(payload.len()).await;
+        // Closed: the reply goes with the payload, and its caller is told why.
+        if let Ok(place) = self.submits.reserve().await {
+            place.send(Submit { payload, reply, _room: room });
         }
     }
 

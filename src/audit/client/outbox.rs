@@ -75,8 +75,8 @@ pub(crate) struct Submit {
 
 /// What delivery asks of the outbox.
 pub(crate) enum Order {
-    /// The entry is in the log, or its slot is closed: it leaves. In order of sequence.
-    Leave { sequence: u64, delivered: Delivered },
+    /// These entries from `first` on are in the log, or their slots are closed: they leave. In order of sequence.
+    Leave { first: u64, delivered: Vec<Delivered> },
     /// The entry was refused for good. Answered once the dead letter is durable.
     DeadLetter { sequence: u64, reason: &'static str, detail: String, done: oneshot::Sender<()> },
     /// Delivery cannot go on: the disk failed it.
@@ -315,7 +315,7 @@ impl Owner {
 
     async fn obey(&mut self, order: Order) -> Result<(), ClientError> {
         match order {
-            Order::Leave { sequence, delivered } => self.leave(sequence, delivered).await,
+            Order::Leave { first, delivered } => self.leave(first, delivered).await,
             Order::DeadLetter { sequence, reason, detail, done } => {
                 self.dead_letter(sequence, reason_text(reason, &detail)).await?;
                 let _ = done.send(());
@@ -325,15 +325,17 @@ impl Owner {
         }
     }
 
-    /// Lets an entry go. Anything but the next in order is a repeat, and changes nothing.
-    async fn leave(&mut self, sequence: u64, delivered: Delivered) -> Result<(), ClientError> {
-        if sequence != self.recovered.acknowledged {
-            return Ok(());
-        }
-        self.recovered.acknowledged += 1;
-        self.closings.lock().unwrap_or_else(PoisonError::into_inner).remove(&sequence);
-        if let Some(tell) = self.waiting.remove(&sequence) {
-            let _ = tell.send(delivered);
+    /// Lets entries go. Any but the next in order is a repeat, and changes nothing.
+    async fn leave(&mut self, first: u64, delivered: Vec<Delivered>) -> Result<(), ClientError> {
+        for (sequence, delivered) in (first..).zip(delivered) {
+            if sequence != self.recovered.acknowledged {
+                continue;
+            }
+            self.recovered.acknowledged += 1;
+            self.closings.lock().unwrap_or_else(PoisonError::into_inner).remove(&sequence);
+            if let Some(tell) = self.waiting.remove(&sequence) {
+                let _ = tell.send(delivered);
+            }
         }
         let acknowledged = self.recovered.acknowledged;
         self.progress.send_modify(|progress| progress.acknowledged = acknowledged);

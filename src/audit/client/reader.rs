@@ -68,7 +68,7 @@ impl LogReader {
     /// Checks the settings. The connection is made by the first call.
     pub fn connect(world: World, settings: ReaderSettings) -> Result<LogReader, ClientError> {
         let credentials = watch::Sender::new(Credentials::new(&settings.identity)?);
-        let dial = dial_tls(world.clone(), credentials.subscribe(), settings.deadlines);
+        let dial = dial_tls(world.clone(), credentials.subscribe());
         LogReader::connect_with(world, settings, dial, credentials)
     }
 
@@ -214,7 +214,7 @@ impl LogReader {
         if old.size == 0 || old.size >= new.size {
             return Ok(receipt::extends(&old, &new, &[])?);
         }
-        let request = GetConsistencyProofRequest { old_size: old.size, new_size: new.size };
+        let request = GetConsistencyProofRequest { old_size: old.size, new_size: new.size, further_sizes: Vec::new() };
         let answer =
             self.call("prove consistency", request, |mut rpc, request| async move {
                 rpc.get_consistency_proof(request).await

@@ -15,6 +15,8 @@ use crate::audit::{
     wire,
 };
 
+use super::line::{Line, Proven};
+
 /// No proof in a tree of up to 2^64 leaves needs more hashes than this: longer ones are refused unread.
 const PROOF_HASHES_MAX: usize = 128;
 
@@ -113,6 +115,29 @@ pub enum Rejection {
         /// What the verification says.
         why: BadProof,
     },
+    /// Nothing shows that one of two trees begins with the other.
+    #[error("nothing proves that the tree of {new} leaves begins with the one of {old}; the server left a proof out")]
+    Unproven {
+        /// Leaves of the smaller tree.
+        old: u64,
+        /// Leaves of the larger tree.
+        new: u64,
+    },
+    /// Entries of one epoch that do not stand in the order of their sequences.
+    #[error(
+        "the log placed sequence {sequence} at index {index}, and sequence {other} of the same epoch at {other_index}: \
+         out of order, so one of them is void there; whoever led the log broke its rules, keep both receipts as evidence"
+    )]
+    OutOfOrder {
+        /// The entry that this receipt is for.
+        sequence: u64,
+        /// Where it says that the entry stands.
+        index: u64,
+        /// An entry that was acknowledged before.
+        other: u64,
+        /// Where that one stands.
+        other_index: u64,
+    },
     /// The log is shorter than it was.
     #[error(
         "the log was rolled back: it signs {found} leaves where it had signed {known}; compare the kept checkpoint \
@@ -135,7 +160,7 @@ pub enum Rejection {
 impl Rejection {
     /// Whether asking again cannot help: the log itself is not the one that this client knew.
     pub fn needs_a_cure(&self) -> bool {
-        matches!(self, Rejection::RolledBack { .. } | Rejection::Forked { .. })
+        matches!(self, Rejection::RolledBack { .. } | Rejection::Forked { .. } | Rejection::OutOfOrder { .. })
     }
 }
 
@@ -180,27 +205,74 @@ pub fn examine(
 }
 
 impl Examined {
+    /// The tree under which it stands.
+    pub(super) fn tree(&self) -> Known {
+        Known::from(&self.receipt.checkpoint)
+    }
+
+    /// The tree that was known when its entry was sent.
+    pub(super) fn base(&self) -> &Known {
+        &self.base
+    }
+
+    /// Which entry of its epoch it is for, and where the leaf stands.
+    pub(super) fn place(&self) -> (Sequence, Index) {
+        (self.receipt.sequence, self.receipt.index)
+    }
+
+    /// The receipt, once its tree is proven to lie on the line of those that count.
+    pub(super) fn counts_on(self, line: &Proven) -> Result<VerifiedReceipt, Rejection> {
+        let Known { size, root } = self.tree();
+        match line.root(size) {
+            Some(proven) if *proven == root => Ok(self.receipt),
+            Some(_) => Err(Rejection::Forked { size }),
+            None => Err(Rejection::Unproven { old: self.base.size, new: size }),
+        }
+    }
+
     /// The two sizes, smaller first, whose consistency must still be proven because the kept tree has grown since the
     /// entry was sent; `None` where nothing is missing.
     ///
     /// Both trees extend the one that was known at sending. That does not make one of them extend the other: without
     /// this proof a fork could hide between two answers.
     pub fn missing(&self, kept: &Known) -> Option<(u64, u64)> {
-        let size = self.receipt.checkpoint.size;
-        (*kept != self.base && size != kept.size).then(|| (size.min(kept.size), size.max(kept.size)))
+        match self.line(kept).ok()?.missing()[..] {
+            [old, new] => Some((old, new)),
+            _ => None,
+        }
     }
 
     /// The receipt, once `proof` has shown what was [`missing`](Self::missing). A tree smaller than the kept one is
     /// no rollback here: the answer was on its way while a later one overtook it.
+    ///
+    /// # Errors
+    /// Where the proof does not hold, or the log forked.
     pub fn accept(self, kept: &Known, proof: &[Hash]) -> Result<VerifiedReceipt, Rejection> {
-        let signed = Known::from(&self.receipt.checkpoint);
-        match self.missing(kept) {
-            Some(_) if signed.size < kept.size => extends(&signed, kept, proof)?,
-            Some(_) => extends(kept, &signed, proof)?,
-            None if signed.size == kept.size => extends(kept, &signed, &[])?,
-            None => {}
-        }
-        Ok(self.receipt)
+        let proven = self.line(kept)?.prove(&[proof.to_vec()])?;
+        self.counts_on(&proven)
+    }
+
+    fn line(&self, kept: &Known) -> Result<Line, Rejection> {
+        let mut line = Line::new(kept);
+        line.add(self)?;
+        Ok(line)
+    }
+
+    /// A receipt for nothing, under this tree.
+    #[cfg(test)]
+    pub(super) fn of_trees(tree: &Known, base: &Known) -> Examined {
+        let checkpoint = Checkpoint { origin: "log.example".to_owned(), size: tree.size, root: tree.root };
+        let receipt = VerifiedReceipt {
+            epoch: Epoch(1),
+            sequence: Sequence(1),
+            index: Index(0),
+            leaf: Bytes::new(),
+            checkpoint,
+            note: String::new(),
+            repeated: false,
+            _verified: Verified,
+        };
+        Examined { receipt, base: base.clone() }
     }
 }
 

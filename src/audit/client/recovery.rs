@@ -12,7 +12,7 @@ use crate::{
         leaf::{Body, ClientId, Entry, Epoch, Sequence},
         store::{Cell, Frame, Journal, JournalOptions},
     },
-    world::{LogEvent, World},
+    world::{LogEvent, OpenMode, World},
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     epoch::EpochRecord,
     error::ClientError,
     outbox::{KIND_OPENED, Pointer, Recovered},
+    witness::Witness,
 };
 
 const FOLDER: &str = "outbox";
@@ -28,12 +29,12 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// Where the kept checkpoint is.
-pub(crate) fn witness_path() -> std::path::PathBuf {
-    Path::new(FOLDER).join("checkpoint")
-}
+const CHECKPOINT: &str = "outbox/checkpoint";
+/// Says that the kept checkpoint is lost and is not to be waited for. Made by an operator, removed once it was heeded.
+const CHECKPOINT_LOST: &str = "outbox/checkpoint-lost";
 
-/// Opens the outbox of `client`.
-pub(crate) async fn recover(world: &World, client: &ClientId) -> Result<Recovered, ClientError> {
+/// Opens the outbox of `client`, and the kept checkpoint.
+pub(crate) async fn recover(world: &World, client: &ClientId) -> Result<(Recovered, Witness), ClientError> {
     let lock = lock(world).await?;
     let outbox = Path::new(FOLDER);
     let disk = |what| move |why| ClientError::Disk { what, why };
@@ -43,6 +44,8 @@ pub(crate) async fn recover(world: &World, client: &ClientId) -> Result<Recovere
     let (dead, letters) = DeadLetters::open(files.clone(), observer, &outbox.join("dead-letters"), client).await?;
     let (pointer_cell, pointer) = Pointer::load(world, &outbox.join("acknowledged")).await?;
     let (mut cell, found) = EpochRecord::load(files, &outbox.join("epoch")).await?;
+    // Before an epoch is opened: from then on its absence is a loss.
+    let witness = open_witness(world, found.as_ref().is_some_and(|record| record.opened)).await?;
     let (record, journal) = open_epoch(world, client, &mut cell, found, pointer).await?;
 
     let noted = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
@@ -61,7 +64,38 @@ pub(crate) async fn recover(world: &World, client: &ClientId) -> Result<Recovere
         dead_letters: u64::try_from(letters.len()).unwrap_or(u64::MAX),
     });
     let (client, key, epoch) = (client.clone(), record.key(), record.epoch);
-    Ok(Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer: pointer_cell, _lock: lock })
+    let recovered =
+        Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer: pointer_cell, _lock: lock };
+    Ok((recovered, witness))
+}
+
+/// Opens the kept checkpoint, or makes one that knows nothing yet. An outbox that had one is not given another without a
+/// word: its client would take a log that went back for the log that it knew.
+async fn open_witness(world: &World, had_one: bool) -> Result<Witness, ClientError> {
+    let (file, consent) = (Path::new(CHECKPOINT), Path::new(CHECKPOINT_LOST));
+    let exists = async |path: &Path| match world.disk.open(path, OpenMode::Existing).await {
+        Ok(_) => Ok(true),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(ClientError::Disk { what: "look for the kept checkpoint", why }),
+    };
+    let agreed = exists(consent).await?;
+    if had_one && !exists(file).await? {
+        if !agreed {
+            return Err(ClientError::CheckpointLost {
+                file: CHECKPOINT.to_owned(),
+                consent: CHECKPOINT_LOST.to_owned(),
+            });
+        }
+        tracing::warn!("`{CHECKPOINT}` was lost: this client trusts the log anew from what it shows next");
+    }
+    let witness = Witness::open(world.disk.clone(), world.observer.clone(), file).await?;
+    if agreed {
+        // Once, not for every loss to come. A crash before this is durable leaves it beside a checkpoint that is there.
+        let disk = |what| move |why| ClientError::Disk { what, why };
+        world.disk.remove(consent).await.map_err(disk("remove the word that its checkpoint is lost"))?;
+        world.disk.sync_folder(Path::new(FOLDER)).await.map_err(disk("sync its folder"))?;
+    }
+    Ok(witness)
 }
 
 async fn lock(world: &World) -> Result<Box<dyn Send + Sync>, ClientError> {

@@ -112,6 +112,6 @@ impl Rpc {
         &mut self,
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
-        any!(self, rpc => rpc.get_consistency_proof(request).await)
+        any!(self, rpc => Ok(rpc.get_consistency_proof(request.map(Into::into)).await?.map(Into::into)))
     }
 }

@@ -30,22 +30,23 @@ pub struct Server {
 /// How entries are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// One unary call per entry, up to 16 in flight.
+    /// One unary call per entry, 16 to 112 in flight, by the distance.
     Append,
-    /// One bidirectional stream, up to 128 entries in flight.
+    /// One bidirectional stream, 128 to 16,384 entries in flight, by the distance and as the memory allows.
     AppendStream,
 }
 
 /// How long a client waits. All on monotonic time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For connect and TLS handshake together.
+    /// For connect and TLS handshake together, to a server of which nothing is known. One that was found to be far gets
+    /// longer, and so does one that was not reached in this time, up to five seconds.
     pub connect: Duration,
-    /// For the answer to one entry from its sending, and for a reader's call over all its attempts.
+    /// For the next answer while entries are in flight, for one call, and for a reader's call over all its attempts.
     pub call: Duration,
     /// Between HTTP/2 pings, also while nothing else is said.
     pub keepalive_interval: Duration,
-    /// For the answer to a ping; after it the connection counts as lost.
+    /// For the answer to a ping, from a server that is near; after it the connection counts as lost.
     pub keepalive_timeout: Duration,
     /// For the next leaf of a tail; after it the tail asks again, in case that the server forgot it.
     pub tail_idle: Duration,

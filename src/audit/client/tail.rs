@@ -102,7 +102,7 @@ impl Tail {
     /// A tail that begins with leaf `from`. The connection is made by the first [`next`](Self::next).
     pub fn new(world: World, settings: ReaderSettings, from: u64) -> Result<Tail, ClientError> {
         let credentials = watch::Sender::new(Credentials::new(&settings.identity)?);
-        let dial = dial_tls(world.clone(), credentials.subscribe(), settings.deadlines);
+        let dial = dial_tls(world.clone(), credentials.subscribe());
         Tail::new_with(world, settings, from, dial, credentials)
     }
 
@@ -248,7 +248,9 @@ impl Tail {
             return Ok(());
         }
         let connection = open.connection.clone();
-        let most = self.age_max.unwrap_or(self.deadlines.call).clamp(LOOK_EVERY_MIN, self.deadlines.call);
+        // An age counts from when it was stated, and what is behind it takes up to three questions.
+        let most = self.age_max.unwrap_or(self.deadlines.call).max(self.connector.few_round_trips());
+        let most = most.clamp(LOOK_EVERY_MIN, self.deadlines.call);
         let mut rpc = connection.rpc.clone();
         match timeout(most, self.vouched(&mut rpc, &connection.server)).await {
             Ok(Ok(())) => {
@@ -299,7 +301,8 @@ impl Tail {
         let proof = match old_size > 0 && old_size < new_size {
             false => Vec::new(),
             true => {
-                let request = self.question(GetConsistencyProofRequest { old_size, new_size });
+                let request =
+                    self.question(GetConsistencyProofRequest { old_size, new_size, further_sizes: Vec::new() });
                 let answer = proven(rpc.get_consistency_proof(request).await)?;
                 receipt::hashes("consistency", &answer.hashes)?
             }

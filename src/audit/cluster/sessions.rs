@@ -18,6 +18,15 @@ use super::{
     Appended, Refusal,
 };
 
+/// How far above the open epoch of a client, or above 0 where it has none, the next one may be: 139 years in milliseconds,
+/// so that a client whose clock stood at 1970 can be put right. Whoever has a client's certificate could otherwise open the
+/// largest epoch there is, after which that name could never be used again; so it would take four million entries, each
+/// of them in the log.
+///
+/// Only a leader looks at this, before it proposes. What counts is decided at apply, from the log alone, by rules that never
+/// change: a log that holds a larger epoch from earlier days reads as it always did, on every member of whatever release.
+const EPOCH_STEP_MAX: u64 = 1 << 42;
+
 /// SHA-256 of a signed entry's bytes.
 pub(super) type Digest = [u8; 32];
 
@@ -34,6 +43,8 @@ pub(super) enum Outcome {
     Reused,
     /// Void: its epoch is not the open one.
     WrongEpoch { open: Option<Epoch> },
+    /// Not let in: it would open an epoch that leaves too few above it.
+    FarEpoch { most: Epoch },
     /// Void: sequence 0 opens an epoch, and nothing else does.
     Misplaced,
     /// Void: its signature does not verify under the key of its epoch.
@@ -60,6 +71,13 @@ impl Outcome {
             }
             Outcome::WrongEpoch { open: None } => {
                 (Reason::WrongEpoch, format!("epoch {epoch} was never opened: send its sequence 0 first"), 0)
+            }
+            Outcome::FarEpoch { most: Epoch(most) } => {
+                let detail = format!(
+                    "epoch {epoch} is beyond {most}, the largest that may be opened here: epochs are milliseconds since \
+                     1970, so set the clock"
+                );
+                (Reason::WrongEpoch, detail, 0)
             }
             Outcome::Unsigned => {
                 (Reason::Malformed, "its signature does not verify under the key of its epoch".to_owned(), 0)
@@ -118,6 +136,12 @@ impl Sessions {
             Some((index, standing)) if standing == digest => Outcome::Repeated(*index),
             _ => Outcome::Reused,
         }
+    }
+
+    /// The largest epoch that a client may open next.
+    fn most(&self, client: &ClientId) -> Epoch {
+        let open = self.clients.get(client).map_or(0, |session| session.epoch.0);
+        Epoch(open.saturating_add(EPOCH_STEP_MAX))
     }
 
     fn open(&self, client: &ClientId) -> Option<Open> {
@@ -180,6 +204,14 @@ pub(super) enum Expected {
 impl Preview {
     /// What would become of `entry` if it came next in the batch.
     pub(super) fn judge(&self, sessions: &Sessions, entry: &Entry, digest: &Digest) -> Expected {
+        let most = match self.clients.get(&entry.client) {
+            // A batch opens one step at a time, too.
+            Some(ahead) => Epoch(ahead.epoch.0.saturating_add(EPOCH_STEP_MAX)),
+            None => sessions.most(&entry.client),
+        };
+        if entry.epoch > most {
+            return Expected::Void(Outcome::FarEpoch { most });
+        }
         let Some(ahead) = self.clients.get(&entry.client) else {
             return sessions.judge(entry, digest).map_or(Expected::Counts, Expected::Void);
         };
@@ -331,6 +363,32 @@ mod tests {
         let mut sessions = Sessions::default();
         assert_eq!(sessions.apply(&event, digest("a"), 0), Outcome::Misplaced);
         assert_eq!(sessions.apply(&opening, digest("b"), 1), Outcome::Misplaced);
+    }
+
+    #[test]
+    fn an_epoch_that_would_leave_none_above_it_is_not_let_in_and_counts_where_it_stands_already() {
+        let judge =
+            |applied: &Sessions, preview: &Preview, epoch| preview.judge(applied, &entry(epoch, 0, ""), &digest(""));
+        let far = |most| Expected::Void(Outcome::FarEpoch { most: Epoch(most) });
+        let (none, none_ahead) = (Sessions::default(), Preview::default());
+        let now = 1_767_225_600_000; // milliseconds in 2026
+        for epoch in [0, 1, now, EPOCH_STEP_MAX] {
+            assert_eq!(judge(&none, &none_ahead, epoch), Expected::Counts, "{epoch}");
+        }
+        for epoch in [EPOCH_STEP_MAX + 1, u64::MAX] {
+            assert_eq!(judge(&none, &none_ahead, epoch), far(EPOCH_STEP_MAX), "{epoch}");
+        }
+        let (sessions, outcomes) = applied(&[(7, 0, "a clock that stood at 1970")]);
+        assert_eq!(outcomes, [Outcome::Counted(0)]);
+        assert_eq!(judge(&sessions, &none_ahead, now), Expected::Counts, "and was put right");
+        assert_eq!(judge(&sessions, &none_ahead, 8 + EPOCH_STEP_MAX), far(7 + EPOCH_STEP_MAX));
+        let mut ahead = Preview::default();
+        ahead.add(&sessions, &entry(7 + EPOCH_STEP_MAX, 0, ""), digest(""), 0);
+        assert_eq!(judge(&sessions, &ahead, u64::MAX), far(7 + 2 * EPOCH_STEP_MAX), "no leap within a batch");
+        // A log of before there was a bound.
+        let (sessions, outcomes) = applied(&[(u64::MAX, 0, "open"), (u64::MAX, 1, "a")]);
+        assert_eq!(outcomes, [Outcome::Counted(0), Outcome::Counted(1)]);
+        assert_eq!(none_ahead.judge(&sessions, &entry(u64::MAX, 2, "b"), &digest("b")), Expected::Counts);
     }
 
     proptest! {

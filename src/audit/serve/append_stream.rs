@@ -4,7 +4,7 @@
 //! number are in flight. Entries that were read belong to the node; a caller that goes away takes back none of them,
 //! and learns their fate by sending them again.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use futures::{
     Stream, StreamExt as _,
@@ -20,8 +20,9 @@ use super::{
 };
 use crate::audit::wire::{AppendRequest, AppendResponse};
 
-/// Entries of one stream that may wait for their answers.
-const IN_FLIGHT_MAX: usize = 256;
+/// Entries of one stream that may wait for their answers. Where a commit takes a round trip around the earth, so many of
+/// them have to be on their way at once; small ones are bounded here, large ones by their share of the memory.
+const IN_FLIGHT_MAX: usize = 4096;
 
 /// The entries of one stream.
 pub(super) type Entries = Pin<Box<dyn Stream<Item = Result<AppendRequest, Status>> + Send>>;
@@ -31,8 +32,9 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<AppendResponse, Statu
 
 /// Answers one stream of entries.
 pub(super) fn answers(service: Service, caller: Caller, requests: Entries, idle: Duration) -> Answers {
+    let (in_flight, weights) = (FuturesOrdered::new(), VecDeque::new());
     let pipeline =
-        Pipeline { service, caller, requests, idle, in_flight: FuturesOrdered::new(), last: 0, end: None, over: false };
+        Pipeline { service, caller, requests, idle, in_flight, weights, held: 0, last: 0, end: None, over: false };
     Box::pin(unfold(pipeline, |mut pipeline| async move { Some((pipeline.next().await?, pipeline)) }))
 }
 
@@ -42,6 +44,9 @@ struct Pipeline {
     requests: Entries,
     idle: Duration,
     in_flight: FuturesOrdered<BoxFuture<'static, Answered>>,
+    /// Bytes of each entry in flight, and of all of them.
+    weights: VecDeque<usize>,
+    held: usize,
     /// Bytes of the entry that came last: what the next one is taken for.
     last: usize,
     /// Set once no more is read; said when everything in flight is answered.
@@ -58,11 +63,11 @@ impl Pipeline {
             let reads = self.end.is_none();
             // While somebody takes this stream's answers, entries may wait on its connection: that slows their sender
             // down without sending anybody away. With nothing in flight the next one is read and gets an answer.
-            let room =
-                self.in_flight.is_empty() || (self.in_flight.len() < IN_FLIGHT_MAX && self.service.has_room(self.last));
+            let room = self.in_flight.is_empty() || self.has_room();
             tokio::select! {
                 biased;
                 Some(Answered { answer, .. }) = self.in_flight.next() => {
+                    self.held -= self.weights.pop_front().unwrap_or(0);
                     self.over = answer.is_err();
                     return Some(answer);
                 }
@@ -89,9 +94,17 @@ impl Pipeline {
         self.end.take()?.err().map(Err)
     }
 
+    /// Whether another entry as large as the last one may be taken in: one stream never takes all the memory there is.
+    fn has_room(&self) -> bool {
+        let few = self.in_flight.len() < IN_FLIGHT_MAX && self.service.is_fair(self.held, self.in_flight.len());
+        few && self.service.has_room(self.last)
+    }
+
     /// Hands the entry to the node before the next one is read: the first poll queues it there.
     async fn submit(&mut self, request: AppendRequest) {
         self.last = request.entry.len();
+        self.held += self.last;
+        self.weights.push_back(self.last);
         let mut answer: BoxFuture<'static, _> = Box::pin(self.service.clone().answer(self.caller.clone(), request));
         match futures::poll!(answer.as_mut()) {
             std::task::Poll::Ready(answer) => self.in_flight.push_back(Box::pin(std::future::ready(answer))),

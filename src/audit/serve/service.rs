@@ -20,10 +20,10 @@ use crate::{
         schema::DESCRIPTORS_BYTES_MAX,
         tree::Hash,
         wire::{
-            self, AppendRequest, AppendResponse, ExchangeSchemaRequest, ExchangeSchemaResponse, GetCheckpointRequest,
-            GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetInclusionProofRequest,
-            GetInclusionProofResponse, ReadRequest, ReadResponse, TailRequest, append_response::Outcome,
-            refusal::Reason,
+            self, AppendRequest, AppendResponse, ConsistencyProof, ExchangeSchemaRequest, ExchangeSchemaResponse,
+            GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse,
+            GetInclusionProofRequest, GetInclusionProofResponse, ReadRequest, ReadResponse, TailRequest,
+            append_response::Outcome, refusal::Reason,
         },
     },
     world::{LogEvent, World},
@@ -33,6 +33,11 @@ use crate::{
 const READ_BYTES_MAX: usize = 1024 * 1024;
 /// Leaves in one answer to `Read`.
 const READ_LEAVES_MAX: u32 = 4096;
+
+/// Proofs of consistency in one answer, besides the first.
+const FURTHER_PROOFS_MAX: usize = 256;
+/// Room for one of them, in bytes: 40 hashes are enough for a trillion leaves.
+const PROOF_BYTES: usize = 40 * 34;
 
 /// Room for an answer beside its leaf, in bytes: a checkpoint and two proofs.
 const ANSWER_BYTES: usize = 1536;
@@ -74,6 +79,12 @@ impl Service {
     /// Whether there is room for the answer to another entry of so many bytes.
     pub(super) fn has_room(&self, entry_bytes: usize) -> bool {
         self.node.memory().requests.room() >= entry_bytes + ANSWER_BYTES
+    }
+
+    /// Whether a stream that waits for `entries` answers to so many bytes leaves enough to others: a quarter of what there
+    /// is for one of them.
+    pub(super) fn is_fair(&self, bytes: usize, entries: usize) -> bool {
+        bytes + entries * ANSWER_BYTES < self.node.memory().requests.limit_len() / 4
     }
 
     async fn append_one(&self, caller: &Caller, request: AppendRequest) -> Result<AppendResponse, Status> {
@@ -158,14 +169,27 @@ impl Service {
         Ok(GetInclusionProofResponse { hashes: hashes(&proof) })
     }
 
+    /// One proof after the other, each from the size before. Those beyond a bound are left to the next call.
     fn consistency_proof(&self, request: GetConsistencyProofRequest) -> Result<GetConsistencyProofResponse, Status> {
-        let GetConsistencyProofRequest { old_size, new_size } = request;
+        let GetConsistencyProofRequest { old_size, new_size, further_sizes } = request;
+        let hashes = self.link(old_size, new_size)?;
+        let wanted = &further_sizes[..further_sizes.len().min(FURTHER_PROOFS_MAX)];
+        // As much as an answer of this call can take, so that many of them at once are refused and not held.
+        let Some(_room) = self.node.memory().requests.hold(wanted.len() * PROOF_BYTES) else {
+            return Err(not_appended(self.node.shed()));
+        };
+        let from = std::iter::once(&new_size).chain(wanted);
+        let further = from.zip(wanted).map(|(old, new)| Ok(ConsistencyProof { hashes: self.link(*old, *new)? }));
+        let further = further.collect::<Result<_, Status>>()?;
+        Ok(GetConsistencyProofResponse { hashes, further })
+    }
+
+    fn link(&self, old_size: u64, new_size: u64) -> Result<Vec<Bytes>, Status> {
         if old_size > new_size {
             return Err(Status::invalid_argument(format!("old size {old_size} is larger than new size {new_size}")));
         }
         within(new_size, self.node.committed())?;
-        let proof = self.node.consistency(old_size, new_size).ok_or_else(no_proof)?;
-        Ok(GetConsistencyProofResponse { hashes: hashes(&proof) })
+        Ok(hashes(&self.node.consistency(old_size, new_size).ok_or_else(no_proof)?))
     }
 }
 
@@ -234,9 +258,10 @@ macro_rules! speak {
 
                 async fn get_consistency_proof(
                     &self,
-                    request: Request<GetConsistencyProofRequest>,
-                ) -> Result<Response<GetConsistencyProofResponse>, Status> {
-                    self.consistency_proof(request.into_inner()).map(Response::new)
+                    request: Request<reads::GetConsistencyProofRequest>,
+                ) -> Result<Response<reads::GetConsistencyProofResponse>, Status> {
+                    let answer = self.consistency_proof(request.into_inner().into())?;
+                    Ok(Response::new(answer.into()))
                 }
 
                 async fn exchange_schema(

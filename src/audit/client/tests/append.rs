@@ -214,6 +214,40 @@ fn a_full_outbox_makes_callers_wait_and_drops_nothing() {
     assert_eq!(log.payloads(), (0..12).map(payload).collect::<Vec<_>>());
 }
 
+/// Submits from as many tasks as there are events, and tells in which order they were begun.
+fn in_order(before: usize, meanwhile: usize) {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    log.state().faults.push_back(Fault::Fail(Status::unavailable("down")));
+    live(&disk, &log, Call::AppendStream, |mut life| async move {
+        life.settings.outbox_entries_max = 2;
+        let client = life.open().await.unwrap();
+        let submit = |n: usize| {
+            let client = client.clone();
+            tokio::spawn(async move { client.append(payload(n)).await.unwrap() })
+        };
+        let mut waiting: Vec<_> = (0..before).map(&submit).collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        // Others come at any moment while those before them are let in.
+        for n in before..before + meanwhile {
+            for _ in 0..n % 5 {
+                tokio::task::yield_now().await;
+            }
+            waiting.push(submit(n));
+        }
+        for delivered in waiting {
+            assert!(matches!(delivered.await.unwrap(), Delivered::Receipt(_)));
+        }
+    });
+    assert_eq!(log.payloads(), (0..before + meanwhile).map(payload).collect::<Vec<_>>(), "{before} + {meanwhile}");
+}
+
+#[test]
+fn entries_stand_in_the_order_in_which_they_were_submitted_however_many_wait() {
+    for (before, meanwhile) in [(0, 1), (1, 1), (3, 40), (SUBMITS_MAX, 100), (SUBMITS_MAX + 500, 1500)] {
+        in_order(before, meanwhile);
+    }
+}
+
 #[test]
 fn dropped_futures_and_handles_lose_nothing_that_was_accepted() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());

@@ -54,8 +54,13 @@ pub(super) struct State {
     pub(super) refuses: Vec<(Bytes, refusal::Reason)>,
     /// Sequences in the order in which they arrived.
     pub(super) arrived: Vec<u64>,
+    /// Entries that come before their turn are placed in the log all the same, and answered from there later.
+    pub(super) misplaces: bool,
+    early: BTreeMap<(String, u64, u64), u64>,
     /// So many proofs of consistency are refused, as by a server that has just come back.
     pub(super) proofs_refused: u32,
+    /// Proofs of consistency in one answer besides the first; none with a server of an earlier revision.
+    pub(super) proofs_further_max: usize,
     /// A tail skips this leaf.
     pub(super) tail_skips: Option<u64>,
     /// A tail ends after so many leaves.
@@ -88,7 +93,10 @@ impl FakeLog {
             tamper: None,
             refuses: Vec::new(),
             arrived: Vec::new(),
+            misplaces: false,
+            early: BTreeMap::new(),
             proofs_refused: 0,
+            proofs_further_max: usize::MAX,
             tail_skips: None,
             tail_leaves_max: None,
             age_ms: None,
@@ -203,13 +211,19 @@ impl State {
         let session = self.sessions.entry(key.clone()).or_default();
         let (expected, sequence) = (session.len() as u64, said.sequence.0);
         if sequence > expected {
+            let early = (key.0, key.1, sequence);
+            if self.misplaces && !self.early.contains_key(&early) {
+                let index = self.push(Content::Entry(entry.clone()));
+                self.early.insert(early, index);
+            }
             return refused(refusal::Reason::SequenceGap, expected);
         }
         let (index, repeated) = match session.get(sequence as usize) {
             Some((digest, index)) if *digest == entry.digest() => (*index, true),
             Some(_) => return refused(refusal::Reason::SequenceReused, expected),
             None => {
-                let index = self.push(Content::Entry(entry.clone()));
+                let early = self.early.get(&(key.0.clone(), key.1, sequence)).copied();
+                let index = early.unwrap_or_else(|| self.push(Content::Entry(entry.clone())));
                 self.sessions.entry(key).or_default().push((entry.digest(), index));
                 (index, false)
             }
@@ -263,7 +277,7 @@ impl AuditLog for FakeLog {
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let (log, mut entries) = (self.clone(), request.into_inner());
-        let (answers, stream) = mpsc::channel(4);
+        let (answers, stream) = mpsc::channel(256);
         tokio::spawn(async move {
             while let Some(Ok(request)) = entries.next().await {
                 let Some(answer) = log.take(&request) else { return std::future::pending().await };
@@ -350,13 +364,15 @@ impl AuditLog for FakeLog {
         &self,
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
-        let GetConsistencyProofRequest { old_size, new_size } = request.into_inner();
+        let GetConsistencyProofRequest { old_size, new_size, further_sizes } = request.into_inner();
         let mut state = self.state();
         if state.proofs_refused > 0 {
             state.proofs_refused -= 1;
             return Err(Status::out_of_range("not that far yet"));
         }
-        let proof = state.tree.consistency(old_size, new_size);
-        Ok(Response::new(GetConsistencyProofResponse { hashes: on_wire(proof) }))
+        let hashes = on_wire(state.tree.consistency(old_size, new_size));
+        let steps = std::iter::once(&new_size).chain(&further_sizes).zip(&further_sizes).take(state.proofs_further_max);
+        let proof = |(old, new): (&u64, &u64)| ConsistencyProof { hashes: on_wire(state.tree.consistency(*old, *new)) };
+        Ok(Response::new(GetConsistencyProofResponse { hashes, further: steps.map(proof).collect() }))
     }
 }

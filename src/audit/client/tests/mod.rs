@@ -119,6 +119,13 @@ impl Life {
         AuditClient::open_with(self.world.clone(), self.settings.clone(), dial, Arc::new(credentials)).await
     }
 
+    /// Returns once the client has said that it needs somebody.
+    async fn seen_parked(&self) {
+        while self.seen.count("parked") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     fn reader(&self) -> LogReader {
         let (dial, credentials) = self.plain();
         LogReader::connect_with(self.world.clone(), (&self.settings).into(), dial, credentials).unwrap()
@@ -132,7 +139,7 @@ impl Life {
     /// Dials without TLS.
     fn plain(&self) -> (Dial, watch::Sender<Arc<Credentials>>) {
         let world = self.world.clone();
-        let dial: Dial = Arc::new(move |server, condition| {
+        let dial: Dial = Arc::new(move |server, condition, _| {
             let world = world.clone();
             Box::pin(async move {
                 let stream = world.net.connect(&server.address).await?;

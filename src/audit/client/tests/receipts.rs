@@ -185,18 +185,98 @@ fn a_fork_between_two_answers_in_flight_is_noticed() {
     assert_eq!(examined().accept(&known(&other_third, 3), &[]), Err(Rejection::Forked { size: 3 }));
 }
 
-#[test]
-fn answers_in_flight_are_proven_to_extend_each_other_by_a_call_of_its_own() {
+/// How often the client asked for proofs of consistency.
+fn proofs_asked(seen: &Witnessed) -> usize {
+    let asks = |event: &LogEvent| matches!(event, LogEvent::CallStarted { method, .. } if method.ends_with("GetConsistencyProof"));
+    seen.all().iter().filter(|event| asks(event)).count()
+}
+
+/// Delivers entries that are all in flight at once, and returns how often proofs were asked for and checkpoints kept.
+fn in_one_flight(entries: usize, further_max: usize) -> (usize, usize) {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    log.state().proofs_further_max = further_max;
     live(&disk, &log, Call::AppendStream, |life| async move {
         let client = life.open().await.unwrap();
-        let submissions = [client.submit(payload(0)).await.unwrap(), client.submit(payload(1)).await.unwrap()];
-        for submission in submissions {
-            assert!(matches!(submission.delivered.await, Delivered::Receipt(_)));
+        client.append(payload(0)).await.unwrap();
+        let before = (proofs_asked(&life.seen), life.seen.count("checkpoint-kept"));
+        let mut waiting = Vec::new();
+        // Until this one fails all others are queued behind it.
+        life.log.state().faults.push_back(Fault::Fail(tonic::Status::unavailable("not yet")));
+        for n in 1..=entries {
+            waiting.push(client.submit(payload(n)).await.unwrap().delivered);
         }
-        let asked = life.seen.all().into_iter().filter(
-            |event| matches!(event, LogEvent::CallStarted { method, .. } if method.ends_with("GetConsistencyProof")),
-        );
-        assert!(asked.count() > 0);
+        for delivered in waiting {
+            assert!(matches!(delivered.await, Delivered::Receipt(_)));
+        }
+        assert_eq!(life.log.payloads(), (0..=entries).map(payload).collect::<Vec<_>>());
+        (proofs_asked(&life.seen) - before.0, life.seen.count("checkpoint-kept") - before.1)
+    })
+}
+
+#[test]
+fn whatever_has_arrived_is_settled_together_by_one_proof_and_one_sync() {
+    let (proofs, kept) = in_one_flight(100, usize::MAX);
+    assert!(proofs > 0, "each answer has a tree of its own: without a proof a fork could hide between two of them");
+    assert!(proofs < 20 && kept < 20, "{proofs} proofs and {kept} syncs for 100 entries");
+}
+
+#[test]
+fn a_server_that_gives_fewer_proofs_than_were_asked_for_is_asked_for_the_rest() {
+    for (further_max, most) in [(0, 100), (3, 60)] {
+        let (proofs, kept) = in_one_flight(100, further_max);
+        assert!((20..=most).contains(&proofs) && kept < 40, "{further_max}: {proofs} proofs, {kept} syncs");
+    }
+}
+
+#[test]
+fn a_log_that_places_entries_out_of_order_is_found_out_also_after_a_restart() {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    live(&disk, &log, Call::Append, |life| async move {
+        let client = life.open().await.unwrap();
+        client.append(payload(0)).await.unwrap();
+        // The first of the next two is lost on its way, and the second one placed where it came.
+        life.log.state().misplaces = true;
+        life.log.state().faults.push_back(Fault::Fail(tonic::Status::unavailable("not yet")));
+        let (first, mut second) = tokio::join!(client.submit(payload(1)), client.submit(payload(2)));
+        assert!(matches!(first.unwrap().delivered.await, Delivered::Receipt(_)));
+        let delivered = &mut second.as_mut().unwrap().delivered;
+        assert!(tokio::time::timeout(Duration::from_secs(60), delivered).await.is_err());
+        assert_eq!(client.outstanding().await.unwrap(), [payload(2)]);
+        assert_eq!(life.seen.count("parked"), 1);
+    });
+    live(&disk, &log, Call::Append, |life| async move {
+        let client = life.open().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(60), life.seen_parked()).await.is_ok());
+        assert_eq!(client.outstanding().await.unwrap(), [payload(2)], "what was kept says where the last one stands");
+        let said =
+            |event: &LogEvent| matches!(event, LogEvent::ReceiptRejected { why, .. } if why.contains("out of order"));
+        assert!(life.seen.all().iter().any(said), "{:?}", life.seen.all());
+    });
+}
+
+#[test]
+fn a_kept_checkpoint_that_is_missing_stops_the_client_until_somebody_says_that_it_is_lost() {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    live(&disk, &log, Call::Append, |life| async move {
+        let client = life.open().await.unwrap();
+        client.append(payload(0)).await.unwrap();
+        client.close(Duration::from_secs(1)).await.unwrap();
+    });
+    disk.remove_folder("outbox/checkpoint");
+    live(&disk, &log, Call::Append, |life| async move {
+        for _ in 0..2 {
+            let refused = life.open().await.err().map(|why| why.to_string()).unwrap_or_default();
+            assert!(refused.contains("outbox/checkpoint") && refused.contains("outbox/checkpoint-lost"), "{refused}");
+        }
+        let consent = std::path::Path::new("outbox/checkpoint-lost");
+        life.world.disk.open(consent, crate::world::OpenMode::CreateNew).await.unwrap();
+        let client = life.open().await.unwrap();
+        client.append(payload(1)).await.unwrap();
+        client.close(Duration::from_secs(1)).await.unwrap();
+    });
+    assert_eq!(log.payloads(), [payload(0), payload(1)]);
+    disk.remove_folder("outbox/checkpoint");
+    live(&disk, &log, Call::Append, |life| async move {
+        assert!(life.open().await.is_err(), "one word is good for one loss");
     });
 }

@@ -153,9 +153,28 @@ async fn proofs_verify_and_ranges_outside_the_log_are_refused() {
 
     let mut part = tree::Tree::default();
     leaves[..2].iter().for_each(|leaf| part.push(tree::leaf_hash(leaf)));
-    let consistency = |old_size, new_size| Request::new(GetConsistencyProofRequest { old_size, new_size });
+    let consistency =
+        |old_size, new_size| Request::new(GetConsistencyProofRequest { old_size, new_size, further_sizes: Vec::new() });
     let found = client.get_consistency_proof(consistency(2, size)).await.unwrap().into_inner();
     tree::verify_consistency(2, size, &proof(&found.hashes), &part.root_at(2).unwrap(), &root).unwrap();
+    let chain = |old_size, new_size, further_sizes| {
+        Request::new(GetConsistencyProofRequest { old_size, new_size, further_sizes })
+    };
+    let found = client.get_consistency_proof(chain(1, 2, vec![4, size])).await.unwrap().into_inner();
+    let links = std::iter::once(found.hashes).chain(found.further.into_iter().map(|link| link.hashes));
+    let mut whole = tree::Tree::default();
+    leaves.iter().for_each(|leaf| whole.push(tree::leaf_hash(leaf)));
+    let root = |size| whole.root_at(size).unwrap();
+    let steps = [(1, 2), (2, 4), (4, size)];
+    assert_eq!(links.clone().count(), steps.len());
+    for ((old, new), link) in steps.into_iter().zip(links) {
+        tree::verify_consistency(old, new, &proof(&link), &root(old), &root(new)).unwrap();
+    }
+    let many = client.get_consistency_proof(chain(1, 2, vec![size; 10_000])).await.unwrap().into_inner();
+    assert_eq!(many.further.len(), 256, "the rest is for the next call");
+    for (sizes, code) in [(vec![4, 3], Code::InvalidArgument), (vec![size + 1], Code::OutOfRange)] {
+        assert_eq!(client.get_consistency_proof(chain(1, 2, sizes)).await.unwrap_err().code(), code);
+    }
     assert_eq!(client.get_consistency_proof(consistency(3, 2)).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(client.get_consistency_proof(consistency(1, size + 1)).await.unwrap_err().code(), Code::OutOfRange);
 

@@ -1,0 +1,269 @@
+//! How many entries are in flight: as many as help.
+//!
+//! A near log answers before a second handful is on its way; a far one has to be sent a whole round trip's worth, or its
+//! distance decides how fast it takes entries. How far it is nobody says, and it changes. So the width is found by trying:
+//! where it was what held entries back, it is doubled, and kept where answers then come faster; now and then it is halved, and
+//! kept where they come as fast. A log that is busy rather than far gains nothing from more, and gets no more.
+//!
+//! A rate is taken from when an entry was sent to when it was answered, as in BBR (draft-cardwell-iccrg-bbr, "delivery rate
+//! samples"): what came meanwhile, over that time. It spans a round trip at least, so that a burst does not look like speed.
+
+use tokio::time::Instant;
+
+/// More answers by this factor make a wider lane worth its memory.
+const WORTH: f64 = 1.25;
+/// Fewer answers than this share show that a narrower one holds them back.
+const AS_FAST: f64 = 0.9;
+/// Rounds between two trials of another width.
+const ROUNDS_HELD: u32 = 8;
+
+/// What is known of the lane when an entry is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    at: Instant,
+    /// Answers by then, and when the last of them came.
+    answers: u64,
+    answered_at: Instant,
+}
+
+/// The width of one lane. Pure: it is told what happens, and when.
+#[derive(Debug)]
+pub(super) struct Pace {
+    least: usize,
+    most: usize,
+    width: usize,
+    answers: u64,
+    answered_at: Option<Instant>,
+    round: Round,
+    phase: Phase,
+    /// Answers a second before the trial.
+    before: f64,
+    /// The next trial is a narrower lane.
+    narrower_next: bool,
+}
+
+/// It ends with the answer to an entry that was sent after it began.
+#[derive(Debug, Default)]
+struct Round {
+    /// Answers by then.
+    begun: u64,
+    /// The width held entries back.
+    limited: bool,
+    /// The best rate that an answer in it showed.
+    rate: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// For so many rounds.
+    Held(u32),
+    /// A trial, whose first entries are on their way, or have arrived.
+    Wider {
+        seen: bool,
+    },
+    Narrower {
+        seen: bool,
+    },
+}
+
+impl Pace {
+    /// Between these widths, both included.
+    pub(super) fn new(least: usize, most: usize) -> Pace {
+        Pace {
+            least,
+            most,
+            width: least,
+            answers: 0,
+            answered_at: None,
+            round: Round::default(),
+            // The first trial comes at once.
+            phase: Phase::Held(ROUNDS_HELD),
+            before: 0.0,
+            narrower_next: false,
+        }
+    }
+
+    /// How many entries may be in flight.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// More would have been sent.
+    pub(super) fn held_back(&mut self) {
+        self.round.limited = true;
+    }
+
+    /// An entry is sent; `alone` where nothing else is in flight.
+    pub(super) fn sent(&mut self, now: Instant, alone: bool) -> Mark {
+        if alone {
+            // Time without anything to send says nothing about the lane.
+            self.answered_at = Some(now);
+        }
+        Mark { at: now, answers: self.answers, answered_at: self.answered_at.unwrap_or(now) }
+    }
+
+    /// What was sent then is answered. Answers come in the order of the entries.
+    pub(super) fn answered(&mut self, now: Instant, mark: &Mark) {
+        self.answers += 1;
+        self.answered_at = Some(now);
+        let since = now.duration_since(mark.answered_at.min(mark.at)).as_secs_f64();
+        if since > 0.0 {
+            self.round.rate = self.round.rate.max((self.answers - mark.answers) as f64 / since);
+        }
+        // The first answer to what was sent after the round began: a round trip at least has passed.
+        if mark.answers >= self.round.begun {
+            self.end_round();
+        }
+    }
+
+    /// What was in flight is given up: the next entries begin anew, at this width.
+    pub(super) fn restarted(&mut self) {
+        self.answers = 0;
+        self.answered_at = None;
+        self.round = Round::default();
+        if let Phase::Wider { .. } | Phase::Narrower { .. } = self.phase {
+            self.phase = Phase::Held(0);
+        }
+    }
+
+    fn end_round(&mut self) {
+        let Round { limited, rate, .. } = std::mem::take(&mut self.round);
+        self.round.begun = self.answers;
+        self.phase = match self.phase {
+            // A lane that is not used to the full needs no other width.
+            _ if !limited => Phase::Held(0),
+            Phase::Wider { seen: false } => Phase::Wider { seen: true },
+            Phase::Narrower { seen: false } => Phase::Narrower { seen: true },
+            Phase::Wider { seen: true } if rate >= self.before * WORTH => self.widen(rate),
+            Phase::Wider { seen: true } => {
+                self.width = (self.width / 2).max(self.least);
+                Phase::Held(0)
+            }
+            Phase::Narrower { seen: true } if rate >= self.before * AS_FAST => Phase::Held(0),
+            Phase::Narrower { seen: true } => {
+                self.width = (self.width * 2).min(self.most);
+                Phase::Held(0)
+            }
+            Phase::Held(rounds) if rounds < ROUNDS_HELD => Phase::Held(rounds + 1),
+            Phase::Held(_) if self.narrower_next && self.width > self.least => {
+                self.narrower_next = false;
+                self.before = rate;
+                self.width = (self.width / 2).max(self.least);
+                Phase::Narrower { seen: false }
+            }
+            Phase::Held(_) => self.widen(rate),
+        };
+    }
+
+    fn widen(&mut self, rate: f64) -> Phase {
+        self.narrower_next = true;
+        self.before = rate;
+        if self.width >= self.most {
+            return Phase::Held(0);
+        }
+        self.width = (self.width * 2).min(self.most);
+        Phase::Wider { seen: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, time::Duration};
+
+    use super::*;
+
+    /// A lane to a log, of which [`run`](Lane::run) says how far and how fast it is.
+    struct Lane {
+        pace: Pace,
+        now: Instant,
+        flight: VecDeque<(Instant, Mark)>,
+        free_at: Instant,
+        waiting: f64,
+    }
+
+    impl Lane {
+        fn new(least: usize, most: usize) -> Lane {
+            let now = Instant::now();
+            Lane { pace: Pace::new(least, most), now, flight: VecDeque::new(), free_at: now, waiting: 0.0 }
+        }
+
+        /// For some time, over a line of this round trip, to a log that takes `rate` entries a second, with `offered` of
+        /// them a second to be sent. Returns how many were answered.
+        fn run(&mut self, time: Duration, trip: Duration, rate: f64, offered: f64) -> u64 {
+            let (step, mut answers) = (Duration::from_millis(1), 0);
+            let end = self.now + time;
+            while self.now < end {
+                self.waiting += offered * step.as_secs_f64();
+                while let Some((_, mark)) = self.flight.front().filter(|(due, _)| *due <= self.now) {
+                    self.pace.answered(self.now, mark);
+                    self.flight.pop_front();
+                    answers += 1;
+                }
+                while self.waiting >= 1.0 {
+                    if self.flight.len() >= self.pace.width() {
+                        self.pace.held_back();
+                        break;
+                    }
+                    let mark = self.pace.sent(self.now, self.flight.is_empty());
+                    self.free_at = self.free_at.max(self.now + trip / 2) + Duration::from_secs_f64(1.0 / rate);
+                    self.flight.push_back((self.free_at + trip / 2, mark));
+                    self.waiting -= 1.0;
+                }
+                self.now += step;
+            }
+            answers
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_log_is_sent_what_its_distance_takes() {
+        for (trip, seconds) in [(100, 4), (200, 6), (400, 10), (600, 15), (3_000, 60)] {
+            let mut lane = Lane::new(128, 16_384);
+            lane.run(SECOND * seconds, ms(trip), 20_000.0, 2_000.0);
+            let answers = lane.run(SECOND * 10, ms(trip), 20_000.0, 2_000.0);
+            assert!(answers >= 19_900, "{trip} ms: {answers} in 10 s at a width of {}", lane.pace.width());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_near_log_that_is_busy_is_sent_no_more_than_before() {
+        for trip in [2, 10] {
+            let mut lane = Lane::new(128, 16_384);
+            lane.run(SECOND * 60, ms(trip), 500.0, 1e6);
+            for _ in 0..600 {
+                lane.run(ms(100), ms(trip), 500.0, 1e6);
+                assert!(lane.pace.width() <= 256, "{}: a trial at most", lane.pace.width());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_comes_nearer_is_sent_less_again_and_one_that_goes_away_more() {
+        let mut lane = Lane::new(128, 16_384);
+        lane.run(SECOND * 20, ms(400), 5_000.0, 1e6);
+        let far = lane.pace.width();
+        assert!(far >= 2_000, "{far}");
+        lane.run(SECOND * 60, ms(10), 5_000.0, 1e6);
+        let near = lane.pace.width();
+        assert!(near <= 512, "{near}");
+        lane.run(SECOND * 30, ms(400), 5_000.0, 1e6);
+        let answers = lane.run(SECOND * 10, ms(400), 5_000.0, 1e6);
+        assert!(answers >= 40_000, "{answers} at a width of {}", lane.pace.width());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn widths_keep_to_their_bounds() {
+        let mut lane = Lane::new(16, 100);
+        lane.run(SECOND * 60, ms(3_000), 1e5, 1e5);
+        assert_eq!(lane.pace.width(), 100);
+        let mut idle = Lane::new(16, 100);
+        idle.run(SECOND * 60, ms(3_000), 1e5, 2.0);
+        assert_eq!(idle.pace.width(), 16, "what is not needed is not tried");
+    }
+}
