@@ -42,7 +42,7 @@ enum Flaw {
     TakesTornForCorrupt,
     /// Never syncs the folder in which its file stands.
     ForgetsItsFolder,
-    /// Shows readers what is in the page cache only, and syncs every 50 ms.
+    /// Shows readers what is in the page cache only, and syncs now and then.
     ShowsTheUnsynced,
     /// Goes on after a sync that failed.
     IgnoresFailedSyncs,
@@ -85,8 +85,12 @@ struct Shared {
     /// Bytes of the file that are synced.
     synced: AtomicU64,
     open: AtomicUsize,
+    since: tokio::time::Instant,
     fatal: tokio::sync::Notify,
 }
+
+/// How often a log syncs that does not do so for each entry.
+const SYNC_EVERY_MS: u64 = 200;
 
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
@@ -178,7 +182,16 @@ async fn start(flaw: Flaw, host: &Host) -> Result<Arc<Shared>, Failure> {
     }
     let known = Mutex::new(lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect());
     let (synced, open, fatal) = (AtomicU64::new(len), AtomicUsize::new(0), tokio::sync::Notify::new());
-    Ok(Arc::new(Shared { flaw, host: host.clone(), file, known, synced, open, fatal }))
+    Ok(Arc::new(Shared {
+        flaw,
+        host: host.clone(),
+        file,
+        known,
+        synced,
+        open,
+        since: tokio::time::Instant::now(),
+        fatal,
+    }))
 }
 
 /// One connection of the server.
@@ -217,7 +230,8 @@ async fn append(shared: &Shared, line: String) -> std::io::Result<()> {
         let len = line.len() as u64;
         let end = shared.file.append(line.into()).await? + len;
         if matches!(shared.flaw, Flaw::ShowsTheUnsynced | Flaw::TakesTornForCorrupt) {
-            sleep(Duration::from_millis(50)).await;
+            let into = shared.since.elapsed().as_millis() as u64 % SYNC_EVERY_MS;
+            sleep(Duration::from_millis(SYNC_EVERY_MS - into)).await;
         }
         match shared.file.sync().await {
             Err(error) if shared.flaw != Flaw::IgnoresFailedSyncs => return Err(error),
@@ -400,7 +414,7 @@ fn a_name_that_was_lost_is_told_as_a_name() -> Result<(), Failed> {
     Err("no power loss took the name".into())
 }
 
-/// It takes a reading in the 50 ms before a power loss. Nothing here aims at it.
+/// It takes a reading between the last sync and a power loss. Nothing here aims at it.
 fn what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault() -> Result<(), Failed> {
     let mut caught = 0;
     for seed in 0..12 {
@@ -411,7 +425,7 @@ fn what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault() ->
         let part = "was not synced then";
         says(&told(&violations[0]), &["was found at position ", "the reading of server-1", "server-1 lost ", part])?;
     }
-    if caught >= 4 { Ok(()) } else { Err(format!("caught under {caught} of 12 seeds").into()) }
+    if caught >= 3 { Ok(()) } else { Err(format!("caught under {caught} of 12 seeds").into()) }
 }
 
 fn a_sync_that_failed_and_was_ignored_is_named_with_what_was_lost_with_it() -> Result<(), Failed> {
