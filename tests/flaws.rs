@@ -414,20 +414,6 @@ fn a_name_that_was_lost_is_told_as_a_name() -> Result<(), Failed> {
     Err("no power loss took the name".into())
 }
 
-/// It takes a reading between the last sync and a power loss. Nothing here aims at it.
-fn what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault() -> Result<(), Failed> {
-    let mut caught = 0;
-    for seed in 0..12 {
-        let (summary, _) = judged(Flaw::ShowsTheUnsynced, seed, POWER_LOSS)?;
-        let vanished = summary.judgement.violated().find(|(promise, _)| *promise == Promise::NoPhantoms);
-        let Some((_, violations)) = vanished else { continue };
-        caught += 1;
-        let part = "was not synced then";
-        says(&told(&violations[0]), &["was found at position ", "the reading of server-1", "server-1 lost ", part])?;
-    }
-    if caught >= 3 { Ok(()) } else { Err(format!("caught under {caught} of 12 seeds").into()) }
-}
-
 fn a_sync_that_failed_and_was_ignored_is_named_with_what_was_lost_with_it() -> Result<(), Failed> {
     let steps = format!("[[step]]\naction = \"fsync-error\"\non = \"server-1\"\nat = \"2s\"\n{POWER_LOSS}");
     for seed in 0..4 {
@@ -463,7 +449,6 @@ fn main() -> ExitCode {
         a_server_that_ends_by_itself_is_violated_with_its_error,
         a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost,
         a_name_that_was_lost_is_told_as_a_name,
-        what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault,
         a_sync_that_failed_and_was_ignored_is_named_with_what_was_lost_with_it,
         an_address_that_is_in_use_is_told_as_that,
         corruption_that_is_told_of_a_sound_disk_is_violated,
