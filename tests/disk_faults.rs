@@ -38,11 +38,7 @@ fn odd(seen: &Seen) -> Vec<u64> {
 
 /// The numbers that the last reading found.
 fn found(seen: &Seen) -> BTreeSet<u64> {
-    let finds = seen.history.events.iter().filter_map(|event| match &event.what {
-        What::Found { found, .. } => found.entry.as_ref().map(|entry| entry.number),
-        _ => None,
-    });
-    finds.collect()
+    seen.found_at_last()
 }
 
 /// When damage was told, and how many bytes; and the same of what was mended.

@@ -103,15 +103,7 @@ fn a_power_loss_tells_nobody_and_keeps_what_was_synced() -> Result<(), Failed> {
     // Three of four entries were synced before they were answered: each of those is found.
     let synced = |n: &u64| n % 4 != 3;
     let before: Vec<u64> = seen.arrived(Duration::ZERO, seen.began() - IN_FLIGHT).into_iter().filter(synced).collect();
-    let found: Vec<u64> = seen
-        .history
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            What::Found { found, .. } => found.entry.as_ref().map(|entry| entry.number),
-            _ => None,
-        })
-        .collect();
+    let found = seen.found_at_last();
     check(before.iter().all(|n| found.contains(n)), "a synced entry was lost", &seen)?;
     check(seen.evidence().contains("went dark"), "no evidence", &seen)
 }

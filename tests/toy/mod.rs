@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -367,6 +367,21 @@ impl Seen {
     pub(crate) fn arrived(&self, from: Duration, to: Duration) -> Vec<u64> {
         let got = self.marks().filter(|(at, _)| (from..to).contains(at));
         got.filter_map(|(_, mark)| mark.strip_prefix("got ")?.parse().ok()).collect()
+    }
+
+    /// The numbers that the last readings found.
+    pub(crate) fn found_at_last(&self) -> BTreeSet<u64> {
+        let events = || self.history.events.iter().map(|event| &event.what);
+        let last = events().filter_map(|what| match what {
+            What::ReadingBegan { reading, last: true, .. } => Some(*reading),
+            _ => None,
+        });
+        let last: BTreeSet<u32> = last.collect();
+        let finds = events().filter_map(|what| match what {
+            What::Found { reading, found } if last.contains(reading) => found.entry.as_ref().map(|entry| entry.number),
+            _ => None,
+        });
+        finds.collect()
     }
 
     pub(crate) fn acked(&self, from: Duration, to: Duration) -> usize {
