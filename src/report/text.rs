@@ -89,8 +89,7 @@ fn hang(line: &str, columns: usize) -> Vec<String> {
     let column = (indent..text.len().saturating_sub(1))
         .filter(|at| text[*at] == ' ' && text[*at + 1] != ' ' && *at > indent && text[*at - 1] == ' ')
         .map(|at| at + 1)
-        .filter(|at| *at < columns / 2)
-        .next_back()
+        .rfind(|at| *at < columns / 2)
         .unwrap_or(indent);
     let head: String = text[..column].iter().collect();
     let rest: String = text[column..].iter().collect();
