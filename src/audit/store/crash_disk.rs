@@ -17,7 +17,11 @@ use futures::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::segment::BLOCKS_BYTES;
 use crate::world::{Disk, File, OpenMode, Pending};
+
+/// Bytes that a drive writes as a whole.
+const SECTOR_BYTES: usize = 4096;
 
 /// The disk. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -124,7 +128,8 @@ impl CrashDisk {
     }
 
     /// What is left after a power loss. `choose(n)` picks below `n`: for each change that was not synced, whether it is
-    /// lost, kept or torn, and where.
+    /// lost, kept or torn, and where. A write that is torn where a file has its header and markers may cost all of the
+    /// sector that was being written.
     pub(super) fn crash(&self, mut choose: impl FnMut(usize) -> usize) -> CrashDisk {
         let platter = self.lock();
         let mut names = platter.durable_names.clone();
@@ -136,7 +141,13 @@ impl CrashDisk {
                     (0, _) => {}
                     (1, Change::Write(offset, bytes)) => {
                         let torn = bytes.slice(..choose(bytes.len() + 1));
+                        let (at, is_torn) = (offset as usize + torn.len(), torn.len() < bytes.len());
                         Change::Write(offset, torn).apply(&mut file.durable);
+                        if is_torn && at < BLOCKS_BYTES && choose(2) == 1 {
+                            let sector = at / SECTOR_BYTES * SECTOR_BYTES;
+                            let end = file.durable.len().min(sector + SECTOR_BYTES);
+                            file.durable[sector.min(end)..end].fill(0xff);
+                        }
                     }
                     (_, change) => change.apply(&mut file.durable),
                 }

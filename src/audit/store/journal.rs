@@ -19,7 +19,7 @@ use super::{
     frame::Frame,
     reader::JournalReader,
     recovery::Place,
-    segment::{self, FRAMES_AT, Point, Segment},
+    segment::{self, Point, Segment},
 };
 use crate::world::{Disk, File, Observer, OpenMode, Pending};
 
@@ -59,7 +59,7 @@ pub(super) struct Inner {
 pub(super) struct State {
     /// At least one; the last one is written.
     pub(super) segments: Vec<Segment>,
-    /// Frames of a segment whose file is still being created: what its file will hold from [`FRAMES_AT`] on.
+    /// Frames of a segment whose file is still being created: what its file will hold where its frames begin.
     pub(super) queue: BytesMut,
     /// A write or sync failed.
     pub(super) poisoned: bool,
@@ -456,7 +456,8 @@ impl Inner {
     fn begin(&self, state: &mut State, file: Arc<dyn File>) {
         let queue = std::mem::take(&mut state.queue).freeze();
         if !queue.is_empty() {
-            state.writes.push(file.write_at(FRAMES_AT, queue));
+            let frames_at = state.newest().layout.frames_at();
+            state.writes.push(file.write_at(frames_at, queue));
         }
         state.segments.iter_mut().for_each(|segment| segment.file = None);
         state.newest().file = Some(file);

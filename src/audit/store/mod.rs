@@ -9,9 +9,9 @@
 //! ```text
 //! segments/00000000000000000000.seg      name = index of the first frame
 //!      0  header  magic, format version, id, first index, chain so far, CRC32C
-//!    512  marker  generation, index, offset and chain up to which a sync completed, CRC32C
-//!   1024  marker  the one before, or the one after
-//!   1536  frames  length u32, CRC32C u32, index u64, term u64, kind u8, body
+//!   4096  marker  generation, index, offset and chain up to which a sync completed, CRC32C
+//!   8192  marker  the one before, or the one after
+//!  12288  frames  length u32, CRC32C u32, index u64, term u64, kind u8, body
 //! torn/…                                 what recovery cut off, kept aside
 //! ```
 //!

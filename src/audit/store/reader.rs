@@ -13,7 +13,7 @@ use super::{
     frame::{Frame, LENGTH_BYTES},
     journal::{Inner, State},
     recovery::tell_corruption,
-    segment::{self, FRAMES_AT, Place},
+    segment::{self, Place},
 };
 use crate::world::{OpenMode, Pending};
 
@@ -130,7 +130,7 @@ impl Span {
         let source = match &segment.file {
             Some(file) => Source::Submitted(file.read_at(offset, bytes)),
             None if position + 1 == state.segments.len() => {
-                let at = (offset - FRAMES_AT) as usize;
+                let at = (offset - segment.layout.frames_at()) as usize;
                 Source::Memory(Bytes::copy_from_slice(&state.queue[at..at + bytes]))
             }
             None => Source::Closed,

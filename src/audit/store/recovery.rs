@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     StoreError,
     frame::{Encoded, Frame, LENGTH_BYTES},
-    segment::{self, FRAMES_AT, Point, Segment},
+    segment::{self, BLOCKS_BYTES, Point, Segment},
 };
 use crate::world::{Disk, File, LogEvent, Observer, OpenMode};
 
@@ -232,32 +232,34 @@ impl Scan {
     async fn of(disk: &dyn Disk, path: PathBuf, id: [u8; 16], first: u64) -> Result<Self, StoreError> {
         let file = disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?;
         let len = file.len().await.map_err(StoreError::io("measure", &path))?;
-        let blocks = file.read_at(0, FRAMES_AT as usize).await.map_err(StoreError::io("read", &path))?;
+        let blocks = file.read_at(0, BLOCKS_BYTES).await.map_err(StoreError::io("read", &path))?;
         // Header and first marker were durable before the file got its name, and of the two marker slots a crash can
         // tear only the one that is being written. So no crash leaves a segment without a header or without a marker.
         let header = segment::decode_header(&blocks);
         let header = header.ok_or_else(|| StoreError::corrupt(&path, 0, "the header of the segment is damaged"))?;
-        header.check(&path, id)?;
+        let layout = header.check(&path, id)?;
         if header.first != first {
             let what = format!("its header is that of the segment that begins with frame {}", header.first);
             return Err(StoreError::corrupt(&path, 0, what));
         }
-        let markers = segment::decode_markers(&blocks);
-        let (marked, slots) = markers.ok_or_else(|| StoreError::corrupt(&path, 512, "both markers are damaged"))?;
-        let mut segment = Segment::new(first, header.chain_before);
+        let markers = segment::decode_markers(&blocks, layout);
+        let damaged = || StoreError::corrupt(&path, layout.slot(0), "both markers are damaged");
+        let (marked, slots) = markers.ok_or_else(damaged)?;
+        let mut segment = Segment::of(layout, first, header.chain_before);
         segment.slots = slots;
         segment.synced = marked;
-        let (damage, corrupt) = match walk(&mut Window::new(&*file, &path, len), &mut segment, marked).await {
-            Ok(damage) => (damage, None),
-            Err(corrupt @ StoreError::Corrupt { .. }) => {
-                if segment.end().offset >= marked.offset {
-                    // All are whole, and together they are not what was synced: which one is not, nobody can tell.
-                    segment.cut(first);
+        let (damage, corrupt) =
+            match walk(&mut Window::new(&*file, &path, len, layout.frames_at()), &mut segment, marked).await {
+                Ok(damage) => (damage, None),
+                Err(corrupt @ StoreError::Corrupt { .. }) => {
+                    if segment.end().offset >= marked.offset {
+                        // All are whole, and together they are not what was synced: which one is not, nobody can tell.
+                        segment.cut(first);
+                    }
+                    (None, Some(corrupt))
                 }
-                (None, Some(corrupt))
-            }
-            Err(error) => return Err(error),
-        };
+                Err(error) => return Err(error),
+            };
         Ok(Scan { path, len, segment, marked, damage, corrupt, file: Some(file) })
     }
 
@@ -339,8 +341,8 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(file: &'a dyn File, path: &'a Path, len: u64) -> Self {
-        Self { file, path, len, buffer: BytesMut::new(), offset: FRAMES_AT }
+    fn new(file: &'a dyn File, path: &'a Path, len: u64, offset: u64) -> Self {
+        Self { file, path, len, buffer: BytesMut::new(), offset }
     }
 
     /// The frame at `at`, which is where the one before ended.

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     StoreError,
     frame::{Frame, LENGTH_BYTES},
-    segment::{self, FRAMES_AT, Point},
+    segment::{self, Layout, Point},
 };
 use crate::world::{Disk, OpenMode};
 
@@ -144,14 +144,15 @@ struct Walked {
 
 impl Walked {
     fn through(bytes: &Bytes, first: u64) -> Walked {
-        let points = segment::decode_points(bytes);
+        let layout = Layout::of(bytes);
+        let points = segment::decode_points(bytes, layout);
         let mut walked = Walked {
             frames: BTreeMap::new(),
             next: first,
             marked: points.iter().map(|point| point.next).max(),
             to_the_end: false,
         };
-        let (mut at, mut index) = (FRAMES_AT, first);
+        let (mut at, mut index) = (layout.frames_at(), first);
         loop {
             while let Some((frame, length)) = whole(bytes, at, index) {
                 let spot = Spot { segment: first, offset: at, bytes: length, kind: frame.kind };
@@ -212,6 +213,7 @@ mod tests {
         *,
     };
 
+    const FRAMES_AT: u64 = 3 * 4096;
     const SEGMENT: &str = "log/segments/00000000000000000000.seg";
 
     /// Six frames, each synced on its own, of 100 bytes with their lengths.
@@ -279,8 +281,10 @@ mod tests {
         let disk = six();
         let mut bytes = disk.get(SEGMENT);
         bytes[FRAMES_AT as usize + 5 * 100 + 50] ^= 1;
-        let of = |slot: usize| segment::decode_points(&Bytes::copy_from_slice(&bytes)).get(slot).map(|at| at.next);
-        let newest = if of(0) > of(1) { 512 } else { 1024 };
+        let of = |slot: usize| {
+            segment::decode_points(&Bytes::copy_from_slice(&bytes), Layout::Wide).get(slot).map(|at| at.next)
+        };
+        let newest = if of(0) > of(1) { 4096 } else { 8192 };
         bytes[newest] ^= 1;
         disk.put(SEGMENT, bytes);
         let survey = survey(&disk);
@@ -291,8 +295,8 @@ mod tests {
     fn without_a_whole_marker_or_without_files_the_end_is_not_known() {
         let disk = six();
         let mut bytes = disk.get(SEGMENT);
-        bytes[512] ^= 1;
-        bytes[1024] ^= 1;
+        bytes[4096] ^= 1;
+        bytes[8192] ^= 1;
         disk.put(SEGMENT, bytes);
         let found = survey(&disk);
         assert_eq!((found.promised(), found.knows_its_end()), (6, false));

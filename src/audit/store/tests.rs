@@ -4,12 +4,14 @@ use std::{path::Path, sync::Mutex};
 
 use super::{
     crash_disk::{CrashDisk, choices, now},
-    segment::FRAMES_AT,
+    segment::{Layout, Segment, encode_blocks},
     *,
 };
 use crate::world::{LogEvent, Observer};
 
 const ID: [u8; 16] = [5; 16];
+/// Where the frames of a new segment begin.
+const FRAMES_AT: u64 = 3 * 4096;
 const FIRST: &str = "log/segments/00000000000000000000.seg";
 
 #[derive(Default)]
@@ -27,7 +29,7 @@ fn open_as(disk: &CrashDisk, told: &Arc<Told>, segment_bytes: u64) -> Result<Jou
 }
 
 pub(super) fn open(disk: &CrashDisk) -> Result<Journal, StoreError> {
-    open_as(disk, &Arc::default(), 16 * 1024)
+    open_as(disk, &Arc::default(), FRAMES_AT + 16 * 1024)
 }
 
 /// Opens with segments so small that two frames of 100 bytes fill one.
@@ -180,8 +182,8 @@ fn two_torn_tails_at_one_place_are_both_kept() {
         disk.put(FIRST, image);
         drop(open(&disk).unwrap());
     }
-    assert_eq!(disk.get("log/torn/00000000000000000000-1536.torn"), b"one");
-    assert_eq!(disk.get("log/torn/00000000000000000000-1536-2.torn"), b"two");
+    assert_eq!(disk.get("log/torn/00000000000000000000-12288.torn"), b"one");
+    assert_eq!(disk.get("log/torn/00000000000000000000-12288-2.torn"), b"two");
 }
 
 #[test]
@@ -224,7 +226,7 @@ fn a_flipped_byte_at_or_below_the_marker_is_noticed_and_nothing_is_changed() {
             disk.put(&name, image.clone());
             let told = Arc::<Told>::default();
             let opened = open_as(&disk, &told, FRAMES_AT + 200);
-            if (512..1536).contains(&at) {
+            if (4096..12288).contains(&at) {
                 // A damaged marker slot is what a crash leaves; the other one may do. The frames are all there.
                 assert!(is_corrupt(&opened) || read_all(&opened.unwrap()) == frames(0, 5), "{name} at {at}");
                 continue;
@@ -255,8 +257,8 @@ fn both_markers_damaged_are_corruption() {
     let disk = three_segments();
     let name = disk.names()[2].clone();
     let mut image = disk.get(&name);
-    image[600] ^= 1;
-    image[1100] ^= 1;
+    image[4200] ^= 1;
+    image[9000] ^= 1;
     disk.put(&name, image);
     assert!(is_corrupt(&open_small(&disk)));
 }
@@ -288,11 +290,60 @@ fn files_of_another_journal_or_format_are_told_apart_from_damage() {
     let other = Journal::open(Arc::new(disk.clone()), Arc::new(Told::default()), Path::new("log"), [6; 16], options);
     assert!(matches!(now(other), Err(StoreError::WrongIdentity { .. })));
     let mut image = disk.get(FIRST);
-    image[11] = 2;
-    let crc = crc32c::crc32c(&image[..508]);
-    image[508..512].copy_from_slice(&crc.to_be_bytes());
+    image[11] = 3;
+    let crc = crc32c::crc32c(&image[..4092]);
+    image[4092..4096].copy_from_slice(&crc.to_be_bytes());
     disk.put(FIRST, image);
-    assert!(matches!(open_small(&disk), Err(StoreError::UnknownVersion { found: 2, known: 1, .. })));
+    assert!(matches!(open_small(&disk), Err(StoreError::UnknownVersion { found: 3, known: 2, .. })));
+}
+
+/// A segment as the releases before this one wrote it, with all frames below its marker.
+fn narrow(frames: &[Frame]) -> Vec<u8> {
+    let mut segment = Segment::of(Layout::Narrow, 0, 0);
+    let mut bytes = bytes::BytesMut::new();
+    for frame in frames {
+        let encoded = frame.encode(&mut bytes);
+        segment.push(encoded, frame.term);
+    }
+    segment.synced = segment.end();
+    [&encode_blocks(ID, &segment)[..], &bytes[..]].concat()
+}
+
+#[test]
+fn a_segment_of_an_earlier_layout_is_read_and_written_as_it_is_and_the_next_one_is_new() {
+    let disk = CrashDisk::default();
+    let image = narrow(&frames(0, 2));
+    assert_eq!((image.len(), &image[8..12]), (1536 + 2 * 125, &[0, 0, 0, 1][..]));
+    disk.put(FIRST, image);
+    let options = 1536 + 3 * 125;
+    let mut journal = open_as(&disk, &Arc::default(), options).unwrap();
+    assert_eq!(read_all(&journal), frames(0, 2));
+    write_synced(&mut journal, &frames(2, 6));
+    drop(journal);
+    let first = disk.get(FIRST);
+    assert_eq!((first.len(), &first[8..12]), (1536 + 4 * 125, &[0, 0, 0, 1][..]));
+    let disk = disk.crash(|_| 0);
+    assert_eq!(disk.get(&disk.names()[1])[8..12], [0, 0, 0, 2]);
+    assert_eq!(read_all(&open_as(&disk, &Arc::default(), options).unwrap()), frames(0, 6));
+    let mut image = first;
+    image[1536 + 150] ^= 1;
+    disk.put(FIRST, image);
+    assert!(is_corrupt(&open_as(&disk, &Arc::default(), options)));
+}
+
+/// A drive with sectors of 4 KiB that loses its power while it writes one may lose all of that sector.
+#[test]
+fn a_sector_that_is_lost_while_a_marker_is_written_costs_nothing_that_was_synced() {
+    for sector in [1, 2] {
+        let disk = CrashDisk::default();
+        let mut journal = open(&disk).unwrap();
+        write_synced(&mut journal, &frames(0, 4));
+        drop(journal);
+        let mut image = disk.get(FIRST);
+        image[sector * 4096..(sector + 1) * 4096].fill(0xff);
+        disk.put(FIRST, image);
+        assert_eq!(read_all(&open(&disk).unwrap()), frames(0, 4), "sector {sector}");
+    }
 }
 
 #[test]

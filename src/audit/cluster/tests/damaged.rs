@@ -50,7 +50,7 @@ async fn what_is_before_the_damage_is_shown_and_proven_and_nothing_is_taken() {
     let end = whole.iter().find(|(path, _)| path.to_string_lossy().contains(".seg")).unwrap().1.len();
     drop(before.clone());
     let mut seen = Vec::new();
-    for at in 1536..end {
+    for at in 12_288..end {
         bench.spoil(&whole, ".seg", at);
         let spoiled = bench.disk.copy("");
         let Ok(node) = bench.open_sound().await else {
@@ -96,7 +96,7 @@ async fn it_ends_once_the_folder_is_whole_again_and_the_next_life_takes_the_log_
     let (bench, before, whole) = written().await;
     let leaves = all_leaves(&before).await;
     drop(before);
-    bench.spoil(&whole, ".seg", 1536 + 200);
+    bench.spoil(&whole, ".seg", 12_288 + 200);
     let node = bench.open_sound().await.unwrap();
     assert!(timeout(SOON, node.failed()).await.is_err(), "it is still damaged");
     bench.disk.restore("", &whole);

@@ -16,6 +16,14 @@ use super::{
     bench::{Bench, Writer, append_all},
 };
 
+/// The bytes of a file that are worth a try, by their places. The blocks before the frames of a segment end in zeroes, of
+/// which a few are enough.
+pub(super) fn places(path: &Path, len: usize) -> impl Iterator<Item = usize> {
+    let is_segment = path.starts_with(JOURNAL);
+    let matters = |at: usize| !(64..4_090).contains(&(at % 4_096)) || at.is_multiple_of(61);
+    (0..len).filter(move |at| !is_segment || *at >= 12_288 || matters(*at))
+}
+
 /// All that a start takes from the disk.
 #[derive(Debug, PartialEq)]
 pub(super) struct Found {
@@ -60,7 +68,7 @@ async fn no_flipped_byte_of_any_file_is_believed() {
     // How many flips a start refused, and how many cost nothing because the same stands elsewhere, by file.
     let mut counts: BTreeMap<_, [usize; 2]> = BTreeMap::new();
     for (path, bytes) in &whole {
-        for at in 0..bytes.len() {
+        for at in places(path, bytes.len()) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << (at % 8);
             bench.disk.restore("", &whole);

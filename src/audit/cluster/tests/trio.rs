@@ -201,7 +201,7 @@ impl Trio {
     /// Flips a bit in the body of a frame.
     pub(super) fn spoil(&self, index: usize) {
         let before: usize = self.log.frames[..index].iter().map(|frame| frame.body.len() + 25).sum();
-        self.flip(SEGMENT, 1536 + before + 40);
+        self.flip(SEGMENT, 12_288 + before + 40);
     }
 
     pub(super) async fn repair(&self) -> Result<(), NodeError> {

@@ -67,7 +67,7 @@ async fn while_a_log_is_being_repaired_whoever_calls_is_told_why() {
     let cluster = ClusterSettings { identity: identity.clone(), cosigner: cosigner.clone(), contacts: Vec::new() };
     let node = NodeSettings { cluster: Some(cluster), ..log_of_one() };
     cluster::init(&world, &node, &[1, 2, 3].map(member)).await.unwrap();
-    flip(folder.path(), 1536 + 60);
+    flip(folder.path(), 12_288 + 60);
 
     let settings = ServeSettings::new(&[1; 16], 1, "server-1:50051", identity);
     let (stop, stopped) = oneshot::channel::<()>();
