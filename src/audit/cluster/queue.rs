@@ -24,6 +24,11 @@ use crate::world::Observer;
 /// The shortest and the longest time for which a caller is sent away.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
+/// A batch whose bytes make it take so much longer than the quickest one is too large for the line to a quorum.
+const TRANSFER_MAX: Duration = Duration::from_secs(1);
+/// Batches get no smaller than this for that reason; a single larger entry goes all the same.
+const BATCH_BYTES_MIN: usize = 64 << 10;
+
 /// An answer to a caller.
 pub(super) type Answer = Result<Appended, AppendError>;
 
@@ -61,13 +66,25 @@ struct Inner {
     closed: Option<AppendError>,
     /// How long the last batch took.
     pace: Duration,
+    /// How long the quickest one took of late: what the distance takes.
+    quickest: Option<Duration>,
+    /// Bytes of the next batch, by what the line to a quorum has shown to carry.
+    carried: usize,
     /// By how much the wall clock moved since that was last taken.
     clock_moved: Option<i64>,
 }
 
 impl Queue {
     pub(super) fn new(limits: Limits, memory: &watch::Receiver<u64>, observer: &Arc<dyn Observer>) -> Self {
-        let inner = Inner { jobs: VecDeque::new(), bytes: 0, closed: None, pace: Duration::ZERO, clock_moved: None };
+        let inner = Inner {
+            jobs: VecDeque::new(),
+            bytes: 0,
+            closed: None,
+            pace: Duration::ZERO,
+            quickest: None,
+            carried: limits.batch_bytes,
+            clock_moved: None,
+        };
         let (waiting, batch) = (Account::new(QUEUE, memory, observer), Account::new(BATCH, memory, observer));
         Self { limits, waiting, batch, inner: Mutex::new(inner), ready: Notify::new() }
     }
@@ -150,7 +167,7 @@ impl Queue {
     fn drain(&self, inner: &mut Inner) -> Vec<Job> {
         let mut taken = Vec::new();
         let mut bytes = 0;
-        let bytes_max = self.limits.batch_bytes.min(self.batch.limit_len());
+        let bytes_max = inner.carried.min(self.batch.limit_len());
         while let Some(next) = inner.jobs.front() {
             let more = bytes + next.entry.bytes().len();
             let full = taken.len() >= self.limits.batch_entries || more > bytes_max;
@@ -177,9 +194,21 @@ impl Queue {
         self.batch.budget_changed();
     }
 
-    /// Notes how long a batch took, from which callers are told when to come back.
+    /// Notes how long a batch took, from which callers are told when to come back. Where its bytes are what took long, the
+    /// next one is half as large: a quorum behind a thin line is then heard of every second, not once everything is through.
     pub(super) fn paced(&self, pace: Duration) {
-        self.lock().pace = pace;
+        let mut inner = self.lock();
+        inner.pace = pace;
+        // Forgotten by and by, for members may be replaced by others farther away.
+        let quickest = inner.quickest.map_or(pace, |quickest| pace.min(quickest + quickest / 16));
+        inner.quickest = Some(quickest);
+        inner.carried = match pace.saturating_sub(quickest) {
+            transfer if transfer > TRANSFER_MAX => {
+                (inner.carried / 2).max(BATCH_BYTES_MIN.min(self.limits.batch_bytes))
+            }
+            transfer if transfer < TRANSFER_MAX / 2 => (inner.carried * 2).min(self.limits.batch_bytes),
+            _ => inner.carried,
+        };
     }
 
     /// Takes nothing more in; what waits is still served. The first reason stays.
@@ -210,5 +239,30 @@ impl Queue {
         self.waiting.holds(0);
         // A caller that is gone needs no answer.
         jobs.into_iter().for_each(|job| drop(job.answer.send(Err(why.clone()))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::budget::{MEMORY_DEFAULT, fixed},
+        *,
+    };
+    use crate::world::observer::Unobserved;
+
+    #[test]
+    fn batches_shrink_where_their_bytes_take_long_and_not_where_the_distance_does() {
+        let observer: Arc<dyn Observer> = Arc::new(Unobserved);
+        let queue = Queue::new(Limits::default(), &fixed(MEMORY_DEFAULT), &observer);
+        let most = Limits::default().batch_bytes;
+        let after = |paces: &[u64]| {
+            paces.iter().for_each(|ms| queue.paced(Duration::from_millis(*ms)));
+            queue.lock().carried
+        };
+        assert_eq!(after(&[3_000; 20]), most, "far away, and nothing else");
+        assert_eq!(after(&[600, 2_000]), most / 2, "a second and more for the bytes alone");
+        assert_eq!(after(&[1_300]), most / 2, "that will do");
+        assert_eq!(after(&[60_000; 20]), BATCH_BYTES_MIN);
+        assert_eq!(after(&[600; 20]), most, "the line is as good as before");
     }
 }
