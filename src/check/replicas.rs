@@ -99,10 +99,12 @@ pub(super) fn unshown(index: &Index<'_>, violations: &mut Violations) {
             None if entry.void.is_none() && index.is_merely_not_shown(acked) => {
                 violations.add("unshown", Some(entry.id()), || not_shown(index, entry, acked));
             }
-            Some(position) if !index.merkle && (entry.copies as usize) < index.quorum() => {
-                if entry.copies as usize + index.ending_before(position) >= index.quorum() {
-                    violations.add("shown-by-few", Some(entry.id()), || shown_by_few(index, entry, acked, position));
-                }
+            Some(position)
+                if !index.merkle
+                    && (entry.copies as usize) < index.quorum()
+                    && entry.copies as usize + index.ending_before(position) >= index.quorum() =>
+            {
+                violations.add("shown-by-few", Some(entry.id()), || shown_by_few(index, entry, acked, position));
             }
             _ => {}
         }

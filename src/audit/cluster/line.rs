@@ -38,7 +38,7 @@ pub(super) struct Line {
 /// A stream answers its headers some time after the first request has gone.
 enum Answers {
     Opening(Opening),
-    Open(Streaming<wire::AppendResponse>),
+    Open(Box<Streaming<wire::AppendResponse>>),
 }
 
 /// How one call keeps watch over its line.
@@ -72,7 +72,7 @@ impl Line {
         watch: Watch<impl Fn()>,
     ) -> Result<(wire::AppendResponse, Line), Status> {
         let (beat, parts) = (sign_of_life(&request), parts(request));
-        exchange(self.requests, Answers::Open(self.answers), beat, parts, watch).await
+        exchange(self.requests, Answers::Open(Box::new(self.answers)), beat, parts, watch).await
     }
 }
 
@@ -126,7 +126,7 @@ impl Answers {
     async fn next(&mut self) -> Result<wire::AppendResponse, Status> {
         if let Answers::Opening(opening) = self {
             let open = opening.as_mut().await?.into_inner();
-            *self = Answers::Open(open);
+            *self = Answers::Open(Box::new(open));
         }
         match self {
             Answers::Open(answers) => {
@@ -138,7 +138,7 @@ impl Answers {
 
     fn open(self) -> Result<Streaming<wire::AppendResponse>, Status> {
         match self {
-            Answers::Open(answers) => Ok(answers),
+            Answers::Open(answers) => Ok(*answers),
             Answers::Opening(_) => Err(not_open()),
         }
     }

@@ -42,6 +42,9 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// that carries data something comes all the time, however thin the line.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
+/// A vote for this node, and where the log of whoever gave it ended.
+type Ballot = (Vote<u64>, Option<LogId<u64>>);
+
 /// The connections to all other members. They are made by the first call, and again whenever they broke.
 pub(super) struct Links {
     world: World,
@@ -53,7 +56,7 @@ pub(super) struct Links {
     /// How far away each node is.
     distances: Arc<Distances>,
     /// Which log each node had when it last gave this one its vote. Since then it has taken nothing but what the winner sent.
-    voted: Mutex<BTreeMap<u64, (Vote<u64>, Option<LogId<u64>>)>>,
+    voted: Mutex<BTreeMap<u64, Ballot>>,
     /// Up to where Raft was last told that each node holds the leader's log, and in which term.
     told: Mutex<BTreeMap<u64, (u64, LogId<u64>)>>,
     /// What this node shows, and under which name.
