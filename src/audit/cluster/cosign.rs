@@ -52,7 +52,7 @@ struct Cosigned {
 pub(super) fn cosigning() -> (Collector, Word) {
     let (answers, answered) = mpsc::channel(ANSWERS_MAX);
     let asked = watch::Sender::new(Asked::default());
-    let word = Word { asked: asked.subscribe(), answers, cosigned: 0, shown: 0 };
+    let word = Word { asked: asked.subscribe(), answers, requested: 0, cosigned: 0, shown: 0 };
     (Collector { asked, answered }, word)
 }
 
@@ -61,6 +61,8 @@ pub(super) fn cosigning() -> (Collector, Word) {
 pub(super) struct Word {
     asked: watch::Receiver<Asked>,
     answers: mpsc::Sender<Cosigned>,
+    /// Size of the newest checkpoint that the member was asked to cosign here.
+    requested: u64,
     /// Size of the newest checkpoint that the member cosigned here.
     cosigned: u64,
     /// Leaves that the member said it shows.
@@ -86,13 +88,21 @@ impl Word {
         }
     }
 
-    /// What this member has not answered yet. One without a vote is asked for nothing.
-    pub(super) fn along(&self, votes: bool) -> Along {
-        let Asked { round, published } = self.asked.borrow().clone();
-        Along {
-            round: round.filter(|round| votes && round.checkpoint.size > self.cosigned),
-            published: published.filter(|published| published.checkpoint.size > self.shown),
+    /// Waits for a checkpoint to be cosigned that this member was not asked for yet. Pends where the node stops. Cancel safe.
+    pub(super) async fn round_begun(&mut self) {
+        let requested = self.requested;
+        let larger = |asked: &Asked| asked.round.as_ref().is_some_and(|round| round.checkpoint.size > requested);
+        if self.asked.wait_for(larger).await.is_err() {
+            std::future::pending().await
         }
+    }
+
+    /// What this member has not answered yet. One without a vote is asked for nothing.
+    pub(super) fn along(&mut self, votes: bool) -> Along {
+        let Asked { round, published } = self.asked.borrow().clone();
+        let round = round.filter(|round| votes && round.checkpoint.size > self.cosigned);
+        self.requested = round.as_ref().map_or(self.requested, |round| round.checkpoint.size);
+        Along { round, published: published.filter(|published| published.checkpoint.size > self.shown) }
     }
 
     /// Takes a member's answer: its cosignature, empty where it gave none, and how many leaves it shows.
@@ -221,14 +231,31 @@ mod tests {
         let (mut collector, word) = cosigning();
         collector.asked.send_replace(Asked { round: signed(7), published: signed(5) });
         let (mut behind, mut prompt) = (word.clone(), word);
-        behind.answered(2, behind.along(true), String::new(), 3).await;
+        let along = behind.along(true);
+        behind.answered(2, along, String::new(), 3).await;
         assert_eq!(sizes(&behind.along(true)), [Some(7), Some(5)]);
-        prompt.answered(3, prompt.along(true), "its signature".into(), 5).await;
+        let along = prompt.along(true);
+        prompt.answered(3, along, "its signature".into(), 5).await;
         assert_eq!(sizes(&prompt.along(true)), [None, None]);
         assert_eq!(sizes(&behind.along(false)), [None, Some(5)], "a learner is told, and asked for nothing");
         let Cosigned { node, size, line } = collector.answered.try_recv().unwrap();
         assert_eq!((node, size, &*line), (3, 7, "its signature"));
         assert!(collector.answered.try_recv().is_err(), "who is behind cosigned nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_is_heard_of_once_by_whoever_was_not_asked_for_it() {
+        let (collector, mut word) = cosigning();
+        let begun = async |word: &mut Word| timeout(SIGNING_MAX, word.round_begun()).await.is_ok();
+        assert!(!begun(&mut word).await, "there is none");
+        collector.asked.send_replace(Asked { round: signed(7), published: None });
+        assert!(begun(&mut word).await);
+        word.along(false);
+        assert!(begun(&mut word).await, "a learner is not asked");
+        word.along(true);
+        assert!(!begun(&mut word).await, "asked, and not answered: the next call asks again");
+        collector.asked.send_replace(Asked { round: signed(8), published: signed(7) });
+        assert!(begun(&mut word).await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,8 +25,10 @@ use super::{
 };
 
 mod answers;
+mod beside;
 mod clock;
 mod cosign;
+mod courier;
 mod damaged;
 mod distance;
 mod election;

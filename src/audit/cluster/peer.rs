@@ -13,28 +13,24 @@ use std::{error::Error, sync::Arc};
 
 use openraft::{
     LogId, RaftLogReader as _, Vote,
-    error::{InstallSnapshotError, NetworkError, RPCError, RaftError, Unreachable},
+    error::{InstallSnapshotError, RPCError, RaftError, Unreachable},
     network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
         VoteResponse,
     },
 };
-use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{
-    super::cluster_wire::{self as wire, append_response::Outcome},
-    SignedCheckpoint,
+    super::cluster_wire as wire,
+    beside::Beside,
     cosign::{Along, Word},
-    line::{Line, Watch},
+    courier::{Answer, Courier, Taken, failed},
     log::LogReader,
     network::{Links, PAUSE},
-    types::{Member, RaftEntry, TypeConfig, encode_frame},
+    types::{Member, TypeConfig},
 };
-
-/// Answers of Raft.
-type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member, RaftError<u64, E>>>;
 
 /// Makes Raft's connections.
 pub(super) struct Network {
@@ -49,111 +45,41 @@ pub(super) struct Network {
 pub(super) struct Peer {
     links: Arc<Links>,
     node: u64,
-    member: Member,
-    word: Word,
+    courier: Courier,
     log: LogReader,
-    /// Between two calls; none while one is under way, so that a call which was given up takes its stream with it.
-    line: Option<Line>,
     /// The last entry that the member's log has in common with this one's; `None` as long as that is not known.
     common: Option<Option<LogId<u64>>>,
     /// The member was found to hold less than Raft was told.
     lost_some: bool,
-}
-
-/// What a member made of a call, and where its log ends since.
-struct Taken {
-    response: AppendEntriesResponse<u64>,
-    last: Option<LogId<u64>>,
+    /// Tells of commits beside the entries; there once it is known what the logs have in common.
+    beside: Option<Beside>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        let (links, word, log) = (self.links.clone(), self.word.clone(), self.log.clone());
-        Peer { links, node: target, member: node.clone(), word, log, line: None, common: None, lost_some: false }
+        let courier = Courier::new(self.links.clone(), target, node.clone(), self.word.clone());
+        let (links, log) = (self.links.clone(), self.log.clone());
+        Peer { links, node: target, courier, log, common: None, lost_some: false, beside: None }
     }
 }
 
 impl Peer {
-    /// AppendEntries, over the stream of the last one where that is still there.
-    async fn call(&mut self, request: wire::AppendRequest) -> Answer<wire::AppendResponse> {
-        let Peer { links, node, member, line, .. } = self;
-        let watch = Watch { patience: links.distances().patience(*node), heard: || links.heard(*node) };
-        // What carries nothing is answered at once: that shows how far the member is.
-        let (begun, empty) = (Instant::now(), request.frames.is_empty());
-        let answered = match line.take() {
-            Some(open) => {
-                let answered = open.call(request, watch).await;
-                if empty && answered.is_ok() {
-                    links.distances().round_trip(*node, begun.elapsed());
-                }
-                answered
-            }
-            None => Line::begin(links.to(*node, member).map_err(|why| Unreachable::new(&why))?, request, watch).await,
-        };
-        let (answer, open) = answered.map_err(|status| {
-            if status.code() == Code::DeadlineExceeded {
-                links.gave_up(*node);
-            }
-            failed(&status)
-        })?;
-        *line = Some(open);
-        Ok(answer)
-    }
-
-    /// One call of Raft, with the leader's word on checkpoints.
+    /// One call of Raft. Where commits are told beside, the leader's word on checkpoints goes there.
     async fn ask(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Answer<Taken> {
-        let term = request.vote.leader_id.term;
-        let along = self.along(request).await;
-        let note = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|it| it.note.clone()).unwrap_or_default();
-        let message = wire::AppendRequest {
-            route: Some(self.links.route(self.node, &self.member)),
-            vote: Some(request.vote.into()),
-            previous: request.prev_log_id.map(Into::into),
-            frames: self.frames(&request.entries),
-            committed: request.leader_commit.map(Into::into),
-            checkpoint: note(&along.round),
-            published: note(&along.published),
-            fresh: self.links.ledger.word(self.node, term),
-            ..Default::default()
+        let along = match self.beside {
+            Some(_) => Along::default(),
+            None => self.courier.along(request).await,
         };
-        let sent = Instant::now();
-        let answered = self.call(message).await;
+        let answered = self.courier.ask(request, along).await;
         // What the member holds may be another thing by the time that it is met again.
-        let answer = answered.inspect_err(|_| self.common = None)?;
-        let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp, last } = answer;
-        self.word.answered(self.node, along, cosignature, shown).await;
-        if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
-            self.links.ledger.freshness.answered(self.node, term, sent, stamp);
-        }
-        let response = match Outcome::try_from(outcome) {
-            Ok(Outcome::Stored) => AppendEntriesResponse::Success,
-            Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),
-            Ok(Outcome::Conflict) => AppendEntriesResponse::Conflict,
-            Ok(Outcome::HigherVote) => AppendEntriesResponse::HigherVote(vote.unwrap_or_default().into()),
-            _ => return Err(failed(&Status::internal("an answer without an outcome"))),
-        };
-        Ok(Taken { response, last: last.map(Into::into) })
+        answered.inspect_err(|_| self.forget())
     }
 
-    /// The leader's word that goes along with a call. One that only tells of a commit waits for the checkpoint over it,
-    /// which is signed at this moment: it saves a call.
-    async fn along(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Along {
-        if let Some(committed) = request.leader_commit.filter(|_| request.entries.is_empty()) {
-            self.word.wait_for(self.links.ledger.end(committed.index).unwrap_or_default()).await;
-        }
-        let votes = self.links.ledger.with_membership(|members| members.voter_ids().any(|voter| voter == self.node));
-        self.word.along(votes)
-    }
-
-    /// The entries as frames. A leader's own log never shrinks, so every entry that it sends has its place there.
-    fn frames(&self, entries: &[RaftEntry]) -> Vec<wire::Frame> {
-        let frame = |entry: &RaftEntry| {
-            let first_leaf = self.links.ledger.begin(entry.log_id.index).unwrap_or_default();
-            encode_frame(entry, first_leaf).into()
-        };
-        entries.iter().map(frame).collect()
+    /// What the member holds has to be found again.
+    fn forget(&mut self) {
+        (self.common, self.beside) = (None, None);
     }
 
     /// What the member's log has in common with this one's. It asks the member where that cannot be told otherwise.
@@ -211,7 +137,7 @@ impl Peer {
             let request = AppendEntriesRequest { vote, prev_log_id: common, entries, leader_commit: None };
             match self.ask(&request).await?.response {
                 AppendEntriesResponse::Success => self.common = Some(Some(newest)),
-                AppendEntriesResponse::PartialSuccess(_) | AppendEntriesResponse::Conflict => self.common = None,
+                AppendEntriesResponse::PartialSuccess(_) | AppendEntriesResponse::Conflict => self.forget(),
                 response => return Ok(Err(response)),
             }
         }
@@ -248,12 +174,30 @@ impl Peer {
         Ok(None)
     }
 
+    /// A call that carries no entries, where it can go beside those that do.
+    fn tell(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Option<Answer<AppendEntriesResponse<u64>>> {
+        if let Some(ended) = self.beside.as_mut().and_then(Beside::ended) {
+            self.beside = None;
+            return Some(ended.inspect_err(|_| self.forget()));
+        }
+        // A peer that was made for a single question, of which a quorum has to answer each, has nothing in common yet.
+        if !request.entries.is_empty() || self.common.is_none() || self.lost_some {
+            return None;
+        }
+        match &self.beside {
+            Some(beside) => beside.tell(request.clone()),
+            None => self.beside = Some(Beside::start(self.courier.another(), request.clone())),
+        }
+        Some(Ok(AppendEntriesResponse::Success))
+    }
+
     /// The member holds less than Raft was told. Raft makes its call again, and the member is looked after first.
     fn lost<E: Error>(&mut self) -> RPCError<u64, Member, RaftError<u64, E>> {
         if !self.lost_some {
             tracing::error!(node = self.node, "a member holds less than it had acknowledged: it is sent that again");
         }
-        (self.lost_some, self.common) = (true, None);
+        self.lost_some = true;
+        self.forget();
         failed(&Status::unavailable("the member holds less than it had acknowledged"))
     }
 }
@@ -267,9 +211,12 @@ impl RaftNetwork<TypeConfig> for Peer {
         let mut request = request;
         let term = request.vote.leader_id.term;
         let last = request.entries.last().map(|entry| entry.log_id);
-        let response = match self.prepare(&mut request).await? {
-            Some(known) => known,
-            None => self.ask(&request).await?.response,
+        let response = match self.tell(&request) {
+            Some(told) => told?,
+            None => match self.prepare(&mut request).await? {
+                Some(known) => known,
+                None => self.ask(&request).await?.response,
+            },
         };
         match &response {
             AppendEntriesResponse::Success => {
@@ -304,7 +251,7 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     async fn vote(&mut self, request: VoteRequest<u64>, _option: RPCOption) -> Answer<VoteResponse<u64>> {
         let VoteRequest { vote: asked, last_log_id } = request;
-        let answer = self.links.ask_for_vote(self.node, &self.member, asked, last_log_id, false).await;
+        let answer = self.links.ask_for_vote(self.node, &self.courier.member, asked, last_log_id, false).await;
         let wire::VoteResponse { vote, granted, last } = answer.map_err(|status| failed(&status))?;
         let (vote, last) = (Vote::from(vote.unwrap_or_default()), last.map(Into::into));
         if granted && vote == asked {
@@ -315,15 +262,5 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(PAUSE))
-    }
-}
-
-/// A member that is away is left alone for a moment; anything else is tried again.
-fn failed<E: Error>(status: &Status) -> RPCError<u64, Member, RaftError<u64, E>> {
-    match status.code() {
-        Code::Unavailable | Code::PermissionDenied | Code::FailedPrecondition | Code::DeadlineExceeded => {
-            Unreachable::new(status).into()
-        }
-        _ => NetworkError::new(status).into(),
     }
 }
