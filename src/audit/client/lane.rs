@@ -18,9 +18,9 @@ use super::{
     settings::{Call, Deadlines},
 };
 
-/// Unary calls side by side: so many at any distance, and so many at most. A server takes 128 on one connection, and other
+/// Unary calls side by side: so many at any distance, and so many at most. A server takes 256 on one connection, and other
 /// calls need their place there.
-const CALLS: (usize, usize) = (16, 112);
+const CALLS: (usize, usize) = (16, 240);
 /// The same for entries on one stream, where only memory is in the way.
 const STREAM_ENTRIES: (usize, usize) = (128, 16 * 1024);
 

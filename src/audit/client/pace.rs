@@ -8,6 +8,8 @@
 //! A rate is taken from when an entry was sent to when it was answered, as in BBR (draft-cardwell-iccrg-bbr, "delivery rate
 //! samples"): what came meanwhile, over that time. It spans a round trip at least, so that a burst does not look like speed.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// More answers by this factor make a wider lane worth its memory.
@@ -16,6 +18,9 @@ const WORTH: f64 = 1.25;
 const AS_FAST: f64 = 0.9;
 /// Rounds between two trials of another width.
 const ROUNDS_HELD: u32 = 8;
+/// A wider lane has twice the width, and until the first trial fails four times, where an answer takes so long that the way to
+/// the right width would be one of many seconds.
+const FAR: Duration = Duration::from_millis(100);
 
 /// What is known of the lane when an entry is sent.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +45,10 @@ pub(super) struct Pace {
     before: f64,
     /// The next trial is a narrower lane.
     narrower_next: bool,
+    /// No trial has failed yet.
+    growing: bool,
+    /// The shortest time that an answer took.
+    shortest: Option<Duration>,
 }
 
 /// It ends with the answer to an entry that was sent after it began.
@@ -80,6 +89,8 @@ impl Pace {
             phase: Phase::Held(ROUNDS_HELD),
             before: 0.0,
             narrower_next: false,
+            growing: true,
+            shortest: None,
         }
     }
 
@@ -106,6 +117,8 @@ impl Pace {
     pub(super) fn answered(&mut self, now: Instant, mark: &Mark) {
         self.answers += 1;
         self.answered_at = Some(now);
+        let took = now.duration_since(mark.at);
+        self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
         let since = now.duration_since(mark.answered_at.min(mark.at)).as_secs_f64();
         if since > 0.0 {
             self.round.rate = self.round.rate.max((self.answers - mark.answers) as f64 / since);
@@ -130,13 +143,15 @@ impl Pace {
         let Round { limited, rate, .. } = std::mem::take(&mut self.round);
         self.round.begun = self.answers;
         self.phase = match self.phase {
-            // A lane that is not used to the full needs no other width.
+            // A lane that is not used to the full needs no other width; once it is, the next trial is due.
+            Phase::Held(rounds) if !limited => Phase::Held((rounds + 1).min(ROUNDS_HELD)),
             _ if !limited => Phase::Held(0),
             Phase::Wider { seen: false } => Phase::Wider { seen: true },
             Phase::Narrower { seen: false } => Phase::Narrower { seen: true },
             Phase::Wider { seen: true } if rate >= self.before * WORTH => self.widen(rate),
             Phase::Wider { seen: true } => {
-                self.width = (self.width / 2).max(self.least);
+                self.width = (self.width / self.step()).max(self.least);
+                self.growing = false;
                 Phase::Held(0)
             }
             Phase::Narrower { seen: true } if rate >= self.before * AS_FAST => Phase::Held(0),
@@ -161,8 +176,13 @@ impl Pace {
         if self.width >= self.most {
             return Phase::Held(0);
         }
-        self.width = (self.width * 2).min(self.most);
+        self.width = (self.width * self.step()).min(self.most);
         Phase::Wider { seen: false }
+    }
+
+    /// By how much a wider lane is wider.
+    fn step(&self) -> usize {
+        if self.growing && self.shortest.is_some_and(|shortest| shortest >= FAR) { 4 } else { 2 }
     }
 }
 
@@ -255,6 +275,17 @@ mod tests {
         lane.run(SECOND * 30, ms(400), 5_000.0, 1e6);
         let answers = lane.run(SECOND * 10, ms(400), 5_000.0, 1e6);
         assert!(answers >= 40_000, "{answers} at a width of {}", lane.pace.width());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_lane_that_was_idle_is_as_wide_as_it_has_to_be_within_a_few_round_trips() {
+        for idle in [0, 5, 60] {
+            let mut lane = Lane::new(16, 240);
+            lane.run(SECOND * idle, ms(1_500), 1e4, 2.0);
+            lane.run(SECOND * 12, ms(1_500), 1e4, 70.0);
+            let answers = lane.run(SECOND * 10, ms(1_500), 1e4, 70.0);
+            assert!(answers >= 690, "{answers} in 10 s at a width of {}, after {idle} s", lane.pace.width());
+        }
     }
 
     #[tokio::test(start_paused = true)]

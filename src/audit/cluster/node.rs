@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     super::{
         budget::{Account, REQUESTS, TAILS},
-        leaf::{Index, SignedEntry},
+        leaf::{ClientId, Epoch, Index, SignedEntry},
         store::Frame,
         tree::Hash,
         wire,
@@ -241,6 +241,15 @@ impl Node {
             self.shown(led.size.max(index.0 + 1)).await?;
         }
         Ok(appended)
+    }
+
+    /// The sequence that this node takes next of a client in this epoch. Where it does not lead it takes none, and says so to
+    /// every one.
+    pub(crate) fn expects(&self, client: &ClientId, epoch: Epoch) -> u64 {
+        match self.handle.leadership.check() {
+            Ok(_) => self.handle.ledger.with_sessions(|sessions| sessions.next(client, epoch)),
+            Err(_) => u64::MAX,
+        }
     }
 
     /// Waits until so many leaves are shown to readers.

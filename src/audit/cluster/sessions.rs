@@ -121,6 +121,11 @@ impl Sessions {
         outcome
     }
 
+    /// The sequence that comes next in this epoch of a client; 0 where it is not open.
+    pub(super) fn next(&self, client: &ClientId, epoch: Epoch) -> u64 {
+        self.open(client).filter(|open| open.epoch == epoch).map_or(0, |open| open.next)
+    }
+
     /// Why `entry` would be void if it came next; `None` where it would count.
     fn judge(&self, entry: &Entry, digest: &Digest) -> Option<Outcome> {
         match rule(self.open(&entry.client), entry) {

@@ -105,7 +105,8 @@ impl Pipeline {
         self.last = request.entry.len();
         self.held += self.last;
         self.weights.push_back(self.last);
-        let mut answer: BoxFuture<'static, _> = Box::pin(self.service.clone().answer(self.caller.clone(), request));
+        let mut answer: BoxFuture<'static, _> =
+            Box::pin(self.service.clone().answer(self.caller.clone(), request, None));
         match futures::poll!(answer.as_mut()) {
             std::task::Poll::Ready(answer) => self.in_flight.push_back(Box::pin(std::future::ready(answer))),
             std::task::Poll::Pending => self.in_flight.push_back(answer),

@@ -32,6 +32,7 @@ use super::{
     deadline::CallDeadline,
     gate::{Gate, STRANGER_CALL_MAX, Way},
     listener::Terms,
+    turns::Turns,
 };
 use crate::{
     audit::tls::{self, Lifetime, Outside, Peer},
@@ -42,7 +43,7 @@ use crate::{
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// Calls at once on one connection.
-const STREAMS_MAX: u32 = 128;
+const STREAMS_MAX: u32 = 256;
 /// Calls that are answered even where nobody is served.
 const HEALTH: &str = "/grpc.health.";
 /// Header bytes of one request.
@@ -62,6 +63,8 @@ pub(super) struct Caller {
     pub(super) closing: watch::Receiver<bool>,
     /// For how long the connection may last.
     pub(super) lifetime: Lifetime,
+    /// The order of its unary appends.
+    pub(super) turns: Turns,
 }
 
 impl Caller {
@@ -134,7 +137,7 @@ async fn shake(
 /// Serves calls until the peer goes, the server stops or a certificate does not count any more. Returns why.
 async fn serve(terms: &Terms, name: &str, lifetime: Lifetime, stream: TlsStream<Box<dyn Stream>>) -> String {
     let (closing, closed) = watch::channel(false);
-    let caller = Caller { name: name.into(), closing: closed, lifetime };
+    let caller = Caller { name: name.into(), closing: closed, lifetime, turns: Turns::default() };
     let routes = CallDeadline::new(terms.routes.clone(), terms.deadlines.call_max);
     let doorkeeper = Doorkeeper::new(terms.exchange.clone(), terms.world.clone(), name);
     let (reply_hook, closed) = (terms.reply_hook.clone(), terms.closed);

@@ -22,6 +22,7 @@ mod start;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{future::Future, io, time::Duration};
 

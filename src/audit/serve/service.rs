@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use super::{agreement::Doorkeeper, answer::with_room, append_stream, bounds, connection::Caller, tail};
+use super::{agreement::Doorkeeper, answer::with_room, append_stream, bounds, connection::Caller, tail, turns::Turns};
 use crate::{
     audit::{
         budget::Held,
@@ -66,12 +66,14 @@ impl Service {
 
     /// Submits one entry and waits for its answer. The entry is in the node's queue when this is first polled, so
     /// that callers who poll in order submit in order; dropped after that, it takes nothing back.
-    pub(super) async fn answer(self, caller: Caller, request: AppendRequest) -> Answered {
+    ///
+    /// With `turns` it is queued when it is its turn instead: unary calls are polled in any order.
+    pub(super) async fn answer(self, caller: Caller, request: AppendRequest, turns: Option<Turns>) -> Answered {
         // The answer brings the entry back, inside its leaf.
         let room = self.node.memory().requests.hold(request.entry.len() + ANSWER_BYTES);
         let answer = match room {
             None => Err(not_appended(self.node.shed())),
-            Some(_) => self.append_one(&caller, request).await,
+            Some(_) => self.append_one(&caller, request, turns).await,
         };
         Answered { answer, room }
     }
@@ -87,18 +89,30 @@ impl Service {
         bytes + entries * ANSWER_BYTES < self.node.memory().requests.limit_len() / 4
     }
 
-    async fn append_one(&self, caller: &Caller, request: AppendRequest) -> Result<AppendResponse, Status> {
+    async fn append_one(
+        &self,
+        caller: &Caller,
+        request: AppendRequest,
+        turns: Option<Turns>,
+    ) -> Result<AppendResponse, Status> {
         let entry = match self.admit(caller, request.entry) {
             Ok(entry) => entry,
             Err((sequence, refusal)) => {
                 // Of refusals that follow from the log the node tells.
                 let (client, reason) = (caller.name.to_string(), kebab(refusal.reason));
                 self.world.tell(LogEvent::EntryRefused { client, sequence, reason });
+                turns.inspect(|turns| turns.pass(sequence));
                 return Ok(refused(sequence, refusal));
             }
         };
-        let sequence = entry.entry().sequence.0;
-        let (index, repeated) = match self.node.append(entry).await.map_err(not_appended)? {
+        let (epoch, sequence) = (entry.entry().epoch, entry.entry().sequence.0);
+        let client = entry.entry().client.clone();
+        let appending = self.node.append(entry);
+        let appended = match turns {
+            Some(turns) => turns.take((epoch, sequence), || self.node.expects(&client, epoch), appending).await,
+            None => appending.await,
+        };
+        let (index, repeated) = match appended.map_err(not_appended)? {
             Appended::Counted { index } => (index, false),
             Appended::Repeated { index } => (index, true),
             Appended::Refused(refusal) => return Ok(refused(sequence, refusal)),
@@ -213,7 +227,8 @@ macro_rules! speak {
                     request: Request<revision::AppendRequest>,
                 ) -> Result<Response<revision::AppendResponse>, Status> {
                     let caller = caller(&request)?;
-                    let Answered { answer, room } = self.clone().answer(caller, request.into_inner().into()).await;
+                    let (request, turns) = (request.into_inner().into(), Some(caller.turns.clone()));
+                    let Answered { answer, room } = self.clone().answer(caller, request, turns).await;
                     Ok(with_room(answer?.into(), room))
                 }
 

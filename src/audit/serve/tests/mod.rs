@@ -92,6 +92,23 @@ async fn a_stream_answers_in_the_order_of_its_entries() {
 }
 
 #[tokio::test]
+async fn unary_appends_that_overtake_each_other_reach_the_log_in_order() {
+    let bench = Bench::new().await;
+    let (mut client, author) = (bench.connect("client-1").await, Author::new("client-1"));
+    client.append(author.request(0)).await.unwrap();
+    for sequences in [1..3, 3..200] {
+        let calls = sequences.rev().map(|sequence| {
+            let mut client = client.clone();
+            let request = author.request(sequence);
+            async move { client.append(request).await.unwrap().into_inner() }
+        });
+        let answers = futures::future::join_all(calls).await;
+        assert!(answers.iter().all(|answer| matches!(answer.outcome, Some(Outcome::Receipt(_)))), "{answers:?}");
+    }
+    assert!(!bench.heard.names().contains(&"entry-refused"));
+}
+
+#[tokio::test]
 async fn an_idle_stream_of_appends_is_ended() {
     let bench = Bench::with(|settings| settings.deadlines.stream_idle = Duration::from_millis(50)).await;
     let mut client = bench.connect("client-1").await;
