@@ -179,7 +179,7 @@ impl Journal {
             }
             frame.check_size()?;
         }
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(frames.iter().map(Frame::encoded_bytes).sum());
         let segment = state.newest();
         let offset = segment.end().offset;
         for frame in frames {
