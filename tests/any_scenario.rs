@@ -88,6 +88,7 @@ fn a_scenario(faults: &[&'static Fault], clients: u32, stream: bool, draws: &[(u
             memory: MEMORY_DEFAULT,
             payload_max: None,
             sector: SECTORS[draws.len() % 2],
+            segment: stream.then_some(16 << 10),
         },
         workload: Workload {
             clients,

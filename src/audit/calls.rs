@@ -27,6 +27,8 @@ use crate::world::{LogEvent, Observer, observer::Direction};
 
 /// Frames above this many bytes (16 MiB) pass untold, so that a hostile length costs no memory.
 const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Room for a frame is made for no more than this much of what is still to come of it.
+const RESERVED_BYTES_MAX: usize = 256 * 1024;
 /// One byte of compression flag and four of length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX_BYTES: usize = 5;
 
@@ -172,7 +174,7 @@ impl Tee {
     fn tell(&mut self, data: &Bytes) {
         self.messages.push(data);
         while let Some(bytes) = self.messages.next() {
-            let event = LogEvent::CallMessage { call: self.call.number, direction: self.direction, bytes };
+            let event = LogEvent::CallMessage { call: self.call.number, direction: self.direction, bytes, omitted: 0 };
             self.call.observer.see(event);
         }
     }
@@ -234,7 +236,10 @@ impl Messages {
             let [_compressed, length @ ..] = prefix;
             let length = u32::from_be_bytes(length) as usize;
             if length <= TOLD_BYTES_MAX {
-                if self.pending.len() < PREFIX_BYTES + length {
+                let missing = (PREFIX_BYTES + length).saturating_sub(self.pending.len());
+                if missing > 0 {
+                    // At once, for growing step by step copies all of it each time; not all that a hostile length asks for.
+                    self.pending.reserve(missing.min(RESERVED_BYTES_MAX));
                     return None;
                 }
                 self.pending.advance(PREFIX_BYTES);

@@ -27,7 +27,7 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::history::What;
+use crate::history::{What, same_bytes};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -111,7 +111,7 @@ fn look_for(index: &Index<'_>, entry: &Entry<'_>, acked: usize, told: Option<u64
     let shown = || path(entry).chain([first.event]);
     if let Some((_, bytes)) = entry.submitted
         && !first.found.bytes.is_empty()
-        && first.found.bytes != *bytes
+        && !same_bytes(&first.found.bytes, bytes)
     {
         violations.add("bytes", Some(entry.id()), || {
             let summary = format!("{} was acknowledged at {} and has other bytes at {position}.", entry.id(), at());

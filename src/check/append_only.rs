@@ -31,6 +31,7 @@ use super::{
     violations::Violations,
     words,
 };
+use crate::history::same_bytes;
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -58,7 +59,7 @@ fn same_everywhere(index: &Index<'_>, violations: &mut Violations) -> u64 {
     for &(event, position, leaf) in &index.leaves {
         let known = first.at(position).map(|known| &index.finds[known]);
         if let Some((known, had)) = known.and_then(|known| Some((known, known.found.leaf.as_ref()?)))
-            && had.0 != *leaf
+            && !same_bytes(&had.0, leaf)
         {
             violations.add("changed", None, || leaf_changed(index, known.event, event, position));
         }
@@ -66,7 +67,7 @@ fn same_everywhere(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let mut read = Positions::new(index.leaves.len());
     for (n, &(event, position, leaf)) in index.leaves.iter().enumerate() {
         if let Some(known) = read.known_or(position, n)
-            && index.leaves[known].2 != leaf
+            && !same_bytes(index.leaves[known].2, leaf)
         {
             violations.add("changed", None, || leaf_changed(index, index.leaves[known].0, event, position));
         }
@@ -79,7 +80,7 @@ fn agree(one: &Find<'_>, other: &Find<'_>) -> bool {
         (Some(one), Some(other)) => one == other,
         _ => true,
     };
-    leaves && one.entry == other.entry && one.found.bytes == other.found.bytes
+    leaves && one.entry == other.entry && same_bytes(&one.found.bytes, &other.found.bytes)
 }
 
 fn changed(index: &Index<'_>, before: &Find<'_>, after: &Find<'_>) -> Violation {

@@ -34,7 +34,7 @@ use super::{
     words,
 };
 use crate::{
-    history::{Name, What},
+    history::{Name, What, same_bytes},
     world::LogEvent,
 };
 
@@ -75,7 +75,7 @@ fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
         found += 1;
         if let Some((submitted, bytes)) = entry.submitted
             && !find.found.bytes.is_empty()
-            && find.found.bytes != *bytes
+            && !same_bytes(&find.found.bytes, bytes)
         {
             violations.add("altered", Some(entry.id()), || altered(index, find, submitted, bytes));
         }

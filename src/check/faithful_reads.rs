@@ -31,7 +31,7 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::history::{Name, What};
+use crate::history::{Name, What, same_bytes};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -130,7 +130,10 @@ fn committed(index: &Index<'_>, find: &Find<'_>) -> bool {
     let last = index.log.as_ref().and_then(|log| log.at(find.found.position)).map(|at| index.finds[at].found);
     last.is_some_and(|last| {
         let leaves = last.leaf.is_none() || find.found.leaf.is_none() || last.leaf == find.found.leaf;
-        leaves && last.entry == find.found.entry && last.bytes == find.found.bytes && last.counts == find.found.counts
+        leaves
+            && last.entry == find.found.entry
+            && same_bytes(&last.bytes, &find.found.bytes)
+            && last.counts == find.found.counts
     })
 }
 

@@ -14,7 +14,7 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::history::Found;
+use crate::history::{Found, same_bytes};
 
 /// Digits of a hash that are shown.
 const HEX_SHOWN: usize = 16;
@@ -47,7 +47,7 @@ pub(super) fn differing(index: &Index<'_>, violations: &mut Violations) -> u64 {
 fn same(one: &Found, other: &Found) -> bool {
     match (&one.leaf, &other.leaf) {
         (Some(one), Some(other)) => one == other,
-        _ => one.bytes == other.bytes,
+        _ => same_bytes(&one.bytes, &other.bytes),
     }
 }
 

@@ -161,6 +161,7 @@ mod tests {
                     call: 1,
                     direction: Direction::Request,
                     bytes: Bytes::from_static(b"x"),
+                    omitted: 7,
                 },
             },
             What::Log { event: LogEvent::EntryAccepted { epoch: 1, sequence: 2, entry: Bytes::from_static(b"y") } },

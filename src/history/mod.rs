@@ -5,6 +5,7 @@ mod file;
 pub(crate) mod mark;
 mod named;
 
+pub(crate) use event::same_bytes;
 pub use event::{
     DiskOp, Down, EntryId, Event, Found, Header, LeafBytes, Moment, Name, Outcome, Promise, Promises, RunClock, What,
 };

@@ -199,9 +199,9 @@ fn log_event(event: &LogEvent) -> String {
             let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             format!("call {call} {method} with {peer}{attempt}{deadline}")
         }
-        LogEvent::CallMessage { call, direction, bytes } => {
+        LogEvent::CallMessage { call, direction, bytes, omitted } => {
             let way = if *direction == Direction::Request { "->" } else { "<-" };
-            format!("call {call} {way} {}", size(bytes.len() as u64))
+            format!("call {call} {way} {}", size(bytes.len() as u64 + omitted))
         }
         LogEvent::CallEnded { call, status, detail } if detail.is_empty() => format!("call {call} ended: {status}"),
         LogEvent::CallEnded { call, status, detail } => format!("call {call} ended: {status} ({detail})"),
@@ -278,8 +278,11 @@ mod tests {
     #[test]
     fn bytes_are_summed_up_by_their_length() {
         let bytes = bytes::Bytes::from_static(b"secret");
-        let log = LogEvent::CallMessage { call: 3, direction: Direction::Request, bytes };
-        let event = Event { at: Default::default(), host: "client-1".into(), what: What::Log { event: log } };
-        assert_eq!(describe(&event), "call 3 -> 6 bytes");
+        for (omitted, said) in [(0, "call 3 -> 6 bytes"), (100, "call 3 -> 106 bytes")] {
+            let bytes = bytes.clone();
+            let log = LogEvent::CallMessage { call: 3, direction: Direction::Request, bytes, omitted };
+            let event = Event { at: Default::default(), host: "client-1".into(), what: What::Log { event: log } };
+            assert_eq!(describe(&event), said);
+        }
     }
 }

@@ -62,6 +62,9 @@ pub struct Cluster {
     pub payload_max: Option<u64>,
     /// Bytes that a disk writes whole or not at all, one of [`SECTORS`].
     pub sector: u64,
+    /// A file of a server's log or of a client's outbox is closed behind the sync in which it grew past this many bytes,
+    /// and the next one begun; within [`SEGMENT_BYTES`](crate::audit::store::SEGMENT_BYTES). `None`: as the log has it.
+    pub segment: Option<u64>,
 }
 
 /// The sectors that disks may have, in bytes; the first if a file does not say.

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc, time::Durati
 use toml::de::DeTable;
 
 use crate::{
-    audit::{leaf::PAYLOAD_BYTES_MAX, schema::EVENT_ROOM},
+    audit::{leaf::PAYLOAD_BYTES_MAX, schema::EVENT_ROOM, store::SEGMENT_BYTES},
     fault::HostRef,
     world::{EventDoc, LogEvent},
 };
@@ -209,10 +209,13 @@ fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     draft.payload_max_span = payload_max.map(|node| node.span());
     let payload_max = payload_max.and_then(|node| problems.size("payload-max", node, 64, max));
     let sector = table.take("sector").map_or(Some(SECTORS[0]), |node| read_sector(node, problems));
+    let (least, most) = SEGMENT_BYTES.into_inner();
+    let segment = table.take("segment").and_then(|node| problems.size("segment", node, least, most));
     if let (Some(servers), Some(latency), Some(wall_clock), Some(memory), Some(sector)) =
         (draft.servers, latency, wall_clock, memory, sector)
     {
-        draft.cluster = Some(Cluster { servers, latency, renew_before, wall_clock, memory, payload_max, sector });
+        let cluster = Cluster { servers, latency, renew_before, wall_clock, memory, payload_max, sector, segment };
+        draft.cluster = Some(cluster);
     }
     table.finish(problems);
 }

@@ -53,6 +53,9 @@ impl Scenario {
         if self.cluster.sector != SECTORS[0] {
             page.text("sector", &print_size(self.cluster.sector));
         }
+        if let Some(most) = self.cluster.segment {
+            page.text("segment", &print_size(most));
+        }
         page.header("[workload]");
         page.raw("clients", self.workload.clients);
         page.text("appends", &self.workload.appends.to_string());

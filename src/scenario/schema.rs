@@ -153,6 +153,13 @@ fn cluster() -> Value {
                     "description": "Bytes that a disk writes whole or not at all. Default 512B.",
                 }),
             ),
+            (
+                "segment",
+                of(
+                    "size",
+                    "The size past which a file of a log or an outbox is closed, 16KiB to 64MiB. Default 16MiB.",
+                ),
+            ),
         ],
     )
 }

@@ -65,6 +65,15 @@ fn a_sound_file_is_read_with_its_defaults() {
 }
 
 #[test]
+fn segments_may_be_as_small_and_as_large_as_the_store_allows() {
+    assert_eq!(read_text(SOUND).expect("sound").cluster.segment, None);
+    for (text, bytes) in [("16KiB", 16 << 10), ("64MiB", 64 << 20)] {
+        let scenario = read_text(&SOUND.replacen("servers = 3", &format!("servers = 3\nsegment = \"{text}\""), 1));
+        assert_eq!(scenario.expect(text).cluster.segment, Some(bytes));
+    }
+}
+
+#[test]
 fn each_mistake_has_its_code() {
     let cases: &[(&str, &str, &str)] = &[
         ("servers = 3", "servers = 3\nserver = 1", "unknown-key"),
@@ -91,6 +100,10 @@ fn each_mistake_has_its_code() {
         ("servers = 3", "servers = 3\npayload-max = \"61KiB\"", "out-of-range"),
         ("servers = 3", "servers = 3\nsector = \"8KiB\"", "out-of-range"),
         ("servers = 3", "servers = 3\nsector = \"1KiB\"", "out-of-range"),
+        ("servers = 3", "servers = 3\nsegment = \"16383B\"", "out-of-range"),
+        ("servers = 3", "servers = 3\nsegment = \"65MiB\"", "out-of-range"),
+        ("servers = 3", "servers = 3\nsegment = \"64\"", "no-unit"),
+        ("servers = 3", "servers = 3\nsegment = 65536", "no-unit"),
         ("clients = 2", "clients = 2\noversize-every = 50", "missing-key"),
         ("clients = 2", "clients = 2\noversize-every = 1", "out-of-range"),
         ("at = \"10s\"\n", "", "start-missing"),
@@ -572,6 +585,7 @@ prop_compose! {
                 renew_before: renew.map(Duration::from_secs), wall_clock: clock, memory: memory << 10,
                 payload_max: too_large.map(|(_, more)| size + more),
                 sector: if known { 4_096 } else { 512 },
+                segment: known.then_some(memory.clamp(16, 64 << 10) << 10),
             },
             workload: Workload {
                 clients: 2, appends: Rate { count, per }, duration: Duration::from_secs(120),

@@ -11,6 +11,7 @@
 mod at_once;
 mod faults;
 mod names;
+mod pieces;
 mod platter;
 
 use std::{
@@ -159,7 +160,8 @@ impl SimDisk {
     /// All files as they are, for tests and for reading a disk after a run.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.lock_state();
-        state.names.iter().map(|(path, file)| (path.clone(), state.files[*file].content.bytes.clone())).collect()
+        let bytes = |file: &usize| state.files[*file].content.bytes.read(0, usize::MAX).to_vec();
+        state.names.iter().map(|(path, file)| (path.clone(), bytes(file))).collect()
     }
 
     /// Submits `change` to the names and answers at once.
@@ -448,10 +450,8 @@ impl File for SimFile {
         let read = match state.faults.fail_read(&path) {
             Some(error) => Err(error),
             None => {
-                let content = &state.files[self.file].content.bytes;
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-                let end = start.saturating_add(len).min(content.len());
-                Ok(Bytes::copy_from_slice(&content[start..end]))
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                Ok(state.files[self.file].content.bytes.read(start, start.saturating_add(len)))
             }
         };
         // A later read of one file never completes before an earlier one.

@@ -7,6 +7,7 @@
 mod auditor;
 mod authorities;
 mod canonical;
+mod contents;
 mod director;
 mod disk;
 mod net;

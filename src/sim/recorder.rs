@@ -1,26 +1,25 @@
 //! The recorder: the one place where a run's events and packets are noted, in order, and hashed.
 //!
 //! The hash rolls over every event and every packet, ciphertext included: two runs of one seed are the same run if, and
-//! only if, their hashes agree. It is BLAKE3, which takes less than half of SHA-256's time here.
+//! only if, their hashes agree.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use blake3::Hasher;
 use sha2::{Digest, Sha256};
 
-use super::canonical;
+use super::{
+    canonical::{self, Sink},
+    contents::Contents,
+};
 use crate::{
     history::{Event, Name, What},
     link::Tap,
     seam::{self, HostIndex},
     world::{LogEvent, Observer},
 };
-
-/// Hashed at once.
-const PIECE_BYTES: usize = 64 << 10;
 
 /// What follows in the bytes that are hashed.
 const EVENT: u8 = 0;
@@ -35,9 +34,8 @@ pub struct Recorder {
 
 struct Inner {
     events: Vec<Event>,
-    hash: Hasher,
-    /// Events and packets that are not hashed yet, for a small piece costs as much as a large one.
-    unhashed: Vec<u8>,
+    contents: Contents,
+    hash: Sink,
     packets: u64,
     /// How many of `events` the director has looked at.
     looked_at: usize,
@@ -71,8 +69,8 @@ impl Recorder {
     pub fn new(hosts: Vec<Name>, trail: bool, keep: bool) -> Self {
         let inner = Inner {
             events: Vec::new(),
-            hash: Hasher::new(),
-            unhashed: Vec::with_capacity(2 * PIECE_BYTES),
+            contents: Contents::default(),
+            hash: Sink::new(),
             packets: 0,
             looked_at: 0,
             alarm: None,
@@ -128,9 +126,10 @@ impl Recorder {
     }
 
     fn note(&self, mut inner: MutexGuard<'_, Inner>, at: Duration, host: &Name, what: What) {
-        let event = Event { at, host: host.clone(), what };
+        let mut event = Event { at, host: host.clone(), what };
         if inner.keep {
             inner.absorb(&event);
+            inner.contents.keep(&mut event.what);
         }
         let log = if let What::Log { event } = &event.what { Some(event.name()) } else { None };
         inner.events.push(event);
@@ -165,7 +164,7 @@ impl Recorder {
         inner.looked_at = 0;
         let mut events = std::mem::take(&mut inner.events);
         events.sort_by_key(|event| event.at);
-        let hash = inner.hash();
+        let hash = inner.hash.hash();
         Recorded { events, hash, packets: inner.packets, trail: inner.trail.take() }
     }
 
@@ -177,12 +176,11 @@ impl Recorder {
 
 impl Inner {
     fn absorb(&mut self, event: &Event) {
-        self.unhashed.push(EVENT);
-        if let Err(refused) = canonical::write(event, &mut self.unhashed) {
+        self.hash.push(EVENT);
+        if let Err(refused) = canonical::write(event, &mut self.hash) {
             // No event of a history is refused; if one ever were, two runs would still be told apart by the reason.
-            self.unhashed.extend_from_slice(refused.to_string().as_bytes());
+            self.hash.extend_from_slice(refused.to_string().as_bytes());
         }
-        self.hash_pieces();
         if let Some(trail) = &mut self.trail {
             trail.push(serde_json::to_string(event).unwrap_or_else(|error| error.to_string()));
         }
@@ -190,29 +188,16 @@ impl Inner {
 
     fn absorb_packet(&mut self, at: Duration, from: &Name, to: &Name, bytes: &[u8]) {
         self.packets += 1;
-        self.unhashed.push(PACKET);
-        self.unhashed.extend_from_slice(&at.as_nanos().to_le_bytes());
+        self.hash.push(PACKET);
+        self.hash.extend_from_slice(&at.as_nanos().to_le_bytes());
         for part in [from.as_bytes(), to.as_bytes(), bytes] {
-            self.unhashed.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            self.unhashed.extend_from_slice(part);
+            self.hash.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.hash.extend_from_slice(part);
         }
-        self.hash_pieces();
         if let Some(trail) = &mut self.trail {
             let digest = hex(&Sha256::digest(bytes)[..8]);
             trail.push(format!("packet at {at:?} from {from} to {to}: {} bytes, sha256 {digest}…", bytes.len()));
         }
-    }
-
-    fn hash_pieces(&mut self) {
-        if self.unhashed.len() >= PIECE_BYTES {
-            self.hash.update(&self.unhashed);
-            self.unhashed.clear();
-        }
-    }
-
-    /// Over all events and packets so far.
-    fn hash(&self) -> String {
-        self.hash.clone().update(&self.unhashed).finalize().to_string()
     }
 }
 

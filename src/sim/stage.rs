@@ -387,6 +387,7 @@ impl<'a> Maker<'a> {
         let issuer = self.renewal();
         let memory = actor.memory.clone();
         let payload_max = self.scenario.cluster.payload_max.and_then(|bytes| usize::try_from(bytes).ok());
+        let segment = self.scenario.cluster.segment;
         let (revisions, serves, machine) = (actor.revisions.clone(), actor.serves.clone(), actor.machine.clone());
         let make: MakeHost = Arc::new(move || {
             let fresh = watch::Sender::new(false);
@@ -414,6 +415,7 @@ impl<'a> Maker<'a> {
                 call,
                 memory: memory.clone(),
                 payload_max,
+                segment,
                 stop: stopped,
                 record: Arc::new(move |what| noted.record(what)),
                 reply_filter: (role == Role::Server).then_some(reply_filter),

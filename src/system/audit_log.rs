@@ -63,7 +63,9 @@ impl AuditLog {
         let key = self.key.get().ok_or("the log was not prepared")?.clone();
         let log_id = *self.log_id.get().ok_or("the log was not prepared")?;
         let position = position(host, host.name())?;
-        let payload_bytes = host.payload_max().unwrap_or(cluster::Limits::default().payload_bytes);
+        let usual = cluster::Limits::default();
+        let payload_bytes = host.payload_max().unwrap_or(usual.payload_bytes);
+        let segment_bytes = host.segment().unwrap_or(usual.segment_bytes);
         let cosigner = self.cosigner(position, host.machine());
         let cluster = cosigner.map(|cosigner| ClusterSettings {
             identity: host.identities(),
@@ -76,7 +78,7 @@ impl AuditLog {
             node: node_of(host, position, host.machine()),
             signing_key: key,
             cluster,
-            limits: cluster::Limits { payload_bytes, ..cluster::Limits::default() },
+            limits: cluster::Limits { payload_bytes, segment_bytes, ..usual },
             memory: host.memory_budget(),
         })
     }
@@ -129,6 +131,7 @@ impl AuditLog {
         let servers = servers_of(host.servers());
         let mut settings = ClientSettings::new(name, servers, identity, self.note_key()?);
         settings.memory = host.memory_budget();
+        settings.segment_bytes = host.segment().unwrap_or(settings.segment_bytes);
         settings.revision = revision(host)?;
         settings.policy = self.policy(host);
         settings.call = match host.call() {

@@ -78,6 +78,7 @@ pub struct Host {
     pub(crate) call: Call,
     pub(crate) memory: watch::Sender<u64>,
     pub(crate) payload_max: Option<usize>,
+    pub(crate) segment: Option<u64>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) record: Arc<dyn Fn(What) + Send + Sync>,
     pub(crate) reply_filter: Option<ReplyFilter>,
@@ -173,6 +174,12 @@ impl Host {
     /// refused, and kept by its client as a dead letter.
     pub fn payload_max(&self) -> Option<usize> {
         self.payload_max
+    }
+
+    /// The size, in bytes, past which a log that keeps its entries in several files is to begin the next one in this
+    /// scenario, where it says so.
+    pub fn segment(&self) -> Option<u64> {
+        self.segment
     }
 
     /// The schema revision that this life is to run, one of [`System::revisions`](super::System::revisions).

@@ -104,12 +104,15 @@ pub enum LogEvent {
     // ---- calls: exact bytes, at the end that tells ----
     /// A call begins. `call` is unique per process life; `deadline-ms` counts from now, 0 means none.
     CallStarted { call: u64, method: String, peer: String, attempt: u32, deadline_ms: u64 },
-    /// One gRPC frame of its body, without the five-byte prefix.
+    /// One gRPC frame of its body, without the five-byte prefix. The history of a run keeps its first 4 KiB, and how many
+    /// bytes followed in `omitted`.
     CallMessage {
         call: u64,
         direction: Direction,
         #[serde(with = "base64_bytes")]
         bytes: Bytes,
+        #[serde(default, with = "omitted_bytes")]
+        omitted: u64,
     },
     /// The call ended for its caller, with the name of its gRPC status in kebab-case (`ok`, `deadline-exceeded`).
     CallEnded { call: u64, status: String, detail: String },
@@ -260,6 +263,23 @@ impl LogEvent {
         "bounded-read",
         "linearizable-read",
     ];
+}
+
+/// How many bytes were left out, as a number in JSON. A serializer that writes for machines is told nothing where none were:
+/// it is given all of them.
+mod omitted_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(omitted: &u64, to: S) -> Result<S::Ok, S::Error> {
+        if *omitted == 0 && !to.is_human_readable() {
+            return to.serialize_unit();
+        }
+        to.serialize_u64(*omitted)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        u64::deserialize(from)
+    }
 }
 
 /// Bytes as base64 text in JSON, and as they are where a serializer writes for machines.

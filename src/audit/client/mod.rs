@@ -57,6 +57,7 @@ use super::{
     calls::Calls,
     leaf::{Epoch, PAYLOAD_BYTES_MAX, Sequence},
     schema::Exchange,
+    store::JournalOptions,
     tls::Identity,
 };
 use crate::world::World;
@@ -186,6 +187,7 @@ impl AuditClient {
             call,
             revision,
             outbox_entries_max,
+            segment_bytes,
             memory,
             deadlines,
             retry,
@@ -193,7 +195,8 @@ impl AuditClient {
         } = settings;
         let calls = Calls::new(world.observer.clone());
         let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
-        let (recovered, witness) = recovery::recover(&world, &name).await?;
+        let (recovered, witness) =
+            recovery::recover(&world, &name, JournalOptions { segment_bytes, first_index: 0 }).await?;
 
         let (owner, view) = Owner::new(recovered, outbox_entries_max, world.observer.clone());
         let (submits, submitted) = mpsc::channel(SUBMITS_MAX);

@@ -33,8 +33,12 @@ const CHECKPOINT: &str = "outbox/checkpoint";
 /// Says that the kept checkpoint is lost and is not to be waited for. Made by an operator, removed once it was heeded.
 const CHECKPOINT_LOST: &str = "outbox/checkpoint-lost";
 
-/// Opens the outbox of `client`, and the kept checkpoint.
-pub(crate) async fn recover(world: &World, client: &ClientId) -> Result<(Recovered, Witness), ClientError> {
+/// Opens the outbox of `client`, kept as `options` say, and the kept checkpoint.
+pub(crate) async fn recover(
+    world: &World,
+    client: &ClientId,
+    options: JournalOptions,
+) -> Result<(Recovered, Witness), ClientError> {
     let lock = lock(world).await?;
     let outbox = Path::new(FOLDER);
     let disk = |what| move |why| ClientError::Disk { what, why };
@@ -46,7 +50,7 @@ pub(crate) async fn recover(world: &World, client: &ClientId) -> Result<(Recover
     let (mut cell, found) = EpochRecord::load(files, &outbox.join("epoch")).await?;
     // Before an epoch is opened: from then on its absence is a loss.
     let witness = open_witness(world, found.as_ref().is_some_and(|record| record.opened)).await?;
-    let (record, journal) = open_epoch(world, client, &mut cell, found, pointer).await?;
+    let (record, journal) = open_epoch(world, client, options, &mut cell, found, pointer).await?;
 
     let noted = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
     // Segments are given up only after the pointer that covers them; but the pointer may be the older of the two where
@@ -116,6 +120,7 @@ async fn lock(world: &World) -> Result<Box<dyn Send + Sync>, ClientError> {
 async fn open_epoch(
     world: &World,
     client: &ClientId,
+    options: JournalOptions,
     cell: &mut Cell,
     found: Option<EpochRecord>,
     pointer: Option<Pointer>,
@@ -127,7 +132,7 @@ async fn open_epoch(
     // A pointer is never newer than the epoch that it belongs to, unless the epoch itself was lost.
     let newest = found.as_ref().map(|record| record.epoch).max(pointer.map(|pointer| pointer.epoch));
     if let Some(record) = found {
-        let mut journal = open_journal(world, &record).await?;
+        let mut journal = open_journal(world, &record, options).await?;
         let used = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
         let lost = journal.next_index() < used.max(u64::from(record.opened));
         if !lost {
@@ -140,14 +145,13 @@ async fn open_epoch(
     let record = EpochRecord::new(client.clone(), newest);
     // A crash after this store finds the record, not opened, with an empty journal, and goes on right here.
     record.store(cell).await?;
-    let mut journal = open_journal(world, &record).await?;
+    let mut journal = open_journal(world, &record, options).await?;
     let record = finish_opening(record, &mut journal, cell).await?;
     Ok((record, journal))
 }
 
-async fn open_journal(world: &World, record: &EpochRecord) -> Result<Journal, ClientError> {
+async fn open_journal(world: &World, record: &EpochRecord, options: JournalOptions) -> Result<Journal, ClientError> {
     let folder = record.folder(Path::new(FOLDER));
-    let options = JournalOptions { first_index: 0, ..JournalOptions::default() };
     let (disk, observer) = (world.disk.clone(), world.observer.clone());
     Ok(Journal::open(disk, observer, &folder, record.journal_id(), options).await?)
 }

@@ -12,6 +12,7 @@ use crate::audit::{
     leaf::ClientId,
     note::{NoteKey, Policy},
     schema::Revision,
+    store::JournalOptions,
     tls::Identity,
 };
 
@@ -129,6 +130,8 @@ pub struct ClientSettings {
     pub revision: Revision,
     /// Entries owed at most before `submit` waits; at least 1.
     pub outbox_entries_max: u64,
+    /// A file of the outbox is closed past this many bytes, and removed once the log has all that it holds.
+    pub segment_bytes: u64,
     /// Bytes for all that waits in memory: payloads on their way into the outbox, entries on their way to the log. May
     /// change at any time.
     pub memory: watch::Receiver<u64>,
@@ -151,6 +154,7 @@ impl ClientSettings {
             call: Call::AppendStream,
             revision: Revision::default(),
             outbox_entries_max: OUTBOX_ENTRIES_MAX,
+            segment_bytes: JournalOptions::default().segment_bytes,
             memory: fixed(MEMORY_DEFAULT),
             deadlines,
             retry: RetrySettings::default(),

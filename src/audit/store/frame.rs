@@ -43,6 +43,11 @@ impl Frame {
         if bytes > max { Err(StoreError::Oversize { bytes, max }) } else { Ok(()) }
     }
 
+    /// How many bytes it takes in a file.
+    pub(super) fn encoded_bytes(&self) -> usize {
+        LENGTH_BYTES + FIXED_BYTES as usize + self.body.len()
+    }
+
     /// Appends the frame's bytes. Its size has been checked.
     pub(super) fn encode(&self, to: &mut BytesMut) -> Encoded {
         let length = FIXED_BYTES + self.body.len() as u32;

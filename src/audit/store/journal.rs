@@ -6,6 +6,7 @@
 
 use std::{
     future::ready,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,6 +25,11 @@ use super::{
 use crate::world::{Disk, File, Observer, OpenMode, Pending};
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// Within which [`JournalOptions::segment_bytes`] is of use: a file of less than 16 KiB is mostly header and markers
+/// (12 KiB), and every sync would begin another; one larger than 64 MiB holds more than any single frame needs. A frame may be
+/// larger than its segment: it is never split, the segment is closed behind it.
+pub const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=64 << 20;
 
 /// How a journal is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +179,7 @@ impl Journal {
             }
             frame.check_size()?;
         }
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::with_capacity(frames.iter().map(Frame::encoded_bytes).sum());
         let segment = state.newest();
         let offset = segment.end().offset;
         for frame in frames {

@@ -42,7 +42,7 @@ use std::{io, path::Path, sync::Arc};
 
 pub use cell::{Cell, VALUE_BYTES_MAX};
 pub use frame::{FRAME_BYTES_MAX, Frame};
-pub use journal::{Journal, JournalOptions};
+pub use journal::{Journal, JournalOptions, SEGMENT_BYTES};
 pub use reader::JournalReader;
 pub(in crate::audit) use survey::Survey;
 pub(in crate::audit) use swap::{Part, Swap};

@@ -101,6 +101,25 @@ fn full_segments_are_closed_and_read_across() {
 }
 
 #[test]
+fn the_smallest_and_the_largest_segment_are_rolled_and_hold_frames_larger_than_themselves() {
+    let (smallest, largest) = SEGMENT_BYTES.into_inner();
+    for (segment_bytes, body, count) in [(smallest, 1_000, 40), (smallest, 100_000, 4), (largest, 5_000_000, 15)] {
+        let disk = CrashDisk::default();
+        let mut journal = open_as(&disk, &Arc::default(), segment_bytes).unwrap();
+        let all: Vec<Frame> = (0..count).map(|index| frame(index, body)).collect();
+        write_synced(&mut journal, &all);
+        assert!(read_all(&journal) == all, "segments of {segment_bytes} bytes");
+        now(journal.truncate(2)).unwrap();
+        write_synced(&mut journal, &all[2..]);
+        let after = disk.crash(|_| 0);
+        let segments = after.names().iter().filter(|name| name.ends_with(".seg")).count() as u64;
+        let each = (segment_bytes - FRAMES_AT) / (body as u64 + 25) + 1; // the frame that fills it is still in it
+        assert!(segments >= 2 && segments.abs_diff(count.div_ceil(each)) <= 1, "{segments} of {segment_bytes} bytes");
+        assert!(read_all(&open_as(&after, &Arc::default(), segment_bytes).unwrap()) == all, "{segment_bytes} bytes");
+    }
+}
+
+#[test]
 fn what_is_written_while_a_segment_is_created_is_readable_and_becomes_durable() {
     let disk = CrashDisk::default();
     let mut journal = open_small(&disk).unwrap();

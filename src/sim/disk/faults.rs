@@ -314,10 +314,11 @@ impl State {
             let Some((path, file, at, bit)) = self.draw_bit(&files, all, &flipped) else { continue };
             flipped.insert((file, at, bit));
             let Inode { content, durable, .. } = &mut self.files[file];
-            let (before, after) = (durable.bytes[at], durable.bytes[at] ^ (1 << bit));
+            let Some(before) = durable.bytes.get(at) else { continue };
+            let after = before ^ (1 << bit);
             durable.damage(at, &[after], culprit, true);
             // Where the page cache holds something newer, that is untouched.
-            if content.bytes.get(at) == Some(&before) {
+            if content.bytes.get(at) == Some(before) {
                 content.damage(at, &[after], culprit, true);
             }
             places.push((path, (culprit, at as u64, 1)));

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::pieces::Pieces;
+
 /// The bytes of a file, with the places where they are not what they ought to be.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Image {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Pieces,
     scars: Vec<Scar>,
 }
 
@@ -50,19 +52,15 @@ impl Scar {
 pub(super) type Place = (Culprit, u64, u64);
 
 impl Image {
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+    pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let end = start + bytes.len();
-        self.forget(start, end);
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        self.bytes[start..end].copy_from_slice(bytes);
+        self.forget(start, start + bytes.len());
+        self.bytes.write(start, bytes);
     }
 
     fn resize(&mut self, len: usize) {
         self.forget(len, usize::MAX);
-        self.bytes.resize(len, 0);
+        self.bytes.resize(len);
     }
 
     /// Lets a place hold something else than it ought to. It is inside of the file.
@@ -70,7 +68,7 @@ impl Image {
         let end = at + wrong.len();
         let truth = self.truth(at, end);
         self.forget(at, end);
-        self.bytes[at..end].copy_from_slice(wrong);
+        self.bytes.write(at, Bytes::copy_from_slice(wrong));
         if truth != wrong {
             self.scars.push(Scar { at, truth, culprit, told });
         }
@@ -78,7 +76,7 @@ impl Image {
 
     /// What ought to stand between two offsets.
     fn truth(&self, from: usize, to: usize) -> Vec<u8> {
-        let mut truth = self.bytes[from..to].to_vec();
+        let mut truth = self.bytes.read(from, to).to_vec();
         for scar in self.scars.iter().filter(|scar| scar.at < to && from < scar.end()) {
             let (start, end) = (scar.at.max(from), scar.end().min(to));
             truth[start - from..end - from].copy_from_slice(&scar.truth[start - scar.at..end - scar.at]);
@@ -121,7 +119,7 @@ impl Image {
         self.scars = others;
         let of_step: Vec<Scar> = of_step;
         for scar in &of_step {
-            self.bytes[scar.at..scar.end()].copy_from_slice(&scar.truth);
+            self.bytes.write(scar.at, Bytes::copy_from_slice(&scar.truth));
         }
         of_step.iter().map(|scar| (scar.culprit, scar.at as u64, scar.truth.len() as u64)).collect()
     }
@@ -234,7 +232,7 @@ impl Inode {
     fn clean_and_unwritten(&mut self) -> u64 {
         let places = std::mem::take(&mut self.unwritten).into_iter().flat_map(|(from, to)| from..to);
         let open: Vec<(u64, u64)> = self.changes.iter().filter_map(Change::place).collect();
-        let byte = |image: &Image, at: u64| usize::try_from(at).ok().and_then(|at| image.bytes.get(at).copied());
+        let byte = |image: &Image, at: u64| usize::try_from(at).ok().and_then(|at| image.bytes.get(at));
         let lost = |at: &u64| {
             byte(&self.content, *at) != byte(&self.durable, *at)
                 && !open.iter().any(|(from, to)| (from..to).contains(&at))
@@ -283,7 +281,7 @@ impl Change {
     fn apply(&self, to: &mut Image) {
         match self {
             Change::Truncate { len } => to.resize(usize::try_from(*len).unwrap_or(usize::MAX)),
-            Change::Write { offset, bytes, .. } => to.write(*offset, bytes),
+            Change::Write { offset, bytes, .. } => to.write(*offset, bytes.clone()),
         }
     }
 
@@ -294,9 +292,9 @@ impl Change {
             return None;
         };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let mut before = platter.bytes.get(start..).unwrap_or_default().to_vec();
+        let mut before = platter.bytes.read(start, start.saturating_add(bytes.len())).to_vec();
         before.resize(bytes.len(), 0); // zeroes where the file grows
-        platter.write(offset, &bytes);
+        platter.write(offset, bytes.clone());
         match lie {
             Lie::Torn { culprit, kept } => {
                 platter.damage(start + kept, &before[kept..], culprit, false);
@@ -339,7 +337,7 @@ fn tear(offset: u64, bytes: &Bytes, sector: usize, luck: &mut ChaCha8Rng, platte
     }
     if luck.random_bool(0.6) {
         let kept = torn_at(offset, bytes.len(), sector, luck);
-        platter.write(offset, &bytes[..kept]);
+        platter.write(offset, bytes.slice(..kept));
         return (bytes.len() - kept) as u64;
     }
     let grown = platter.bytes.len().max(start + bytes.len());
@@ -348,7 +346,7 @@ fn tear(offset: u64, bytes: &Bytes, sector: usize, luck: &mut ChaCha8Rng, platte
     while from < bytes.len() {
         let to = (from + sector - (start + from) % sector).min(bytes.len());
         if luck.random_bool(0.5) {
-            platter.write((start + from) as u64, &bytes[from..to]);
+            platter.write((start + from) as u64, bytes.slice(from..to));
         } else {
             lost += (to - from) as u64;
         }
@@ -361,8 +359,8 @@ fn tear_in_place(start: usize, bytes: &Bytes, sector: usize, luck: &mut ChaCha8R
     let cut = start + luck.random_range(0..bytes.len());
     let (from, to) = (cut / sector * sector, ((cut / sector + 1) * sector).min(platter.bytes.len()));
     let kept = from.saturating_sub(start);
-    platter.write(start as u64, &bytes[..kept]);
-    platter.write(from as u64, &vec![0; to - from]);
+    platter.write(start as u64, bytes.slice(..kept));
+    platter.write(from as u64, vec![0; to - from].into());
     let around = (from..to).filter(|at| !(start..start + bytes.len()).contains(at)).count();
     (bytes.len() - kept + around) as u64
 }
