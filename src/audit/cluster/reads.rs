@@ -202,77 +202,19 @@ mod tests {
 
     use futures::poll;
     use openraft::{CommittedLeaderId, EntryPayload, LogId};
-    use tokio::{sync::watch, time::sleep};
+    use tokio::sync::watch;
 
     use super::{
         super::{
             super::{budget::MEMORY_DEFAULT, note::SigningKey, store::Journal, tls::Identity},
             ClusterSettings, NodeSettings,
             identity::JOURNAL,
-            tests::bench::Bench,
+            tests::{bench::Bench, slow::Slow},
             types::RaftEntry,
         },
         *,
     };
-    use crate::{
-        audit::store::JournalOptions,
-        world::{Disk, File, OpenMode, Pending},
-    };
-
-    /// A disk whose reads, once submitted, take a moment.
-    struct Slow(Arc<dyn Disk>);
-
-    struct SlowFile(Arc<dyn File>);
-
-    impl Disk for Slow {
-        fn open(&self, path: &Path, mode: OpenMode) -> Pending<Arc<dyn File>> {
-            let opened = self.0.open(path, mode);
-            Box::pin(async { Ok(Arc::new(SlowFile(opened.await?)) as Arc<dyn File>) })
-        }
-        fn create_folder(&self, path: &Path) -> Pending<()> {
-            self.0.create_folder(path)
-        }
-        fn list(&self, path: &Path) -> Pending<Vec<String>> {
-            self.0.list(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> Pending<()> {
-            self.0.rename(from, to)
-        }
-        fn remove(&self, path: &Path) -> Pending<()> {
-            self.0.remove(path)
-        }
-        fn sync_folder(&self, path: &Path) -> Pending<()> {
-            self.0.sync_folder(path)
-        }
-        fn lock(&self) -> Pending<Box<dyn Send + Sync>> {
-            self.0.lock()
-        }
-    }
-
-    impl File for SlowFile {
-        fn append(&self, bytes: Bytes) -> Pending<u64> {
-            self.0.append(bytes)
-        }
-        fn write_at(&self, offset: u64, bytes: Bytes) -> Pending<()> {
-            self.0.write_at(offset, bytes)
-        }
-        fn read_at(&self, offset: u64, len: usize) -> Pending<Bytes> {
-            let read = self.0.read_at(offset, len);
-            Box::pin(async {
-                sleep(std::time::Duration::from_millis(5)).await;
-                read.await
-            })
-        }
-        fn len(&self) -> Pending<u64> {
-            self.0.len()
-        }
-        fn truncate(&self, len: u64) -> Pending<()> {
-            self.0.truncate(len)
-        }
-        fn sync(&self) -> Pending<()> {
-            self.0.sync()
-        }
-    }
+    use crate::audit::store::JournalOptions;
 
     /// A member's journal and what it knows of it.
     struct Log {
