@@ -328,20 +328,25 @@ mod tests {
     /// A leader that was replaced reads what it has not sent yet, from segments that are closed, while the tail is cut.
     #[tokio::test(start_paused = true)]
     async fn a_read_that_races_a_truncation_brings_nothing_and_ends_nobody() {
-        let bench = Bench::new();
-        let mut log = log_on(&bench, Arc::new(Slow(bench.disk.clone())), 1).await;
-        for index in 0..4 {
-            log.store(vec![blank(1, index)]).await.unwrap();
-            // As after a restart: what is not committed yet is on the disk, and not in memory.
-            drop(log.reader.ledger.apply(&blank(1, index)));
+        for (wanted, cut, written_anew) in [(0, 1, 0..0), (2, 1, 1..4)] {
+            let bench = Bench::new();
+            let mut log = log_on(&bench, Arc::new(Slow(bench.disk.clone())), 1).await;
+            for index in 0..4 {
+                log.store(vec![blank(1, index)]).await.unwrap();
+                // As after a restart: what is not committed yet is on the disk, and not in memory.
+                drop(log.reader.ledger.apply(&blank(1, index)));
+            }
+            let mut reader = log.reader();
+            let mut read = pin!(reader.limited_get_log_entries(wanted, 4));
+            assert!(poll!(read.as_mut()).is_pending());
+            log.truncate(id(1, cut)).await.unwrap();
+            for index in written_anew {
+                log.store(vec![blank(2, index)]).await.unwrap();
+            }
+            assert!(read.await.unwrap().is_empty(), "neither a part nor what another leader wrote in its place");
+            assert_eq!(log.reader.ledger.failure(), None);
+            assert_eq!(bench.count("corruption-found"), 0);
         }
-        let mut reader = log.reader();
-        let mut read = pin!(reader.limited_get_log_entries(0, 4));
-        assert!(poll!(read.as_mut()).is_pending());
-        log.truncate(id(1, 1)).await.unwrap();
-        assert!(read.await.unwrap().is_empty());
-        assert_eq!(log.reader.ledger.failure(), None);
-        assert_eq!(bench.count("corruption-found"), 0);
     }
 
     #[tokio::test(start_paused = true)]
