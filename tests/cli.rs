@@ -14,6 +14,15 @@ use std::{
 
 use tempfile::TempDir;
 
+#[path = "cli/columns.rs"]
+mod columns;
+#[path = "cli/end.rs"]
+mod end;
+#[path = "cli/sweeps.rs"]
+mod sweeps;
+#[path = "cli/words.rs"]
+mod words;
+
 const GAPLESS: &str = env!("CARGO_BIN_EXE_gapless");
 
 /// A command that takes longer hangs.
@@ -109,6 +118,11 @@ on     = "server-1"
 at     = "1s"
 for    = "500ms"
 "#;
+
+/// A scenario that every run violates: nobody is ever acknowledged as fast as that.
+fn hopeless() -> String {
+    format!("{QUICK}\n[expect]\nblind-at-most = \"1ms\"\n")
+}
 
 // ---- files that are no scenarios ----
 
@@ -255,157 +269,6 @@ fn wrong_usage_is_status_2() {
     assert_eq!(bench.run(&["run", "a.toml", "--seeds", "2..0"]).status, 2);
     let two = bench.file("b.toml", QUICK);
     assert_eq!(bench.run(&["replay", two.parent().expect("a folder").to_str().expect("UTF-8")]).status, 2);
-}
-
-// ---- words and templates ----
-
-#[test]
-fn a_template_is_written_once_and_passes_the_check() {
-    let bench = Bench::new();
-    let said = bench.run(&["new", "my-incident", "--template", "partition"]);
-    assert_eq!(said.status, 0, "{}", said.err);
-    let expected = "wrote scenarios/my-incident.toml, from the template `partition`; now\n  \
-                    gapless check scenarios/my-incident.toml\n  gapless run scenarios/my-incident.toml\n";
-    assert_eq!(said.out, expected);
-    assert!(said.err.contains("gapless schema > schema/scenario.json"), "{}", said.err);
-    assert_eq!(bench.run(&["check", "scenarios/my-incident.toml"]).status, 0);
-    let text = fs::read(bench.path("scenarios/my-incident.toml")).expect("read");
-    let again = bench.run(&["new", "my-incident"]);
-    assert_eq!((again.status, again.out.as_str()), (2, ""));
-    assert!(again.err.starts_with("error: scenarios/my-incident.toml is there already"), "{}", again.err);
-    assert_eq!(fs::read(bench.path("scenarios/my-incident.toml")).expect("read"), text, "it is as it was");
-}
-
-#[test]
-fn a_scenario_goes_where_it_is_told_to_go() {
-    let bench = Bench::new();
-    assert_eq!(bench.run(&["new", "a", "--to", "tests/night"]).status, 0);
-    let text = fs::read_to_string(bench.path("tests/night/a.toml")).expect("written");
-    assert!(text.starts_with("#:schema ../../schema/scenario.json\n"), "{text}");
-    assert_eq!(bench.run(&["new", "a", "--template", "crash", "--to", "b.toml"]).status, 0);
-    assert!(bench.path("b.toml").exists());
-    bench.file("file", "");
-    let said = bench.run(&["new", "a", "--to", "file"]);
-    assert_eq!((said.status, said.out.as_str()), (1, ""));
-    assert!(said.err.starts_with("error: cannot write file/a.toml: "), "{}", said.err);
-}
-
-#[test]
-fn what_new_cannot_do_is_said_with_the_cure() {
-    let bench = Bench::new();
-    let mut said = String::new();
-    let long = "a".repeat(65);
-    for arguments in
-        [&["new", "../x"][..], &["new", "Big"], &["new", ""], &["new", &long], &["new", "a", "--template", "partiton"]]
-    {
-        let it = bench.run(arguments);
-        assert_eq!((it.status, it.out.as_str()), (2, ""), "{arguments:?}");
-        said.push_str(&it.err);
-    }
-    assert_eq!(bench.run(&["new"]).status, 2);
-    assert!(said.lines().all(|line| line.chars().count() <= 100), "{said}");
-    insta::assert_snapshot!(said);
-    assert!(is_empty(bench.0.path()), "something was written");
-}
-
-#[test]
-fn every_word_is_listed_and_explained_within_the_columns() {
-    let bench = Bench::new();
-    for kind in ["faults", "events", "invariants"] {
-        let list = bench.run(&["list", kind]);
-        assert_eq!(list.status, 0);
-        for line in list.out.lines() {
-            assert!(line.chars().count() <= 100, "{line}");
-            let name = line.split_whitespace().next().expect("a name");
-            let page = bench.run(&["explain", name]);
-            assert_eq!((page.status, page.err.as_str()), (0, ""), "{name}");
-            assert!(page.out.starts_with(name), "{}", page.out);
-        }
-    }
-    let all = bench.run(&["explain"]);
-    assert!(all.out.lines().all(|line| line.chars().count() <= 100), "{}", all.out);
-    let sections: Vec<&str> = all.out.lines().filter(|line| !line.starts_with(' ') && !line.is_empty()).collect();
-    assert_eq!(sections, ["Faults", "Events", "Invariants", "Words of a report"]);
-}
-
-#[test]
-fn a_word_is_found_in_the_singular_and_verdicts_and_exit_statuses_have_pages() {
-    let bench = Bench::new();
-    for (one, all) in [("fault", "faults"), ("event", "events"), ("invariant", "invariants")] {
-        assert_eq!(bench.run(&["list", one]).out, bench.run(&["list", all]).out);
-    }
-    for word in ["verdict", "holds", "inconclusive", "violated", "exit-codes"] {
-        let page = bench.run(&["explain", word]);
-        assert_eq!((page.status, page.err.as_str()), (0, ""), "{word}");
-        assert!(page.out.starts_with(&format!("{word}: ")), "{}", page.out);
-    }
-    let codes = bench.run(&["explain", "exit-codes"]).out;
-    for code in ["0", "1", "2", "3", "4", "100", "101", "130"] {
-        assert!(codes.lines().any(|line| line.split_whitespace().next() == Some(code)), "{code}: {codes}");
-    }
-}
-
-#[test]
-fn the_list_of_events_says_who_tells_each() {
-    let bench = Bench::new();
-    let list = bench.run(&["list", "events"]);
-    for (name, who) in [("batch-synced", "server"), ("handshake-refused", "both"), ("retry", "client")] {
-        let line = list.out.lines().find(|line| line.starts_with(name)).expect("listed");
-        assert_eq!(line.split_whitespace().nth(1), Some(who), "{line}");
-    }
-    assert!(list.err.contains("at a client or a proxy"), "{}", list.err);
-}
-
-#[test]
-fn a_name_that_nothing_has_is_answered_with_the_nearest() {
-    let bench = Bench::new();
-    let said = bench.run(&["explain", "clock-jmp"]);
-    assert_eq!((said.status, said.out.as_str()), (4, ""));
-    assert!(said.err.starts_with("error: nothing is called `clock-jmp`\ndid you mean `clock-jump`?"), "{}", said.err);
-    assert!(!bench.run(&["explain", "\u{1b}[2J"]).err.contains('\u{1b}'));
-}
-
-#[test]
-fn the_schema_is_json_and_every_shell_gets_its_completions() {
-    let bench = Bench::new();
-    let schema = bench.run(&["schema"]);
-    let schema: serde_json::Value = serde_json::from_str(&schema.out).expect("JSON");
-    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let said = bench.run(&["completions", shell]);
-        assert_eq!((said.status, said.err.as_str()), (0, ""), "{shell}");
-        assert!(said.out.contains("check-determinism") && said.out.contains("explain"), "{shell}");
-    }
-    assert_eq!(bench.run(&["completions", "cobol"]).status, 2);
-}
-
-/// What bash offers once the words are typed and TAB is pressed.
-fn completed(bench: &Bench, words: &[&str]) -> Vec<String> {
-    bench.file("gapless.bash", bench.run(&["completions", "bash"]).out);
-    let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
-    let script = format!(
-        "source gapless.bash; COMP_WORDS=({}); COMP_CWORD={}; _gapless gapless '{last}' '{before}'; \
-         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-        words.join(" "),
-        words.len() - 1,
-    );
-    let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", &script]).current_dir(bench.0.path());
-    let said = finish(&mut bash);
-    assert_eq!((said.status, said.err.as_str()), (0, ""), "{script}");
-    said.out.lines().map(str::to_owned).collect()
-}
-
-#[test]
-fn a_shell_completes_what_can_be_explained_and_listed() {
-    let bench = Bench::new();
-    assert_eq!(completed(&bench, &["gapless", "explain", "pow"]), ["power-loss"]);
-    assert_eq!(completed(&bench, &["gapless", "explain", "inconc"]), ["inconclusive"]);
-    assert_eq!(completed(&bench, &["gapless", "list", "inv"]), ["invariants"]);
-    assert_eq!(completed(&bench, &["gapless", "run", "--until"]), ["--until-fail"]);
-    // Names that nothing has are still answered with the nearest, and help does not list two hundred values.
-    let help = bench.run(&["explain", "--help"]);
-    assert!(!help.out.contains("power-loss"), "{}", help.out);
 }
 
 #[test]
@@ -572,186 +435,6 @@ fn two_sweeps_at_a_time_do_not_disturb_each_other() {
     assert_eq!(hashes(&both[0].out), hashes(&both[1].out));
 }
 
-// ---- sweeps ----
-
-/// A scenario that every run violates: nobody is ever acknowledged as fast as that.
-fn hopeless() -> String {
-    format!("{QUICK}\n[expect]\nblind-at-most = \"1ms\"\n")
-}
-
-#[test]
-fn runs_that_fail_for_one_cause_are_told_once_with_their_seeds() {
-    let bench = Bench::new();
-    bench.file("a.toml", hopeless());
-    bench.file("b.toml", QUICK);
-    let said = bench.run(&["run", "a.toml", "b.toml", "--seeds", "3..7", "-j", "2"]);
-    assert_eq!(said.status, 100, "{}", said.out);
-    // One row and one screen.
-    assert_eq!(said.out.matches("VIOLATED").count(), 2, "{}", said.out);
-    assert!(
-        said.out.contains("… 4 runs of a are violated for one cause, shown for seed 3: seeds 3 to 6\n"),
-        "{}",
-        said.out
-    );
-    assert!(said.out.contains("… 4 runs hold (-v lists them)"), "{}", said.out);
-    assert!(said.out.contains("8 runs in") && said.out.contains("4 hold, 4 violated"), "{}", said.out);
-    let listed = bench.run(&["run", "a.toml", "--seeds", "3..7", "-v"]);
-    // Each has its row, and the first its screen.
-    assert_eq!(listed.out.matches("VIOLATED").count(), 5, "{}", listed.out);
-}
-
-#[test]
-fn a_run_until_it_fails_stops_at_the_first_that_does() {
-    let bench = Bench::new();
-    bench.file("a.toml", QUICK);
-    bench.file("b.toml", hopeless());
-    let said = bench.run(&["run", "a.toml", "b.toml", "--until-fail", "--jobs", "1"]);
-    assert_eq!(said.status, 100, "{}", said.out);
-    assert!(said.out.contains("seeds from 0 on · until one fails"), "{}", said.out);
-    assert!(said.out.contains("2 runs in") && said.out.contains("1 hold, 1 violated"), "{}", said.out);
-    let from = bench.run(&["run", "b.toml", "--until-fail", "--seed", "41"]);
-    assert!(from.out.contains("b.toml    seed 41"), "{}", from.out);
-    let bounded = bench.run(&["run", "b.toml", "--until-fail", "--seeds", "5..9"]);
-    assert!(bounded.out.contains("1 violated, 3 not run (--until-fail)"), "{}", bounded.out);
-    let holds = bench.run(&["run", "a.toml", "--until-fail", "--seeds", "0..3"]);
-    assert_eq!(holds.status, 0, "{}", holds.out);
-    assert!(holds.out.contains("3 runs in"), "{}", holds.out);
-}
-
-#[test]
-fn ctrl_c_in_a_sweep_tells_what_ran_and_the_violations_so_far() {
-    let bench = Bench::new();
-    bench.file("a.toml", hopeless());
-    let mut command = Command::new("env");
-    command.args(["--default-signal=INT", GAPLESS, "run", "a.toml", "--seeds", "0..5000", "-v"]);
-    command.current_dir(bench.0.path()).stdin(Stdio::null()).process_group(0);
-    let mut sweep = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
-    let mut out = std::io::BufReader::new(sweep.stdout.take().expect("piped"));
-    // Until the third of them was told.
-    let (mut told, mut rows) = (String::new(), 0);
-    while rows < 4 {
-        let mut line = String::new();
-        let read = std::io::BufRead::read_line(&mut out, &mut line).expect("read");
-        assert!(read > 0, "it ended by itself: {told}");
-        rows += usize::from(line.contains("VIOLATED"));
-        told.push_str(&line);
-    }
-    signal("-INT", &format!("-{}", sweep.id()));
-    let rest = reader(out);
-    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(130));
-    told.push_str(&rest.join().expect("read"));
-    assert!(told.contains("runs of a are violated for one cause, shown for seed 0: seeds 0 to "), "{told}");
-    let last = told.lines().last().expect("a sum");
-    assert!(last.contains(" violated, ") && last.contains(" not run (interrupted)"), "{told}");
-    assert!(last.ends_with(" exit 130"), "{told}");
-    // A run that was killed was not run, and is no failure.
-    assert!(!told.contains("FAILED") && !told.contains("failed"), "{told}");
-}
-
-// ---- narrow terminals ----
-
-#[test]
-fn results_are_laid_out_for_the_columns_that_there_are() {
-    let bench = Bench::new();
-    bench.file("a.toml", hopeless());
-    bench.file("wrong.toml", format!("{QUICK}\nafter = \"the other step that nobody has written down anywhere\"\n"));
-    let narrow = |arguments: &[&str], columns: &str| finish(bench.command(arguments).env("COLUMNS", columns)).out;
-    let pasted = |line: &str| {
-        line.trim_start().starts_with("reproduce ") || line.contains("gapless explain ") || line.contains("hash ")
-    };
-    for columns in [40, 60, 80] {
-        for arguments in [
-            &["run", "a.toml"][..],
-            &["run", "a.toml", "--seeds", "0..3"],
-            &["run", "a.toml", "--verbose"],
-            &["replay", "a.toml"],
-            &["list", "events"],
-            &["explain"],
-            &["explain", "power-loss"],
-            &["explain", "exit-codes"],
-            &["explain", "acked-durable"],
-            &["check", "a.toml"],
-            &["check", "wrong.toml"],
-        ] {
-            let out = narrow(arguments, &columns.to_string());
-            for line in out.lines().filter(|line| !pasted(line)) {
-                assert!(line.chars().count() <= columns, "{columns} columns: {arguments:?}: {line}\n{out}");
-            }
-        }
-    }
-    assert_eq!(narrow(&["explain", "pause"], "1000"), bench.run(&["explain", "pause"]).out, "100 are enough");
-    assert_eq!(narrow(&["explain", "pause"], "many"), bench.run(&["explain", "pause"]).out);
-}
-
-#[test]
-fn why_a_run_failed_is_wrapped_and_said_to_its_end() {
-    let bench = Bench::new();
-    bench.file("a.toml", QUICK);
-    let command = &mut bench.command(&["run", "a.toml", "--report", "/proc"]);
-    let said = finish(command.env("COLUMNS", "60"));
-    assert_eq!(said.status, 1, "{}", said.out);
-    assert!(
-        said.out.lines().filter(|line| !line.contains("again:")).all(|line| line.chars().count() <= 60),
-        "{}",
-        said.out
-    );
-    let words: String = said.out.split_whitespace().collect();
-    assert!(words.contains("/proc/a-0.history.jsonl") && words.contains("FAILED"), "{}", said.out);
-}
-
-// ---- the end of a command ----
-
-/// Starts a long sweep in a process group of its own, with a temporary folder of its own, and lets it come to work.
-fn long_sweep(bench: &Bench) -> (Child, BTreeSet<u32>) {
-    bench.file("a.toml", QUICK.replace("\"4s\"", "\"300s\""));
-    fs::create_dir(bench.path("tmp")).expect("made");
-    // Whoever starts the tests in the background has them ignore SIGINT, and would pass that on.
-    let mut command = Command::new("env");
-    command.args(["--default-signal=INT", GAPLESS, "run", "a.toml", "--seeds", "0..50", "--jobs", "2"]);
-    command.current_dir(bench.0.path()).stdin(Stdio::null());
-    command.env("TMPDIR", bench.path("tmp")).process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("started");
-    let end = Instant::now() + PATIENCE;
-    let mut children = children_of(child.id());
-    while children.len() != 2 && Instant::now() < end {
-        thread::sleep(Duration::from_millis(10));
-        children = children_of(child.id());
-    }
-    if children.len() != 2 {
-        child.kill().and_then(|()| child.wait()).expect("killed");
-        panic!("no runs begin: {children:?}");
-    }
-    (child, children)
-}
-
-fn children_of(parent: u32) -> BTreeSet<u32> {
-    let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
-    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    numbers.filter(|number| parent_of(*number) == Some(parent)).collect()
-}
-
-fn parent_of(process: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-/// Whether a process is there and not only waiting to be buried.
-fn is_alive(process: u32) -> bool {
-    fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
-}
-
-fn all_end(processes: &BTreeSet<u32>) -> bool {
-    let end = Instant::now() + Duration::from_secs(10);
-    while processes.iter().any(|process| is_alive(*process)) {
-        if Instant::now() > end {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    true
-}
-
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).expect("a folder").next().is_none()
 }
@@ -759,34 +442,4 @@ fn is_empty(folder: &Path) -> bool {
 fn signal(name: &str, to: &str) {
     let sent = Command::new("kill").args([name, "--", to]).status().expect("started");
     assert!(sent.success());
-}
-
-#[test]
-fn ctrl_c_ends_everything_and_leaves_nothing() {
-    let bench = Bench::new();
-    let (mut sweep, children) = long_sweep(&bench);
-    signal("-INT", &format!("-{}", sweep.id()));
-    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(130));
-    assert!(all_end(&children), "runs go on");
-    assert!(is_empty(&bench.path("tmp")));
-}
-
-#[test]
-fn runs_end_with_a_parent_that_is_killed() {
-    let bench = Bench::new();
-    let (mut sweep, children) = long_sweep(&bench);
-    signal("-KILL", &sweep.id().to_string());
-    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(137));
-    assert!(all_end(&children), "runs go on");
-    assert!(is_empty(&bench.path("tmp")));
-}
-
-#[test]
-fn an_order_from_nowhere_is_refused() {
-    let bench = Bench::new();
-    for order in ["", "1", "x", "/etc/passwd"] {
-        let said = finish(bench.command(&["list", "faults"]).env("GAPLESS_ORDER", order));
-        assert_eq!((said.status, said.out.as_str()), (1, ""));
-        assert!(said.err.contains("GAPLESS_ORDER"), "{}", said.err);
-    }
 }

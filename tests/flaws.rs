@@ -1,9 +1,12 @@
 //! The judge against logs that each have just one flaw: every one must be accused of what is wrong with it, with its
 //! cause, and the sound one of nothing.
 
+#[path = "toy/run.rs"]
+mod run;
+
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,8 +17,8 @@ use std::{
 
 use gapless::{
     check::{Verdict, Violation},
-    explore::{self, Order, Outcome as Ran, RUN_MAX},
-    history::Name,
+    explore::{self, Order},
+    history::{self, Name, What},
     report::{Palette, RunSummary, terminal},
     system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
     world::{File, LogEvent, OpenMode, Stream},
@@ -25,6 +28,8 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     time::{sleep, timeout},
 };
+
+use run::{POWER_LOSS, says};
 
 gapless::define_seam!();
 
@@ -132,6 +137,8 @@ impl System for Toy {
         while self.0 == Flaw::NeverStops && shared.open.load(Ordering::Relaxed) > 0 {
             sleep(Duration::from_millis(100)).await;
         }
+        // What somebody waits for at this moment; a machine that stands still does it later.
+        _ = shared.file.sync().await;
         Ok(())
     }
 
@@ -142,19 +149,7 @@ impl System for Toy {
     }
 
     async fn read_back(&self, auditor: Host, server: &Peer, found: &mut Findings) -> Result<(), Failure> {
-        let mut stream = BufReader::new(auditor.world().net.connect(&server.address()).await?);
-        stream.write_all(b"READ\n").await?;
-        for position in 0.. {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await? == 0 {
-                return Err("cut off".into());
-            }
-            if line == "END\n" {
-                break;
-            }
-            found.entry(position, line.trim_end().as_bytes().to_vec());
-        }
-        Ok(())
+        run::read_lines(&auditor, server, found).await
     }
 }
 
@@ -282,25 +277,14 @@ impl Caller {
 // ---- the runs ----
 
 fn judged(flaw: Flaw, seed: u64, steps: &str) -> Result<(RunSummary, String), Failed> {
+    run::judged(&run::order(scenario(flaw, "10s", steps), seed))
+}
+
+fn scenario(flaw: Flaw, length: &str, steps: &str) -> String {
     let clients = FLAWS.iter().position(|it| *it == flaw).map_or(1, |at| at + 1);
-    let text = format!(
-        "title = \"toy\"\n[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"40/s\"\nfor = \"10s\"\n{steps}\n"
-    );
-    let order = Order {
-        path: PathBuf::from("scenarios/toy.toml"),
-        text,
-        seed,
-        history: None,
-        trail: None,
-        bare: false,
-        colour: false,
-        columns: gapless::report::COLUMNS_MAX,
-        reproduce: String::new(),
-    };
-    match explore::run(&order, RUN_MAX).map_err(|error| error.to_string())? {
-        Ran::Judged { summary, screen, .. } => Ok((*summary, screen)),
-        Ran::Failed { error } => Err(error.into()),
-    }
+    format!(
+        "title = \"toy\"\n[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"40/s\"\nfor = \"{length}\"\n{steps}\n"
+    )
 }
 
 /// The first violation of a promise; an error where there is none.
@@ -313,13 +297,6 @@ fn violation(flaw: Flaw, seed: u64, steps: &str, promise: Promise) -> Result<(Vi
     Ok((violations[0].clone(), screen))
 }
 
-fn says(text: &str, parts: &[&str]) -> Result<(), Failed> {
-    match parts.iter().find(|part| !text.contains(**part)) {
-        None => Ok(()),
-        Some(part) => Err(format!("`{part}` is not in:\n{text}").into()),
-    }
-}
-
 /// The sentence and the cause.
 fn told(violation: &Violation) -> String {
     format!("{}\nwhy: {}", violation.summary, violation.why.as_deref().unwrap_or("nobody knows"))
@@ -327,7 +304,6 @@ fn told(violation: &Violation) -> String {
 
 const RESTART: &str = "[[step]]\nname = \"deploy\"\naction = \"restart\"\non = \"server-1\"\nat = \"3s\"\nfor = \"1s\"";
 const CRASH: &str = "[[step]]\naction = \"crash\"\non = \"server-1\"\nat = \"3s\"\nfor = \"1s\"";
-const POWER_LOSS: &str = "[[step]]\naction = \"power-loss\"\non = \"server-1\"\nat = \"3s\"\nfor = \"1s\"";
 
 fn a_sound_log_is_accused_of_nothing() -> Result<(), Failed> {
     for steps in [RESTART, CRASH, POWER_LOSS] {
@@ -355,7 +331,7 @@ fn a_server_that_does_not_stop_when_it_is_asked_is_violated_and_its_death_is_no_
 /// It stands still for longer than it may take to stop, and stops as soon as it can.
 fn a_server_that_stands_still_has_its_time_to_stop_afterwards() -> Result<(), Failed> {
     let paused = format!("[[step]]\naction = \"pause\"\non = \"server-1\"\nat = \"2s\"\nfor = \"40s\"\n{RESTART}");
-    let (summary, screen) = judged(Flaw::None, 1, &paused)?;
+    let (summary, screen) = run::judged(&run::order(scenario(Flaw::None, "50s", &paused), 1))?;
     match summary.judgement.verdict {
         Verdict::Holds => Ok(()),
         _ => Err(format!("{screen}{}", terminal::row(&summary, Palette::Plain)).into()),
@@ -401,6 +377,42 @@ fn a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost
         )?;
     }
     if seen == 0 { Err("no power loss tore anything".into()) } else { Ok(()) }
+}
+
+/// Whatever no step is about is met only by readings at other times in every run.
+fn readings_now_and_then_come_when_the_seed_draws_them() -> Result<(), Failed> {
+    let kept = tempfile::NamedTempFile::new()?;
+    let mut pauses = BTreeSet::new();
+    for seed in 0..3 {
+        let history = Some(kept.path().to_owned());
+        run::judged(&Order { history, ..run::order(scenario(Flaw::None, "60s", ""), seed) })?;
+        let history = history::read(kept.path()).map_err(|error| error.to_string())?;
+        let began = history.events.iter().filter(|event| matches!(event.what, What::ReadingBegan { last: false, .. }));
+        let began: Vec<Duration> = began.map(|event| event.at).collect();
+        pauses.extend(began.windows(2).map(|two| (two[1] - two[0]).as_millis()));
+    }
+    // Half of a quarter of the run at least, and one and a half at most.
+    let (shortest, longest) = (pauses.first().copied().unwrap_or(0), pauses.last().copied().unwrap_or(0));
+    if shortest < 7_500 || longest > 22_600 || longest < shortest + 3_000 || pauses.len() < 6 {
+        return Err(format!("from one reading to the next {pauses:?} ms").into());
+    }
+    Ok(())
+}
+
+/// It takes a reading between the last sync and a power loss. Nothing here aims at it.
+fn what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault() -> Result<(), Failed> {
+    let mut caught = 0;
+    // Half-way between two syncs: at a whole second it would come just after one.
+    let power_loss = POWER_LOSS.replace("at = \"3s\"", "at = \"3110ms\"");
+    for seed in 0..12 {
+        let (summary, _) = judged(Flaw::ShowsTheUnsynced, seed, &power_loss)?;
+        let vanished = summary.judgement.violated().find(|(promise, _)| *promise == Promise::NoPhantoms);
+        let Some((_, violations)) = vanished else { continue };
+        caught += 1;
+        let part = "was not synced then";
+        says(&told(&violations[0]), &["was found at position ", "the reading of server-1", "server-1 lost ", part])?;
+    }
+    if caught >= 3 { Ok(()) } else { Err(format!("caught under {caught} of 12 seeds").into()) }
 }
 
 fn a_name_that_was_lost_is_told_as_a_name() -> Result<(), Failed> {
@@ -449,6 +461,8 @@ fn main() -> ExitCode {
         an_entry_that_is_recorded_twice_is_violated_though_the_log_promises_no_order,
         a_server_that_ends_by_itself_is_violated_with_its_error,
         a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost,
+        readings_now_and_then_come_when_the_seed_draws_them,
+        what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault,
         a_name_that_was_lost_is_told_as_a_name,
         a_sync_that_failed_and_was_ignored_is_named_with_what_was_lost_with_it,
         an_address_that_is_in_use_is_told_as_that,

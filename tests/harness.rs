@@ -1,12 +1,10 @@
 //! The harness against logs that deserve it: one that loses what it acknowledged, one that panics, one that starts
 //! threads, one that blocks, one that never yields. Each must be found out, and told in a way that leads to the place.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+#[path = "toy/run.rs"]
+mod run;
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use gapless::{
     check::{Finding, Verdict},
@@ -21,6 +19,8 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     time::timeout,
 };
+
+use run::{POWER_LOSS, says};
 
 gapless::define_seam!();
 
@@ -98,19 +98,7 @@ impl System for Toy {
     }
 
     async fn read_back(&self, auditor: Host, server: &Peer, found: &mut Findings) -> Result<(), Failure> {
-        let mut stream = BufReader::new(auditor.world().net.connect(&server.address()).await?);
-        stream.write_all(b"READ\n").await?;
-        for position in 0.. {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await? == 0 {
-                return Err("cut off".into());
-            }
-            if line == "END\n" {
-                break;
-            }
-            found.entry(position, line.trim_end().as_bytes().to_vec());
-        }
-        Ok(())
+        run::read_lines(&auditor, server, found).await
     }
 }
 
@@ -243,57 +231,32 @@ impl Caller {
 
 // ---- the runs ----
 
-fn run(flaw: Flaw, step: &str, limit: Duration) -> Result<Result<Ran, String>, Failed> {
-    run_with(flaw, "", step, limit)
-}
-
-fn run_with(flaw: Flaw, top: &str, step: &str, limit: Duration) -> Result<Result<Ran, String>, Failed> {
+fn order(flaw: Flaw, top: &str, step: &str) -> Order {
     let clients = FLAWS.iter().position(|it| *it == flaw).map_or(1, |at| at + 1);
     let text = format!(
         "title = \"toy\"\n{top}[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"{}/s\"\nfor = \"10s\"\n{step}\n",
         clients * 10
     );
-    let order = Order {
-        path: PathBuf::from("scenarios/toy.toml"),
-        text,
-        seed: 3,
-        history: None,
-        trail: None,
-        bare: false,
-        colour: false,
-        columns: gapless::report::COLUMNS_MAX,
-        reproduce: "GAPLESS_SEED={seed} cargo test --test harness {scenario}".to_owned(),
-    };
-    Ok(explore::run(&order, limit).map_err(|error| error.to_string()))
+    let reproduce = "GAPLESS_SEED={seed} cargo test --test harness {scenario}".to_owned();
+    Order { reproduce, ..run::order(text, 3) }
 }
 
 fn judged(flaw: Flaw, step: &str) -> Result<(RunSummary, String), Failed> {
-    judged_with(flaw, "", step)
-}
-
-fn judged_with(flaw: Flaw, top: &str, step: &str) -> Result<(RunSummary, String), Failed> {
-    match run_with(flaw, top, step, RUN_MAX)? {
-        Ok(Ran::Judged { summary, screen, .. }) => Ok((*summary, screen)),
-        other => Err(format!("no judgement: {other:?}").into()),
-    }
+    run::judged(&order(flaw, "", step))
 }
 
 /// What the user is told of a run that came to no end.
 fn failed(flaw: Flaw, limit: Duration) -> Result<String, Failed> {
-    match run(flaw, "", limit)? {
-        Ok(Ran::Failed { error }) | Err(error) => Ok(error),
+    failed_with(flaw, "", limit)
+}
+
+fn failed_with(flaw: Flaw, step: &str, limit: Duration) -> Result<String, Failed> {
+    match explore::run(&order(flaw, "", step), limit) {
+        Ok(Ran::Failed { error }) => Ok(error),
         Ok(Ran::Judged { summary, .. }) => Err(format!("it was judged: {summary:?}").into()),
+        Err(error) => Ok(error.to_string()),
     }
 }
-
-fn says(text: &str, parts: &[&str]) -> Result<(), Failed> {
-    match parts.iter().find(|part| !text.contains(**part)) {
-        None => Ok(()),
-        Some(part) => Err(format!("`{part}` is not in:\n{text}").into()),
-    }
-}
-
-const POWER_LOSS: &str = "[[step]]\naction = \"power-loss\"\non = \"server-1\"\nat = \"3s\"\nfor = \"1s\"";
 
 fn a_sound_log_holds() -> Result<(), Failed> {
     let (summary, screen) = judged(Flaw::None, POWER_LOSS)?;
@@ -348,13 +311,13 @@ fn a_known_violation_holds_while_it_happens_and_is_violated_once_it_does_not() -
     let known = |invariant: &str| {
         format!("known-violation = {{ invariant = \"{invariant}\", issue = \"https://example.org/7\" }}\n")
     };
-    let (summary, screen) = judged_with(Flaw::Forgets, &known("acked-durable"), POWER_LOSS)?;
+    let (summary, screen) = run::judged(&order(Flaw::Forgets, &known("acked-durable"), POWER_LOSS))?;
     let row = gapless::report::terminal::row(&summary, gapless::report::Palette::Plain);
     if summary.judgement.verdict != Verdict::Holds || !screen.is_empty() {
         return Err(format!("a known violation counts:\n{row}").into());
     }
     says(&row, &["holds", "acked-durable: ", "known violation: `acked-durable`", "https://example.org/7"])?;
-    let (summary, screen) = judged_with(Flaw::None, &known("acked-durable"), POWER_LOSS)?;
+    let (summary, screen) = run::judged(&order(Flaw::None, &known("acked-durable"), POWER_LOSS))?;
     if summary.judgement.verdict != Verdict::Violated {
         return Err(format!("a cured violation goes unnoticed: {:?}", summary.judgement).into());
     }
@@ -423,10 +386,7 @@ fn a_host_that_never_yields_is_ended_and_the_place_named() -> Result<(), Failed>
 
 fn a_run_that_is_only_long_is_ended_too() -> Result<(), Failed> {
     let long = "[[step]]\naction = \"pause\"\non = \"server-1\"\nat = \"1s\"\nfor = \"20h\"";
-    let error = match run(Flaw::None, long, Duration::from_millis(1500))? {
-        Ok(Ran::Failed { error }) | Err(error) => error,
-        Ok(Ran::Judged { .. }) => return Err("it came to an end".into()),
-    };
+    let error = failed_with(Flaw::None, long, Duration::from_millis(1500))?;
     says(&error, &["did not end within 1.5s", "it had come to ", "of simulated time"])
 }
 

@@ -2,9 +2,12 @@
 //! channel that reconnects shows none, is asked for none, and is served. `trusted-peers` must condemn that, and must have
 //! nothing against the same log with a client that makes its channel anew and so has nothing to resume.
 
+#[path = "toy/run.rs"]
+mod run;
+
 use std::{
     convert::Infallible,
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     process::ExitCode,
     sync::Arc,
@@ -16,7 +19,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use gapless::{
     check::{Finding, Verdict},
-    explore::{self, Order, Outcome as Ran, RUN_MAX},
+    explore,
     history::Name,
     report::RunSummary,
     system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
@@ -226,21 +229,7 @@ fn judged(clients: u32, seed: u64) -> Result<RunSummary, Failed> {
          [[step]]\nname = \"expiry\"\naction = \"cert-expire\"\non = [\"servers\", \"clients\"]\nat = \"5s\"\n\
          reconnect = true\n"
     );
-    let order = Order {
-        path: PathBuf::from("stock.toml"),
-        text,
-        seed,
-        history: None,
-        trail: None,
-        bare: false,
-        colour: false,
-        columns: gapless::report::COLUMNS_MAX,
-        reproduce: String::new(),
-    };
-    match explore::run(&order, RUN_MAX).map_err(|error| error.to_string())? {
-        Ran::Judged { summary, .. } => Ok(*summary),
-        Ran::Failed { error } => Err(error.into()),
-    }
+    Ok(run::judged(&run::order(text, seed))?.0)
 }
 
 fn finding(summary: &RunSummary) -> Result<&Finding, Failed> {

@@ -31,6 +31,36 @@ pub struct Tree {
     levels: Vec<Vec<Hash>>,
 }
 
+/// The root of leaves that come one after the other and are not kept: one hash for each complete subtree, of which a tree of
+/// `n` leaves has as many as `n` has ones in binary.
+#[derive(Debug, Clone, Default)]
+pub struct Frontier {
+    size: u64,
+    /// Largest first.
+    subtrees: Vec<Hash>,
+}
+
+impl Frontier {
+    /// Number of leaves.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Adds a leaf by its hash.
+    pub fn push(&mut self, leaf: Hash) {
+        let whole = self.subtrees.len() - self.size.trailing_ones() as usize;
+        let hash = self.subtrees.drain(whole..).rev().fold(leaf, |right, left| node_hash(&left, &right));
+        self.subtrees.push(hash);
+        self.size += 1;
+    }
+
+    /// Root of all leaves so far. That of none is SHA-256 of nothing.
+    pub fn root(&self) -> Hash {
+        let subtrees = self.subtrees.iter().rev().copied();
+        subtrees.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
+    }
+}
+
 impl Tree {
     /// Number of leaves.
     pub fn size(&self) -> u64 {
@@ -294,6 +324,16 @@ mod tests {
         let mut tree = Tree::default();
         (0..size).for_each(|index| tree.push(leaf_hash(&index.to_be_bytes())));
         tree
+    }
+
+    #[test]
+    fn a_frontier_has_the_root_of_the_whole_tree_and_holds_a_hash_for_each_one_in_the_size() {
+        let (whole, mut frontier) = (grown(4_100), Frontier::default());
+        for size in 0..=whole.size() {
+            assert_eq!((frontier.size(), Some(frontier.root())), (size, whole.root_at(size)));
+            assert_eq!(frontier.subtrees.len(), size.count_ones() as usize, "{size}");
+            frontier.push(leaf_hash(&size.to_be_bytes()));
+        }
     }
 
     #[test]

@@ -30,13 +30,11 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     let Some(log) = &index.log else { return Finding::Idle { why: no_final_log(index) } };
     let mut violations = Violations::default();
     let mut entries = 0;
-    for at in log.finds() {
-        let find = &index.finds[at];
-        let Some(entry) = find.entry.filter(|_| find.found.counts).map(|entry| &index.entries[entry]) else { continue };
+    for (at, entry) in index.counting(log) {
         if entry.first == Some(at) {
             entries += 1;
         } else {
-            violations.add("twice", Some(entry.id()), || twice(index, entry, find));
+            violations.add("twice", Some(entry.id()), || twice(index, entry, &index.finds[at]));
         }
     }
     let exercised = || words::count(entries, "entry of the workload", "entries of the workload");

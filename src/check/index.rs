@@ -481,6 +481,15 @@ impl<'h> Index<'h> {
         find.is_some_and(|find| find.found.counts && find.found.entry.as_ref() == Some(&entry.id()))
     }
 
+    /// The workload's entries that count, in the order of the log, each with where it was found; a repeat as well.
+    pub(super) fn counting<'i>(&'i self, log: &'i Log) -> impl Iterator<Item = (usize, &'i Entry<'h>)> {
+        log.finds().filter_map(|at| {
+            let find = &self.finds[at];
+            let entry = find.entry.filter(|_| find.found.counts)?;
+            Some((at, &self.entries[entry]))
+        })
+    }
+
     /// What an entry's position in the final log is.
     pub(super) fn position(&self, entry: &Entry<'_>) -> Option<u64> {
         entry.first.map(|find| self.finds[find].found.position)

@@ -91,9 +91,7 @@ fn misnumbered(find: &Find<'_>, expected: u64) -> Violation {
 fn workload(index: &Index<'_>, log: &Log, violations: &mut Violations) -> u64 {
     let mut last: BTreeMap<&Name, &Entry<'_>> = BTreeMap::new();
     let mut entries = 0;
-    for at in log.finds() {
-        let find = &index.finds[at];
-        let Some(entry) = find.entry.filter(|_| find.found.counts).map(|entry| &index.entries[entry]) else { continue };
+    for (at, entry) in index.counting(log) {
         entries += 1;
         if entry.first != Some(at) {
             continue; // it stands there again, which is not a question of order

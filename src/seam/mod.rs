@@ -381,32 +381,8 @@ macro_rules! define_seam {
             unsafe extern "C" fn mkdirat(folder: c_int, path: *const c_char, mode: c_uint) -> c_int {
                 unsafe { $crate::seam::mkdirat(folder, path, mode) }
             }
-            #[cfg(not(target_feature = "crt-static"))]
-            #[unsafe(no_mangle)]
-            unsafe extern "C" fn posix_spawn(
-                pid: *mut c_int,
-                path: *const c_char,
-                actions: *const c_void,
-                attributes: *const c_void,
-                arguments: *const *mut c_char,
-                environment: *const *mut c_char,
-            ) -> c_int {
-                let given = (pid, path, actions, attributes, arguments, environment);
-                unsafe { $crate::seam::spawn(c"posix_spawn", given) }
-            }
-            #[cfg(not(target_feature = "crt-static"))]
-            #[unsafe(no_mangle)]
-            unsafe extern "C" fn posix_spawnp(
-                pid: *mut c_int,
-                path: *const c_char,
-                actions: *const c_void,
-                attributes: *const c_void,
-                arguments: *const *mut c_char,
-                environment: *const *mut c_char,
-            ) -> c_int {
-                let given = (pid, path, actions, attributes, arguments, environment);
-                unsafe { $crate::seam::spawn(c"posix_spawnp", given) }
-            }
+            $crate::define_spawn!(posix_spawn, c"posix_spawn");
+            $crate::define_spawn!(posix_spawnp, c"posix_spawnp");
             #[unsafe(no_mangle)]
             unsafe extern "C" fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
                 unsafe { $crate::seam::socket(family, kind, protocol) }
@@ -421,6 +397,27 @@ macro_rules! define_seam {
             ) -> c_int {
                 unsafe { $crate::seam::pthread_create(thread, attributes, start, argument) }
             }
+        }
+    };
+}
+
+/// A part of [`define_seam!`](crate::define_seam): posix_spawn(3) or posix_spawnp(3), which take the same.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! define_spawn {
+    ($name:ident, $text:literal) => {
+        #[cfg(not(target_feature = "crt-static"))]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(
+            pid: *mut c_int,
+            path: *const c_char,
+            actions: *const c_void,
+            attributes: *const c_void,
+            arguments: *const *mut c_char,
+            environment: *const *mut c_char,
+        ) -> c_int {
+            let given = (pid, path, actions, attributes, arguments, environment);
+            unsafe { $crate::seam::spawn($text, given) }
         }
     };
 }

@@ -225,3 +225,31 @@ async fn stuck(found: &AtomicU64) {
         tokio::time::sleep(FOUND_WITHIN).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader far away finds something now and then, for as long as it takes.
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_ends_when_nothing_is_found_for_a_while_however_long_it_took_before() {
+        let found = AtomicU64::new(0);
+        let begun = Instant::now();
+        let reads = async {
+            for _ in 0..20 {
+                tokio::time::sleep(FOUND_WITHIN - Duration::from_secs(1)).await;
+                found.fetch_add(1, Ordering::Relaxed);
+            }
+            Instant::now()
+        };
+        let (ended, last) = tokio::join!(
+            async {
+                stuck(&found).await;
+                Instant::now()
+            },
+            reads
+        );
+        assert!(ended > last, "{:?} after its beginning", ended - begun);
+        assert!(ended <= last + FOUND_WITHIN * 2, "{:?} after the last find", ended - last);
+    }
+}

@@ -3,15 +3,17 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod run;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use gapless::{
-    explore::{self, Order, Outcome as Ran, RUN_MAX},
+    explore::Order,
     history::{self, History, Moment, What},
     system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
     world::{File, OpenMode, Stream},
@@ -236,25 +238,10 @@ impl Seen {
              [[step]]\nname = \"it\"\n{step}\n"
         );
         let kept = tempfile::NamedTempFile::new().map_err(|error| format!("no file for the history: {error}"))?;
-        let order = Order {
-            path: PathBuf::from("toy.toml"),
-            text,
-            seed,
-            history: Some(kept.path().to_owned()),
-            trail: None,
-            bare: false,
-            colour: false,
-            columns: gapless::report::COLUMNS_MAX,
-            reproduce: String::new(),
-        };
-        let ran = explore::run(&order, RUN_MAX);
-        let history = history::read(kept.path());
-        match ran.map_err(|error| error.to_string())? {
-            Ran::Failed { error } => Err(error.into()),
-            Ran::Judged { summary, .. } => {
-                Ok(Self { history: history.map_err(|error| error.to_string())?, hash: summary.hash })
-            }
-        }
+        let order = Order { history: Some(kept.path().to_owned()), ..run::order(text, seed) };
+        let (summary, _) = run::judged(&order)?;
+        let history = history::read(kept.path()).map_err(|error| error.to_string())?;
+        Ok(Self { history, hash: summary.hash })
     }
 
     pub(crate) fn marks(&self) -> impl Iterator<Item = (Duration, &str)> {

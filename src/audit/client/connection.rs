@@ -139,14 +139,13 @@ pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credential
 pub(in crate::audit) fn dial_as(
     world: World,
     identity: watch::Receiver<Identity>,
-    deadlines: Deadlines,
-) -> impl Fn(Server) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Clone + Send + Sync {
-    move |server: Server| {
+) -> impl Fn(Server, Duration) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Clone + Send + Sync {
+    move |server: Server, within: Duration| {
         let world = world.clone();
         let credentials = Credentials::new(&identity.borrow());
         Box::pin(async move {
             let credentials = credentials.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-            let (stream, lifetime) = connect(&world, &server, &credentials, deadlines.connect).await?;
+            let (stream, lifetime) = connect(&world, &server, &credentials, within).await?;
             let observer = world.observer.clone();
             Ok(Box::new(Expiring::new(stream, Some(lifetime), server.tls_name, observer, Condition::default())) as _)
         })

@@ -16,7 +16,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Deadlines, Server, dial_as};
+use super::{Deadlines, Server, dial_as, distance::Distance};
 use crate::{
     audit::{
         calls::LEADER,
@@ -34,6 +34,8 @@ pub use crate::audit::cluster_wire::{Member, MembersResponse};
 
 /// One call: a change takes three exchanges with a quorum, and the server gives it up after 20 s.
 const CALL_MAX: Duration = Duration::from_secs(25);
+/// Connecting, and the answer to a ping, of a server of which nothing is known. One that was found to be far gets longer.
+const NEAR: Duration = Duration::from_secs(2);
 /// Between two tries, and two looks at a learner.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -104,6 +106,8 @@ pub struct Operator {
     /// Every server that is known, by name.
     servers: BTreeMap<String, Server>,
     channels: BTreeMap<String, Channel>,
+    /// How far each server is, by name.
+    distances: BTreeMap<String, Distance>,
     /// The one to turn to first.
     leader: Option<String>,
 }
@@ -112,7 +116,8 @@ impl Operator {
     /// An operator who shows `identity`, of the log with that key. Connects to nobody yet.
     pub fn new(world: World, identity: watch::Receiver<Identity>, log: &NoteKey, servers: Vec<Server>) -> Operator {
         let servers = servers.into_iter().map(|server| (server.tls_name.clone(), server)).collect();
-        Operator { world, identity, log: log.to_string(), servers, channels: BTreeMap::new(), leader: None }
+        let (channels, distances) = (BTreeMap::new(), BTreeMap::new());
+        Operator { world, identity, log: log.to_string(), servers, channels, distances, leader: None }
     }
 
     /// Who the members are: as the leader knows it where one answers within the time, else as any server does.
@@ -252,14 +257,15 @@ impl Operator {
     async fn ask(&mut self, server: &Server) -> Result<MembersResponse, Status> {
         let request = Request::new(MembersRequest { log: self.log.clone() });
         let mut client = self.client(server)?;
-        let status = in_time(Deadlines::default().call, client.members(request)).await?;
+        let answer = in_time(Deadlines::default().call, client.members(request)).await;
+        let status = self.noted(server, answer)?;
         self.learn(server, &status);
         Ok(status)
     }
 
     async fn call(&mut self, server: &Server, change: &Change) -> Result<MembersResponse, Status> {
         let (log, mut client) = (self.log.clone(), self.client(server)?);
-        match change.clone() {
+        let answer = match change.clone() {
             Change::Add { member, replaces } => {
                 let MemberSettings { node, name, address, cosigner } = member;
                 let cosigner = CosignerKey { name: name.clone(), key: cosigner }.to_string();
@@ -272,7 +278,16 @@ impl Operator {
                 in_time(CALL_MAX, client.promote(request)).await
             }
             Change::Remove { node } => in_time(CALL_MAX, client.remove(RemoveRequest { log, node })).await,
+        };
+        self.noted(server, answer)
+    }
+
+    /// A connection that did not serve is made anew, with what is known of the distance by then.
+    fn noted<T>(&mut self, server: &Server, answer: Result<T, Status>) -> Result<T, Status> {
+        if answer.as_ref().is_err_and(|why| matches!(why.code(), Code::Unavailable | Code::DeadlineExceeded)) {
+            self.channels.remove(&server.tls_name);
         }
+        answer
     }
 
     /// Remembers who leads, and every member that was not known.
@@ -296,22 +311,30 @@ impl Operator {
         }
         let endpoint = Endpoint::from_shared(format!("http://{name}"))
             .map_err(|_| Status::invalid_argument(format!("`{name}` cannot be the name of a server")))?;
-        let deadlines = Deadlines { connect: Duration::from_secs(2), ..Deadlines::default() };
+        let unknown = || Distance::new(Deadlines { connect: NEAR, ..Deadlines::default() });
+        let distance = self.distances.entry(name.clone()).or_insert_with(unknown).clone();
         let endpoint = endpoint
-            .http2_keep_alive_interval(Duration::from_secs(2))
-            .keep_alive_timeout(Duration::from_secs(2))
+            .http2_keep_alive_interval(NEAR)
+            .keep_alive_timeout(distance.answer_within(THE_SERVER, NEAR))
             .keep_alive_while_idle(true);
-        let dial = dial_as(self.world.clone(), self.identity.clone(), deadlines);
+        let dial = dial_as(self.world.clone(), self.identity.clone());
         let target = server.clone();
         let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-            let stream = dial(target.clone());
-            async move { stream.await.map(TokioIo::new) }
+            let (begun, distance) = (Instant::now(), distance.clone());
+            let stream = dial(target.clone(), distance.connect_within(THE_SERVER));
+            async move {
+                let stream = stream.await;
+                distance.note(THE_SERVER, begun.elapsed(), &stream);
+                stream.map(TokioIo::new)
+            }
         }));
         self.channels.insert(name.clone(), channel.clone());
         Ok(MembershipClient::new(channel))
     }
 }
 
+/// Each server has a record of distances of its own, with one server in it: servers come and go while an operator works.
+const THE_SERVER: usize = 0;
 /// A learner that is so near is worth asking for its promotion: the leader judges for itself.
 const BEHIND_MAX: u64 = 32;
 /// The leader asks each member four times a second.

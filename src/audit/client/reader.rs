@@ -22,7 +22,7 @@ use crate::{
         note::{Checkpoint, NoteKey, Policy},
         schema::Exchange,
         tls::Identity,
-        tree::{self, Tree},
+        tree::{self, Frontier},
         wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, ReadRequest},
     },
     world::{LogEvent, Observer, World},
@@ -165,7 +165,7 @@ impl LogReader {
     /// The same with a checkpoint as new as asked for, and how new that was when it came.
     pub async fn verify_all_at(&self, level: Level) -> Result<(Checkpoint, Bound), ClientError> {
         let (checkpoint, _, bound) = self.signed_checkpoint_at(level).await?;
-        let mut tree = Tree::default();
+        let mut tree = Frontier::default();
         let mut behind_by = Instant::now() + self.deadlines.call;
         while tree.size() < checkpoint.size {
             let left = u32::try_from(checkpoint.size - tree.size()).unwrap_or(u32::MAX);
@@ -181,7 +181,7 @@ impl LogReader {
                 tree.push(tree::leaf_hash(leaf));
             }
         }
-        match tree.root_at(checkpoint.size) == Some(checkpoint.root) {
+        match tree.size() == checkpoint.size && tree.root() == checkpoint.root {
             true => Ok((checkpoint, bound)),
             false => Err(ClientError::WrongRoot { size: checkpoint.size }),
         }

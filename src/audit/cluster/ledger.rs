@@ -10,6 +10,7 @@ mod checkpoints;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -279,9 +280,12 @@ impl Ledger {
         Some(LogId::new(inner.marks[newest].leader, newest as u64))
     }
 
-    /// An entry that waits to be applied.
-    pub(super) fn unapplied(&self, raft_index: u64) -> Option<RaftEntry> {
-        self.lock().unapplied.get(&raft_index).cloned()
+    /// The entries of a range that wait to be applied, from its first one on, as far as they follow one upon another and
+    /// `fits` takes them. They are of one moment: a tail that is cut and written anew shows either all old or all new.
+    pub(super) fn unapplied(&self, range: Range<u64>, mut fits: impl FnMut(&RaftEntry) -> bool) -> Vec<RaftEntry> {
+        let inner = self.lock();
+        let next = |index| inner.unapplied.get(&index).filter(|entry| fits(entry)).cloned();
+        range.map_while(next).collect()
     }
 
     /// The leaves of a frame, where they are in memory.

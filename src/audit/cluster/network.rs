@@ -23,7 +23,7 @@ use tonic::{
 
 use super::{
     super::{
-        client::{Deadlines, Server, dial_as},
+        client::{Server, dial_as},
         cluster_wire::{self as wire, replication_client::ReplicationClient},
         leaf::DecodeError,
         store::{FRAME_BYTES_MAX, Frame},
@@ -102,8 +102,7 @@ impl Links {
         let server = Server { address: member.address.clone(), tls_name: member.name.clone() };
         let (world, identity, distances) = (self.world.clone(), identity.clone(), self.distances.clone());
         Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-            let deadlines = Deadlines { connect: distances.patience(node), ..Deadlines::default() };
-            let stream = dial_as(world.clone(), identity.clone(), deadlines)(server.clone());
+            let stream = dial_as(world.clone(), identity.clone())(server.clone(), distances.patience(node));
             let (begun, distances) = (Instant::now(), distances.clone());
             async move {
                 let stream = stream.await;

@@ -207,79 +207,19 @@ mod tests {
 
     use futures::poll;
     use openraft::{CommittedLeaderId, EntryPayload, LogId};
-    use tokio::{sync::watch, time::sleep};
+    use tokio::sync::watch;
 
     use super::{
         super::{
             super::{budget::MEMORY_DEFAULT, note::SigningKey, store::Journal, tls::Identity},
             ClusterSettings, NodeSettings,
             identity::JOURNAL,
-            tests::bench::Bench,
+            tests::{bench::Bench, slow::Slow},
             types::RaftEntry,
         },
         *,
     };
-    use crate::{
-        audit::store::JournalOptions,
-        world::{Disk, File, OpenMode, Pending},
-    };
-
-    /// A disk whose reads, once submitted, take a moment.
-    struct Slow(Arc<dyn Disk>, Arc<AtomicUsize>);
-
-    /// ... and are counted.
-    struct SlowFile(Arc<dyn File>, Arc<AtomicUsize>);
-
-    impl Disk for Slow {
-        fn open(&self, path: &Path, mode: OpenMode) -> Pending<Arc<dyn File>> {
-            let (opened, reads) = (self.0.open(path, mode), self.1.clone());
-            Box::pin(async { Ok(Arc::new(SlowFile(opened.await?, reads)) as Arc<dyn File>) })
-        }
-        fn create_folder(&self, path: &Path) -> Pending<()> {
-            self.0.create_folder(path)
-        }
-        fn list(&self, path: &Path) -> Pending<Vec<String>> {
-            self.0.list(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> Pending<()> {
-            self.0.rename(from, to)
-        }
-        fn remove(&self, path: &Path) -> Pending<()> {
-            self.0.remove(path)
-        }
-        fn sync_folder(&self, path: &Path) -> Pending<()> {
-            self.0.sync_folder(path)
-        }
-        fn lock(&self) -> Pending<Box<dyn Send + Sync>> {
-            self.0.lock()
-        }
-    }
-
-    impl File for SlowFile {
-        fn append(&self, bytes: Bytes) -> Pending<u64> {
-            self.0.append(bytes)
-        }
-        fn write_at(&self, offset: u64, bytes: Bytes) -> Pending<()> {
-            self.0.write_at(offset, bytes)
-        }
-        fn read_at(&self, offset: u64, len: usize) -> Pending<Bytes> {
-            let read = self.0.read_at(offset, len);
-            self.1.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async {
-                sleep(std::time::Duration::from_millis(5)).await;
-                read.await
-            })
-        }
-        fn len(&self) -> Pending<u64> {
-            self.0.len()
-        }
-        fn truncate(&self, len: u64) -> Pending<()> {
-            self.0.truncate(len)
-        }
-        fn sync(&self) -> Pending<()> {
-            self.0.sync()
-        }
-    }
+    use crate::audit::store::JournalOptions;
 
     /// A member's journal and what it knows of it.
     struct Log {
@@ -307,8 +247,9 @@ mod tests {
 
     /// A log on a slow disk, whose reads are counted. It may keep nothing in memory until the budget says so.
     async fn log() -> (Log, Reads, watch::Sender<u64>, Arc<AtomicUsize>) {
-        let (bench, counted) = (Bench::new(), Arc::new(AtomicUsize::new(0)));
-        let (disk, observer) = (Arc::new(Slow(bench.disk.clone(), counted.clone())), bench.world().observer);
+        let bench = Bench::new();
+        let (disk, observer) = (Arc::new(Slow::new(bench.disk.clone())), bench.world().observer);
+        let counted = disk.reads();
         let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
         let cosigner = Arc::new(SigningKey::from_seed(&[11; 32]));
         let cluster = Some(ClusterSettings { identity: nothing.fixed(), cosigner, contacts: Vec::new() });

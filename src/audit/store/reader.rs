@@ -176,7 +176,11 @@ fn decode(bytes: &Bytes, at: usize, place: &Place, index: u64) -> Result<Frame, 
     if Frame::decode_length(length)? as usize + LENGTH_BYTES != place.bytes as usize {
         return Err(format!("the length of frame {index} has changed"));
     }
-    Frame::decode(bytes.slice(at + LENGTH_BYTES..end), index).map(|(frame, _)| frame)
+    let (frame, _) = Frame::decode(bytes.slice(at + LENGTH_BYTES..end), index)?;
+    match frame.term == place.term {
+        true => Ok(frame),
+        false => Err(format!("frame {index} is of term {} and was written in term {}", frame.term, place.term)),
+    }
 }
 
 /// A read of a closed file races with cutting and forgetting: then the frames are gone, not damaged.

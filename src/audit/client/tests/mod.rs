@@ -6,6 +6,7 @@ mod append;
 mod crash;
 mod disk;
 mod log;
+mod operator;
 mod reading;
 mod receipts;
 mod tls;

@@ -29,7 +29,7 @@ fn live_tls<T, F: Future<Output = T>>(log: &FakeLog, server: Identity, life: imp
 }
 
 /// A stream that knows nothing of its peer, as tonic wants it.
-struct Peerless(tokio_rustls::server::TlsStream<DuplexStream>);
+pub(super) struct Peerless(pub(super) tokio_rustls::server::TlsStream<DuplexStream>);
 
 impl tonic::transport::server::Connected for Peerless {
     type ConnectInfo = ();

@@ -10,4 +10,5 @@ mod lives;
 mod pressure;
 mod repair;
 mod serving;
+pub(in crate::audit::cluster) mod slow;
 mod trio;

@@ -1,0 +1,64 @@
+//! One run of a log that is tested here, and what is asked of its outcome.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::path::PathBuf;
+
+use gapless::{
+    explore::{self, Order, Outcome as Ran, RUN_MAX},
+    report::RunSummary,
+    system::{Failure, Findings, Host, Peer},
+};
+use libtest_mimic::Failed;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+/// The only server loses its power for a second.
+pub(crate) const POWER_LOSS: &str = "[[step]]\naction = \"power-loss\"\non = \"server-1\"\nat = \"3s\"\nfor = \"1s\"";
+
+/// A run of the scenario with this text under this seed, which keeps nothing.
+pub(crate) fn order(text: String, seed: u64) -> Order {
+    Order {
+        path: PathBuf::from("scenarios/toy.toml"),
+        text,
+        seed,
+        history: None,
+        trail: None,
+        bare: false,
+        colour: false,
+        columns: gapless::report::COLUMNS_MAX,
+        reproduce: String::new(),
+    }
+}
+
+/// The judgement and the screen of a run; an error where it came to none.
+pub(crate) fn judged(order: &Order) -> Result<(RunSummary, String), Failed> {
+    match explore::run(order, RUN_MAX).map_err(|error| error.to_string())? {
+        Ran::Judged { summary, screen, .. } => Ok((*summary, screen)),
+        Ran::Failed { error } => Err(format!("no judgement: {error}").into()),
+    }
+}
+
+/// An error where one of the parts is not in the text.
+pub(crate) fn says(text: &str, parts: &[&str]) -> Result<(), Failed> {
+    match parts.iter().find(|part| !text.contains(**part)) {
+        None => Ok(()),
+        Some(part) => Err(format!("`{part}` is not in:\n{text}").into()),
+    }
+}
+
+/// Reads a log over bare TCP whole: a line per entry, up to one that says that it is the end.
+pub(crate) async fn read_lines(auditor: &Host, server: &Peer, found: &mut Findings) -> Result<(), Failure> {
+    let mut stream = BufReader::new(auditor.world().net.connect(&server.address()).await?);
+    stream.write_all(b"READ\n").await?;
+    for position in 0.. {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err("cut off".into());
+        }
+        if line == "END\n" {
+            break;
+        }
+        found.entry(position, line.trim_end().as_bytes().to_vec());
+    }
+    Ok(())
+}
