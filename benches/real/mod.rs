@@ -31,11 +31,12 @@ impl Process {
     /// Waits until it has ended by itself.
     #[allow(dead_code, reason = "each bench uses its part of this module")]
     pub(crate) fn succeeded(mut self) -> Result<(), Failure> {
-        let status = self.0.wait()?;
+        // First what it says, up to its end: a process whose words nobody takes does not come to it.
         let mut why = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
             io::Read::read_to_string(&mut stderr, &mut why)?;
         }
+        let status = self.0.wait()?;
         if status.success() { Ok(()) } else { Err(format!("a process ended with {status}: {why}").into()) }
     }
 
