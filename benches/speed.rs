@@ -9,7 +9,10 @@
 //!
 //! `cargo bench --bench speed` prints all rows; words after `--` choose the rows whose name contains one of them.
 
+mod distance;
 mod machine;
+mod price;
+mod real;
 
 use std::{
     env, fs, io,
@@ -65,6 +68,17 @@ struct Row {
     measure: fn() -> Result<Measured, Failure>,
 }
 
+impl Row {
+    const fn new(
+        name: &'static str,
+        floor: &'static str,
+        aim: &'static str,
+        measure: fn() -> Result<Measured, Failure>,
+    ) -> Row {
+        Row { name, floor, aim, measure }
+    }
+}
+
 struct Measured {
     wall: String,
     processor: String,
@@ -104,7 +118,32 @@ const ROWS: &[Row] = &[
     },
     Row { name: "starting a run: process, certificates, cluster", floor: "30 ms", aim: "15 ms", measure: start },
     Row { name: "judging a history of 1,000,000 events", floor: "2 s", aim: "1 s", measure: judging },
-    Row { name: "simulated: a leader of three is lost", floor: "2 s", aim: "2 s", measure: failover },
+    Row {
+        name: "an append simulated over one made for real, one server",
+        floor: "-",
+        aim: "-",
+        measure: || price::simulated_over_real(1),
+    },
+    Row {
+        name: "an append simulated over one made for real, three",
+        floor: "-",
+        aim: "-",
+        measure: || price::simulated_over_real(3),
+    },
+    Row::new("simulated: a leader of three is lost, 5 ms apart", "2 s", "2 s", || distance::failover(5)),
+    Row::new("simulated: a leader of three is lost, 50 ms apart", "-", "-", || distance::failover(50)),
+    Row::new("simulated: a leader of three is lost, 100 ms apart", "-", "-", || distance::failover(100)),
+    Row::new("simulated: one client, a log of one 5 ms away", "2000/s", "2000/s", || distance::one_client(5)),
+    Row::new("simulated: one client, a log of one 50 ms away", "2000/s", "2000/s", || distance::one_client(50)),
+    Row::new("simulated: one client, a log of one 100 ms away", "2000/s", "2000/s", || distance::one_client(100)),
+    Row::new("simulated: three servers 5 ms apart, 256 B", "-", "-", || distance::three_servers(5, "256B")),
+    Row::new("simulated: three servers 50 ms apart, 256 B", "-", "-", || distance::three_servers(50, "256B")),
+    Row::new("simulated: three servers 100 ms apart, 256 B", "-", "-", || distance::three_servers(100, "256B")),
+    Row::new("simulated: three servers 150 ms apart, 256 B", "-", "-", || distance::three_servers(150, "256B")),
+    Row::new("simulated: three servers 5 ms apart, 16 KiB", "-", "-", || distance::three_servers(5, "16KiB")),
+    Row::new("simulated: three servers 50 ms apart, 16 KiB", "-", "-", || distance::three_servers(50, "16KiB")),
+    Row::new("simulated: three servers 100 ms apart, 16 KiB", "-", "-", || distance::three_servers(100, "16KiB")),
+    Row::new("simulated: three servers 150 ms apart, 16 KiB", "-", "-", || distance::three_servers(150, "16KiB")),
     Row {
         name: "simulated: 64 clients, a sync takes 5 ms longer",
         floor: "3000/s",
@@ -257,24 +296,6 @@ fn folder() -> Result<Measured, Failure> {
     Ok(Measured { wall: told(wall), processor: told(processor), how })
 }
 
-/// The longest time for which a client had no answer, over many seeds: nothing else happens than that the leader dies.
-/// Simulated time, the same on every machine.
-fn failover() -> Result<Measured, Failure> {
-    const SEEDS: u64 = 30;
-    let text = cluster(3, "50/s", "20s")
-        + "[[step]]\nname = \"lost\"\naction = \"crash\"\non = \"leader\"\nat = \"8s\"\nfor = \"8s\"\n";
-    let mut blind = Vec::new();
-    for seed in 0..SEEDS {
-        let facts = held(&Order { seed, ..order(&text) })?.summary.judgement.facts;
-        let (longest, _) = facts.longest_blind.ok_or("no client was ever without an answer")?;
-        blind.push(longest.as_secs_f64());
-    }
-    let longest = blind.iter().copied().fold(0.0, f64::max);
-    let how =
-        format!("median of {SEEDS} seeds: the longest that a client had no answer; the longest of all {longest:.1} s");
-    Ok(Measured { wall: format!("{:.1} s", median(blind)), processor: "-".into(), how })
-}
-
 /// Appends that were acknowledged, by a second of simulated time: batches have to carry the load.
 fn slow_syncs() -> Result<Measured, Failure> {
     const SECONDS: u64 = 10;
@@ -336,6 +357,18 @@ impl Run {
         }
     }
 
+    /// A run in which everything holds: a figure of another would be that of something else.
+    fn held(self) -> Result<Run, Failure> {
+        let judgement = &self.summary.judgement;
+        match judgement.verdict {
+            Verdict::Holds => Ok(self),
+            other => {
+                let violated = judgement.violated().map(|(promise, _)| promise.name()).collect::<Vec<_>>();
+                Err(format!("the verdict is {other:?}: {violated:?} {:?}", judgement.unmet).into())
+            }
+        }
+    }
+
     fn not_violated(self) -> Result<Run, Failure> {
         match self.summary.judgement.verdict {
             Verdict::Violated => Err("the run is violated, so its time means nothing".into()),
@@ -348,13 +381,24 @@ fn ran(order: &Order) -> Result<Run, Failure> {
     Run::of(explore::run(order, LIMIT)?)
 }
 
-/// A run in which everything holds: a figure of another would be that of something else.
 fn held(order: &Order) -> Result<Run, Failure> {
-    let run = ran(order)?;
-    match run.summary.judgement.verdict {
-        Verdict::Holds => Ok(run),
-        other => Err(format!("the verdict is {other:?}: {:?}", run.summary.judgement.unmet).into()),
-    }
+    ran(order)?.held()
+}
+
+/// The same under so many seeds, on all cores; each is held.
+fn seeded(text: &str, seeds: u64) -> Result<Vec<Run>, Failure> {
+    let (mut runs, mut failed) = (Vec::new(), Ok(()));
+    let limits = Limits { jobs: cores(), run: LIMIT, until: None, interrupted: || false };
+    let task = |seed: usize| Task { order: Order { seed: seed as u64, ..order(text) }, twice: false };
+    explore::sweep(usize::try_from(seeds)?, limits, task, |task, done| {
+        match done.outcome.map_err(Failure::from).and_then(Run::of).and_then(Run::held) {
+            Ok(run) => runs.push(run),
+            Err(error) => failed = Err(format!("seed {}: {error}", task.order.seed)),
+        }
+        failed.is_ok()
+    });
+    failed?;
+    Ok(runs)
 }
 
 fn whole(took: Took) -> Spent {

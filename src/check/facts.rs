@@ -16,6 +16,7 @@ use crate::history::{Name, Outcome, RunClock, What};
 
 pub(super) fn facts(index: &Index<'_>) -> Facts {
     let mut facts = Facts {
+        acked_in_time: acked_in_time(index),
         longest_blind: longest_blind(index),
         recovered_after: recovers::recovered_after(index),
         simulated: index.end,
@@ -35,6 +36,21 @@ pub(super) fn facts(index: &Index<'_>) -> Facts {
         facts.faults_bit.1 += 1;
     }
     facts
+}
+
+/// What was acknowledged before t = 0 says how long the log took to come up, and what came after the workload how much
+/// was owed by then: neither says how many entries it takes in a second.
+fn acked_in_time(index: &Index<'_>) -> u64 {
+    let (mut goes_on, mut acked) = (false, 0);
+    for event in &index.history.events {
+        match &event.what {
+            What::Began {} => goes_on = true,
+            What::WorkloadEnded {} => goes_on = false,
+            What::Returned { outcome: Outcome::Acked { .. }, .. } => acked += u64::from(goes_on),
+            _ => {}
+        }
+    }
+    acked
 }
 
 impl Unknowns {
@@ -178,6 +194,20 @@ mod tests {
             story.at(51_000).submits("client-1", 1).at(52_500).says("harness", What::Healed {});
         });
         assert_eq!(longest, client_1(1_500));
+    }
+
+    #[test]
+    fn only_what_was_acknowledged_while_the_workload_went_on_was_in_time() {
+        let mut story = Story::new();
+        for number in 0..5 {
+            story.at(100 + number).submits("client-1", number);
+        }
+        story.at(200).acked("client-1", 0, Some(0));
+        story.at(1_000).says("harness", What::Began {}).acked("client-1", 1, Some(1));
+        story.at(2_000).acked("client-1", 2, Some(2)).refused("client-1", 3);
+        story.at(3_000).says("harness", What::WorkloadEnded {}).acked("client-1", 4, Some(3));
+        let facts = story.judge().facts;
+        assert_eq!((facts.acked, facts.acked_in_time), (4, 2));
     }
 
     #[test]

@@ -142,6 +142,9 @@ pub struct Unknowns {
 pub struct Facts {
     /// Entries acknowledged.
     pub acked: u64,
+    /// Of those, how many while the workload went on: from t = 0 until it offered nothing new.
+    #[serde(default)]
+    pub acked_in_time: u64,
     /// Entries refused.
     pub refused: u64,
     /// Entries without an answer.
