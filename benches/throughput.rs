@@ -1,7 +1,7 @@
 //! How many entries a second three real servers take: processes, sockets on loopback, mutual TLS, a disk that is synced.
 //!
 //! Each row is a closed loop: so many clients, each with one entry of 256 bytes under way and the next one sent when its
-//! answer has come. In the last row one client has 64 of them under way, from as many callers. `calls` speaks gRPC as a
+//! answer has come. In two rows a client has several of them under way, from as many callers. `calls` speaks gRPC as a
 //! client in another language would: it signs its entries and verifies every receipt, quorum and proofs included, and
 //! keeps nothing. `with an outbox` is the client of this crate, which has each entry on its own disk before it sends it.
 //! Where `etcd` is on the PATH, three of its nodes (without TLS, and without proofs) take turns with the log on the same
@@ -94,6 +94,7 @@ const ROWS: &[Row] = &[
     Row::new("etcd, without TLS, 1 client", System::Etcd, 1, 1),
     Row::new("gapless, with an outbox, 1 client", System::Outbox, 1, 1),
     Row::new("gapless, with an outbox, 1 client of 64", System::Outbox, 1, 64),
+    Row::new("gapless, with an outbox, 64 clients of 8", System::Outbox, 64, 8),
 ];
 
 fn main() -> ExitCode {
