@@ -1,10 +1,13 @@
-//! Tells a member of commits beside the entries that are on their way to it.
+//! Tells a far member of commits beside the entries that are on their way to it.
 //!
 //! Raft makes one call to a member at a time. Were the call that tells of a commit, and asks for the cosignature over it,
 //! among those, then the entries after it would wait until it is answered: over a far line each batch would take two round
-//! trips instead of one. Such a call carries no entries and says nothing about the order of the log, so it may overtake
-//! entries and be overtaken by them (Raft paper, section 5.3: a follower's commit index only grows, and is bounded by what its
-//! log holds). It goes over a stream of its own, and Raft is answered at once.
+//! trips instead of one. Near by that costs little, and batches that wait are larger, which spares the processor of all; so
+//! only a far member has its calls side by side.
+//!
+//! Such a call carries no entries and says nothing about the order of the log, so it may overtake entries and be overtaken by
+//! them (Raft paper, section 5.3: a follower's commit index only grows, and is bounded by what its log holds). It goes over a
+//! stream of its own, and Raft is answered at once.
 //!
 //! What the member answers comes back with Raft's next call. At the first answer other than a success the telling ends, and
 //! Raft's next call is made for real.

@@ -16,6 +16,8 @@ const SILENT_MIN: Duration = Duration::from_secs(2);
 const DOUBLED_MAX: u32 = 2;
 /// Connecting takes a round trip, a handshake another one, and a packet may be lost.
 const ROUND_TRIPS: u32 = 4;
+/// Whoever is a longer round trip away is far: to wait for one costs more than what it takes to make another call.
+const FAR: Duration = Duration::from_millis(20);
 /// How long fetching a mebibyte may take over any line. It doubles, up to the second, where it did not suffice: a server
 /// allows no call more.
 const FETCH: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
@@ -28,6 +30,8 @@ pub(super) struct Distances(Mutex<BTreeMap<u64, Distance>>);
 struct Distance {
     /// Follows what is measured: up at once, down by and by.
     round_trip: Duration,
+    /// The shortest of late, forgotten by and by: what the distance takes, without what a busy member adds to it.
+    shortest: Option<Duration>,
     /// Silences in a row.
     silences: u32,
     /// Fetches that came too late.
@@ -46,6 +50,12 @@ impl Distances {
         let distance = distances.entry(node).or_default();
         distance.silences = 0;
         distance.round_trip = took.max((distance.round_trip * 7 + took) / 8);
+        distance.shortest = Some(distance.shortest.map_or(took, |shortest| took.min(shortest + shortest / 16)));
+    }
+
+    /// Whether a round trip to this node takes so long that calls are to be made side by side.
+    pub(super) fn is_far(&self, node: u64) -> bool {
+        self.lock().get(&node).and_then(|distance| distance.shortest).is_some_and(|shortest| shortest > FAR)
     }
 
     /// This node was given up.
@@ -94,6 +104,18 @@ mod tests {
         }
         assert!(distances.patience(2) < SILENT_MIN + ms(60), "it came nearer");
         assert_eq!(distances.patience(3), SILENT_MIN, "of another nothing is known");
+    }
+
+    #[test]
+    fn a_member_is_far_by_its_distance_and_not_because_it_is_busy() {
+        let distances = Distances::default();
+        assert!(!distances.is_far(2), "nothing is known of it");
+        [3, 400, 90, 1_000].map(|took| distances.round_trip(2, ms(took)));
+        assert!(!distances.is_far(2));
+        (0..40).for_each(|_| distances.round_trip(2, ms(100)));
+        assert!(distances.is_far(2), "it went away");
+        distances.round_trip(2, ms(10));
+        assert!(!distances.is_far(2));
     }
 
     #[test]

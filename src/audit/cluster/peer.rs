@@ -51,7 +51,7 @@ pub(super) struct Peer {
     common: Option<Option<LogId<u64>>>,
     /// The member was found to hold less than Raft was told.
     lost_some: bool,
-    /// Tells of commits beside the entries; there once it is known what the logs have in common.
+    /// Tells a far member of commits beside the entries; there once it is known what the logs have in common.
     beside: Option<Beside>,
 }
 
@@ -186,6 +186,7 @@ impl Peer {
         }
         match &self.beside {
             Some(beside) => beside.tell(request.clone()),
+            None if !self.links.distances().is_far(self.node) => return None,
             None => self.beside = Some(Beside::start(self.courier.another(), request.clone())),
         }
         Some(Ok(AppendEntriesResponse::Success))
