@@ -97,8 +97,9 @@ async fn tell(
         let votes = courier.votes();
         tokio::select! {
             biased;
-            // The sender is gone where nobody wants to know any more: this task is about to be ended.
-            Ok(()) = requests.changed() => {}
+            changed = requests.changed() => if changed.is_err() {
+                return Ok(Response::Success); // nobody wants to know any more
+            },
             () = courier.word.round_begun(), if votes => {}
         }
         busy.send_replace(true);

@@ -7,10 +7,7 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::audit::leaf::Epoch;
 
@@ -44,11 +41,11 @@ impl Turns {
         let has_come = |turn: &Turn| follows(turn) || sequence <= next();
         let mut turns = self.0.subscribe();
         // Fails where the predecessor did not come in time: the node says which one is missing.
-        timeout_at(Instant::now() + WAIT_MAX, turns.wait_for(has_come)).await.map(drop).ok();
+        timeout(WAIT_MAX, turns.wait_for(has_come)).await.map(drop).ok();
         drop(turns);
         let mut submitting = pin!(submitting);
         let first = futures::poll!(submitting.as_mut());
-        self.0.send_replace(Some((epoch, sequence + 1)));
+        self.0.send_replace(Some((epoch, sequence.saturating_add(1))));
         match first {
             Poll::Ready(done) => done,
             Poll::Pending => submitting.await,
@@ -59,7 +56,7 @@ impl Turns {
     pub(super) fn pass(&self, sequence: u64) {
         self.0.send_if_modified(|turn| match turn {
             Some((_, next)) if *next == sequence => {
-                *next = sequence + 1;
+                *next = sequence.saturating_add(1);
                 true
             }
             _ => false,
@@ -72,6 +69,7 @@ mod tests {
     use std::sync::Mutex;
 
     use futures::future::join_all;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -105,6 +103,14 @@ mod tests {
         assert!(took >= WAIT_MAX && took < WAIT_MAX * 2, "{took:?}");
         let (submitted, took) = order(&turns, &[2, 3, 4], 2).await;
         assert_eq!((submitted, took < WAIT_MAX), (vec![2, 3, 4], true), "repeats do not wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_largest_sequence_there_is_has_a_turn_like_any_other() {
+        let turns = Turns::default();
+        let (submitted, took) = order(&turns, &[u64::MAX, u64::MAX], 2).await;
+        assert_eq!((submitted, took >= WAIT_MAX), (vec![u64::MAX; 2], true));
+        turns.pass(u64::MAX);
     }
 
     #[tokio::test(start_paused = true)]
