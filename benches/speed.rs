@@ -326,17 +326,7 @@ fn cluster(servers: u32, appends: &str, length: &str) -> String {
 }
 
 fn order(text: &str) -> Order {
-    Order {
-        path: "speed.toml".into(),
-        text: text.to_owned(),
-        seed: SEED,
-        history: None,
-        trail: None,
-        bare: false,
-        colour: false,
-        columns: gapless::report::COLUMNS_MAX,
-        reproduce: String::new(),
-    }
+    Order::new("speed.toml", text, SEED)
 }
 
 /// A run that came to its end.

@@ -13,7 +13,7 @@ use crate::{
     check::Verdict,
     cli::{self, Home, quoted},
     explore::{self, Order, Outcome, RUN_MAX},
-    report::{COLUMNS_MAX, Palette, terminal},
+    report::{Palette, terminal},
     scenario::{self, Scenario},
     system::System,
 };
@@ -172,15 +172,8 @@ impl Case {
 
     fn run_seed(&self, scenario: &Scenario, seed: u64) -> Result<(), Failed> {
         let order = Order {
-            path: self.path.clone(),
-            text: scenario.source.to_string(),
-            seed,
-            history: None,
-            trail: None,
-            bare: false,
-            colour: false,
-            columns: COLUMNS_MAX,
             reproduce: self.reproduce.clone(),
+            ..Order::new(self.path.clone(), scenario.source.to_string(), seed)
         };
         let again = || format!("reproduce  {}", self.reproduce.replace("{seed}", &seed.to_string()));
         let outcome = explore::run(&order, RUN_MAX).map_err(|error| format!("seed {seed}: {error}\n{}", again()))?;

@@ -8,8 +8,8 @@
 
 use std::{
     fs,
-    io::Write as _,
-    process::ChildStdin,
+    io::{self, Write as _},
+    process::{ChildStdin, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -81,7 +81,7 @@ fn make(servers: usize) -> Result<f64, real::Failure> {
         let mut command = gapless_log("append");
         // Nobody takes what it says before its end, so it says no more than why it failed.
         command.arg("--config").arg(client(&log, n)?).env("RUST_LOG", "error");
-        clients.push(Process::start_fed(&mut command)?);
+        clients.push(fed(&mut command)?);
     }
     let (processes, inputs): (Vec<Process>, Vec<ChildStdin>) = clients.into_iter().unzip();
     let begin = Instant::now();
@@ -97,12 +97,30 @@ fn make(servers: usize) -> Result<f64, real::Failure> {
         feeding.join().map_err(|_| "a thread that feeds a client panicked")??;
     }
     // They end once the log has proven that it holds all of it.
-    processes.into_iter().try_for_each(Process::succeeded)?;
+    processes.into_iter().try_for_each(succeeded)?;
     Ok((after - before).as_secs_f64() * 1e6 / entries(MEASURED))
 }
 
+/// Starts a process that reads what is written to it.
+fn fed(command: &mut Command) -> Result<(Process, ChildStdin), real::Failure> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stdin = child.stdin.take();
+    Ok((Process(child), stdin.ok_or("a child without a standard input")?))
+}
+
+/// Waits until a process has ended by itself.
+fn succeeded(mut process: Process) -> Result<(), real::Failure> {
+    // First what it says, up to its end: a process whose words nobody takes does not come to it.
+    let mut why = String::new();
+    if let Some(mut stderr) = process.0.stderr.take() {
+        io::Read::read_to_string(&mut stderr, &mut why)?;
+    }
+    let status = process.0.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("a process ended with {status}: {why}").into()) }
+}
+
 /// A line for each entry, as many bytes as the event of a simulated application has; the clients take turns.
-fn feed(n: u32, mut input: ChildStdin, begin: Instant, end: Instant) -> std::io::Result<()> {
+fn feed(n: u32, mut input: ChildStdin, begin: Instant, end: Instant) -> io::Result<()> {
     let event = AuditEvent {
         actor: format!("client-{n}"),
         action: "read".to_owned(),

@@ -6,38 +6,18 @@ use std::{
     fs, io,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A process; killed when it is dropped.
-pub(crate) struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> io::Result<Process> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Process)
-    }
-
-    /// One that reads what is written to it.
-    #[allow(dead_code, reason = "each bench uses its part of this module")]
-    pub(crate) fn start_fed(command: &mut Command) -> Result<(Process, ChildStdin), Failure> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let stdin = child.stdin.take();
-        Ok((Process(child), stdin.ok_or("a child without a standard input")?))
-    }
-
-    /// Waits until it has ended by itself.
-    #[allow(dead_code, reason = "each bench uses its part of this module")]
-    pub(crate) fn succeeded(mut self) -> Result<(), Failure> {
-        // First what it says, up to its end: a process whose words nobody takes does not come to it.
-        let mut why = String::new();
-        if let Some(mut stderr) = self.0.stderr.take() {
-            io::Read::read_to_string(&mut stderr, &mut why)?;
-        }
-        let status = self.0.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("a process ended with {status}: {why}").into()) }
     }
 
     /// Processor time of all of them.

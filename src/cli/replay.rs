@@ -39,15 +39,11 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Resu
     let scratch = Scratch::new().map_err(|error| broken(error.to_string()))?;
     let kept = arguments.history.clone().unwrap_or_else(|| scratch.path());
     let order = Order {
-        path: scenario.path.clone(),
-        text: select::text(scenario).to_string(),
-        seed: arguments.seed,
         history: Some(kept.clone()),
-        trail: None,
-        bare: false,
         colour: layout.palette == Palette::Ansi,
         columns: layout.columns(),
         reproduce: home.reproduce(&scenario.path),
+        ..Order::new(scenario.path.clone(), select::text(scenario).to_string(), arguments.seed)
     };
     let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
         Outcome::Judged { summary, screen, .. } => (summary, screen),

@@ -194,15 +194,11 @@ impl Runs {
 fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, layout: Layout) -> Task {
     let file = |folder: &PathBuf| folder.join(format!("{}-{seed}.history.jsonl", report_name(&scenario.path)));
     let order = Order {
-        path: scenario.path.clone(),
-        text: select::text(scenario).to_string(),
-        seed,
         history: arguments.report.as_ref().map(file),
-        trail: None,
-        bare: false,
         colour: layout.palette == Palette::Ansi,
         columns: layout.columns(),
         reproduce: home.reproduce(&scenario.path),
+        ..Order::new(scenario.path.clone(), select::text(scenario).to_string(), seed)
     };
     Task { order, twice: arguments.check_determinism }
 }

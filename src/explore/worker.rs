@@ -22,7 +22,7 @@ use super::{
 use crate::{
     check,
     history::{self, History},
-    report::{Hints, Layout, Palette, RunSummary, terminal},
+    report::{COLUMNS_MAX, Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
     seam,
     sim::{self, Options, Run},
@@ -64,6 +64,24 @@ pub struct Order {
     pub columns: usize,
     /// How the user would make this run again, with `{scenario}` and `{seed}` to be filled in.
     pub reproduce: String,
+}
+
+impl Order {
+    /// A judged run of a scenario with this text, plainly shown and laid out in as many columns as there may be. It keeps nothing,
+    /// and knows no command by which it is made again.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>, seed: u64) -> Order {
+        Order {
+            path: path.into(),
+            text: text.into(),
+            seed,
+            history: None,
+            trail: None,
+            bare: false,
+            colour: false,
+            columns: COLUMNS_MAX,
+            reproduce: String::new(),
+        }
+    }
 }
 
 /// What a child leaves behind.

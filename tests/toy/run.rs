@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::path::PathBuf;
-
 use gapless::{
     explore::{self, Order, Outcome as Ran, RUN_MAX},
     report::RunSummary,
@@ -17,17 +15,7 @@ pub(crate) const POWER_LOSS: &str = "[[step]]\naction = \"power-loss\"\non = \"s
 
 /// A run of the scenario with this text under this seed, which keeps nothing.
 pub(crate) fn order(text: String, seed: u64) -> Order {
-    Order {
-        path: PathBuf::from("scenarios/toy.toml"),
-        text,
-        seed,
-        history: None,
-        trail: None,
-        bare: false,
-        colour: false,
-        columns: gapless::report::COLUMNS_MAX,
-        reproduce: String::new(),
-    }
+    Order::new("scenarios/toy.toml", text, seed)
 }
 
 /// The judgement and the screen of a run; an error where it came to none.

@@ -66,8 +66,9 @@ struct Round {
 enum Phase {
     /// For so many rounds.
     Held(u32),
-    /// A trial, whose first entries are on their way, or have arrived.
+    /// A trial of more than `from`, whose first entries are on their way, or have arrived.
     Wider {
+        from: usize,
         seen: bool,
     },
     Narrower {
@@ -146,12 +147,11 @@ impl Pace {
             // A lane that is not used to the full needs no other width; once it is, the next trial is due.
             Phase::Held(rounds) if !limited => Phase::Held((rounds + 1).min(ROUNDS_HELD)),
             _ if !limited => Phase::Held(0),
-            Phase::Wider { seen: false } => Phase::Wider { seen: true },
+            Phase::Wider { from, seen: false } => Phase::Wider { from, seen: true },
             Phase::Narrower { seen: false } => Phase::Narrower { seen: true },
-            Phase::Wider { seen: true } if rate >= self.before * WORTH => self.widen(rate),
-            Phase::Wider { seen: true } => {
-                self.width = (self.width / self.step()).max(self.least);
-                self.growing = false;
+            Phase::Wider { seen: true, .. } if rate >= self.before * WORTH => self.widen(rate),
+            Phase::Wider { from, seen: true } => {
+                (self.width, self.growing) = (from, false);
                 Phase::Held(0)
             }
             Phase::Narrower { seen: true } if rate >= self.before * AS_FAST => Phase::Held(0),
@@ -176,13 +176,10 @@ impl Pace {
         if self.width >= self.most {
             return Phase::Held(0);
         }
-        self.width = (self.width * self.step()).min(self.most);
-        Phase::Wider { seen: false }
-    }
-
-    /// By how much a wider lane is wider.
-    fn step(&self) -> usize {
-        if self.growing && self.shortest.is_some_and(|shortest| shortest >= FAR) { 4 } else { 2 }
+        let far = self.shortest.is_some_and(|shortest| shortest >= FAR);
+        let from = self.width;
+        self.width = (from * if self.growing && far { 4 } else { 2 }).min(self.most);
+        Phase::Wider { from, seen: false }
     }
 }
 
@@ -296,5 +293,18 @@ mod tests {
         let mut idle = Lane::new(16, 100);
         idle.run(SECOND * 60, ms(3_000), 1e5, 2.0);
         assert_eq!(idle.pace.width(), 16, "what is not needed is not tried");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_that_brought_nothing_ends_where_it_began() {
+        let mut lane = Lane::new(16, 100);
+        let mut widths = vec![16];
+        for _ in 0..600 {
+            lane.run(ms(100), ms(200), 320.0, 1e5);
+            if widths.last() != Some(&lane.pace.width()) {
+                widths.push(lane.pace.width());
+            }
+        }
+        assert_eq!(widths[..4], [16, 64, 100, 64]);
     }
 }

@@ -43,7 +43,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
 /// A vote for this node, and where the log of whoever gave it ended.
-type Ballot = (Vote<u64>, Option<LogId<u64>>);
+type Granted = (Vote<u64>, Option<LogId<u64>>);
 
 /// The connections to all other members. They are made by the first call, and again whenever they broke.
 pub(super) struct Links {
@@ -56,7 +56,7 @@ pub(super) struct Links {
     /// How far away each node is.
     distances: Arc<Distances>,
     /// Which log each node had when it last gave this one its vote. Since then it has taken nothing but what the winner sent.
-    voted: Mutex<BTreeMap<u64, Ballot>>,
+    voted: Mutex<BTreeMap<u64, Granted>>,
     /// Up to where Raft was last told that each node holds the leader's log, and in which term.
     told: Mutex<BTreeMap<u64, (u64, LogId<u64>)>>,
     /// What this node shows, and under which name.
