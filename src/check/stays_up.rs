@@ -49,7 +49,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         index.history.header.servers.iter().map(|name| (name, Server::default())).collect();
     let mut strikes = strikes(index).into_iter().peekable();
     let mut violations = Violations::default();
-    for (at, event) in index.history.events.iter().enumerate() {
+    for (at, event) in index.history.events.iter().enumerate().filter(|(_, event)| concerns_a_life(&event.what)) {
         while let Some((_, hosts)) = strikes.next_if(|(begins, _)| *begins <= at) {
             for host in hosts {
                 if let Some(server) = servers.get_mut(host) {
@@ -79,6 +79,17 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     }
     let lives: u64 = servers.values().map(|server| server.lives).sum();
     violations.or_held(lives, || words::count(lives, "life of a server", "lives of servers"), "no server ran")
+}
+
+/// Few events do, and to look for the server of each of the others takes longer than all the rest of this check.
+fn concerns_a_life(what: &What) -> bool {
+    match what {
+        What::Disk { error, .. } => error.is_some(),
+        What::Log { event } => matches!(event, LogEvent::CorruptionFound { .. }),
+        What::Up { .. } | What::Down { .. } | What::Failed { .. } | What::StopRequested {} => true,
+        What::Damaged { .. } | What::Wiped {} => true,
+        _ => false,
+    }
 }
 
 /// The beginnings of steps that may end a process, and whom they strike.

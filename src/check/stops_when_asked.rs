@@ -30,8 +30,9 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut asked: BTreeMap<&Name, usize> = BTreeMap::new();
     let mut violations = Violations::default();
     let mut stopped = 0;
-    for (at, event) in index.history.events.iter().enumerate().filter(|(_, event)| servers.contains(&event.host)) {
+    for (at, event) in index.history.events.iter().enumerate() {
         match &event.what {
+            What::StopRequested {} | What::Down { .. } | What::Failed { .. } if !servers.contains(&event.host) => {}
             What::StopRequested {} => _ = asked.insert(&event.host, at),
             What::Down { how: Down::Killed } => {
                 let asked = asked.remove(&event.host);

@@ -4,9 +4,15 @@
 //! wrap the payload in envelopes of its own, as long as it leaves the bytes alone. Nothing here allocates while it
 //! searches, because every payload of a history passes through.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::EntryId;
 
 const OPENING: &[u8] = b"gapless:";
+/// Looks for the opening many bytes at a time.
+static OPENINGS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OPENING));
 /// Longest client name: that of a DNS name.
 const CLIENT_BYTES_MAX: usize = 253;
 
@@ -25,7 +31,7 @@ impl EntryId {
 /// As [`EntryId::find`], borrowed.
 pub(crate) fn find_mark(bytes: &[u8]) -> Option<(&str, u64)> {
     let mut rest = bytes;
-    while let Some(at) = rest.windows(OPENING.len()).position(|window| window == OPENING) {
+    while let Some(at) = OPENINGS.find(rest) {
         rest = &rest[at + OPENING.len()..];
         if let Some(found) = read_mark(rest) {
             return Some(found);

@@ -53,16 +53,25 @@ impl Sink {
         self.waiting.push(byte);
     }
 
+    /// Inline, for most of what comes is a number.
+    #[inline]
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
-        if bytes.len() < LARGE_BYTES {
-            self.waiting.extend_from_slice(bytes);
-            if self.waiting.len() >= PIECE_BYTES {
-                let whole = self.waiting.len() / STEP_BYTES * STEP_BYTES;
-                self.hasher.update(&self.waiting[..whole]);
-                self.waiting.drain(..whole);
-            }
-            return;
+        if bytes.len() >= LARGE_BYTES {
+            return self.take_large(bytes);
         }
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= PIECE_BYTES {
+            self.hash_waiting();
+        }
+    }
+
+    fn hash_waiting(&mut self) {
+        let whole = self.waiting.len() / STEP_BYTES * STEP_BYTES;
+        self.hasher.update(&self.waiting[..whole]);
+        self.waiting.drain(..whole);
+    }
+
+    fn take_large(&mut self, bytes: &[u8]) {
         let (head, rest) = bytes.split_at(self.waiting.len().next_multiple_of(STEP_BYTES) - self.waiting.len());
         self.waiting.extend_from_slice(head);
         let (whole, tail) = rest.split_at(rest.len() / STEP_BYTES * STEP_BYTES);

@@ -29,7 +29,7 @@ use super::{
     leadership::Leadership,
     ledger::{Ledger, is_quorum},
     network::Links,
-    types::{Member, TypeConfig},
+    types::{Member, Membership, TypeConfig},
 };
 
 /// A leader that was heard within this time is there.
@@ -202,34 +202,44 @@ impl Elections {
         let membership = self.ledger.membership();
         let RaftMetrics { current_term, .. } = *self.raft.metrics().borrow();
         let vote = Vote::new(current_term.saturating_add(1), own.node);
-        let others: Vec<(u64, Member)> = membership
-            .nodes()
-            .filter(|(node, _)| **node != own.node && membership.voter_ids().any(|voter| voter == **node))
-            .map(|(node, member)| (*node, member.clone()))
-            .collect();
-        let (mut granted, mut pending) = (BTreeSet::from([own.node]), BTreeSet::from([own.node]));
-        pending.extend(others.iter().map(|(node, _)| *node));
-        let ask = |(node, member): (u64, Member)| async move {
-            (node, self.links.ask_for_vote(node, &member, vote, own.last, true).await)
+        let ask = |node, member: Member| async move {
+            self.links.ask_for_vote(node, &member, vote, own.last, true).await.is_ok_and(|answer| answer.granted)
         };
-        let mut asked: FuturesUnordered<_> = others.into_iter().map(ask).collect();
-        while !is_quorum(&membership, &granted) {
-            // As soon as too many have said no, nobody else is waited for.
-            if !is_quorum(&membership, &pending) {
-                return false;
-            }
-            match asked.next().await {
-                Some((node, Ok(answer))) if answer.granted => _ = granted.insert(node),
-                Some((node, _)) => _ = pending.remove(&node),
-                None => return false,
-            }
-        }
-        true
+        wins(&membership, own.node, &ask).await
     }
 
     fn own(&self) -> u64 {
         self.ledger.settings.node
     }
+}
+
+/// Whether a quorum of the voters says yes to `own`. Whoever says no, or cannot be asked, is asked again for as long as the
+/// others may still make a quorum without it: its next answer may be another one, while one of them may never give any.
+async fn wins<F: Future<Output = bool>>(membership: &Membership, own: u64, ask: &impl Fn(u64, Member) -> F) -> bool {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let others = membership.nodes().filter(|(node, _)| **node != own && voters.contains(node));
+    let ask_after = |wait: Option<Duration>, node: u64, member: Member| async move {
+        if let Some(wait) = wait {
+            sleep(wait).await;
+        }
+        (node, ask(node, member.clone()).await, member)
+    };
+    let (mut yes, mut no) = (BTreeSet::from([own]), BTreeSet::new());
+    let mut asked: FuturesUnordered<_> = others.map(|(node, member)| ask_after(None, *node, member.clone())).collect();
+    while !is_quorum(membership, &yes) {
+        if !is_quorum(membership, &voters.difference(&no).copied().collect()) {
+            return false;
+        }
+        let Some((node, granted, member)) = asked.next().await else { return false };
+        if granted {
+            no.remove(&node);
+            yes.insert(node);
+        } else {
+            no.insert(node);
+            asked.push(ask_after(Some(drawn(AGAIN)), node, member));
+        }
+    }
+    true
 }
 
 /// How this member would vote for another one: waits until its own leader is lost, or is heard again.
@@ -242,10 +252,49 @@ pub(super) async fn would_vote(pulse: &Pulse, leadership: &Leadership, ledger: &
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        future::pending,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
     use openraft::CommittedLeaderId;
-    use tokio::time::advance;
+    use tokio::time::{advance, timeout};
 
     use super::*;
+
+    fn members(count: u64) -> Membership {
+        let member = |node| (node, Member { name: format!("server-{node}"), ..Member::default() });
+        Membership::new(vec![(1..=count).collect()], (1..=count).map(member).collect::<BTreeMap<_, _>>())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_said_no_is_asked_again_while_another_one_says_nothing() {
+        for count in [3, 5] {
+            let asked = AtomicU32::new(0);
+            let ask = |node: u64, _: Member| {
+                let before = if node == 2 { asked.fetch_add(1, Ordering::Relaxed) } else { 0 };
+                async move {
+                    match node {
+                        2 => before == 2, // a connection that broke long ago, then one that holds
+                        4 => true,
+                        _ => pending().await,
+                    }
+                }
+            };
+            assert!(timeout(TRIAL_MAX, wins(&members(count), 1, &ask)).await.unwrap(), "{count} members");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_ends_once_too_many_have_said_no() {
+        for count in [3, 5] {
+            let ask = |node: u64, _: Member| async move { if node == 2 { pending().await } else { false } };
+            let won = timeout(TRIAL_MAX, wins(&members(count), 1, &ask)).await;
+            // Of three, the one that says nothing might still say yes.
+            assert_eq!(won.ok(), (count == 5).then_some(false), "{count} members");
+        }
+    }
 
     fn standing(index: u64, node: u64) -> Standing {
         Standing { last: Some(LogId::new(CommittedLeaderId::new(1, 1), index)), node }
