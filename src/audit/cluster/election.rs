@@ -21,7 +21,7 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use openraft::{LogId, Raft, RaftMetrics, Vote};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -46,6 +46,8 @@ const TRIAL_MAX: Duration = Duration::from_secs(15);
 /// When this member last heard its leader, and what it has promised to other candidates.
 pub(super) struct Pulse {
     heard: watch::Sender<Instant>,
+    /// Wakes this member's own trial where it has consented to another candidate.
+    yielded: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -68,7 +70,7 @@ pub(super) struct Standing {
 
 impl Pulse {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { heard: watch::Sender::new(Instant::now()), inner: Mutex::default() })
+        Arc::new(Self { heard: watch::Sender::new(Instant::now()), yielded: Notify::new(), inner: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -102,11 +104,25 @@ impl Pulse {
             return false;
         }
         inner.held_back = Some(Instant::now() + wait(inner.failed));
+        drop(inner);
+        self.yielded.notify_waiters();
         true
     }
 
-    fn try_with(&self, own: Option<Standing>) {
-        self.lock().trying = own;
+    /// Lets a trial go on until it ends. It is lost where a leader is heard meanwhile, or this member consents to another
+    /// candidate: were it won after that, it would end the term of the leader whom it has just helped to elect.
+    async fn try_with(&self, own: Standing, trial: impl Future<Output = bool>) -> bool {
+        self.lock().trying = Some(own);
+        let mut heard = self.heard.subscribe();
+        let won = tokio::select! {
+            biased;
+            _ = heard.changed() => false,
+            () = self.yielded.notified() => false,
+            won = trial => won,
+            () = sleep(TRIAL_MAX) => false,
+        };
+        self.lock().trying = None;
+        won
     }
 }
 
@@ -185,17 +201,10 @@ impl Elections {
     /// Asks the other voters. True once a quorum would vote for this member; it is connected to them by then.
     async fn would_be_elected(&self) -> bool {
         let own = Standing { last: self.ledger.last_log_id(), node: self.own() };
-        self.pulse.try_with(Some(own));
-        let mut heard = self.pulse.heard.subscribe();
-        heard.mark_unchanged();
-        let won = tokio::select! {
-            biased;
-            _ = heard.changed() => false,
-            won = self.trial(own) => won,
-            () = sleep(TRIAL_MAX) => false,
-        };
-        self.pulse.try_with(None);
-        won
+        let term = || self.raft.metrics().borrow().current_term;
+        let begun = term();
+        // Votes that were asked of this member meanwhile belong to another candidate.
+        self.pulse.try_with(own, self.trial(own)).await && term() == begun
     }
 
     async fn trial(&self, own: Standing) -> bool {
@@ -319,15 +328,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_two_candidates_the_one_with_the_longer_log_goes_first_then_the_one_with_the_larger_id() {
         let pulse = Pulse::new();
-        pulse.try_with(Some(standing(7, 2)));
+        let trying = |own| pulse.lock().trying = own;
+        trying(Some(standing(7, 2)));
         assert!(!pulse.yields_to(standing(6, 3)));
         assert!(!pulse.yields_to(standing(7, 1)));
         assert_eq!(pulse.lock().held_back, None, "who is refused holds back nobody");
         assert!(pulse.yields_to(standing(7, 3)));
         assert!(pulse.yields_to(standing(8, 1)));
         assert!(pulse.lock().held_back.is_some_and(|until| until > Instant::now()));
-        pulse.try_with(None);
+        trying(None);
         assert!(pulse.yields_to(standing(6, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_consents_to_another_candidate_gives_its_own_trial_up() {
+        let pulse = Pulse::new();
+        let won = |other: Standing| {
+            let pulse = pulse.clone();
+            async move {
+                let trial = async {
+                    sleep(LEASE).await;
+                    true
+                };
+                let (won, _) = tokio::join!(pulse.try_with(standing(7, 2), trial), async {
+                    sleep(LEASE / 2).await;
+                    pulse.yields_to(other)
+                });
+                won
+            }
+        };
+        assert!(!won(standing(7, 3)).await);
+        assert!(won(standing(7, 1)).await, "who is refused ends nothing");
     }
 
     #[tokio::test(start_paused = true)]
