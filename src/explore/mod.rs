@@ -1,5 +1,7 @@
 //! Many runs: each in a process of its own, several at a time, twice where determinism is to be shown.
 
+pub mod draw;
+
 mod determinism;
 mod expectations;
 mod process;

@@ -16,7 +16,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Client, Entry, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
+use super::{Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
 use crate::{
     audit::{
         calls::error_chain,
@@ -178,6 +178,17 @@ impl System for AuditLog {
 
     fn revisions(&self) -> &[&str] {
         &Revision::NAMES
+    }
+
+    fn explored(&self) -> Explored {
+        Explored {
+            servers: vec![1, 3, 3, 5],
+            leader: true,
+            renewals: true,
+            dead_letters: true,
+            paths: vec!["journal/", "journal/segments/", "outbox/"],
+            ..Explored::default()
+        }
     }
 
     fn prepare(&mut self, servers: &[Name], _clients: &[Name]) -> Result<(), Failure> {
