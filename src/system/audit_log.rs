@@ -142,6 +142,35 @@ impl AuditLog {
     }
 }
 
+/// In the middle of a batch, an election, a start, a repair, a replacement, a release, a renewal, a delivery. An event stands
+/// here as often as it is worth aiming at.
+const MOMENTS: [&str; 24] = [
+    "batch-written",
+    "batch-written",
+    "batch-synced",
+    "batch-committed",
+    "checkpoint-signed",
+    "call-started",
+    "entry-accepted",
+    "receipt-verified",
+    "checkpoint-kept",
+    "leader-change",
+    "leader-change",
+    "leader-change",
+    "server-started",
+    "server-started",
+    "log-recovered",
+    "log-recovered",
+    "torn-tail-truncated",
+    "corruption-found",
+    "repair-stalled",
+    "replica-repaired",
+    "member-changed",
+    "shutdown-begun",
+    "cert-renewed",
+    "retry",
+];
+
 impl System for AuditLog {
     type Client = Application;
 
@@ -186,7 +215,9 @@ impl System for AuditLog {
             leader: true,
             renewals: true,
             dead_letters: true,
-            paths: vec!["journal/", "journal/segments/", "outbox/"],
+            paths: vec!["journal/", "journal/segments/"],
+            client_paths: vec!["outbox/"],
+            moments: MOMENTS.to_vec(),
             ..Explored::default()
         }
     }

@@ -29,8 +29,13 @@ pub struct Explored {
     pub renewals: bool,
     /// The log keeps to `[cluster] payload-max`, and its clients keep what is larger as dead letters.
     pub dead_letters: bool,
-    /// Files and folders that a fault of a disk may single out, as `path` has them.
+    /// Files and folders of a server that a fault of its disk may single out, as `path` has them.
     pub paths: Vec<&'static str>,
+    /// The same of a client.
+    pub client_paths: Vec<&'static str>,
+    /// Events that the log tells, whose first one is a moment to aim at: it is in the middle of something. `gapless list
+    /// events` has their names.
+    pub moments: Vec<&'static str>,
     /// Further rules.
     pub rules: Vec<Rule>,
     /// Names of rules for any log that do not bind this one.
@@ -45,6 +50,8 @@ impl Default for Explored {
             renewals: false,
             dead_letters: false,
             paths: Vec::new(),
+            client_paths: Vec::new(),
+            moments: Vec::new(),
             rules: Vec::new(),
             free_of: Vec::new(),
         }

@@ -17,7 +17,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use crate::scenario::{self, Problem, Scenario};
 
@@ -28,10 +28,13 @@ pub use subject::Subject;
 /// The scenario of a seed, for a log.
 ///
 /// # Errors
-/// Where the file format refuses even a run without faults: a log whose own rules no scenario keeps draws that.
-pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, Vec<Problem>> {
+/// Where a rule of the log, or the file format, refuses even a run without faults.
+pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, DrawError> {
     let mut scenario = cluster::quiet(&mut Dice::new(seed, 0), subject, seed);
     cluster::lighten(&mut scenario, |scenario| rules::broken(subject, scenario).is_none());
+    if let Some(rule) = rules::broken(subject, &scenario) {
+        return Err(DrawError::Rule(rule.name));
+    }
     let accepts = |scenario: &Scenario| {
         rules::broken(subject, scenario).is_none() && scenario::parse(&scenario.path, &scenario.print()).is_ok()
     };
@@ -39,7 +42,23 @@ pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, Vec<Problem>> {
     scenario.expect = rules::expectations(&scenario);
     tell(&mut scenario, seed, &families);
     let text = scenario.print();
-    scenario::parse(&scenario.path, &text)
+    scenario::parse(&scenario.path, &text).map_err(|problems| DrawError::Format { seed, problems })
+}
+
+/// Why nothing can be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum DrawError {
+    /// A rule of the log forbids everything.
+    #[error("the rule `{0}` allows not even a run without faults\ncure: let it allow a scenario without steps")]
+    Rule(&'static str),
+    /// What was drawn is no scenario.
+    #[error("what seed {seed} draws is no sound file: {}", .problems.first().map_or("", |problem| &problem.message))]
+    Format {
+        /// The seed.
+        seed: u64,
+        /// What is wrong with it.
+        problems: Vec<Problem>,
+    },
 }
 
 /// A title and a story for whoever opens the file.
@@ -54,9 +73,4 @@ fn tell(scenario: &mut Scenario, seed: u64, families: &[&family::Family]) {
          beyond what the log may be asked to survive (`gapless explore --rules`).",
         families.join(", ")
     );
-}
-
-/// The name of the file of a drawn scenario, in a folder.
-pub fn file_name(folder: &Path, seed: u64) -> std::path::PathBuf {
-    folder.join(format!("explored-{seed}.toml"))
 }

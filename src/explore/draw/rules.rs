@@ -131,7 +131,14 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     // The tick of a simulation is as long as the latency, up to 5 ms: a shorter one is paid for by every host.
     let ticks = u64::try_from(5 / scenario.cluster.latency.as_millis().clamp(1, 5)).unwrap_or(5);
     let beyond = Scenario::STARTUP + Scenario::SETTLE + scenario.expect.recovers_within;
-    let seconds = scenario.horizon().saturating_sub(beyond).as_secs();
+    let waits = scenario.steps.iter().map(|step| match &step.action {
+        // Both phases, and the whole roll, are waited for.
+        Action::CaRotate { overlap, .. } => overlap.saturating_mul(2),
+        Action::RollingUpgrade { pause, .. } => pause.saturating_mul(hosts as u32),
+        _ => Duration::ZERO,
+    });
+    let waits = waits.max().unwrap_or_default();
+    let seconds = scenario.horizon().saturating_sub(beyond).saturating_add(waits).as_secs();
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(scenario.workload.size);
     let at_rest = seconds.saturating_mul(hosts * 300 * ticks);

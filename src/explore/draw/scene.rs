@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Role, Value},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value},
     scenario::{Scenario, Step},
 };
 
@@ -45,7 +45,13 @@ impl<'a> Scene<'a> {
             ActsOn::Links { one_way } => given.link = Some(self.link(dice, one_way)?),
             ActsOn::Workload => {}
         }
-        let paths = &self.subject.explored.paths;
+        let explored = &self.subject.explored;
+        let all = |is: fn(&HostRef) -> bool| given.on.as_ref().is_some_and(|on| on.iter().all(is));
+        let paths: &[&'static str] = match () {
+            () if all(HostRef::is_server) => &explored.paths,
+            () if all(HostRef::is_client) => &explored.client_paths,
+            () => &[],
+        };
         for parameter in fault.parameters {
             let mut drawn = value(dice, fault, parameter, paths, &self.subject.revisions);
             // `fault.rule`: a process is down for less than the time between two crashes.
@@ -136,6 +142,34 @@ impl<'a> Scene<'a> {
         })
     }
 
+    /// A fault on the hosts or the link of another step; `None` where it does not act there, or not on this log.
+    pub(super) fn meeting(&self, fault: &'static Fault, step: &Step) -> Option<Action> {
+        let able = self.subject.faults.iter().any(|other| other.name == fault.name);
+        let mut given = Given::default();
+        match (fault.acts_on, step.action.link()) {
+            (ActsOn::Links { .. }, Some(link)) => {
+                let (one, other) = link.ends();
+                given.link = Some(Link::Between(one.clone(), other.clone()));
+            }
+            (ActsOn::Hosts { .. }, None) if fits(step, fault) => {
+                given.on = Some(vec![HostRef::Step(step.name.clone())]);
+            }
+            _ => return None,
+        }
+        for parameter in fault.parameters {
+            if let Need::Default(default) = &parameter.need {
+                let presented = parameter.name == "reconnect";
+                given.values.insert(parameter.name, if presented { Value::Flag(true) } else { default.clone() });
+            }
+        }
+        able.then(|| (fault.build)(&given)).flatten()
+    }
+
+    /// Events of the log to aim at.
+    pub(super) fn moments(&self) -> &[&'static str] {
+        &self.subject.explored.moments
+    }
+
     /// The one host on which a breaking revision is tried.
     pub(super) fn one_host(&self, dice: &mut Dice) -> Option<HostRef> {
         let from = if dice.one_in(3) { &self.clients } else { &self.servers };
@@ -165,7 +199,7 @@ fn fits(step: &Step, fault: &Fault) -> bool {
     step.action.on().is_some_and(|on| on.iter().all(may))
 }
 
-/// How long a step lasts: mostly from 50 ms to 20 s; now and then until the final heal, one millisecond, or longer than
+/// How long a step lasts: mostly from 0.2 s to 20 s; now and then until the final heal, one millisecond, or longer than
 /// the run.
 pub(super) fn length(dice: &mut Dice, action: &Action, work: Duration) -> Option<Duration> {
     let fault = action.fault();
@@ -182,7 +216,7 @@ pub(super) fn length(dice: &mut Dice, action: &Action, work: Duration) -> Option
     let ms = match dice.below(16) {
         0 => 1,
         1 => dice.magnitude(1, work.as_millis() as u64 * 5 / 4),
-        _ => dice.magnitude(50, 20_000),
+        _ => dice.magnitude(200, 20_000),
     };
     Some(Duration::from_millis(ms))
 }

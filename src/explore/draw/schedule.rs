@@ -20,30 +20,6 @@ const STEPS_MAX: u64 = 9;
 /// How often another step is tried, for each that is wanted, where rules or the file format refuse one.
 const TRIES: u64 = 8;
 
-/// Events whose first one is a moment to aim at: the log is in the middle of something.
-const MIDDLES: [&str; 20] = [
-    "batch-written",
-    "batch-synced",
-    "batch-committed",
-    "checkpoint-signed",
-    "call-started",
-    "entry-accepted",
-    "receipt-verified",
-    "checkpoint-kept",
-    "leader-change",
-    "server-started",
-    "log-recovered",
-    "torn-tail-truncated",
-    "corruption-found",
-    "repair-stalled",
-    "replica-repaired",
-    "member-changed",
-    "shutdown-begun",
-    "cert-renewed",
-    "schema-agreed",
-    "retry",
-];
-
 /// How the steps of a run lie.
 enum Shape {
     /// Anywhere in the run.
@@ -116,7 +92,7 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     let work = scenario.workload.duration;
     let taken = scenario.steps.len();
     let name = |nth: usize| format!("s{}", taken + nth + 1);
-    let mut start = start(dice, scenario, shape);
+    let mut start = start(dice, scenario, shape, scene.moments());
     if fault.name == "cert-expire"
         && let Start::After { wait, .. } = &mut start
     {
@@ -140,16 +116,43 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
         }
     };
     let first = Step { name: name(0), duration: length(dice, &action, work), action, start, line: 0 };
-    let second = cure.map(|action| {
-        let wait = Duration::from_millis(dice.magnitude(50, 15_000));
-        let start = Start::After { moment: Moment::Ended(first.name.clone()), wait, since: None };
-        Step { name: name(1), duration: None, action, start, line: 0 }
-    });
+    let second = match cure {
+        Some(action) => {
+            let wait = Duration::from_millis(dice.magnitude(50, 15_000));
+            let start = Start::After { moment: Moment::Ended(first.name.clone()), wait, since: None };
+            Some(Step { name: name(1), duration: None, action, start, line: 0 })
+        }
+        None => companion(dice, scene, &first, name(1), work),
+    };
     std::iter::once(first).chain(second).collect()
 }
 
+/// What brings a fault to light on the same hosts or link: a port that is closed is met by whoever has to connect, a disk
+/// that lied shows it when the power fails, a clock by a certificate that has just begun.
+static PAIRS: &[(&str, &str)] = &[
+    ("refuse", "reset"),
+    ("fsync-error", "power-loss"),
+    ("torn-write", "power-loss"),
+    ("misdirected-write", "power-loss"),
+    ("bit-rot", "crash"),
+    ("clock-skew", "cert-rotate"),
+    ("clock-drift", "cert-rotate"),
+    ("clock-jump", "cert-rotate"),
+];
+
+/// In every second case the step that brings this one to light, while it lasts.
+fn companion(dice: &mut Dice, scene: &Scene<'_>, first: &Step, name: String, work: Duration) -> Option<Step> {
+    let (_, fault) = PAIRS.iter().find(|(fault, _)| *fault == first.action.name())?;
+    let fault = find(fault).filter(|_| dice.one_in(2))?;
+    let action = scene.meeting(fault, first)?;
+    let within = first.duration.unwrap_or(work).min(work);
+    let wait = Duration::from_millis(dice.magnitude(1, u64::try_from(within.as_millis()).unwrap_or(u64::MAX)));
+    let start = Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None };
+    Some(Step { name, duration: length(dice, &action, work), action, start, line: 0 })
+}
+
 /// When a step begins.
-fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape) -> Start {
+fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'static str]) -> Start {
     let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
     let wait = |dice: &mut Dice| match dice.below(3) {
         0 => Duration::ZERO,
@@ -161,15 +164,15 @@ fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape) -> Start {
         (0..=6, Some(step)) => {
             let name = step.name.clone();
             let moment = match dice.below(8) {
-                0..=3 => Moment::Bites(name),
-                4 | 5 => Moment::Begins(name),
+                0..=2 => Moment::Bites(name),
+                3..=5 => Moment::Begins(name),
                 6 if step.action.fault().counted.is_some() => Moment::Nth(name, dice.between(1, 3) as u32),
                 _ => Moment::Ended(name),
             };
             Start::After { moment, wait: wait(dice), since: None }
         }
-        (7..=11, before) => {
-            let event = dice.pick(&MIDDLES).copied().unwrap_or("retry").to_owned();
+        (7..=11, before) if !moments.is_empty() => {
+            let event = dice.pick(moments).copied().unwrap_or_default().to_owned();
             // Without it, the first one of most events comes in the first second of the run.
             let since = before.map(|step| match dice.below(4) {
                 0 => Moment::Ended(step.name.clone()),

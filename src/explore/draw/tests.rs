@@ -1,5 +1,7 @@
 //! Drawn scenarios: sound files, the same for ever, within the rules, and between them everything that there is.
 
+use std::path::Path;
+
 use super::{rules::cost, *};
 use crate::{
     fault::{CATALOGUE, HostRef, Link},
@@ -12,7 +14,7 @@ fn own() -> Subject {
 }
 
 fn drawn(subject: &Subject, seeds: std::ops::Range<u64>) -> Vec<Scenario> {
-    seeds.map(|seed| draw(subject, seed).unwrap_or_else(|problems| panic!("seed {seed}: {problems:?}"))).collect()
+    seeds.map(|seed| draw(subject, seed).unwrap_or_else(|problems| panic!("{problems}"))).collect()
 }
 
 #[test]
@@ -137,6 +139,7 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         ),
         (step("surge", "appends = \"90000/s\"\nat = \"1s\""), 1, Some("a-run-can-be-waited-for")),
         (step("surge", "appends = \"900/s\"\nat = \"1s\""), 1, None),
+        (step("ca-rotate", "on = \"servers\"\noverlap = \"24h\"\nat = \"1s\""), 3, Some("a-run-can-be-waited-for")),
     ];
     for (steps, servers, rule) in cases {
         let scenario = read(&steps, servers);
@@ -155,4 +158,12 @@ fn a_log_is_asked_what_it_can_suffer_and_keeps_rules_of_its_own() {
     assert!(!names.contains("crash") && names.contains("power-loss") && !names.contains("replace"), "{names:?}");
     let free = Subject { explored: Explored::default().free_of("a-client-keeps-its-disk"), ..own() };
     assert!(rules(&free).all(|rule| rule.name != "a-client-keeps-its-disk") && rules(&free).count() == RULES.len() - 1);
+}
+
+#[test]
+fn a_rule_that_allows_nothing_is_named() {
+    let rule = Rule { name: "nothing", reason: "", allows: |_| false };
+    let subject = Subject { explored: Explored::default().and(rule), ..own() };
+    let error = draw(&subject, 1).expect_err("forbidden").to_string();
+    assert!(error.contains("`nothing`") && error.contains("cure:"), "{error}");
 }

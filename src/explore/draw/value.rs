@@ -80,7 +80,8 @@ pub(super) fn value(
             let words: Vec<&'static str> = words.iter().map(|(word, _)| *word).filter(known).collect();
             Value::Word(dice.pick(&words).copied().unwrap_or_default())
         }
-        Kind::Flag => Value::Flag(dice.one_in(2)),
+        // A connection that is open shows no certificate: mostly it has to be opened again.
+        Kind::Flag => Value::Flag(!dice.one_in(if parameter.name == "reconnect" { 3 } else { 2 })),
         Kind::Path => Value::Path(dice.pick(paths).copied().unwrap_or_default().to_owned()),
     }
 }
