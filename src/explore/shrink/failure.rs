@@ -46,6 +46,11 @@ impl Failure {
         Some(Failure::Unmet { text: without_figures(&unmet.text) })
     }
 
+    /// Whether it is a bound of the scenario that was not kept, and not an invariant that always holds.
+    pub fn is_of_expectations(&self) -> bool {
+        matches!(self, Failure::Unmet { .. } | Failure::Violated { first: Promise::Recovers, .. })
+    }
+
     /// Whether another run shows this failure, whatever else it shows: the same invariant, or the same end.
     pub fn is_shown_by(&self, other: &Failure) -> bool {
         match (self, other) {

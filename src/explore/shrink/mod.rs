@@ -12,10 +12,11 @@ mod tell;
 use std::collections::BTreeSet;
 
 use super::{
+    process::RunError,
     sweep::{Limits, Task, sweep},
     worker::{Order, Outcome},
 };
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Expect, Scenario};
 
 pub use failure::Failure;
 use reduce::PHASES;
@@ -71,58 +72,36 @@ pub fn shrink(
     let mut original = scenario.clone();
     original.seeds = i64::try_from(seed).map(|_| vec![seed]).unwrap_or_default();
     original.known_violation = None;
-    let mut runs = 0;
-    let mut first = None;
-    let task = |_| Task { order: order(original.print()), twice: false };
-    sweep(1, limits, task, |_, done| {
-        first = Some(done.outcome);
-        true
-    });
-    runs += 1;
-    let outcome = first.ok_or(ShrinkError::Stopped)?;
+    let outcome = once(limits, order(original.print())).ok_or(ShrinkError::Stopped)?;
     let failure = Failure::of(&outcome).ok_or(ShrinkError::Holds)?;
     let bound = may(&original);
+    let expected = original.expect.clone();
     let acceptable = |candidate: &Scenario| {
-        (!bound || may(candidate)) && scenario::parse(&candidate.path, &candidate.print()).is_ok()
+        (!bound || may(candidate))
+            && (!failure.is_of_expectations() || same_bounds(&candidate.expect, &expected))
+            && scenario::parse(&candidate.path, &candidate.print()).is_ok()
     };
-    let mut search = Search { best: original, outcome: outcome.ok(), tried: BTreeSet::new(), runs };
-    let (mut phase, mut idle) = (0, 0);
-    let mut minimal = true;
-    while idle < PHASES.len() {
-        let candidates: Vec<Scenario> = PHASES[phase](&search.best)
-            .into_iter()
-            .filter(|candidate| acceptable(candidate) && search.tried.insert(candidate.print()))
-            .collect();
-        match search.try_all(&candidates, limits, &order, &failure, &mut told) {
-            Tried::Better => idle = 0,
-            Tried::None => {
-                phase = (phase + 1) % PHASES.len();
-                idle += 1;
-            }
-            Tried::Stopped => {
-                minimal = false;
-                break;
-            }
-        }
-    }
-    let Search { best, outcome, mut runs, .. } = search;
-    let mut scenario = tell::told(best.clone(), seed, &failure, outcome.as_ref(), minimal);
-    let mut screen = outcome.map(|outcome| tell::screen(&outcome)).unwrap_or_default();
-    // Once more as it will stand in its file: names and lines of its screen are then those of the file.
-    let task = |_| Task { order: order(scenario.print()), twice: false };
-    let mut last = None;
+    let mut search = Search { best: original, outcome: outcome.ok(), tried: BTreeSet::new(), runs: 1 };
+    let minimal = search
+        .go_through(|candidates, search| search.try_all(candidates, limits, &order, &failure, &mut told), acceptable);
+    Ok(search.confirmed(seed, failure, minimal, |text| once(limits, order(text))))
+}
+
+/// One run; `None` where it was stopped.
+fn once(limits: Limits, order: Order) -> Option<Result<Outcome, RunError>> {
+    let mut outcome = None;
+    let task = |_| Task { order: order.clone(), twice: false };
     sweep(1, limits, task, |_, done| {
-        last = Some(done.outcome);
+        outcome = Some(done.outcome);
         true
     });
-    if let Some(last) = last {
-        runs += 1;
-        match Failure::of(&last).filter(|other| failure.is_shown_by(other)) {
-            Some(_) => screen = last.map(|outcome| tell::screen(&outcome)).unwrap_or_default(),
-            None => scenario = best,
-        }
-    }
-    Ok(Shrunk { scenario, failure, screen, runs, minimal })
+    outcome
+}
+
+/// Whether both are as strict: a failure to keep a bound is none of a bound that was never asked for.
+fn same_bounds(one: &Expect, other: &Expect) -> bool {
+    let bounds = |it: &Expect| (it.recovers_within, it.blind_at_most, it.dead_letters, it.connections_at_most);
+    bounds(one) == bounds(other) && one.acked_at_least == other.acked_at_least
 }
 
 /// What came of a row of candidates.
@@ -144,6 +123,51 @@ struct Search {
 }
 
 impl Search {
+    /// Every phase, again and again, until none of them finds anything smaller; whether it came to that.
+    fn go_through(
+        &mut self,
+        mut try_all: impl FnMut(&[Scenario], &mut Self) -> Tried,
+        acceptable: impl Fn(&Scenario) -> bool,
+    ) -> bool {
+        let (mut phase, mut idle) = (0, 0);
+        while idle < PHASES.len() {
+            let reduced = PHASES[phase](&self.best).into_iter();
+            let candidates: Vec<Scenario> =
+                reduced.filter(|it| acceptable(it) && self.tried.insert(it.print())).collect();
+            match try_all(&candidates, self) {
+                Tried::Better => idle = 0,
+                Tried::None => {
+                    phase = (phase + 1) % PHASES.len();
+                    idle += 1;
+                }
+                Tried::Stopped => return false,
+            }
+        }
+        true
+    }
+
+    /// The best with its story, run once more as it will stand in its file: names and lines of its screen are then those of
+    /// the file. Where it does not fail as it did, the best stays as it was.
+    fn confirmed(
+        self,
+        seed: u64,
+        failure: Failure,
+        minimal: bool,
+        run: impl FnOnce(String) -> Option<Result<Outcome, RunError>>,
+    ) -> Shrunk {
+        let Search { best, outcome, mut runs, .. } = self;
+        let mut scenario = tell::told(best.clone(), seed, &failure, outcome.as_ref(), minimal);
+        let mut screen = outcome.map(|outcome| tell::screen(&outcome)).unwrap_or_default();
+        if let Some(last) = run(scenario.print()) {
+            runs += 1;
+            match Failure::of(&last).filter(|other| failure.is_shown_by(other)) {
+                Some(_) => screen = last.map(|outcome| tell::screen(&outcome)).unwrap_or_default(),
+                None => scenario = best,
+            }
+        }
+        Shrunk { scenario, failure, screen, runs, minimal }
+    }
+
     /// The first of the candidates that fails in the same way becomes the best, whichever ends first.
     fn try_all(
         &mut self,

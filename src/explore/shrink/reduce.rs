@@ -9,7 +9,7 @@ use std::{
 use crate::{
     fault::{Action, End, Fault, Given, HostRef, Link, Need, Per, Rate, Value},
     scenario::{
-        Call, Cluster, LATENCY_DEFAULT, MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, Scenario, Start, Step,
+        Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, Scenario, Start, Step,
         WALL_CLOCK_DEFAULT,
     },
 };
@@ -20,6 +20,7 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
     less_work,
     fewer_hosts,
     plainer_cluster,
+    plainer_expectations,
     plainer_starts,
     plainer_lengths,
     plainer_values,
@@ -174,7 +175,7 @@ fn less_work(scenario: &Scenario) -> Vec<Scenario> {
             Box::new(|it| it.workload.duration = seconds(3)),
             Box::new(|it| it.workload.appends = slower(it.workload.appends, 8)),
             Box::new(|it| it.workload.appends = slower(it.workload.appends, 2)),
-            Box::new(|it| it.workload.size = it.workload.size.min(SIZE_DEFAULT)),
+            Box::new(|it| it.workload.size = SIZE_DEFAULT),
             Box::new(|it| it.workload.size = (it.workload.size / 2).max(it.workload.size.min(SIZE_DEFAULT))),
             Box::new(|it| {
                 // One that nobody has to think about: 10, 20, 50 a second.
@@ -261,6 +262,11 @@ fn plainer_cluster(scenario: &Scenario) -> Vec<Scenario> {
     )
 }
 
+/// What nobody has to say of the outcome either.
+fn plainer_expectations(scenario: &Scenario) -> Vec<Scenario> {
+    changed(scenario, vec![Box::new(|it| it.expect = Expect::default())])
+}
+
 /// Each step with every change to it, one at a time.
 fn each_step(scenario: &Scenario, changes: impl Fn(&Step) -> Vec<Step>) -> Vec<Scenario> {
     let mut reduced = Vec::new();
@@ -278,7 +284,11 @@ fn each_step(scenario: &Scenario, changes: impl Fn(&Step) -> Vec<Step>) -> Vec<S
 fn plainer_starts(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let starts = match &step.start {
-            Start::At(at) => vec![Start::At(Duration::from_secs(at.as_secs().max(1))), Start::At(rounded(*at))],
+            Start::At(at) => vec![
+                Start::At(Duration::from_secs(at.as_secs().max(1))),
+                Start::At(rounded(*at)),
+                Start::At(rounded(*at / 2)),
+            ],
             Start::After { moment, wait, since } => {
                 let after =
                     |wait, since: &Option<Moment>| Start::After { moment: moment.clone(), wait, since: since.clone() };

@@ -3,10 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{super::worker::Outcome, failure::Failure, reduce};
-use crate::scenario::{self, Scenario};
+use crate::{
+    report::text::wrap,
+    scenario::{self, Scenario},
+};
 
 /// The longest title of a file, in characters.
 const TITLE_MAX: usize = 200;
+
+/// In how many columns a story is written.
+const COLUMNS: usize = 110;
 
 /// The scenario with its title, its story and its names.
 pub(super) fn told(
@@ -69,7 +75,8 @@ fn story(scenario: &Scenario, seed: u64, outcome: Option<&Outcome>, minimal: boo
         (false, _) => format!("Seen under seed {seed}; it was not tried to the end whether every step matters."),
     });
     let plain = |c: char| c == '\n' || !c.is_control();
-    lines.join("\n").chars().filter(|c| plain(*c)).collect()
+    let text: String = lines.join("\n").chars().filter(|c| plain(*c)).collect();
+    text.lines().flat_map(|line| wrap(line, COLUMNS)).collect::<Vec<_>>().join("\n")
 }
 
 /// The name of each step: that of its action, with a number where several have it.
