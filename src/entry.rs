@@ -12,7 +12,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::Verdict,
     cli::{self, Home, quoted},
-    explore::{self, Order, Outcome, RUN_MAX},
+    explore::{self, Order, Outcome, RUN_MAX, draw::Subject},
     report::{Palette, terminal},
     scenario::{self, Scenario},
     system::System,
@@ -99,13 +99,17 @@ impl Target {
 }
 
 /// What [`main!`](crate::main!) calls.
-pub fn main<S: System>(system: impl FnOnce() -> S + Send + 'static, scenarios: &str, target: &Target) -> ExitCode {
-    explore::become_worker_if_asked(system);
+pub fn main<S: System>(
+    system: impl FnOnce() -> S + Clone + Send + 'static,
+    scenarios: &str,
+    target: &Target,
+) -> ExitCode {
+    explore::become_worker_if_asked(system.clone());
     let folder = target.folder(scenarios);
     if env::args_os().nth(1).is_some_and(|word| word == "--gapless") {
         let command = format!("{} --gapless", target.launch());
         let home = Home { command, name: target.name(), scenarios: folder, by_name: true };
-        return cli::run_as(&home, env::args_os().skip(2));
+        return cli::run_as(&home, || Subject::of(&system()), env::args_os().skip(2));
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = match trials(&folder, &target.launch(), arguments.nocapture) {

@@ -50,7 +50,9 @@ pub mod system;
 pub mod world;
 
 pub use history::Promise as Invariant;
-pub use system::{Client, Entry, Failure, File, Findings as Found, Host, Outcome, Peer, Promises, System};
+pub use system::{
+    Client, Entry, Explored, Failure, File, Findings as Found, Host, Outcome, Peer, Promises, Rule, System,
+};
 
 /// Version and source of this build. A seed holds for one build: a run of another may take another course.
 pub fn build_id() -> &'static str {

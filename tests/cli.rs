@@ -18,6 +18,8 @@ use tempfile::TempDir;
 mod columns;
 #[path = "cli/end.rs"]
 mod end;
+#[path = "cli/explore.rs"]
+mod explore;
 #[path = "cli/sweeps.rs"]
 mod sweeps;
 #[path = "cli/words.rs"]

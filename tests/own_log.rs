@@ -71,3 +71,23 @@ fn every_verb_works_for_that_system_and_takes_scenarios_by_name_or_path() {
         assert!(ended == status && text.contains(said), "{line}: {ended}\n{text}");
     }
 }
+
+#[test]
+fn explored_from_its_own_test_the_log_is_found_out_and_the_finding_cut_down_to_a_file_that_fails_alike() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().display();
+    let explore = "cargo run --quiet --example your_own_log -- --gapless explore --seeds 0..40 --until-fail --shrink";
+    let (status, explored) = shell(&format!("{explore} --keep {kept}"));
+    assert_eq!(status, 100, "{explored}");
+    let shrunk: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("made")
+        .filter_map(|file| Some(file.ok()?.path()).filter(|path| path.to_string_lossy().ends_with("-shrunk.toml")))
+        .collect();
+    let [shrunk] = &shrunk[..] else { panic!("{shrunk:?}\n{explored}") };
+    let text = std::fs::read_to_string(shrunk).expect("written");
+    assert!(text.contains("acked-durable") && text.contains("action = \"power-loss\""), "{text}");
+    assert!(text.matches("[[step]]").count() <= 3, "{text}");
+    let run = format!("cargo run --quiet --example your_own_log -- --gapless run {}", shrunk.display());
+    let (status, again) = shell(&run);
+    assert!(status == 100 && violated(&again).contains("acked-durable"), "{status}\n{again}");
+}

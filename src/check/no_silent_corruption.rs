@@ -13,7 +13,8 @@
 //! could have given them, the same goes for tails and followers. And a server may not pass over the damage in silence:
 //! a complete reading may end before a position that this server had shown earlier only if it has told of corruption
 //! since the damage, or ended with an error that names the damaged file or says what is wrong with it (corrupt, damaged,
-//! a checksum, a hash). An end for any other reason is no word about damage.
+//! a checksum, a hash). An end for any other reason is no word about damage. A server whose newest start says that it found
+//! all of it on its disk has lost nothing, though it may not show all of it yet.
 //!
 //! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
 //! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence
@@ -52,6 +53,8 @@ struct Server {
     read_since: u64,
     /// Behind the last position that it showed while it was sound, and the event that showed it.
     shown: Option<(u64, usize)>,
+    /// How many leaves each start since the damage found on its disk, and the event that says so.
+    recovered: Vec<(usize, u64)>,
 }
 
 impl Server {
@@ -71,6 +74,13 @@ impl Server {
         };
         !self.damaged.is_empty()
             && (WORDS_OF_DAMAGE.iter().any(|word| error.contains(word)) || self.damaged.iter().any(named))
+    }
+
+    /// Whether its newest start before an event found all that it had shown. What it does not show then is not lost: a
+    /// member of several shows no more than what it knows a quorum to have cosigned.
+    fn has_it_all(&self, event: usize, shown: u64) -> bool {
+        let newest = self.recovered.iter().rfind(|(recovered, _)| *recovered < event);
+        newest.is_some_and(|(_, leaves)| *leaves >= shown)
     }
 
     fn noticed_by(&self, event: usize) -> bool {
@@ -112,6 +122,9 @@ fn servers<'h>(index: &Index<'h>) -> Servers<'h> {
             What::Damaged { .. } => server.damaged.push(at),
             What::Log { event: LogEvent::CorruptionFound { .. } } if !server.is_sound_at(at) => {
                 server.noticed.get_or_insert(at);
+            }
+            What::Log { event: LogEvent::LogRecovered { leaves, .. } } if !server.is_sound_at(at) => {
+                server.recovered.push((at, *leaves));
             }
             What::Failed { error } if server.speaks_of_damage(index, error) => {
                 server.noticed.get_or_insert(at);
@@ -198,7 +211,7 @@ fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Vi
         let Some((shown, event)) = server.shown.filter(|(shown, _)| *shown > end) else { continue };
         // A reading may have waited for a server that was down, and said what it had found when it came up.
         let ended = reading.ended.unwrap_or(reading.began);
-        if reading.complete && !server.noticed_by(ended) {
+        if reading.complete && !server.noticed_by(ended) && !server.has_it_all(ended, shown) {
             violations.add("passed-over", None, || {
                 let (name, gone) = (reading.server, words::count(shown - end, "position", "positions"));
                 let at = words::time(index.event(reading.began).at);
@@ -362,6 +375,23 @@ mod tests {
         let mut elsewhere = story();
         elsewhere.says("server-1", failed("0.0.0.0:50051: address in use")).reads("server-1", true, &first);
         assert!(matches!(found(&elsewhere), Finding::Violated(_)), "an end for another reason is no word about damage");
+    }
+
+    #[test]
+    fn a_start_that_found_everything_does_not_yet_have_to_show_it() {
+        let recovered = |leaves| What::Log { event: LogEvent::LogRecovered { frames: 1, leaves } };
+        let read_after = |leaves: &[u64]| {
+            let mut story = story();
+            let first = [both(&story)[0].clone()];
+            for leaves in leaves {
+                story.says("server-1", recovered(*leaves));
+            }
+            story.reads("server-1", true, &first);
+            found(&story)
+        };
+        assert!(matches!(read_after(&[2]), Finding::Holds { .. }));
+        assert!(matches!(read_after(&[1]), Finding::Violated(_)), "the start had dropped one");
+        assert!(matches!(read_after(&[2, 1]), Finding::Violated(_)), "the newest start counts");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod causes;
 mod check;
 mod completions;
 mod explain;
+mod explore;
 mod home;
 mod interrupt;
 mod list;
@@ -16,6 +17,7 @@ mod replay;
 mod run;
 mod schema;
 mod select;
+mod shrink;
 mod words;
 
 use std::{
@@ -26,7 +28,11 @@ use std::{
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::report::{COLUMNS_MAX, Layout, Palette};
+use crate::{
+    explore::draw::Subject,
+    report::{COLUMNS_MAX, Layout, Palette},
+    system::AuditLog,
+};
 
 pub use home::Home;
 pub(crate) use home::quoted;
@@ -79,6 +85,10 @@ Exit status: 0 holds · 1 internal error · 2 wrong usage · 3 invalid scenario 
 enum Verb {
     /// Simulate scenario files or folders.
     Run(run::Arguments),
+    /// Draw scenarios that nobody wrote down, simulate them, and keep those that fail.
+    Explore(explore::Arguments),
+    /// Cut a scenario that fails down to the few steps that matter.
+    Shrink(shrink::Arguments),
     /// Simulate one scenario under one seed and show its full timeline.
     Replay(replay::Arguments),
     /// Validate scenario files: every error with its line, its cause and its cure.
@@ -132,18 +142,20 @@ fn terminal_columns() -> Option<usize> {
 
 /// Reads the command line, does what it says, and answers with the exit status.
 pub fn main() -> ExitCode {
-    run_as(&Home::gapless(), std::env::args_os().skip(1))
+    run_as(&Home::gapless(), || Subject::of(&AuditLog::default()), std::env::args_os().skip(1))
 }
 
-/// The same for the words after the program's name, as the command line of `home`.
-pub fn run_as(home: &Home, words: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// The same for the words after the program's name, as the command line of `home`, for the log that `subject` describes.
+pub fn run_as(home: &Home, subject: impl FnOnce() -> Subject, words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = Arguments::command().no_binary_name(true).bin_name(home.command.clone());
     let matches = command.try_get_matches_from(words).unwrap_or_else(|error| error.exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let palette = if arguments.color.on(&io::stdout()) { Palette::Ansi } else { Palette::Plain };
     let layout = Layout::new(palette, columns());
     let result = match arguments.verb {
-        Verb::Run(verb) => run::run(&verb, home, layout),
+        Verb::Run(verb) => run::run(&verb, home, subject, layout),
+        Verb::Explore(verb) => explore::explore(&verb, home, &subject(), layout),
+        Verb::Shrink(verb) => shrink::run(&verb, home, &subject(), layout),
         Verb::Replay(verb) => replay::replay(&verb, home, layout),
         Verb::Check(verb) => check::check(&verb, home, layout),
         Verb::New(verb) => new::new(&verb, home, layout),

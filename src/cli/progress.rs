@@ -12,14 +12,27 @@ impl Progress {
             return Self(indicatif::ProgressBar::hidden());
         }
         let bar = indicatif::ProgressBar::new(total as u64);
-        Self(match indicatif::ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos} of {len}") {
+        Self(match indicatif::ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos} of {len} {msg}") {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,
         })
     }
 
-    /// One step further.
-    pub(super) fn step(&self) {
+    /// A line that says how far it is, where nobody knows how many steps there are; or nothing.
+    pub(super) fn endless(shown: bool) -> Self {
+        if !shown {
+            return Self(indicatif::ProgressBar::hidden());
+        }
+        let line = indicatif::ProgressBar::no_length();
+        Self(match indicatif::ProgressStyle::with_template("{elapsed_precise} {msg}") {
+            Ok(style) => line.with_style(style),
+            Err(_) => line,
+        })
+    }
+
+    /// One step further, and what there is to say.
+    pub(super) fn step(&self, said: &str) {
+        self.0.set_message(said.to_owned());
         self.0.inc(1);
     }
 
@@ -43,7 +56,11 @@ impl Progress {
         Self
     }
 
-    pub(super) fn step(&self) {}
+    pub(super) fn endless(_shown: bool) -> Self {
+        Self
+    }
+
+    pub(super) fn step(&self, _said: &str) {}
 
     pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         print()

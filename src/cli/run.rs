@@ -16,11 +16,12 @@ use super::{
     interrupt,
     progress::Progress,
     select::{self, Seeds, Shard},
+    shrink::{self, Shrinker},
     words::{counted, short},
 };
 use crate::{
     check::Verdict,
-    explore::{Limits, Order, Outcome, RUN_MAX, Task, sweep},
+    explore::{Limits, Order, Outcome, RUN_MAX, Task, draw::Subject, sweep},
     report::{
         Layout, Palette, RunSummary, terminal,
         text::{fold, wrap},
@@ -54,6 +55,9 @@ pub(super) struct Arguments {
     /// Run everything twice and compare the hashes of all packets and events.
     #[arg(long)]
     check_determinism: bool,
+    /// Cut what is violated down to the few steps that matter, once all runs are over.
+    #[arg(long)]
+    shrink: bool,
     /// Also list the scenarios that hold, with the hash of each run.
     #[arg(short, long)]
     verbose: bool,
@@ -66,19 +70,27 @@ pub(super) struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people.
     Human,
     /// One JSON object per run.
     Json,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     crate::scenario::duration(text).map_err(|error| error.to_string())
 }
 
 /// Runs and tells; the exit status is that of the worst run.
-pub(super) fn run(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
+pub(super) fn run(
+    arguments: &Arguments,
+    home: &Home,
+    subject: impl FnOnce() -> Subject,
+    layout: Layout,
+) -> Result<Exit, Stop> {
+    if arguments.shrink && arguments.format == Format::Json {
+        return Err(Stop::With(Exit::Usage, shrink::FOR_PEOPLE.to_owned()));
+    }
     let scenarios = select::scenarios(home, &arguments.paths, layout)?;
     let all = Runs::asked_for(&scenarios, arguments);
     let shard = arguments.partition.unwrap_or(Shard { k: 1, n: 1 });
@@ -113,13 +125,26 @@ pub(super) fn run(arguments: &Arguments, home: &Home, layout: Layout) -> Result<
             false
         }
     });
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(teller.end()?),
+    if let Some(error) = failed {
+        return Err(error.into());
     }
+    let found = std::mem::take(&mut teller.found);
+    let exit = teller.end()?;
+    if arguments.shrink && !found.is_empty() {
+        let subject = subject();
+        let mut shrinker = Shrinker::new(home, &subject, layout, arguments.jobs, None, false);
+        for (path, seed) in found {
+            if let Some(scenario) = scenarios.iter().find(|scenario| scenario.path == path)
+                && !interrupt::asked()
+            {
+                shrinker.shrink(scenario, seed, None)?;
+            }
+        }
+    }
+    Ok(exit)
 }
 
-fn cores() -> usize {
+pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
@@ -232,6 +257,8 @@ struct Teller<'a> {
     remarked: BTreeSet<String>,
     sometimes: BTreeMap<(String, usize, String), u64>,
     causes: Causes,
+    /// The first run of each cause that is violated, or came to no end.
+    found: Vec<(PathBuf, u64)>,
 }
 
 impl<'a> Teller<'a> {
@@ -254,6 +281,7 @@ impl<'a> Teller<'a> {
             remarked: BTreeSet::new(),
             sometimes: BTreeMap::new(),
             causes: Causes::default(),
+            found: Vec::new(),
         }
     }
 
@@ -285,7 +313,7 @@ impl<'a> Teller<'a> {
 
     /// Tells of a run; whether it holds.
     fn tell(&mut self, task: &Task, done: crate::explore::Done) -> io::Result<bool> {
-        self.progress.step();
+        self.progress.step("");
         self.runs += 1;
         let wall = done.wall;
         let difference = done.difference.map(|difference| difference.text);
@@ -336,6 +364,9 @@ impl<'a> Teller<'a> {
         let cause = causes::cause_of(summary);
         let holds = verdict == Verdict::Holds;
         let new = holds || self.causes.note(&task.order.path, summary.seed, told_as(verdict), &cause);
+        if new && verdict == Verdict::Violated {
+            self.found.push((task.order.path.clone(), summary.seed));
+        }
         // One that was met before is told with the others of its cause in the end.
         if !new && !self.arguments.verbose {
             return Ok(());
@@ -368,7 +399,9 @@ impl<'a> Teller<'a> {
             }
             return writeln!(io::stdout(), "{line}");
         }
-        if !self.causes.note(&task.order.path, task.order.seed, "failed", error) && !self.arguments.verbose {
+        if self.causes.note(&task.order.path, task.order.seed, "failed", error) {
+            self.found.push((task.order.path.clone(), task.order.seed));
+        } else if !self.arguments.verbose {
             return Ok(());
         }
         self.say(&terminal::failed(&name(task), task.order.seed, error, self.layout))?;
@@ -450,7 +483,7 @@ impl<'a> Teller<'a> {
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
+pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "hold",
         Verdict::Violated => "violated",
@@ -459,7 +492,7 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// How a run of this verdict is told together with others.
-fn told_as(verdict: Verdict) -> &'static str {
+pub(super) fn told_as(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "hold",
         Verdict::Violated => "are violated",
@@ -476,7 +509,7 @@ fn again(task: &Task) -> String {
     indent(&format!("again: {}", task.order.reproduce.replace("{seed}", &task.order.seed.to_string())))
 }
 
-fn indent(text: &str) -> String {
+pub(super) fn indent(text: &str) -> String {
     text.lines().map(|line| format!("                {line}")).collect::<Vec<_>>().join("\n")
 }
 

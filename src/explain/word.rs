@@ -93,14 +93,15 @@ one host. In a sweep the runs of one cause are told once, with all their seeds.
         name: "exit-codes",
         summary: "how a command ended, as a number that scripts can rely on",
         page: "\
-    0  everything holds; of `check`: no errors
+    0  everything holds; of `check`: no errors; of `shrink`: the smallest was found
     1  something in gapless or around it failed, a run came to no end, or two runs of one seed
        differ (--check-determinism)
     2  the command line makes no sense
     3  a scenario file is not valid
-    4  nothing is selected: no file, no name, an empty share, or no time for a single run
+    4  nothing is selected: no file, no name, an empty share, or no time for a single run; of
+       `shrink`: the run does not fail
   100  a run is violated
-  101  nothing is violated, but a run is inconclusive
+  101  nothing is violated, but a run is inconclusive; of `explore`: none came to a full verdict
   130  interrupted (Ctrl-C): what ran is told, violations so far included, and the rest was not
        run
 

@@ -1,9 +1,11 @@
 //! Many runs: each in a process of its own, several at a time, twice where determinism is to be shown.
 
 mod determinism;
+pub mod draw;
 mod expectations;
 mod process;
 mod scratch;
+pub mod shrink;
 mod sweep;
 mod worker;
 

@@ -16,7 +16,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Client, Entry, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
+use super::{Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
 use crate::{
     audit::{
         calls::error_chain,
@@ -142,6 +142,35 @@ impl AuditLog {
     }
 }
 
+/// In the middle of a batch, an election, a start, a repair, a replacement, a release, a renewal, a delivery. An event stands
+/// here as often as it is worth aiming at.
+const MOMENTS: [&str; 24] = [
+    "batch-written",
+    "batch-written",
+    "batch-synced",
+    "batch-committed",
+    "checkpoint-signed",
+    "call-started",
+    "entry-accepted",
+    "receipt-verified",
+    "checkpoint-kept",
+    "leader-change",
+    "leader-change",
+    "leader-change",
+    "server-started",
+    "server-started",
+    "log-recovered",
+    "log-recovered",
+    "torn-tail-truncated",
+    "corruption-found",
+    "repair-stalled",
+    "replica-repaired",
+    "member-changed",
+    "shutdown-begun",
+    "cert-renewed",
+    "retry",
+];
+
 impl System for AuditLog {
     type Client = Application;
 
@@ -178,6 +207,19 @@ impl System for AuditLog {
 
     fn revisions(&self) -> &[&str] {
         &Revision::NAMES
+    }
+
+    fn explored(&self) -> Explored {
+        Explored {
+            servers: vec![1, 3, 3, 5],
+            leader: true,
+            renewals: true,
+            dead_letters: true,
+            paths: vec!["journal/", "journal/segments/"],
+            client_paths: vec!["outbox/"],
+            moments: MOMENTS.to_vec(),
+            ..Explored::default()
+        }
     }
 
     fn prepare(&mut self, servers: &[Name], _clients: &[Name]) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 
 mod audit_log;
 mod certificates;
+mod explored;
 mod folder;
 mod host;
 mod network;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 pub use crate::history::{EntryId, Name, Outcome, Promise, Promises};
 pub use audit_log::AuditLog;
 pub(crate) use certificates::Certificates;
+pub use explored::{Explored, Rule};
 pub use folder::{DataFolder, File};
 pub(crate) use folder::{DiskAtOnce, FileAtOnce, without_power};
 pub use host::{Findings, Host, Peer, Renewal, ReplyFilter};
@@ -53,6 +55,12 @@ pub trait System: Send + Sync + 'static {
     /// How many servers this log can run as one cluster.
     fn servers_max(&self) -> u32 {
         9
+    }
+
+    /// What `gapless explore` may draw for this log: how large a cluster, which words, and rules of what it may be asked to
+    /// survive. By default one server, every fault that it [`can_suffer`](System::can_suffer), and the rules for any log.
+    fn explored(&self) -> Explored {
+        Explored::default()
     }
 
     /// Prepares a run: called once, before any host starts, with everybody's names. Draw keys here.

@@ -1,0 +1,198 @@
+//! `gapless shrink`, and `--shrink` of `run` and `explore`: from a scenario that fails to the few steps that matter.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Exit, Home, Stop, interrupt,
+    progress::Progress,
+    run::{cores, duration},
+    select,
+    words::{counted, short},
+};
+use crate::{
+    explore::{
+        Limits, Order, RUN_MAX,
+        draw::{self, Subject},
+        shrink::{ShrinkError, Shrunk, SoFar, shrink},
+    },
+    report::{Layout, Palette, terminal, text::wrap},
+    scenario::Scenario,
+};
+
+/// Where the result is written if nobody says.
+const FOLDER: &str = "target/gapless/shrunk";
+
+/// Why there is no `--shrink` beside `--format json`.
+pub(super) const FOR_PEOPLE: &str = "error: `--shrink` prints for people, and `--format json` for programs\n\
+                                     cure: drop one of them, and shrink single files by `gapless shrink`";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The scenario file that fails, or its name.
+    file: PathBuf,
+    /// The seed under which it fails.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How many runs at a time [default: one per core].
+    #[arg(short, long)]
+    jobs: Option<NonZeroUsize>,
+    /// Begin no further run after this time, and keep the smallest that there is by then.
+    #[arg(long, value_name = "T", value_parser = duration)]
+    max_time: Option<Duration>,
+    /// Write the result to this file [default: target/gapless/shrunk/NAME-SEED.toml].
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+/// Reduces one scenario and writes the result.
+pub(super) fn run(arguments: &Arguments, home: &Home, subject: &Subject, layout: Layout) -> Result<Exit, Stop> {
+    let scenarios = select::scenarios(home, std::slice::from_ref(&arguments.file), layout)?;
+    let [scenario] = &scenarios[..] else {
+        let message = format!("error: {} is not one scenario file: shrink takes one", arguments.file.display());
+        return Err(Stop::With(Exit::Usage, message));
+    };
+    interrupt::listen();
+    let mut shrinker = Shrinker::new(home, subject, layout, arguments.jobs, arguments.max_time, true);
+    let to = arguments.to.clone();
+    shrinker.shrink(scenario, arguments.seed, to)
+}
+
+/// Reduces one scenario after the other, and tells those that come to the same once.
+pub(super) struct Shrinker<'a> {
+    home: &'a Home,
+    subject: &'a Subject,
+    layout: Layout,
+    jobs: usize,
+    /// For each scenario.
+    max_time: Option<Duration>,
+    /// Show the text of the result, and not only where it is.
+    whole: bool,
+    /// What was found, without its title and story, and in which file it is.
+    known: BTreeMap<String, PathBuf>,
+}
+
+impl<'a> Shrinker<'a> {
+    pub(super) fn new(
+        home: &'a Home,
+        subject: &'a Subject,
+        layout: Layout,
+        jobs: Option<NonZeroUsize>,
+        max_time: Option<Duration>,
+        whole: bool,
+    ) -> Self {
+        let jobs = jobs.map_or_else(cores, NonZeroUsize::get);
+        Self { home, subject, layout, jobs, max_time, whole, known: BTreeMap::new() }
+    }
+
+    /// Reduces a scenario, and writes and tells what is left of it.
+    pub(super) fn shrink(&mut self, scenario: &Scenario, seed: u64, to: Option<PathBuf>) -> Result<Exit, Stop> {
+        let begun = Instant::now();
+        let limits = Limits {
+            jobs: self.jobs,
+            run: RUN_MAX,
+            until: self.max_time.and_then(|limit| begun.checked_add(limit)),
+            interrupted: interrupt::asked,
+        };
+        let to = match to {
+            Some(to) if to.exists() => {
+                let message =
+                    format!("error: {} exists, and is not written over\ncure: name another file by --to", to.display());
+                return Err(Stop::With(Exit::Usage, message));
+            }
+            Some(to) => to,
+            None => Path::new(FOLDER).join(format!("{}-{seed}.toml", scenario.name())),
+        };
+        // The result is run again by the name that it will have.
+        let moved = scenario.clone().at_path(&to);
+        let order = |text: String| Order {
+            colour: self.layout.palette == Palette::Ansi,
+            columns: self.layout.columns(),
+            reproduce: self.home.reproduce(&to),
+            ..Order::new(to.clone(), text, seed)
+        };
+        let progress = Progress::endless(io::stderr().is_terminal());
+        let may = |scenario: &Scenario| draw::broken(self.subject, scenario).is_none();
+        let told = |so_far: SoFar<'_>| {
+            let steps = counted(so_far.best.steps.len(), "step");
+            progress.step(&format!("{} · {steps} left", counted(so_far.runs, "run")));
+        };
+        let shrunk = shrink(&moved, seed, limits, order, may, told);
+        progress.clear();
+        match shrunk {
+            Ok(shrunk) => {
+                let exit = if !shrunk.minimal && interrupt::asked() { Exit::Interrupted } else { Exit::Holds };
+                self.tell(scenario, seed, &to, &shrunk, begun.elapsed(), exit)?;
+                Ok(exit)
+            }
+            Err(error @ ShrinkError::Stopped) => {
+                let exit = if interrupt::asked() { Exit::Interrupted } else { Exit::NothingSelected };
+                Err(Stop::With(exit, format!("error: {error}")))
+            }
+            Err(error @ ShrinkError::Holds) => {
+                let message = format!("error: {} under seed {seed}: {error}", scenario.path.display());
+                Err(Stop::With(Exit::NothingSelected, message))
+            }
+        }
+    }
+
+    fn tell(
+        &mut self,
+        before: &Scenario,
+        seed: u64,
+        to: &Path,
+        shrunk: &Shrunk,
+        took: Duration,
+        exit: Exit,
+    ) -> Result<(), Stop> {
+        let mut out = io::stdout().lock();
+        let line = format!(
+            "{} seed {seed}, which breaks {}: {}, {}, {} → {}, {}, {}; {} in {}",
+            before.name(),
+            shrunk.failure,
+            counted(before.steps.len(), "step"),
+            counted(before.cluster.servers as usize, "server"),
+            counted(before.workload.clients as usize, "client"),
+            shrunk.scenario.steps.len(),
+            shrunk.scenario.cluster.servers,
+            shrunk.scenario.workload.clients,
+            counted(shrunk.runs, "run"),
+            short(took),
+        );
+        writeln!(out, "{}", wrap(&line, self.layout.columns()).join("\n"))?;
+        let bare =
+            Scenario { title: "t".to_owned(), story: String::new(), seeds: Vec::new(), ..shrunk.scenario.clone() };
+        if let Some(same) = self.known.get(&bare.print()) {
+            writeln!(out, "  the same as {}", same.display())?;
+            return Ok(());
+        }
+        let text = shrunk.scenario.print();
+        write(to, &text)?;
+        self.known.insert(bare.print(), to.to_owned());
+        if self.whole {
+            writeln!(out, "\n{}", text.trim_end())?;
+        }
+        if !shrunk.screen.is_empty() {
+            writeln!(out, "\n{}", shrunk.screen.trim_end())?;
+        }
+        let end = if shrunk.minimal { "nothing smaller fails alike" } else { "not tried to the end" };
+        let line = format!("wrote {}: {end}", to.display());
+        let line = if self.whole { terminal::with_exit(&line, exit as u8, self.layout) } else { line };
+        writeln!(out, "{}", line.trim_end())?;
+        Ok(())
+    }
+}
+
+fn write(to: &Path, text: &str) -> Result<(), Stop> {
+    let failed =
+        |error: io::Error| Stop::With(Exit::Internal, format!("error: cannot write {}: {error}", to.display()));
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    std::fs::write(to, text).map_err(failed)
+}

@@ -1,0 +1,111 @@
+//! What stands, and what the clients do: one, three or five servers next door or on other continents, entries of every
+//! size, and rates from idle to more than the log can take.
+
+use std::time::Duration;
+
+use super::{Subject, dice::Dice};
+use crate::{
+    audit::{leaf::PAYLOAD_BYTES_MAX, store::SEGMENT_BYTES},
+    scenario::{
+        Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Per, Rate, SECTORS, SIZE_DEFAULT, Scenario,
+        WALL_CLOCK_DEFAULT, Workload,
+    },
+};
+
+/// The farthest that members are apart, one way: any two cities, by satellite.
+const LATENCY_MAX_MS: u64 = 200;
+
+/// The largest entry of a scenario: with what else stands in a leaf it is the largest payload.
+const SIZE_MAX: u64 = 59 << 10;
+
+/// The wall clocks of some runs: from the first certificate of a new century to the end of what a file can say.
+const WALL_CLOCKS: (u64, u64) = (946_684_800, 4_102_444_799);
+
+/// A scenario in which nothing goes wrong yet.
+pub(super) fn quiet(dice: &mut Dice, subject: &Subject, seed: u64) -> Scenario {
+    let workload = workload(dice, subject);
+    let cluster = cluster(dice, subject, &workload);
+    Scenario {
+        title: format!("Drawn from seed {seed}"),
+        story: String::new(),
+        cluster,
+        workload,
+        steps: Vec::new(),
+        expect: Expect::default(),
+        // A larger one cannot be written in TOML; it is given on the command line.
+        seeds: i64::try_from(seed).map(|_| vec![seed]).unwrap_or_default(),
+        known_violation: None,
+        path: format!("explored-{seed}.toml").into(),
+        source: "".into(),
+    }
+}
+
+fn workload(dice: &mut Dice, subject: &Subject) -> Workload {
+    let clients = *dice.pick(&[1, 2, 3, 3, 5, 8]).unwrap_or(&3);
+    let size = match dice.below(8) {
+        0..=3 => SIZE_DEFAULT,
+        4 => 64,
+        5 => SIZE_MAX,
+        _ => dice.magnitude(64, SIZE_MAX),
+    };
+    // In a minute: one entry, or as many as a simulation can carry; mostly in between.
+    let appends = match dice.below(12) {
+        0 => Rate { count: dice.magnitude(1, 60) as u32, per: Per::Hour },
+        1 => Rate { count: dice.magnitude(1, 120) as u32, per: Per::Minute },
+        2 => Rate { count: dice.magnitude(300, 3_000) as u32, per: Per::Second },
+        _ => Rate { count: dice.magnitude(2, 300) as u32, per: Per::Second },
+    };
+    let seconds = if dice.one_in(16) { dice.magnitude(60, 600) } else { dice.between(12, 50) };
+    let call = if dice.one_in(2) { Call::AppendStream } else { Call::Append };
+    let oversize_every = (subject.explored.dead_letters && dice.one_in(10)).then(|| dice.magnitude(2, 200));
+    Workload { clients, appends, duration: Duration::from_secs(seconds), call, size, oversize_every }
+}
+
+fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
+    let latency = match dice.below(4) {
+        0 => Duration::from_millis(dice.magnitude(1, LATENCY_MAX_MS)),
+        1 => Duration::from_millis(dice.between(1, LATENCY_MAX_MS)),
+        _ => LATENCY_DEFAULT,
+    };
+    let renew = subject.explored.renewals && dice.one_in(3);
+    let clock = if dice.one_in(8) { dice.between(WALL_CLOCKS.0, WALL_CLOCKS.1) as i64 } else { WALL_CLOCK_DEFAULT };
+    let payload_max = workload.oversize_every.map(|_| {
+        // What exceeds it by half is still something that a client takes.
+        let most = PAYLOAD_BYTES_MAX as u64 * 2 / 3;
+        workload.size.saturating_add(dice.magnitude(64, 4_096)).min(most)
+    });
+    let segment = dice.one_in(3).then(|| dice.magnitude(*SEGMENT_BYTES.start(), 1 << 20));
+    let memory = if dice.one_in(5) { dice.magnitude(256 << 10, 16 << 20) } else { MEMORY_DEFAULT };
+    Cluster {
+        servers: *dice.pick(&subject.explored.servers).unwrap_or(&1),
+        latency,
+        renew_before: renew.then(|| Duration::from_secs(dice.magnitude(5, 3_600))),
+        wall_clock: clock,
+        memory,
+        payload_max,
+        sector: *dice.pick(&SECTORS).unwrap_or(&SECTORS[0]),
+        segment,
+    }
+}
+
+/// Takes away from a workload until `enough`: first its rate, then its size. Entries that are too large with what they are to
+/// exceed become plain ones.
+pub(super) fn lighten(scenario: &mut Scenario, enough: impl Fn(&Scenario) -> bool) {
+    if scenario.cluster.payload_max.is_some_and(|most| scenario.workload.size > most) {
+        scenario.workload.size = SIZE_DEFAULT;
+    }
+    for _ in 0..64 {
+        if enough(scenario) {
+            return;
+        }
+        let workload = &mut scenario.workload;
+        if workload.appends.count > 4 {
+            workload.appends.count /= 2;
+        } else if workload.size > 128 {
+            workload.size /= 2;
+        } else {
+            scenario.cluster.memory = MEMORY_DEFAULT;
+            workload.duration = workload.duration / 2 + Duration::from_secs(1);
+        }
+    }
+}

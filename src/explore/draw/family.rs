@@ -1,0 +1,62 @@
+//! Families of faults, and swarms of them.
+//!
+//! A run with a bit of everything seldom has much of anything: a fault that ends processes hides one that needs a process
+//! to run for long. So each run leaves out some families, at random (Groce et al., "Swarm Testing", ISSTA 2012), and
+//! another run leaves out others.
+
+use super::dice::Dice;
+
+/// Faults that have their cause in common.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// As the story of a drawn scenario tells it.
+    pub(super) name: &'static str,
+    /// Their names in the catalogue.
+    pub(super) faults: &'static [&'static str],
+}
+
+/// Every fault of the catalogue is in one of these.
+pub(super) static FAMILIES: &[Family] = &[
+    Family { name: "processes", faults: &["crash", "restart", "churn", "pause"] },
+    Family { name: "power", faults: &["power-loss"] },
+    Family { name: "cut lines", faults: &["partition", "blackhole", "refuse", "isolate", "reset"] },
+    Family { name: "slow lines", faults: &["latency", "slow-reader"] },
+    Family { name: "failing disks", faults: &["fsync-error", "disk-error", "disk-full", "slow-disk"] },
+    Family { name: "lying disks", faults: &["torn-write", "bit-rot", "misdirected-write"] },
+    Family { name: "memory that lies", faults: &["bit-flip"] },
+    Family { name: "lost machines", faults: &["wipe", "replace"] },
+    Family { name: "certificates", faults: &["cert-expire", "cert-rotate", "cert-mismatch", "ca-rotate"] },
+    Family { name: "clocks", faults: &["clock-skew", "clock-drift", "clock-jump"] },
+    Family { name: "releases", faults: &["upgrade", "rolling-upgrade", "rollback"] },
+    Family { name: "load", faults: &["memory-pressure", "surge"] },
+];
+
+/// The families of one run: each with equal chance of being in it or not, and at least one.
+pub(super) fn swarm(dice: &mut Dice) -> Vec<&'static Family> {
+    let all: Vec<&'static Family> = FAMILIES.iter().collect();
+    let some: Vec<_> = all.iter().copied().filter(|_| dice.one_in(2)).collect();
+    if some.is_empty() { dice.some(&all, 1) } else { some }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::CATALOGUE;
+
+    #[test]
+    fn every_fault_of_the_catalogue_is_in_one_family_and_no_other_is() {
+        let mut named: Vec<&str> = FAMILIES.iter().flat_map(|family| family.faults).copied().collect();
+        let mut known: Vec<&str> = CATALOGUE.iter().map(|fault| fault.name).collect();
+        named.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(named, known);
+    }
+
+    #[test]
+    fn a_swarm_leaves_out_families_and_never_all() {
+        let sizes: Vec<usize> = (0..300).map(|seed| swarm(&mut Dice::new(seed, 0)).len()).collect();
+        assert!(sizes.iter().all(|size| (1..=FAMILIES.len()).contains(size)));
+        assert!(sizes.contains(&1) || sizes.contains(&2), "seldom few");
+        assert!(sizes.iter().max() > Some(&8), "seldom many");
+    }
+}

@@ -1,0 +1,76 @@
+//! From a seed to a whole scenario that nobody wrote down: a cluster, a workload, and a schedule of faults.
+//!
+//! What is drawn is an ordinary scenario. It prints, reads back, and is run and judged like any other; its text is the same
+//! on every machine and in every build of one version. Three things bound it: what the log can suffer ([`Subject`]), what
+//! it may be asked to survive ([`rules`](rules())), and what the file format allows. A step that any of them refuses is left
+//! out and another one is tried.
+
+mod cluster;
+mod dice;
+mod family;
+mod rules;
+mod scene;
+mod schedule;
+mod subject;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use crate::scenario::{self, Problem, Scenario};
+
+use dice::Dice;
+pub use rules::{RULES, broken, rules};
+pub use subject::Subject;
+
+/// The scenario of a seed, for a log.
+///
+/// # Errors
+/// Where a rule of the log, or the file format, refuses even a run without faults.
+pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, DrawError> {
+    let mut scenario = cluster::quiet(&mut Dice::new(seed, 0), subject, seed);
+    cluster::lighten(&mut scenario, |scenario| rules::broken(subject, scenario).is_none());
+    if let Some(rule) = rules::broken(subject, &scenario) {
+        return Err(DrawError::Rule(rule.name));
+    }
+    let accepts = |scenario: &Scenario| {
+        rules::broken(subject, scenario).is_none() && scenario::parse(&scenario.path, &scenario.print()).is_ok()
+    };
+    let families = schedule::fill(&mut Dice::new(seed, 1), subject, &mut scenario, accepts);
+    scenario.expect = rules::expectations(&scenario);
+    tell(&mut scenario, seed, &families);
+    let text = scenario.print();
+    scenario::parse(&scenario.path, &text).map_err(|problems| DrawError::Format { seed, problems })
+}
+
+/// Why nothing can be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum DrawError {
+    /// A rule of the log forbids everything.
+    #[error("the rule `{0}` allows not even a run without faults\ncure: let it allow a scenario without steps")]
+    Rule(&'static str),
+    /// What was drawn is no scenario.
+    #[error("what seed {seed} draws is no sound file: {}", .problems.first().map_or("", |problem| &problem.message))]
+    Format {
+        /// The seed.
+        seed: u64,
+        /// What is wrong with it.
+        problems: Vec<Problem>,
+    },
+}
+
+/// A title and a story for whoever opens the file.
+fn tell(scenario: &mut Scenario, seed: u64, families: &[&family::Family]) {
+    let faults: BTreeSet<&str> = scenario.steps.iter().map(|step| step.action.name()).collect();
+    let faults: Vec<&str> = faults.into_iter().collect();
+    let what = if faults.is_empty() { "nothing goes wrong".to_owned() } else { faults.join(", ") };
+    scenario.title = format!("Drawn from seed {seed}: {what}").chars().take(200).collect();
+    let families: Vec<&str> = families.iter().map(|family| family.name).collect();
+    scenario.story = format!(
+        "Nobody wrote this down: it was drawn from seed {seed}, from these families of faults:\n{}.\nNothing in it goes \
+         beyond what the log may be asked to survive (`gapless explore --rules`).",
+        families.join(", ")
+    );
+}

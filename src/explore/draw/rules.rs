@@ -1,0 +1,194 @@
+//! What a log may be asked to survive. A drawn scenario keeps every rule here, and so does whatever a violation is reduced
+//! to: a scenario that asks for the impossible would accuse a log that is well.
+//!
+//! A rule is data with a reason, which `gapless explore --rules` shows. A log can add rules of its own, and can be free of
+//! one of these where it promises more ([`Explored`](crate::system::Explored)).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::Subject;
+use crate::{
+    fault::{Action, HostRef, Role},
+    scenario::{Expect, Moment, Scenario, Start, Step},
+    system::Rule,
+};
+
+/// The rules for any log.
+pub static RULES: &[Rule] = &[
+    Rule {
+        name: "damage-stays-with-a-minority",
+        reason: "No log can show what most of its disks have lost. So only fewer than half of the servers, always the same \
+                 ones, lose or damage what a sync had covered; with one server it is damaged until the step ends, and \
+                 never wiped.",
+        allows: damage_stays_with_a_minority,
+    },
+    Rule {
+        name: "a-client-keeps-its-disk",
+        reason: "What a client has accepted and not delivered is on one disk alone. Where that disk loses what a sync had \
+                 covered, nobody can know of it.",
+        allows: a_client_keeps_its_disk,
+    },
+    Rule {
+        name: "a-breaking-revision-is-taken-back",
+        reason: "A log that cannot read what it is sent refuses it, and goes on once somebody has taken the revision back. \
+                 So one host at most runs `breaking`, for a part of the run, and nothing else is upgraded meanwhile.",
+        allows: a_breaking_revision_is_taken_back,
+    },
+    Rule {
+        name: "memory-holds-some-entries",
+        reason: "With less memory than a few of the largest entries take, nothing can be appended. So the cluster's memory, \
+                 to which every process returns in the end, has room for sixteen of them, and for 256 KiB besides.",
+        allows: memory_holds_some_entries,
+    },
+    Rule {
+        name: "a-run-can-be-waited-for",
+        reason: "A run has five minutes of real time. So hosts, simulated time, entries and bytes together stay below what \
+                 takes some fifteen seconds of one core.",
+        allows: a_run_can_be_waited_for,
+    },
+];
+
+/// The rules that bind a log, its own included.
+pub fn rules(subject: &Subject) -> impl Iterator<Item = &Rule> {
+    let bound = |rule: &&Rule| !subject.explored.free_of.contains(&rule.name);
+    RULES.iter().filter(bound).chain(&subject.explored.rules)
+}
+
+/// The first rule that a scenario breaks.
+pub fn broken<'a>(subject: &'a Subject, scenario: &Scenario) -> Option<&'a Rule> {
+    rules(subject).find(|rule| !(rule.allows)(scenario))
+}
+
+/// Faults that take from a disk, or change on it, what a sync had covered.
+pub(super) const DAMAGING: [&str; 5] = ["bit-rot", "misdirected-write", "torn-write", "wipe", "replace"];
+
+fn damaging(scenario: &Scenario) -> impl Iterator<Item = &Step> {
+    scenario.steps.iter().filter(|step| DAMAGING.contains(&step.action.name()))
+}
+
+fn damage_stays_with_a_minority(scenario: &Scenario) -> bool {
+    let mut struck = BTreeSet::new();
+    for step in damaging(scenario) {
+        for host in step.action.on().into_iter().flatten() {
+            match host {
+                HostRef::Server(n) => struck.insert(*n),
+                // It is a client; another rule speaks of them.
+                HostRef::Client(_) | HostRef::Clients | HostRef::AnyClient => false,
+                // Whoever that is in the run: it may be another one than before.
+                _ => return false,
+            };
+        }
+    }
+    let servers = scenario.cluster.servers;
+    match servers {
+        1 => damaging(scenario).all(|step| step.action.name() != "wipe"),
+        _ => struck.len() * 2 < servers as usize,
+    }
+}
+
+fn a_client_keeps_its_disk(scenario: &Scenario) -> bool {
+    damaging(scenario).all(|step| step.action.on().is_some_and(|on| on.iter().all(HostRef::is_server)))
+}
+
+fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
+    let to = |step: &Step| match &step.action {
+        Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } => Some(*to),
+        _ => None,
+    };
+    let mut breaking = scenario.steps.iter().filter(|step| to(step) == Some(Role::Breaking));
+    let Some(mistake) = breaking.next() else { return true };
+    let one = matches!(&mistake.action, Action::Upgrade { on, .. }
+        if matches!(on.as_slice(), [HostRef::Server(_) | HostRef::Client(_)]));
+    let others = scenario.steps.iter().filter(|step| to(step).is_some()).count();
+    let back: Vec<&Step> =
+        scenario.steps.iter().filter(|step| matches!(step.action, Action::Rollback { .. })).collect();
+    let [back] = back[..] else { return false };
+    let follows = matches!(&back.start, Start::After { moment: Moment::Ended(name), .. } if *name == mistake.name);
+    one && others == 1 && back.action.on() == mistake.action.on() && follows
+}
+
+/// The largest entry of a scenario, in bytes.
+fn largest(scenario: &Scenario) -> u64 {
+    let oversize = scenario.workload.oversize_every.and(scenario.cluster.payload_max).map_or(0, |most| most + most / 2);
+    scenario.workload.size.max(oversize)
+}
+
+fn memory_holds_some_entries(scenario: &Scenario) -> bool {
+    scenario.cluster.memory >= (256 << 10) + 16 * largest(scenario)
+}
+
+/// What a run costs at most, in microseconds of one core. By measurement of a release build: hosts that do nothing, what
+/// each server and client does for an entry, and for its bytes.
+const COST_MAX: u64 = 15_000_000;
+
+fn a_run_can_be_waited_for(scenario: &Scenario) -> bool {
+    cost(scenario) <= COST_MAX
+}
+
+pub(super) fn cost(scenario: &Scenario) -> u64 {
+    let servers = u64::from(scenario.cluster.servers);
+    let hosts = servers + u64::from(scenario.workload.clients);
+    // The tick of a simulation is as long as the latency, up to 5 ms: a shorter one is paid for by every host.
+    let ticks = u64::try_from(5 / scenario.cluster.latency.as_millis().clamp(1, 5)).unwrap_or(5);
+    let beyond = Scenario::STARTUP + Scenario::SETTLE + scenario.expect.recovers_within;
+    let waits = scenario.steps.iter().map(|step| match &step.action {
+        // Both phases, and the whole roll, are waited for.
+        Action::CaRotate { overlap, .. } => overlap.saturating_mul(2),
+        Action::RollingUpgrade { pause, .. } => pause.saturating_mul(hosts as u32),
+        _ => Duration::ZERO,
+    });
+    let waits = waits.max().unwrap_or_default();
+    let seconds = scenario.horizon().saturating_sub(beyond).saturating_add(waits).as_secs();
+    let entries = offered(scenario);
+    let bytes = entries.saturating_mul(scenario.workload.size);
+    let at_rest = seconds.saturating_mul(hosts * 300 * ticks);
+    let per_entry = entries.saturating_mul(200 + 150 * servers);
+    at_rest.saturating_add(per_entry).saturating_add(bytes.saturating_mul(servers) / 10)
+}
+
+/// How many entries the workload and its surges offer at most.
+pub(super) fn offered(scenario: &Scenario) -> u64 {
+    let count = |interval: Duration, length: Duration| {
+        u64::try_from(length.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
+    };
+    let workload = &scenario.workload;
+    let clients = u64::from(workload.clients);
+    let mut all = count(workload.appends.interval(), workload.duration).saturating_add(3 * clients);
+    for step in &scenario.steps {
+        if let Action::Surge { appends } = &step.action {
+            let length = step.duration.unwrap_or(workload.duration).min(workload.duration);
+            all = all.saturating_add(count(appends.interval(), length));
+        }
+    }
+    all
+}
+
+/// How long after the last heal a log may take until all is delivered, for what its faults have left behind.
+///
+/// Half a minute, as scenarios have by default, and half a minute for connections and elections that wait out their
+/// back-off; a hundred times the latency, for a handshake, an election, and the round trips of a delivery; what syncs and
+/// bytes under way when a step ends are still held; and the time in which what was offered can be delivered, by 200
+/// entries and 256 KiB a second.
+pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
+    let mut time = Duration::from_secs(60) + scenario.cluster.latency.saturating_mul(100);
+    for step in &scenario.steps {
+        time += match &step.action {
+            Action::SlowDisk { latency, .. } => latency.saturating_mul(3),
+            Action::Latency { delay, jitter, .. } => delay.saturating_add(*jitter).saturating_mul(3),
+            _ => Duration::ZERO,
+        };
+    }
+    let entries = offered(scenario);
+    let bytes = entries.saturating_mul(largest(scenario));
+    time += Duration::from_secs((entries / 200).max(bytes >> 18));
+    // Whole seconds, so that nobody takes it for a measured figure.
+    Duration::from_secs(time.as_secs() + 1)
+}
+
+/// What is expected of a drawn scenario besides the invariants: that the log recovers, and no more dead letters than
+/// entries that were too large.
+pub(super) fn expectations(scenario: &Scenario) -> Expect {
+    let every = scenario.workload.oversize_every;
+    let dead_letters = every.map_or(0, |every| offered(scenario) / every + u64::from(scenario.workload.clients));
+    Expect { recovers_within: recovers_within(scenario), dead_letters, ..Expect::default() }
+}

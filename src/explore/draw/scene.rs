@@ -1,0 +1,222 @@
+//! Whom a step strikes, where on the network, and with which values.
+
+use std::time::Duration;
+
+use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
+use crate::{
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value},
+    scenario::{Scenario, Step},
+};
+
+/// The hosts of one drawn scenario, and who of them is struck again and again.
+pub(super) struct Scene<'a> {
+    subject: &'a Subject,
+    servers: Vec<HostRef>,
+    clients: Vec<HostRef>,
+    /// Fewer than half of the servers: those whose disks may lie.
+    minority: Vec<HostRef>,
+    /// One host on which faults meet, in every second run.
+    victim: Option<HostRef>,
+    issuer: bool,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn new(dice: &mut Dice, subject: &'a Subject, scenario: &Scenario) -> Self {
+        let servers: Vec<HostRef> = (1..=scenario.cluster.servers).map(HostRef::Server).collect();
+        let clients: Vec<HostRef> = (1..=scenario.workload.clients).map(HostRef::Client).collect();
+        let minority = match servers.len() {
+            1 => servers.clone(),
+            count => dice.some(&servers, (count - 1) / 2),
+        };
+        let struck = if dice.one_in(4) { &clients } else { &servers };
+        let victim = dice.one_in(2).then(|| dice.pick(struck).cloned()).flatten();
+        Self { subject, servers, clients, minority, victim, issuer: scenario.cluster.renew_before.is_some() }
+    }
+
+    /// A step's action, whole; `None` where this fault has nobody to strike here.
+    pub(super) fn action(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Action> {
+        self.given(dice, fault, steps).and_then(|given| (fault.build)(&given))
+    }
+
+    fn given(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Given> {
+        let mut given = Given::default();
+        match fault.acts_on {
+            ActsOn::Hosts { .. } => given.on = Some(self.hosts(dice, fault, steps)?),
+            ActsOn::Links { one_way } => given.link = Some(self.link(dice, one_way)?),
+            ActsOn::Workload => {}
+        }
+        let explored = &self.subject.explored;
+        let all = |is: fn(&HostRef) -> bool| given.on.as_ref().is_some_and(|on| on.iter().all(is));
+        let paths: &[&'static str] = match () {
+            () if all(HostRef::is_server) => &explored.paths,
+            () if all(HostRef::is_client) => &explored.client_paths,
+            () => &[],
+        };
+        for parameter in fault.parameters {
+            let mut drawn = value(dice, fault, parameter, paths, &self.subject.revisions);
+            // `fault.rule`: a process is down for less than the time between two crashes.
+            if let ("churn", "down", Some(every)) = (fault.name, parameter.name, given.duration("every")) {
+                let most = every.saturating_sub(Duration::from_millis(1));
+                if let Value::Duration(down) = &mut drawn {
+                    *down = (*down).min(most);
+                }
+            }
+            given.values.insert(parameter.name, drawn);
+        }
+        Some(given)
+    }
+
+    /// Whom a fault of hosts strikes.
+    fn hosts(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Vec<HostRef>> {
+        let ActsOn::Hosts { servers, clients, auditor, issuer } = fault.acts_on else { return None };
+        if DAMAGING.contains(&fault.name) && !self.subject.explored.free_of.contains(&"damage-stays-with-a-minority") {
+            let one = dice.pick(&self.minority).cloned()?;
+            return Some(if dice.one_in(4) { self.minority.clone() } else { vec![one] });
+        }
+        let rolls = fault.name == "rolling-upgrade" || fault.name == "ca-rotate";
+        if rolls && !dice.one_in(4) {
+            let mut on = vec![HostRef::Servers];
+            if dice.one_in(2) {
+                on.insert(usize::from(dice.one_in(2)), HostRef::Clients);
+            }
+            return Some(on);
+        }
+        if let Some(victim) = self.victim.clone().filter(|_| dice.one_in(2))
+            && ((victim.is_server() && servers) || (victim.is_client() && clients))
+        {
+            return Some(vec![victim]);
+        }
+        let before: Vec<&Step> = steps.iter().filter(|step| fits(step, fault)).collect();
+        if let Some(step) = dice.pick(&before).filter(|_| dice.one_in(6)) {
+            return Some(vec![HostRef::Step(step.name.clone())]);
+        }
+        match dice.below(16) {
+            0 if auditor => Some(vec![HostRef::Auditor]),
+            1 | 2 if issuer && self.issuer => Some(vec![HostRef::Issuer]),
+            3..=5 if clients => self.some_clients(dice),
+            _ if servers => self.some_servers(dice),
+            _ => None,
+        }
+    }
+
+    fn some_clients(&self, dice: &mut Dice) -> Option<Vec<HostRef>> {
+        match dice.below(6) {
+            0 => Some(vec![HostRef::Clients]),
+            1 => Some(vec![HostRef::AnyClient]),
+            _ => Some(vec![dice.pick(&self.clients).cloned()?]),
+        }
+    }
+
+    fn some_servers(&self, dice: &mut Dice) -> Option<Vec<HostRef>> {
+        let several = self.servers.len() > 1;
+        let led = several && self.subject.explored.leader;
+        match dice.below(12) {
+            0 | 1 if led => Some(vec![HostRef::Leader]),
+            2 if led => Some(vec![HostRef::Followers]),
+            3 => Some(vec![HostRef::Servers]),
+            4 => Some(vec![HostRef::AnyServer]),
+            5 | 6 if several => {
+                let count = dice.between(1, self.servers.len() as u64 - 1) as usize;
+                Some(dice.some(&self.servers, count))
+            }
+            _ => Some(vec![dice.pick(&self.servers).cloned()?]),
+        }
+    }
+
+    /// A link with a server at one end at least, or the issuer.
+    fn link(&self, dice: &mut Dice, one_way: bool) -> Option<Link> {
+        let here = self.some_servers(dice)?;
+        let there = match dice.below(12) {
+            0..=4 if self.servers.len() > 1 => self.some_servers(dice)?,
+            5 => vec![HostRef::Auditor],
+            6 if self.issuer => vec![HostRef::Issuer],
+            7 if self.issuer && dice.one_in(2) => {
+                return Some(Link::Between(self.some_clients(dice)?, vec![HostRef::Issuer]));
+            }
+            _ => self.some_clients(dice)?,
+        };
+        Some(match dice.below(4) {
+            0 if one_way => Link::OneWay { from: here, to: there },
+            1 if one_way => Link::OneWay { from: there, to: here },
+            _ => Link::Between(there, here),
+        })
+    }
+
+    /// A fault on the hosts or the link of another step; `None` where it does not act there, or not on this log.
+    pub(super) fn meeting(&self, fault: &'static Fault, step: &Step) -> Option<Action> {
+        let able = self.subject.faults.iter().any(|other| other.name == fault.name);
+        let mut given = Given::default();
+        match (fault.acts_on, step.action.link()) {
+            (ActsOn::Links { .. }, Some(link)) => {
+                let (one, other) = link.ends();
+                given.link = Some(Link::Between(one.clone(), other.clone()));
+            }
+            (ActsOn::Hosts { .. }, None) if fits(step, fault) => {
+                given.on = Some(vec![HostRef::Step(step.name.clone())]);
+            }
+            _ => return None,
+        }
+        for parameter in fault.parameters {
+            if let Need::Default(default) = &parameter.need {
+                let presented = parameter.name == "reconnect";
+                given.values.insert(parameter.name, if presented { Value::Flag(true) } else { default.clone() });
+            }
+        }
+        able.then(|| (fault.build)(&given)).flatten()
+    }
+
+    /// Events of the log to aim at.
+    pub(super) fn moments(&self) -> &[&'static str] {
+        &self.subject.explored.moments
+    }
+
+    /// The one host on which a breaking revision is tried.
+    pub(super) fn one_host(&self, dice: &mut Dice) -> Option<HostRef> {
+        let from = if dice.one_in(3) { &self.clients } else { &self.servers };
+        dice.pick(from).cloned()
+    }
+
+    /// Whether this log can be rolled back from a revision that it cannot read.
+    pub(super) fn breaks(&self) -> bool {
+        let all = |name| self.subject.faults.iter().any(|fault| fault.name == name);
+        self.subject.revisions.contains(&Role::Breaking) && all("upgrade") && all("rollback")
+    }
+}
+
+/// Whether a fault may strike whomever a step before it struck.
+fn fits(step: &Step, fault: &Fault) -> bool {
+    let (ActsOn::Hosts { clients, auditor, issuer, .. }, ActsOn::Hosts { .. }) =
+        (fault.acts_on, step.action.fault().acts_on)
+    else {
+        return false;
+    };
+    let may = |host: &HostRef| match host {
+        HostRef::Auditor => auditor,
+        HostRef::Issuer => issuer,
+        HostRef::Step(_) => false,
+        host => host.is_server() || clients,
+    };
+    step.action.on().is_some_and(|on| on.iter().all(may))
+}
+
+/// How long a step lasts: mostly from 0.2 s to 20 s; now and then until the final heal, one millisecond, or longer than
+/// the run.
+pub(super) fn length(dice: &mut Dice, action: &Action, work: Duration) -> Option<Duration> {
+    let fault = action.fault();
+    match fault.end {
+        End::Instant => return None,
+        End::After(default) if dice.one_in(3) => return Some(default),
+        End::Healed if dice.one_in(10) => return None,
+        End::After(_) | End::Healed => {}
+    }
+    if let Action::Churn { every, down, .. } = action {
+        let times = dice.between(1, 6) as u32;
+        return Some(every.saturating_mul(times) + *down);
+    }
+    let ms = match dice.below(16) {
+        0 => 1,
+        1 => dice.magnitude(1, work.as_millis() as u64 * 5 / 4),
+        _ => dice.magnitude(200, 20_000),
+    };
+    Some(Duration::from_millis(ms))
+}

@@ -1,0 +1,186 @@
+//! What happens when: steps in quiet succession, in storms, or aimed at a moment: the middle of an election, a batch, a
+//! repair, a replacement, a roll, a renewal.
+
+use std::time::Duration;
+
+use super::{
+    Subject,
+    dice::Dice,
+    family::{Family, swarm},
+    scene::{Scene, length},
+};
+use crate::{
+    fault::{Action, Fault, Role, find},
+    scenario::{Moment, Scenario, Start, Step},
+};
+
+/// The most steps that are drawn for one run.
+const STEPS_MAX: u64 = 9;
+
+/// How often another step is tried, for each that is wanted, where rules or the file format refuse one.
+const TRIES: u64 = 8;
+
+/// How the steps of a run lie.
+enum Shape {
+    /// Anywhere in the run.
+    Spread,
+    /// All within a few seconds of one of these times.
+    Storms(Vec<u64>),
+}
+
+impl Shape {
+    fn draw(dice: &mut Dice, work: u64) -> Self {
+        let calm = work.saturating_mul(9) / 10;
+        match dice.below(10) {
+            0..=4 => Shape::Spread,
+            5..=7 => Shape::Storms(vec![dice.between(500, calm)]),
+            _ => Shape::Storms(vec![dice.between(500, work / 3), dice.between(work / 2, calm)]),
+        }
+    }
+
+    /// A time in milliseconds.
+    fn time(&self, dice: &mut Dice, work: u64) -> u64 {
+        match self {
+            Shape::Spread => dice.between(1, work.saturating_mul(9) / 10),
+            Shape::Storms(times) => {
+                let time = dice.pick(times).copied().unwrap_or_default();
+                (time + dice.magnitude(0, 3_000)).min(work.saturating_sub(1))
+            }
+        }
+    }
+}
+
+/// Draws the steps of a scenario, each such that `accepts` takes the whole, and returns the families that they are of.
+pub(super) fn fill(
+    dice: &mut Dice,
+    subject: &Subject,
+    scenario: &mut Scenario,
+    accepts: impl Fn(&Scenario) -> bool,
+) -> Vec<&'static Family> {
+    let families = swarm(dice);
+    let faults: Vec<(&'static Family, Vec<&'static Fault>)> = families
+        .iter()
+        .map(|family| {
+            let known = family.faults.iter().filter_map(|name| find(name));
+            let able = known.filter(|fault| subject.faults.iter().any(|other| other.name == fault.name));
+            (*family, able.collect::<Vec<_>>())
+        })
+        .filter(|(_, faults)| !faults.is_empty())
+        .collect();
+    let scene = Scene::new(dice, subject, scenario);
+    let wanted = dice.magnitude(1, STEPS_MAX);
+    let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
+    let shape = Shape::draw(dice, work);
+    for _ in 0..wanted * TRIES {
+        if scenario.steps.len() as u64 >= wanted {
+            break;
+        }
+        let Some(fault) = dice.pick(&faults).and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
+        let before = scenario.steps.len();
+        let more = group(dice, &scene, fault, scenario, &shape);
+        scenario.steps.extend(more);
+        if !accepts(scenario) {
+            scenario.steps.truncate(before);
+        }
+    }
+    faults.into_iter().map(|(family, _)| family).collect()
+}
+
+/// One step, with the one that makes it good where somebody would: a certificate that ended is replaced, a revision that
+/// nobody can read is taken back.
+fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &Scenario, shape: &Shape) -> Vec<Step> {
+    let work = scenario.workload.duration;
+    let taken = scenario.steps.len();
+    let name = |nth: usize| format!("s{}", taken + nth + 1);
+    let mut start = start(dice, scenario, shape, scene.moments());
+    if fault.name == "cert-expire"
+        && let Start::After { wait, .. } = &mut start
+    {
+        *wait = (*wait).max(Duration::from_millis(1));
+    }
+    let (action, cure) = match fault.name {
+        "upgrade" if scene.breaks() && dice.one_in(4) => {
+            let Some(host) = scene.one_host(dice) else { return Vec::new() };
+            let on = vec![host];
+            (Action::Upgrade { on: on.clone(), to: Role::Breaking }, Some(Action::Rollback { on }))
+        }
+        _ => {
+            let Some(action) = scene.action(dice, fault, &scenario.steps) else { return Vec::new() };
+            let cure = match &action {
+                Action::CertExpire { on, .. } if !dice.one_in(4) => {
+                    Some(Action::CertRotate { on: on.clone(), reconnect: dice.one_in(2) })
+                }
+                _ => None,
+            };
+            (action, cure)
+        }
+    };
+    let first = Step { name: name(0), duration: length(dice, &action, work), action, start, line: 0 };
+    let second = match cure {
+        Some(action) => {
+            let wait = Duration::from_millis(dice.magnitude(50, 15_000));
+            let start = Start::After { moment: Moment::Ended(first.name.clone()), wait, since: None };
+            Some(Step { name: name(1), duration: None, action, start, line: 0 })
+        }
+        None => companion(dice, scene, &first, name(1), work),
+    };
+    std::iter::once(first).chain(second).collect()
+}
+
+/// What brings a fault to light on the same hosts or link: a port that is closed is met by whoever has to connect, a disk
+/// that lied shows it when the power fails, a clock by a certificate that has just begun.
+static PAIRS: &[(&str, &str)] = &[
+    ("refuse", "reset"),
+    ("fsync-error", "power-loss"),
+    ("torn-write", "power-loss"),
+    ("misdirected-write", "power-loss"),
+    ("bit-rot", "crash"),
+    ("clock-skew", "cert-rotate"),
+    ("clock-drift", "cert-rotate"),
+    ("clock-jump", "cert-rotate"),
+];
+
+/// In every second case the step that brings this one to light, while it lasts.
+fn companion(dice: &mut Dice, scene: &Scene<'_>, first: &Step, name: String, work: Duration) -> Option<Step> {
+    let (_, fault) = PAIRS.iter().find(|(fault, _)| *fault == first.action.name())?;
+    let fault = find(fault).filter(|_| dice.one_in(2))?;
+    let action = scene.meeting(fault, first)?;
+    let within = first.duration.unwrap_or(work).min(work);
+    let wait = Duration::from_millis(dice.magnitude(1, u64::try_from(within.as_millis()).unwrap_or(u64::MAX)));
+    let start = Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None };
+    Some(Step { name, duration: length(dice, &action, work), action, start, line: 0 })
+}
+
+/// When a step begins.
+fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'static str]) -> Start {
+    let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
+    let wait = |dice: &mut Dice| match dice.below(3) {
+        0 => Duration::ZERO,
+        1 => Duration::from_millis(dice.magnitude(1, 100)),
+        _ => Duration::from_millis(dice.magnitude(1, 4_000)),
+    };
+    let before = dice.pick(&scenario.steps);
+    match (dice.below(20), before) {
+        (0..=6, Some(step)) => {
+            let name = step.name.clone();
+            let moment = match dice.below(8) {
+                0..=2 => Moment::Bites(name),
+                3..=5 => Moment::Begins(name),
+                6 if step.action.fault().counted.is_some() => Moment::Nth(name, dice.between(1, 3) as u32),
+                _ => Moment::Ended(name),
+            };
+            Start::After { moment, wait: wait(dice), since: None }
+        }
+        (7..=11, before) if !moments.is_empty() => {
+            let event = dice.pick(moments).copied().unwrap_or_default().to_owned();
+            // Without it, the first one of most events comes in the first second of the run.
+            let since = before.map(|step| match dice.below(4) {
+                0 => Moment::Ended(step.name.clone()),
+                1 => Moment::Bites(step.name.clone()),
+                _ => Moment::Begins(step.name.clone()),
+            });
+            Start::After { moment: Moment::First(event), wait: wait(dice), since }
+        }
+        _ => Start::At(Duration::from_millis(shape.time(dice, work))),
+    }
+}

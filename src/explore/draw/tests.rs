@@ -1,0 +1,169 @@
+//! Drawn scenarios: sound files, the same for ever, within the rules, and between them everything that there is.
+
+use std::path::Path;
+
+use super::{rules::cost, *};
+use crate::{
+    fault::{CATALOGUE, HostRef, Link},
+    scenario::{Call, Moment, Start},
+    system::{AuditLog, Explored, Rule},
+};
+
+fn own() -> Subject {
+    Subject::of(&AuditLog::default())
+}
+
+fn drawn(subject: &Subject, seeds: std::ops::Range<u64>) -> Vec<Scenario> {
+    seeds.map(|seed| draw(subject, seed).unwrap_or_else(|problems| panic!("{problems}"))).collect()
+}
+
+#[test]
+fn a_drawn_scenario_prints_reads_back_and_prints_to_the_same_text() {
+    for scenario in drawn(&own(), 0..400) {
+        let text = scenario.print();
+        let read = scenario::parse(&scenario.path, &text).expect("accepted");
+        assert_eq!(read, scenario);
+        assert_eq!(read.print(), text);
+        assert_eq!(&*scenario.source, text);
+    }
+}
+
+#[test]
+fn a_seed_draws_the_same_text_again_and_another_seed_another() {
+    let subject = own();
+    for seed in [0, 7, 123, u64::MAX] {
+        assert_eq!(draw(&subject, seed).expect("drawn").print(), draw(&subject, seed).expect("drawn").print());
+    }
+    assert_ne!(draw(&subject, 1).expect("drawn").print(), draw(&subject, 2).expect("drawn").print());
+}
+
+#[test]
+fn a_seed_stands_in_its_file_where_a_file_can_hold_it() {
+    assert_eq!(draw(&own(), 17).expect("drawn").seeds, [17]);
+    assert!(draw(&own(), u64::MAX).expect("drawn").seeds.is_empty());
+}
+
+#[test]
+fn every_fault_of_the_catalogue_is_drawn_and_instants_have_no_end() {
+    let all = drawn(&own(), 0..1_500);
+    let steps = || all.iter().flat_map(|scenario| &scenario.steps);
+    for fault in CATALOGUE {
+        let those: Vec<_> = steps().filter(|step| step.action.name() == fault.name).collect();
+        assert!(those.len() >= 20, "`{}` is drawn {} times", fault.name, those.len());
+        let instant = fault.end == crate::fault::End::Instant;
+        assert!(those.iter().all(|step| step.duration.is_none()) == instant, "{}", fault.name);
+    }
+}
+
+#[test]
+fn steps_are_aimed_at_every_kind_of_moment_host_and_link() {
+    let all = drawn(&own(), 0..1_500);
+    let steps = || all.iter().flat_map(|scenario| &scenario.steps);
+    let moment = |wanted: fn(&Moment) -> bool| {
+        steps().any(|step| matches!(&step.start, Start::After { moment, .. } if wanted(moment)))
+    };
+    assert!(moment(|it| matches!(it, Moment::Bites(_))) && moment(|it| matches!(it, Moment::Nth(..))));
+    assert!(moment(|it| matches!(it, Moment::Ended(_))) && moment(|it| matches!(it, Moment::Begins(_))));
+    for event in ["leader-change", "batch-written", "replica-repaired", "member-changed", "cert-renewed"] {
+        let first = |step: &scenario::Step| matches!(&step.start, Start::After { moment: Moment::First(it), .. } if it == event);
+        assert!(steps().any(first), "never after first:{event}");
+    }
+    for (word, host) in HostRef::WORDS {
+        let named = |step: &scenario::Step| {
+            let ends = step.action.link().map(Link::ends);
+            let ends = ends.into_iter().flat_map(|(a, b)| [a, b]);
+            step.action.on().into_iter().chain(ends).flatten().any(|it| it == host)
+        };
+        assert!(steps().any(named), "never {word}");
+    }
+    assert!(steps().any(|step| step.action.on().is_some_and(|on| matches!(on[..], [HostRef::Step(_)]))));
+    assert!(steps().any(|step| step.action.link().is_some_and(Link::is_one_way)));
+}
+
+#[test]
+fn clusters_and_workloads_reach_both_of_their_ends() {
+    let all = drawn(&own(), 0..1_500);
+    let any = |wanted: &dyn Fn(&Scenario) -> bool| all.iter().any(wanted);
+    for servers in [1, 3, 5] {
+        assert!(any(&|it| it.cluster.servers == servers), "never {servers} servers");
+    }
+    for call in [Call::Append, Call::AppendStream] {
+        assert!(any(&|it| it.workload.call == call));
+    }
+    assert!(any(&|it| it.cluster.latency.as_millis() == 1) && any(&|it| it.cluster.latency.as_millis() >= 190));
+    assert!(any(&|it| it.workload.size == 64) && any(&|it| it.workload.size == 59 << 10));
+    assert!(any(&|it| it.workload.appends.per_second() < 0.01) && any(&|it| it.workload.appends.per_second() > 500.0));
+    assert!(any(&|it| it.cluster.segment.is_some_and(|most| most < 20 << 10)) && any(&|it| it.cluster.sector == 4_096));
+    assert!(any(&|it| it.cluster.memory < 1 << 20) && any(&|it| it.workload.oversize_every.is_some()));
+    assert!(any(&|it| it.cluster.renew_before.is_some()) && any(&|it| it.steps.is_empty()));
+}
+
+#[test]
+fn what_is_drawn_keeps_every_rule_and_a_run_of_it_can_be_waited_for() {
+    let subject = own();
+    let all = drawn(&subject, 0..600);
+    for scenario in &all {
+        assert_eq!(broken(&subject, scenario).map(|rule| rule.name), None, "{}", scenario.source);
+    }
+    let mean = all.iter().map(cost).sum::<u64>() / all.len() as u64;
+    assert!(mean < 5_000_000, "a run costs {mean} µs on average");
+}
+
+#[test]
+fn each_rule_forbids_what_it_says_and_nothing_less() {
+    let read = |steps: &str, servers: u32| {
+        let text = format!(
+            "title = \"t\"\n[cluster]\nservers = {servers}\n[workload]\nclients = 2\nappends = \"1/s\"\nfor = \"9s\"\n{steps}"
+        );
+        scenario::parse(Path::new("t.toml"), &text).expect("sound")
+    };
+    let step = |action: &str, more: &str| format!("[[step]]\naction = \"{action}\"\n{more}\n");
+    let rots = |on: &str| step("bit-rot", &format!("on = {on}\nat = \"1s\""));
+    let mistake = step("upgrade", "name = \"u\"\non = \"server-1\"\nto = \"breaking\"\nat = \"1s\"");
+    let undone = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"2s\"");
+    let cases = [
+        (rots("\"server-1\""), 3, None),
+        (rots("[\"server-1\", \"server-2\"]"), 5, None),
+        (rots("[\"server-1\", \"server-2\"]"), 3, Some("damage-stays-with-a-minority")),
+        (rots("\"leader\""), 3, Some("damage-stays-with-a-minority")),
+        (rots("\"server-1\"") + &step("replace", "on = \"server-2\"\nat = \"2s\""), 3, Some(RULES[0].name)),
+        (rots("\"server-1\""), 1, None),
+        (step("wipe", "on = \"server-1\"\nat = \"1s\""), 1, Some("damage-stays-with-a-minority")),
+        (rots("\"client-1\""), 1, Some("a-client-keeps-its-disk")),
+        (mistake.clone() + &undone, 3, None),
+        (mistake.clone(), 3, Some("a-breaking-revision-is-taken-back")),
+        (
+            mistake + &undone + &step("upgrade", "name = \"v\"\non = \"server-1\"\nto = \"next\"\nat = \"2s\""),
+            3,
+            Some("a-breaking-revision-is-taken-back"),
+        ),
+        (step("surge", "appends = \"90000/s\"\nat = \"1s\""), 1, Some("a-run-can-be-waited-for")),
+        (step("surge", "appends = \"900/s\"\nat = \"1s\""), 1, None),
+        (step("ca-rotate", "on = \"servers\"\noverlap = \"24h\"\nat = \"1s\""), 3, Some("a-run-can-be-waited-for")),
+    ];
+    for (steps, servers, rule) in cases {
+        let scenario = read(&steps, servers);
+        assert_eq!(broken(&own(), &scenario).map(|rule| rule.name), rule, "{steps}");
+    }
+}
+
+#[test]
+fn a_log_is_asked_what_it_can_suffer_and_keeps_rules_of_its_own() {
+    let never_crashes = |scenario: &Scenario| scenario.steps.iter().all(|step| step.action.name() != "crash");
+    let rule = Rule { name: "no-crash", reason: "it says so", allows: never_crashes };
+    let subject = Subject { explored: Explored::default().and(rule), ..own() };
+    let all = drawn(&subject, 0..300);
+    assert!(all.iter().all(|it| it.cluster.servers == 1 && it.cluster.renew_before.is_none()));
+    let names: BTreeSet<&str> = all.iter().flat_map(|it| &it.steps).map(|step| step.action.name()).collect();
+    assert!(!names.contains("crash") && names.contains("power-loss") && !names.contains("replace"), "{names:?}");
+    let free = Subject { explored: Explored::default().free_of("a-client-keeps-its-disk"), ..own() };
+    assert!(rules(&free).all(|rule| rule.name != "a-client-keeps-its-disk") && rules(&free).count() == RULES.len() - 1);
+}
+
+#[test]
+fn a_rule_that_allows_nothing_is_named() {
+    let rule = Rule { name: "nothing", reason: "", allows: |_| false };
+    let subject = Subject { explored: Explored::default().and(rule), ..own() };
+    let error = draw(&subject, 1).expect_err("forbidden").to_string();
+    assert!(error.contains("`nothing`") && error.contains("cure:"), "{error}");
+}

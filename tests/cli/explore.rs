@@ -1,0 +1,120 @@
+//! Scenarios that nobody wrote down: what is drawn, told and kept, and how an exploration ends.
+
+use sha2::Digest as _;
+
+use super::*;
+
+/// So many that one core takes some ten seconds in a debug build.
+const SHORT: &str = "0..12";
+
+/// Of the text of the first three hundred seeds.
+const DRAWN: &str = "1d6817c58be8053f";
+
+#[test]
+fn a_short_exploration_of_fixed_seeds_finds_nothing_and_says_how_much_it_tried() {
+    let bench = Bench::new();
+    let said = bench.run(&["explore", "--seeds", SHORT, "--keep", "kept"]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains("exploring · seeds 0..12 · 12 runs"), "{}", said.out);
+    let last = said.out.lines().last().expect("a sum");
+    assert!(last.starts_with("12 runs in ") && last.contains(" simulated: ") && last.contains(" steps bit"), "{last}");
+    assert_eq!(fs::read_dir(bench.0.path().join("kept")).expect("made").count(), 0);
+}
+
+#[test]
+fn what_is_drawn_is_a_sound_file_and_the_same_in_every_build() {
+    let bench = Bench::new();
+    let said = bench.run(&["explore", "--seeds", "7..8", "--print"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    bench.file("drawn.toml", &said.out);
+    let checked = bench.run(&["check", "drawn.toml"]);
+    assert_eq!(checked.status, 0, "{}", checked.out);
+    // Pinned, so that no machine and no optimisation draws others. A change of the drawing changes it.
+    let all = bench.run(&["explore", "--seeds", "0..300", "--print"]).out;
+    assert!(all.contains(&said.out) && all.matches("[cluster]").count() == 300);
+    assert_eq!(format!("{:x}", sha2::Sha256::digest(all.as_bytes()))[..16], *DRAWN);
+}
+
+#[test]
+fn partitions_run_every_seed_once_and_json_has_an_object_per_run() {
+    let bench = Bench::new();
+    let seeds = |part: &str| {
+        let said = bench.run(&["explore", "--seeds", "20..23", "--partition", part, "--format", "json"]);
+        assert!([0, 101].contains(&said.status), "{}{}", said.out, said.err);
+        let seed = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["seed"].as_u64();
+        said.out.lines().map(|line| seed(line).expect("a seed")).collect::<Vec<_>>()
+    };
+    assert_eq!((seeds("1/2"), seeds("2/2")), (vec![20, 22], vec![21]));
+}
+
+#[test]
+fn what_may_be_asked_is_told_with_its_reasons() {
+    let bench = Bench::new();
+    let said = bench.run(&["explore", "--rules"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    for word in ["damage-stays-with-a-minority", "No log can show", "34 faults", "misdirected-write"] {
+        assert!(said.out.contains(word), "{word}: {}", said.out);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_said_before_anything_runs() {
+    let bench = Bench::new();
+    bench.file("taken", "");
+    let said = bench.run(&["explore", "--seeds", "0..9", "--keep", "taken"]);
+    assert!(said.status == 1 && said.err.contains("taken"), "{}{}", said.out, said.err);
+    assert!(said.out.is_empty(), "{}", said.out);
+}
+
+#[test]
+fn an_exploration_without_end_ends_with_its_time_and_ctrl_c_with_a_sum() {
+    let bench = Bench::new();
+    let said = bench.run(&["explore", "--max-time", "1ms"]);
+    assert!(said.out.contains("seeds from 0 on · for 0.0s"), "{}", said.out);
+    assert!(said.out.contains("ended by --max-time"), "{}", said.out);
+
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", GAPLESS, "explore", "--verbose"]);
+    command.current_dir(bench.0.path()).stdin(Stdio::null()).process_group(0);
+    let mut exploring = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut out = std::io::BufReader::new(exploring.stdout.take().expect("piped"));
+    let mut told = String::new();
+    while !told.contains("explored-0") {
+        let read = std::io::BufRead::read_line(&mut out, &mut told).expect("read");
+        assert!(read > 0, "it ended by itself: {told}");
+    }
+    signal("-INT", &format!("-{}", exploring.id()));
+    let rest = reader(out);
+    assert_eq!(wait(&mut exploring, Duration::from_secs(10)), Some(130));
+    told.push_str(&rest.join().expect("read"));
+    let last = told.lines().last().expect("a sum");
+    assert!(last.contains(" bit, interrupted ") && last.ends_with(" exit 130") && !told.contains("FAILED"), "{told}");
+}
+
+#[test]
+fn a_scenario_that_fails_is_cut_down_to_what_matters_and_written_as_a_file_that_fails_alike() {
+    let bench = Bench::new();
+    let more = "[[step]]\naction = \"pause\"\non = \"client-1\"\nat = \"1s\"\nfor = \"200ms\"\n\
+                [[step]]\naction = \"reset\"\nbetween = [\"clients\", \"servers\"]\nafter = \"pause\"\n";
+    bench.file("a.toml", hopeless() + more);
+    let said = bench.run(&["shrink", "a.toml", "--seed", "3", "--to", "small.toml"]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert!(said.out.contains("wrote small.toml: nothing smaller fails alike"), "{}", said.out);
+    let text = fs::read_to_string(bench.0.path().join("small.toml")).expect("written");
+    assert!(!text.contains("pause") && !text.contains("reset"), "{text}");
+    assert!(text.contains("seeds = [3]") && text.contains("Seen under seed 3"), "{text}");
+    let again = bench.run(&["run", "small.toml", "--seed", "3"]);
+    assert_eq!(again.status, 100, "{}", again.out);
+    let kept = bench.run(&["shrink", "a.toml", "--seed", "3", "--to", "small.toml"]);
+    assert!(kept.status == 2 && kept.err.contains("small.toml exists"), "{}{}", kept.out, kept.err);
+}
+
+#[test]
+fn what_holds_cannot_be_shrunk() {
+    let bench = Bench::new();
+    bench.file("a.toml", QUICK);
+    let said = bench.run(&["shrink", "a.toml"]);
+    assert!(said.status == 4 && said.err.contains("nothing to shrink"), "{}{}", said.out, said.err);
+    let said = bench.run(&["run", "a.toml", "--shrink", "--format", "json"]);
+    assert!(said.status == 2 && said.err.contains("cure:"), "{}{}", said.out, said.err);
+}
