@@ -65,6 +65,7 @@ fn reason_of(event: &LogEvent) -> Option<&str> {
     match event {
         LogEvent::EntryRefused { reason, .. }
         | LogEvent::HandshakeRefused { reason, .. }
+        | LogEvent::RefusalsCounted { reason, .. }
         | LogEvent::SchemaRefused { reason, .. }
         | LogEvent::DeadLettered { reason, .. } => Some(reason),
         LogEvent::ConnectionClosed { why, .. }

@@ -188,6 +188,7 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::EntryRefused { client, sequence, reason } => format!("refused {client} {sequence}: {reason}"),
         LogEvent::LoadShed { queued } => format!("load shed, {queued} queued"),
         LogEvent::HandshakeRefused { peer, reason } => format!("handshake with {peer} refused: {reason}"),
+        LogEvent::RefusalsCounted { reason, count } => format!("{count} more handshakes refused: {reason}"),
         LogEvent::HandshakeAccepted { peer, .. } => format!("handshake with {peer}"),
         LogEvent::ConnectionClosed { peer, why } => format!("connection to {peer} closed: {why}"),
         LogEvent::SchemaAgreed { peer, revision, theirs } => {

@@ -20,7 +20,7 @@ pub enum Cause {
     Only(&'static [&'static str], Option<Mismatch>),
 }
 
-/// Reasons of `handshake-refused`: the words of `audit::tls::handshake_reason`, and the listener's own.
+/// Reasons of `handshake-refused`: the words of `audit::tls::handshake_reason`, and the server's own.
 const HANDSHAKE: &[(&str, Cause)] = &[
     ("expired", Cause::Only(&["cert-expire", "clock-skew", "clock-drift", "clock-jump"], None)),
     ("not-yet-valid", Cause::Only(&["clock-skew", "clock-drift", "clock-jump"], Some(Mismatch::NotYetValid))),
@@ -33,6 +33,7 @@ const HANDSHAKE: &[(&str, Cause)] = &[
     ("timed-out", Cause::Anything),
     ("disconnected", Cause::Anything),
     ("too-many-connections", Cause::Anything),
+    ("too-many-handshakes", Cause::Anything),
     ("other", Cause::Anything),
 ];
 
@@ -49,7 +50,7 @@ const ENTRY: &[(&str, Cause)] = &[
 /// The reasons that an event can tell, each with what can bring it about. Empty where any text may come.
 pub fn reasons(event: &str) -> Vec<(&'static str, Cause)> {
     match event {
-        "handshake-refused" => HANDSHAKE.to_vec(),
+        "handshake-refused" | "refusals-counted" => HANDSHAKE.to_vec(),
         "entry-refused" => ENTRY.to_vec(),
         // gRPC has the status codes 0 to 16.
         "call-ended" => (0..=16).map(|code| (code_name(Code::from_i32(code)), Cause::Anything)).collect(),
@@ -96,11 +97,10 @@ mod tests {
     #[test]
     fn every_reason_of_a_handshake_is_known_and_no_other() {
         let tls = words(include_str!("../audit/tls.rs"), "pub fn handshake_reason", "#[cfg(test)]");
-        let listener = words(include_str!("../audit/serve/listener.rs"), "let reason =", "HandshakeRefused");
         let connection = include_str!("../audit/serve/connection.rs");
-        let connection = words(connection, "async fn shake(", "/// Serves calls until");
+        let connection = words(connection, "pub(super) async fn run(", "/// Serves calls until");
         let known: BTreeSet<_> = HANDSHAKE.iter().map(|(word, _)| *word).collect();
-        assert_eq!(known, [tls, listener, connection].into_iter().flatten().collect());
+        assert_eq!(known, [tls, connection].into_iter().flatten().collect());
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub enum LogEvent {
     // ---- connections ----
     /// A TLS handshake was refused or failed, at either end.
     HandshakeRefused { peer: String, reason: String },
+    /// So many further handshakes were refused for this reason. A server tells of 64 a minute one by one, so that a flood
+    /// does not fill its log, and counts the rest at the end of the minute.
+    RefusalsCounted { reason: String, count: u64 },
     /// A TLS handshake succeeded. `not_after` in seconds since the epoch is the earlier end of the two certificates.
     HandshakeAccepted { peer: String, not_after: i64 },
     /// An established connection ended.
@@ -188,6 +191,7 @@ impl LogEvent {
             LogEvent::EntryRefused { .. } => "entry-refused",
             LogEvent::LoadShed { .. } => "load-shed",
             LogEvent::HandshakeRefused { .. } => "handshake-refused",
+            LogEvent::RefusalsCounted { .. } => "refusals-counted",
             LogEvent::HandshakeAccepted { .. } => "handshake-accepted",
             LogEvent::ConnectionClosed { .. } => "connection-closed",
             LogEvent::CertRenewed { .. } => "cert-renewed",
@@ -237,6 +241,7 @@ impl LogEvent {
         "entry-refused",
         "load-shed",
         "handshake-refused",
+        "refusals-counted",
         "handshake-accepted",
         "connection-closed",
         "cert-renewed",

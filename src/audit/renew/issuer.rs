@@ -14,20 +14,21 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status, service::Routes};
 
 use super::grace::Lenient;
 use crate::{
     audit::{
+        doorstep::{Doorstep, Outcome, Standing},
         issuer_wire::{
             RenewRequest, RenewResponse,
             issuer_server::{Issuer, IssuerServer},
         },
+        refusals::Refusals,
         tls::{self, Grant, Identity, TlsError, Usage},
     },
     world::{LogEvent, Stream, World},
@@ -44,8 +45,11 @@ pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// A connection ends by then: a renewal is one call.
 const CONNECTION_MAX: Duration = Duration::from_secs(15);
-/// Connections at once. Further ones are closed; renewals are tried again.
+/// Established connections at once. Further ones are closed; renewals are tried again. Those that shake hands have places
+/// beside them.
 const CONNECTIONS_MAX: usize = 1024;
+/// Connections that were told to end and have not done so yet, before no more are accepted.
+const ENDING_MAX: usize = 64;
 /// Pause after an accept that failed for want of something that a moment may bring back.
 const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 /// Largest request in bytes: one of PKCS #10 over a key of either kind has a few hundred.
@@ -118,17 +122,20 @@ pub async fn serve_issuer(
     settings.config()?;
     let mut listener = world.net.listen(&settings.listen).await.map_err(IssuerError::Listen)?;
     let mut connections = JoinSet::new();
+    let hall = Hall::new(world);
+    let all_max = CONNECTIONS_MAX + hall.doorstep.places() + ENDING_MAX;
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
             Some(ended) = connections.join_next() => ended?,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(converse(world.clone(), settings.clone(), stream, address));
+            never = hall.refusals.count() => match never {},
+            accepted = listener.accept(), if connections.len() < all_max => match accepted {
+                Ok((stream, address)) => {
+                    let standing = hall.doorstep.enter(&address);
+                    connections.spawn(converse(hall.clone(), settings.clone(), standing, stream, address));
                 }
-                Ok((_, address)) => refuse(&world, address, "too-many-connections"),
                 Err(why) => {
                     tracing::warn!(%why, "a connection could not be accepted");
                     sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
@@ -156,29 +163,60 @@ impl IssuerSettings {
     }
 }
 
-fn refuse(world: &World, peer: String, reason: &str) {
-    world.tell(LogEvent::HandshakeRefused { peer, reason: reason.to_owned() });
+/// What all connections of an issuer share.
+#[derive(Clone)]
+struct Hall {
+    world: World,
+    doorstep: Doorstep,
+    established: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+impl Hall {
+    fn new(world: World) -> Hall {
+        let (doorstep, established) = (Doorstep::new(CONNECTIONS_MAX), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        Hall { doorstep, established, refusals: Refusals::new(world.clone()), world }
+    }
 }
 
 /// One connection: the handshake proves the names, the call renews them.
-async fn converse(world: World, settings: IssuerSettings, stream: Box<dyn Stream>, address: String) {
-    let shaken = async {
+async fn converse(
+    hall: Hall,
+    settings: IssuerSettings,
+    (standing, outcome): (Standing, Outcome),
+    stream: Box<dyn Stream>,
+    address: String,
+) {
+    let accepting = async {
+        // An authority holds for the connections that begin under it.
         let config = settings.config().map_err(|why| {
             tracing::error!(%why, "the issuer cannot be used");
             "other"
         })?;
-        let accepting = timeout(HANDSHAKE_MAX, TlsAcceptor::from(config).accept(stream));
-        let stream = accepting.await.map_err(|_| "timed-out")?.map_err(|why| tls::handshake_reason(&why))?;
+        let (_standing, begun) = standing.hear(stream).await.map_err(|why| tls::handshake_reason(&why))?;
+        begun.into_stream(config).await.map_err(|why| tls::handshake_reason(&why))
+    };
+    let shaken = async {
+        let stream = timeout(HANDSHAKE_MAX, accepting).await.map_err(|_| "timed-out")??;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
         let peer = tls::peer(shown).map_err(|_| "no-name")?;
         let names = tls::names(shown).map_err(|_| "no-name")?;
         let usage = tls::usage(shown).map_err(|_| "wrong-usage")?;
-        Ok::<_, &str>((stream, peer, names, usage))
+        Ok((stream, peer, names, usage))
     };
-    let (stream, peer, names, usage) = match shaken.await {
+    let shaken = tokio::select! {
+        biased;
+        () = outcome.crowded_out() => Err("too-many-handshakes"),
+        shaken = shaken => shaken,
+    };
+    let (stream, peer, names, usage) = match shaken {
         Ok(shaken) => shaken,
-        Err(reason) => return refuse(&world, address, reason),
+        Err(reason) => return hall.refusals.add(address, reason),
     };
+    let Ok(_place) = hall.established.try_acquire() else {
+        return hall.refusals.add(peer.name, "too-many-connections");
+    };
+    let world = hall.world.clone();
     world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after: peer.not_after });
     let desk = Desk { names, usage, authority: settings.authority, lifetime: settings.lifetime };
     let service = IssuerServer::new(desk).max_decoding_message_size(REQUEST_BYTES_MAX);

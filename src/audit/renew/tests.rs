@@ -180,6 +180,21 @@ async fn a_renewal_is_tried_until_it_works_also_after_the_certificate_has_ended(
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_that_show_nothing_keep_nobody_from_a_renewal() {
+    let bench = Bench::new();
+    bench.serve();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut flood = Vec::new();
+    for _ in 0..1_500 {
+        flood.push(bench.world.net.connect("issuer:1").await.unwrap());
+    }
+    let (mut in_force, _asked) = bench.renew(bench.identity("client-1", LONG_AGO, wall_seconds() + 30));
+    assert!(renewed(&mut in_force).await.is_some());
+    assert_eq!(bench.heard.count("renewal-failed"), 0, "{:?}", bench.heard.refusals());
+    assert_eq!(bench.heard.refusals().len(), 64, "the others are counted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_shows_nothing_good_gets_nothing() {
     let bench = Bench::new();
     bench.serve();

@@ -22,7 +22,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tonic::{Status, body::Body};
 
 use super::{
@@ -35,7 +35,10 @@ use super::{
     turns::Turns,
 };
 use crate::{
-    audit::tls::{self, Lifetime, Outside, Peer},
+    audit::{
+        doorstep::{Outcome, Standing},
+        tls::{self, Lifetime, Outside, Peer},
+    },
     world::{LogEvent, Stream},
 };
 
@@ -84,28 +87,24 @@ impl Caller {
 /// Shakes hands and serves until the connection ends.
 pub(super) async fn run(
     terms: Terms,
-    config: Arc<ServerConfig>,
-    own: Arc<Peer>,
+    (config, own): (Arc<ServerConfig>, Arc<Peer>),
+    (standing, outcome): (Standing, Outcome),
     stream: Box<dyn Stream>,
     address: String,
 ) {
     let shaken = tokio::select! {
         biased;
         () = stopped(terms.draining.clone()) => return,
-        shaken = shake(&terms, config, stream) => shaken,
+        () = outcome.crowded_out() => Err("too-many-handshakes"),
+        shaken = shake(&terms, config, standing, stream) => shaken,
     };
     let (stream, peer) = match shaken {
         Ok(shaken) => shaken,
-        Err(reason) => {
-            terms.world.tell(LogEvent::HandshakeRefused { peer: address, reason: reason.to_owned() });
-            return;
-        }
+        Err(reason) => return terms.refusals.add(address, reason),
     };
     let is_member = terms.gate.as_ref().is_some_and(|gate| gate.is_member(&peer.name));
     let Some(_place) = terms.places.take(&peer.name, is_member) else {
-        let reason = "too-many-connections".to_owned();
-        terms.world.tell(LogEvent::HandshakeRefused { peer: peer.name, reason });
-        return;
+        return terms.refusals.add(peer.name, "too-many-connections");
     };
     let lifetime = Lifetime::of(&own, &peer);
     terms.world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after: lifetime.not_after });
@@ -113,15 +112,16 @@ pub(super) async fn run(
     terms.world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
 }
 
+/// Gives up the place at the door when it is over, however it ends.
 async fn shake(
     terms: &Terms,
     config: Arc<ServerConfig>,
+    standing: Standing,
     stream: Box<dyn Stream>,
 ) -> Result<(TlsStream<Box<dyn Stream>>, Peer), &'static str> {
     let accepting = async {
-        // Never closed, so always given.
-        let _turn = terms.handshakes.acquire().await;
-        TlsAcceptor::from(config).accept(stream).await
+        let (_standing, begun) = standing.hear(stream).await?;
+        begun.into_stream(config).await
     };
     let stream = match timeout(terms.deadlines.handshake, accepting).await {
         Ok(Ok(stream)) => stream,

@@ -1,14 +1,15 @@
 //! The accept loop: every connection that comes in becomes a task, and there are never too many of them.
 //!
-//! The loop itself waits for nothing but the next connection. Handshakes run in their own tasks, with a deadline, so
-//! that a peer that says nothing keeps nobody else out. Whoever is one too many is closed at once rather than left
-//! to queue in the kernel, where its handshake would time out without a word.
+//! The loop itself waits for nothing but the next connection. Handshakes run in their own tasks, with a deadline, and with
+//! places of their own that nobody can fill for others ([`Doorstep`]); established connections have theirs ([`Places`]).
+//! Whoever is one too many is closed at once rather than left to queue in the kernel, where its handshake would time out
+//! without a word.
 
 use std::{sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
@@ -17,24 +18,27 @@ use tonic::service::Routes;
 use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection, gate::Gate, places::Places};
 use crate::{
     audit::{
+        doorstep::Doorstep,
+        refusals::Refusals,
         schema::Exchange,
         tls::{self, Identity, Peer, TlsError},
     },
-    world::{Listener, LogEvent, World},
+    world::{Listener, Stream, World},
 };
 
 /// Pause after an accept that failed for want of something (descriptors, memory) that a moment may bring back.
 const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
-/// Handshakes at once. They cost more than anything else that a stranger can ask for; further ones wait their turn, and
-/// their deadline runs meanwhile.
-const HANDSHAKES_MAX: usize = 256;
+/// Connections that were told to end, and have not done so yet, before no more are accepted. They wait for nothing, so
+/// this holds up the loop only where it outruns them.
+const ENDING_MAX: usize = 64;
 
 /// What accepts connections, and the connections that it accepted. Dropping it closes them all.
 pub(super) struct Front {
     listener: Box<dyn Listener>,
     credentials: Credentials,
     connections: JoinSet<()>,
+    /// Connections in all: established, at the door, and ending.
     connections_max: usize,
     draining: watch::Sender<bool>,
     terms: Terms,
@@ -46,7 +50,8 @@ pub(super) struct Terms {
     pub(super) world: World,
     pub(super) routes: Routes,
     pub(super) deadlines: Deadlines,
-    pub(super) handshakes: Arc<Semaphore>,
+    pub(super) doorstep: Doorstep,
+    pub(super) refusals: Refusals,
     /// True from the moment that the server stops.
     pub(super) draining: watch::Receiver<bool>,
     pub(super) reply_hook: Option<ReplyHook>,
@@ -77,7 +82,8 @@ impl Front {
             world: world.clone(),
             routes,
             deadlines: settings.deadlines,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            doorstep: Doorstep::new(settings.connections_max),
+            refusals: Refusals::new(world.clone()),
             draining: drained,
             reply_hook: settings.reply_hook.clone(),
             exchange,
@@ -85,7 +91,8 @@ impl Front {
             places: Places::new(settings.connections_max, settings.connections_per_name, gate.is_some()),
             gate,
         };
-        let (connections, connections_max) = (JoinSet::new(), settings.connections_max);
+        let connections = JoinSet::new();
+        let connections_max = settings.connections_max.saturating_add(terms.doorstep.places() + ENDING_MAX);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })
     }
 
@@ -99,7 +106,8 @@ impl Front {
                         return ServeError::Panicked(panic);
                     }
                 }
-                accepted = self.listener.accept() => match accepted {
+                never = self.terms.refusals.count() => match never {},
+                accepted = self.listener.accept(), if self.connections.len() < self.connections_max => match accepted {
                     Ok((stream, address)) => self.welcome(stream, address),
                     Err(why) => {
                         tracing::warn!(%why, "a connection could not be accepted");
@@ -110,14 +118,10 @@ impl Front {
         }
     }
 
-    fn welcome(&mut self, stream: Box<dyn crate::world::Stream>, address: String) {
-        if self.connections.len() >= self.connections_max {
-            let reason = "too-many-connections".to_owned();
-            self.terms.world.tell(LogEvent::HandshakeRefused { peer: address, reason });
-            return;
-        }
-        let (config, own) = self.credentials.current();
-        self.connections.spawn(connection::run(self.terms.clone(), config, own, stream, address));
+    fn welcome(&mut self, stream: Box<dyn Stream>, address: String) {
+        let shown = self.credentials.current();
+        let standing = self.terms.doorstep.enter(&address);
+        self.connections.spawn(connection::run(self.terms.clone(), shown, standing, stream, address));
     }
 
     /// Accepts no more, asks every connection to end, and waits for them as long as they may take; whatever is left
@@ -135,6 +139,7 @@ impl Front {
         if all_ended.await.is_err() {
             tracing::warn!(connections = connections.len(), "connections did not end in time and are cut off");
         }
+        terms.refusals.count_the_last();
     }
 }
 

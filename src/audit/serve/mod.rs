@@ -61,7 +61,8 @@ pub struct ServeSettings {
     pub identity: watch::Receiver<Identity>,
     /// How long things may take.
     pub deadlines: Deadlines,
-    /// Connections at once, those that still shake hands included. More are closed at once.
+    /// Established connections at once. More are closed once their handshake has shown whose they are. Beside them stand
+    /// those that still shake hands: at most as many, or 128 where fewer are asked for here, and never more than 1,024.
     pub connections_max: usize,
     /// Connections at once whose certificates have the same name; `None` stands for a sixteenth of `connections_max`, and
     /// for eight at least. In a cluster an eighth of `connections_max` is kept for its members.

@@ -1,7 +1,7 @@
 //! How many connections there may be, and whose: nobody may hold so many that others find none.
 //!
-//! A name is known only once its handshake is over, so this counts connections that are established; how many may shake
-//! hands beside them is the listener's. Members of a cluster have places of their own, because a log that its members
+//! A name is known only once its handshake is over, so this counts connections that are established; those that shake
+//! hands have places beside them ([`Doorstep`](crate::audit::doorstep)). Members of a cluster have places of their own, because a log that its members
 //! cannot reach serves nobody.
 
 use std::{
@@ -18,6 +18,8 @@ pub(super) struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// For everybody together.
+    for_all: usize,
     /// For all who are no members.
     for_others: usize,
     per_name: usize,
@@ -27,6 +29,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Taken {
     by_name: BTreeMap<Arc<str>, usize>,
+    by_all: usize,
     by_others: usize,
 }
 
@@ -44,19 +47,26 @@ impl Places {
     pub(super) fn new(connections_max: usize, per_name: Option<usize>, is_clustered: bool) -> Places {
         let kept = if is_clustered { connections_max / 8 } else { 0 };
         let per_name = per_name.unwrap_or((connections_max / 16).max(PER_NAME_MIN));
-        Places(Arc::new(Inner { for_others: connections_max - kept, per_name, taken: Mutex::default() }))
+        Places(Arc::new(Inner {
+            for_all: connections_max,
+            for_others: connections_max - kept,
+            per_name,
+            taken: Mutex::default(),
+        }))
     }
 
     /// A place for one more connection of this name; `None` where it has its share, or others have theirs.
     pub(super) fn take(&self, name: &str, is_member: bool) -> Option<Place> {
-        let Inner { for_others, per_name, .. } = &*self.0;
+        let Inner { for_all, for_others, per_name, .. } = &*self.0;
         let mut taken = self.lock();
         let of_name = taken.by_name.get(name).copied().unwrap_or(0);
-        if of_name >= *per_name || (!is_member && taken.by_others >= *for_others) {
+        let none_left = taken.by_all >= *for_all || (!is_member && taken.by_others >= *for_others);
+        if none_left || of_name >= *per_name {
             return None;
         }
         let name: Arc<str> = name.into();
         taken.by_name.insert(name.clone(), of_name + 1);
+        taken.by_all += 1;
         taken.by_others += usize::from(!is_member);
         Some(Place { places: self.clone(), name, is_member })
     }
@@ -70,6 +80,7 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
+        taken.by_all -= 1;
         taken.by_others -= usize::from(!self.is_member);
         if let Some(of_name) = taken.by_name.get_mut(&self.name) {
             *of_name -= 1;
@@ -105,6 +116,15 @@ mod tests {
         let others: Vec<Place> = (0..100).flat_map(|n| all(&places, &format!("client-{n}"), false)).collect();
         assert_eq!(others.len(), 896);
         assert_eq!(all(&places, "server-2", true).len(), 64);
+    }
+
+    #[test]
+    fn members_hold_no_more_than_there_is() {
+        let places = Places::new(100, Some(30), true);
+        let members: Vec<Place> = (0..5).flat_map(|n| all(&places, &format!("server-{n}"), true)).collect();
+        assert_eq!((members.len(), all(&places, "client-1", false).len()), (100, 0));
+        drop(members);
+        assert_eq!(all(&places, "client-1", false).len(), 30);
     }
 
     #[test]

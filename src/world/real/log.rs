@@ -41,6 +41,9 @@ impl Observer for TracingObserver {
             }
             E::LoadShed { queued } => warn!(target: TARGET, queued, "queue full, a caller was told to come back"),
             E::HandshakeRefused { peer, reason } => warn!(target: TARGET, peer, reason, "handshake refused"),
+            E::RefusalsCounted { reason, count } => {
+                warn!(target: TARGET, reason, count, "more handshakes refused, for the same reason");
+            }
             E::OutboxRecovered { epoch, next_sequence, pending, dead_letters } => {
                 info!(target: TARGET, epoch, next_sequence, pending, dead_letters, "outbox recovered");
             }

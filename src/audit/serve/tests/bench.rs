@@ -36,22 +36,36 @@ const ORIGIN: &str = "log.example/test";
 pub(super) const LONG_AGO: i64 = 1_000_000_000;
 pub(super) const FAR_AWAY: i64 = 4_000_000_000;
 
-/// Names to listeners.
-#[derive(Clone, Default)]
-pub(super) struct MemoryNet(Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>);
+/// A connection, and where it comes from.
+type Incoming = (DuplexStream, String);
 
-struct MemoryListener(mpsc::UnboundedReceiver<DuplexStream>);
+/// Names to listeners, as one host sees them.
+#[derive(Clone, Default)]
+pub(super) struct MemoryNet {
+    listeners: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Incoming>>>>,
+    host: String,
+}
+
+struct MemoryListener(mpsc::UnboundedReceiver<Incoming>);
+
+impl MemoryNet {
+    /// The same network as another host sees it.
+    pub(super) fn from(&self, host: &str) -> MemoryNet {
+        MemoryNet { listeners: self.listeners.clone(), host: host.to_owned() }
+    }
+}
 
 impl Net for MemoryNet {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         let (incoming, accepted) = mpsc::unbounded_channel();
-        self.0.lock().unwrap().insert(address.to_owned(), incoming);
+        self.listeners.lock().unwrap().insert(address.to_owned(), incoming);
         Box::pin(async { Ok(Box::new(MemoryListener(accepted)) as Box<dyn Listener>) })
     }
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let sent = self.0.lock().unwrap().get(address).is_some_and(|listener| listener.send(far).is_ok());
+        let from = format!("{}:40000", self.host);
+        let sent = self.listeners.lock().unwrap().get(address).is_some_and(|to| to.send((far, from)).is_ok());
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         Box::pin(async move { sent.then(|| Box::new(near) as Box<dyn Stream>).ok_or_else(refused) })
     }
@@ -61,7 +75,7 @@ impl Listener for MemoryListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
         Box::pin(async {
             match self.0.recv().await {
-                Some(stream) => Ok((Box::new(stream) as Box<dyn Stream>, "somewhere".to_owned())),
+                Some((stream, from)) => Ok((Box::new(stream) as Box<dyn Stream>, from)),
                 None => std::future::pending().await,
             }
         })
@@ -98,6 +112,10 @@ impl Heard {
             }
         };
         timeout(Duration::from_secs(10), waiting).await.expect("the event comes")
+    }
+
+    pub(super) fn all(&self) -> Vec<LogEvent> {
+        self.events.lock().unwrap().clone()
     }
 
     pub(super) fn names(&self) -> Vec<&'static str> {

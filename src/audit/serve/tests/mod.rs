@@ -4,6 +4,7 @@ mod bench;
 mod bounds;
 mod closed;
 mod disk;
+mod flood;
 mod revisions;
 
 use std::time::Duration;
@@ -253,7 +254,7 @@ async fn health_says_serving_and_its_watchers_do_not_hold_up_a_stop() {
 async fn refused_handshakes_are_told_with_their_reasons() {
     let bench = Bench::with(|settings| {
         settings.deadlines.handshake = Duration::from_millis(200);
-        settings.connections_max = 2;
+        settings.connections_max = 1;
     })
     .await;
     let refused = |wanted: &'static str| {
@@ -269,7 +270,13 @@ async fn refused_handshakes_are_told_with_their_reasons() {
     refused("expired").await;
     let _silent = bench.net.connect("server-1:50051").await.unwrap();
     refused("timed-out").await;
-    let _many: Vec<_> = futures::future::join_all((0..3).map(|_| bench.net.connect("server-1:50051"))).await;
+    let _many: Vec<_> = futures::future::join_all((0..65).map(|_| bench.net.connect("server-1:50051"))).await;
+    refused("too-many-handshakes").await;
+    let mut established = bench.connect("client-1").await;
+    established.get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap();
+    if let Ok(channel) = bench.channel(&bench.client("client-2")).await {
+        AuditLogClient::new(channel).get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap_err();
+    }
     refused("too-many-connections").await;
 }
 
