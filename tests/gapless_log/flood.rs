@@ -1,17 +1,18 @@
 //! Sockets that say nothing, from the address that members and clients come from, too: the hardest place to be let in.
 
 use std::{
-    collections::VecDeque,
+    io::ErrorKind,
     net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use super::{members::port_of, *};
 
-/// Sockets that each server is kept busy with: more than it has places of any kind.
+/// Sockets that stand at each server's door at most: more than it has places of any kind.
 const HELD: usize = 300;
 
-/// What keeps so many silent sockets open at one port until it is dropped, each for as long as the server lets it.
+/// What keeps so many silent sockets open at one port until it is dropped, each for as long as the server lets it, and opens
+/// another one for each that the server closed.
 struct Flood {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
@@ -23,13 +24,17 @@ impl Flood {
         let (stop, address) = (Arc::new(AtomicBool::new(false)), format!("127.0.0.1:{port}"));
         let (stopped, (full, is_full)) = (stop.clone(), channel());
         let thread = thread::spawn(move || {
-            let mut held = VecDeque::new();
+            let mut held: Vec<TcpStream> = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                // A server that is being started again has no port for a moment.
-                held.extend(TcpStream::connect(&address));
-                if held.len() > HELD {
-                    held.pop_front();
+                let stood = held.len();
+                held.retain(stands);
+                if held.len() < stood || held.len() == HELD {
                     let _ = full.send(());
+                }
+                if held.len() < HELD {
+                    // A server that is being started again has no port for a moment.
+                    let socket = TcpStream::connect(&address);
+                    held.extend(socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket)));
                 }
                 thread::sleep(Duration::from_millis(1));
             }
@@ -45,6 +50,11 @@ impl Drop for Flood {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
+}
+
+/// Whether the server has not closed it yet.
+fn stands(socket: &TcpStream) -> bool {
+    socket.peek(&mut [0]).is_err_and(|why| why.kind() == ErrorKind::WouldBlock)
 }
 
 #[test]
