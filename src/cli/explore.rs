@@ -13,9 +13,10 @@ use super::{
     causes::{self, Causes},
     interrupt,
     progress::Progress,
-    run::{Format, cores, duration, indent, told_as, word},
+    run::{Format, cores, duration},
     select::{self, Seeds, Shard},
     shrink::{self, Shrinker},
+    told::{self, again, indent, name, told_as, word},
     words::{counted, short},
 };
 use crate::{
@@ -150,8 +151,8 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
 /// Beside the file that fails.
 fn shrunk(path: &Path) -> PathBuf {
     let named = |n: u64| match n {
-        1 => path.with_file_name(format!("{}-shrunk.toml", stem(path))),
-        n => path.with_file_name(format!("{}-shrunk-{n}.toml", stem(path))),
+        1 => path.with_file_name(format!("{}-shrunk.toml", name(path))),
+        n => path.with_file_name(format!("{}-shrunk-{n}.toml", name(path))),
     };
     (1..).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1))
 }
@@ -261,9 +262,7 @@ impl<'a> Teller<'a> {
             (None, None) => "seeds from 0 on · until Ctrl-C".to_owned(),
         };
         let workers = counted(self.jobs, "worker");
-        let what = format!("gapless {} · exploring · {seeds} · {workers}", env!("CARGO_PKG_VERSION"));
-        let what = wrap(&what, self.layout.columns()).join("\n");
-        self.say(&format!("{what}\n{}", terminal::heading(self.layout).trim_end()))
+        self.say(&told::heading(&format!("exploring · {seeds} · {workers}"), self.layout))
     }
 
     fn say(&self, text: &str) -> io::Result<()> {
@@ -321,17 +320,10 @@ impl<'a> Teller<'a> {
         *self.tally.entry("failed").or_default() += 1;
         self.keep(task)?;
         if self.arguments.format == Format::Json {
-            let line = serde_json::json!({
-                "scenario": stem(&task.order.path),
-                "file": task.order.path.display().to_string(),
-                "seed": task.order.seed,
-                "error": error,
-            });
-            self.json(task, line, false)?;
+            self.json(task, told::failed(task, error), false)?;
         } else if self.note(task, "failed", error) || self.arguments.verbose {
-            self.say(&terminal::failed(&stem(&task.order.path), task.order.seed, error, self.layout))?;
-            let again = task.order.reproduce.replace("{seed}", &task.order.seed.to_string());
-            self.say(&indent(&format!("kept as {}\nagain: {again}", task.order.path.display())))?;
+            self.say(&terminal::failed(&name(&task.order.path), task.order.seed, error, self.layout))?;
+            self.say(&indent(&format!("kept as {}\n{}", task.order.path.display(), again(task))))?;
         }
         Ok(false)
     }
@@ -372,7 +364,7 @@ impl<'a> Teller<'a> {
             return Ok(exit);
         }
         for cause in self.causes.told() {
-            self.say(&format!("  {}", wrap(&format!("… {cause}"), self.layout.columns() - 4).join("\n    ")))?;
+            self.say(&told::cause(&cause, self.layout))?;
         }
         if self.kept > 0 {
             self.say(&format!("  {} kept in {}", counted(self.kept, "scenario"), self.arguments.folder().display()))?;
@@ -380,13 +372,7 @@ impl<'a> Teller<'a> {
         let mut parts: Vec<String> = self.tally.iter().map(|(verdict, n)| format!("{n} {verdict}")).collect();
         parts.push(format!("{} of {} bit", self.bit.0, counted(self.bit.1 as usize, "step")));
         parts.extend(self.why_ended());
-        let line = format!(
-            "{} in {}, {} simulated: {}",
-            counted(self.runs, "run"),
-            short(self.begun.elapsed()),
-            short(self.simulated),
-            parts.join(", ")
-        );
+        let line = told::sum(self.runs, self.begun, self.simulated, &parts);
         self.say(&terminal::with_exit(&line, exit as u8, self.layout))?;
         Ok(exit)
     }
@@ -420,10 +406,6 @@ impl<'a> Teller<'a> {
             Exit::Holds
         }
     }
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

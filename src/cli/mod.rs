@@ -18,6 +18,7 @@ mod run;
 mod schema;
 mod select;
 mod shrink;
+mod told;
 mod words;
 
 use std::{

@@ -17,7 +17,8 @@ use super::{
     progress::Progress,
     select::{self, Seeds, Shard},
     shrink::{self, Shrinker},
-    words::{counted, short},
+    told::{self, again, indent, name, told_as, word},
+    words::counted,
 };
 use crate::{
     check::Verdict,
@@ -297,14 +298,8 @@ impl<'a> Teller<'a> {
             }
             (None, seed) => (format!("seed {seed}"), runs),
         };
-        let what = format!(
-            "gapless {} · {} · {seeds} · {runs} · {}",
-            env!("CARGO_PKG_VERSION"),
-            counted(self.scenarios, "scenario"),
-            counted(self.jobs, "worker"),
-        );
-        let what = wrap(&what, self.layout.columns()).join("\n");
-        self.say(&format!("{what}\n{}", terminal::heading(self.layout).trim_end()))
+        let (scenarios, workers) = (counted(self.scenarios, "scenario"), counted(self.jobs, "worker"));
+        self.say(&told::heading(&format!("{scenarios} · {seeds} · {runs} · {workers}"), self.layout))
     }
 
     fn say(&self, text: &str) -> io::Result<()> {
@@ -320,7 +315,12 @@ impl<'a> Teller<'a> {
         let same = difference.is_none();
         self.differences += usize::from(!same);
         if let (Some(text), Format::Human) = (&difference, self.arguments.format) {
-            self.say(&format!("  DIFFERS       {} seed {}\n{}", name(task), task.order.seed, indent(text)))?;
+            self.say(&format!(
+                "  DIFFERS       {} seed {}\n{}",
+                name(&task.order.path),
+                task.order.seed,
+                indent(text)
+            ))?;
         }
         match done.outcome {
             Ok(Outcome::Judged { mut summary, screen, .. }) => {
@@ -345,7 +345,7 @@ impl<'a> Teller<'a> {
         let verdict = summary.judgement.verdict;
         *self.tally.entry(word(verdict)).or_default() += 1;
         for hit in &summary.judgement.sometimes {
-            let key = (name(task), hit.line, hit.text.clone());
+            let key = (name(&task.order.path), hit.line, hit.text.clone());
             *self.sometimes.entry(key).or_default() += hit.hits;
         }
         if self.arguments.format == Format::Json {
@@ -356,7 +356,7 @@ impl<'a> Teller<'a> {
             return writeln!(io::stdout(), "{line}");
         }
         // A sweep tells of trouble; each run of a few is told.
-        let remarked = !summary.judgement.remarks.is_empty() && self.remarked.insert(name(task));
+        let remarked = !summary.judgement.remarks.is_empty() && self.remarked.insert(name(&task.order.path));
         if verdict == Verdict::Holds && self.sweep && !self.arguments.verbose && !remarked {
             self.hidden += 1;
             return Ok(());
@@ -379,7 +379,7 @@ impl<'a> Teller<'a> {
             }
         }
         if verdict == Verdict::Inconclusive {
-            self.say(&again(task))?;
+            self.say(&indent(&again(task)))?;
         }
         // A screen ends with the line that reproduces it.
         if screen.is_empty() || !new { Ok(()) } else { self.say(&format!("\n{screen}\n ")) }
@@ -388,12 +388,7 @@ impl<'a> Teller<'a> {
     fn failed(&mut self, task: &Task, error: &str, difference: Option<String>) -> io::Result<()> {
         *self.tally.entry("failed").or_default() += 1;
         if self.arguments.format == Format::Json {
-            let mut line = serde_json::json!({
-                "scenario": name(task),
-                "file": task.order.path.display().to_string(),
-                "seed": task.order.seed,
-                "error": error,
-            });
+            let mut line = told::failed(task, error);
             if let (Some(text), Some(line)) = (difference, line.as_object_mut()) {
                 line.insert("difference".to_owned(), text.into());
             }
@@ -404,8 +399,8 @@ impl<'a> Teller<'a> {
         } else if !self.arguments.verbose {
             return Ok(());
         }
-        self.say(&terminal::failed(&name(task), task.order.seed, error, self.layout))?;
-        self.say(&again(task))
+        self.say(&terminal::failed(&name(&task.order.path), task.order.seed, error, self.layout))?;
+        self.say(&indent(&again(task)))
     }
 
     fn end(mut self) -> io::Result<Exit> {
@@ -415,8 +410,7 @@ impl<'a> Teller<'a> {
             return Ok(exit);
         }
         for cause in self.causes.told() {
-            let lines = wrap(&format!("… {cause}"), self.layout.columns() - 4);
-            self.say(&format!("  {}", lines.join("\n    ")))?;
+            self.say(&told::cause(&cause, self.layout))?;
         }
         if self.hidden > 0 {
             self.say(&format!("  … {} hold (-v lists them)", counted(self.hidden, "run")))?;
@@ -439,13 +433,7 @@ impl<'a> Teller<'a> {
         if skipped > 0 {
             parts.extend(self.why_skipped(skipped));
         }
-        let line = format!(
-            "{} in {}, {} simulated: {}",
-            counted(self.runs, "run"),
-            short(self.begun.elapsed()),
-            short(self.simulated),
-            parts.join(", ")
-        );
+        let line = told::sum(self.runs, self.begun, self.simulated, &parts);
         self.say(&terminal::with_exit(&line, exit as u8, self.layout))?;
         Ok(exit)
     }
@@ -481,36 +469,6 @@ impl<'a> Teller<'a> {
             Exit::Holds
         }
     }
-}
-
-pub(super) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Holds => "hold",
-        Verdict::Violated => "violated",
-        Verdict::Inconclusive => "inconclusive",
-    }
-}
-
-/// How a run of this verdict is told together with others.
-pub(super) fn told_as(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Holds => "hold",
-        Verdict::Violated => "are violated",
-        Verdict::Inconclusive => "are inconclusive",
-    }
-}
-
-fn name(task: &Task) -> String {
-    task.order.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
-}
-
-/// The command that makes a run again, below its row.
-fn again(task: &Task) -> String {
-    indent(&format!("again: {}", task.order.reproduce.replace("{seed}", &task.order.seed.to_string())))
-}
-
-pub(super) fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("                {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
