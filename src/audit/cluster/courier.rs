@@ -97,9 +97,7 @@ impl Courier {
             None => Line::begin(links.to(*node, member).map_err(|why| Unreachable::new(&why))?, request, watch).await,
         };
         let (answer, open) = answered.map_err(|status| {
-            if status.code() == Code::DeadlineExceeded {
-                links.gave_up(*node);
-            }
+            links.failed(*node, &status);
             failed(&status)
         })?;
         *line = Some(open);

@@ -156,11 +156,12 @@ impl Elections {
 
     async fn keep_a_leader(&self) {
         // Who has just started may have been the leader: nobody is disturbed by a question.
-        let mut patience = drawn(AGAIN);
+        let mut heard = *self.pulse.heard.borrow();
+        let mut due = Instant::now() + drawn(AGAIN);
         loop {
-            self.leader_lost(patience).await;
+            self.leader_lost(&mut heard, due).await;
             if !self.would_be_elected().await {
-                patience = drawn(AGAIN).mul_f64(1.5_f64.powi(self.pulse.lock().failed));
+                due = Instant::now() + drawn(AGAIN).mul_f64(1.5_f64.powi(self.pulse.lock().failed));
                 continue;
             }
             if self.raft.trigger().elect().await.is_err() {
@@ -170,22 +171,20 @@ impl Elections {
             inner.held_back = Some(Instant::now() + wait(inner.failed));
             inner.failed = (inner.failed + 1).min(GROWS_MAX);
             drop(inner);
-            patience = wait(0);
+            due = Instant::now() + wait(0);
         }
     }
 
-    /// Resolves when this member may vote, does not lead, and has heard no leader for `patience`; or, where that changed
-    /// meanwhile, for as long as members usually wait.
-    async fn leader_lost(&self, patience: Duration) {
-        let mut heard = *self.pulse.heard.borrow();
-        let mut due = heard + patience;
+    /// Resolves at `due` where this member may vote, does not lead, and has heard no leader since `heard`; or, where that
+    /// changes meanwhile, once it has heard none for as long as members usually wait.
+    async fn leader_lost(&self, heard: &mut Instant, mut due: Instant) {
         loop {
             let votes = self.ledger.with_membership(|members| members.voter_ids().any(|id| id == self.own()));
             // A leader that nobody answers stays one until it hears of another: openraft elects nobody in its place.
             let leads = self.raft.metrics().borrow().state.is_leader();
             let newest = *self.pulse.heard.borrow();
-            if newest != heard {
-                (heard, due) = (newest, newest + wait(0));
+            if newest != *heard {
+                (*heard, due) = (newest, newest + wait(0));
             }
             if !votes || leads {
                 due = Instant::now() + wait(0);

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use openraft::{CommittedLeaderId, LogId, Vote};
 use tokio::time::{Instant, timeout};
 use tonic::{
-    Request, Status,
+    Code, Request, Response, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -121,9 +121,14 @@ impl Links {
         &self.distances
     }
 
-    /// A node has said nothing in time. Its connection may be dead without knowing it: the next call makes another one.
-    pub(super) fn gave_up(&self, node: u64) {
-        self.distances.silent(node);
+    /// A call to a node has failed. The next one makes another connection where this one may be why: it may be dead without
+    /// knowing it, or it may still show a certificate that this node has replaced meanwhile.
+    pub(super) fn failed(&self, node: u64, why: &Status) {
+        match why.code() {
+            Code::DeadlineExceeded => self.distances.silent(node),
+            Code::PermissionDenied | Code::Unauthenticated => {}
+            _ => return,
+        }
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
@@ -144,13 +149,10 @@ impl Links {
         let mut request = Request::new(request);
         request.set_timeout(patience);
         let begun = Instant::now();
-        match timeout(patience, peer.vote(request)).await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_) => {
-                self.gave_up(node);
-                Err(Status::deadline_exceeded(format!("no answer within {} ms", begun.elapsed().as_millis())))
-            }
-        }
+        let answer = timeout(patience, peer.vote(request)).await.unwrap_or_else(|_| {
+            Err(Status::deadline_exceeded(format!("no answer within {} ms", begun.elapsed().as_millis())))
+        });
+        answer.map(Response::into_inner).inspect_err(|why| self.failed(node, why))
     }
 
     /// Whether a quorum of these members, this node among them, has answered it as its leader within this time.

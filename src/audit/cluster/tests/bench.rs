@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ use crate::world::{Listener, LogEvent, Net, Observer, Stream, World, net::BoxFut
 pub(in crate::audit::cluster) struct Bench {
     pub(in crate::audit::cluster) disk: Arc<TestDisk>,
     pub(in crate::audit::cluster) seen: Arc<Seen>,
+    /// How often the machine has tried to reach another one.
+    pub(in crate::audit::cluster) dialled: Arc<AtomicUsize>,
     pub(in crate::audit::cluster) settings: NodeSettings,
 }
 
@@ -41,7 +46,10 @@ impl Observer for Seen {
     }
 }
 
-struct NoNet;
+/// Nobody can be reached, as is known after 10 ms.
+struct NoNet {
+    dialled: Arc<AtomicUsize>,
+}
 
 impl Net for NoNet {
     fn listen<'a>(&'a self, _address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
@@ -49,7 +57,11 @@ impl Net for NoNet {
     }
 
     fn connect<'a>(&'a self, _address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
-        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        self.dialled.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {
+            sleep(Duration::from_millis(10)).await;
+            Err(io::ErrorKind::ConnectionRefused.into())
+        })
     }
 }
 
@@ -64,11 +76,15 @@ impl Bench {
             limits: Limits::default(),
             memory: fixed(MEMORY_DEFAULT),
         };
-        Self { disk: TestDisk::new(), seen: Arc::default(), settings }
+        Self { disk: TestDisk::new(), seen: Arc::default(), dialled: Arc::default(), settings }
     }
 
     pub(in crate::audit::cluster) fn world(&self) -> World {
-        World { disk: self.disk.clone(), net: Arc::new(NoNet), observer: self.seen.clone() }
+        World {
+            disk: self.disk.clone(),
+            net: Arc::new(NoNet { dialled: self.dialled.clone() }),
+            observer: self.seen.clone(),
+        }
     }
 
     pub(in crate::audit::cluster) async fn init(&self) -> Result<(), NodeError> {

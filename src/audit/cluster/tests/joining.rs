@@ -1,6 +1,9 @@
 //! A folder that joins: it alone may be empty, and only until it has held an entry.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use openraft::{CommittedLeaderId, EntryPayload, LogId};
 
@@ -37,13 +40,18 @@ fn newcomer() -> Bench {
 /// What the leader, node 1 in term 1, sends: the log's first entry, or a bare heartbeat. It shows that it is `from` and
 /// called `name`.
 fn append(with_entry: bool, from: u64, name: &str) -> AppendRequest {
+    append_to(&[1, 2, 3], with_entry, from, name)
+}
+
+/// The same, in a log of these voters.
+fn append_to(voters: &[u64], with_entry: bool, from: u64, name: &str) -> AppendRequest {
     let vouch = vouch(&NodeSettings { node: from, ..Bench::new().settings }, name);
-    let members = (1..=3).map(|node| {
+    let members = voters.iter().map(|&node| {
         let (name, address) = (format!("server-{node}"), format!("server-{node}:1"));
         (node, Member { name, address, cosigner: key(node).verifying_key().0 })
     });
     let membership =
-        Membership::new(vec![BTreeSet::from([1, 2, 3])], members.collect::<std::collections::BTreeMap<_, _>>());
+        Membership::new(vec![voters.iter().copied().collect()], members.collect::<std::collections::BTreeMap<_, _>>());
     let entry = RaftEntry {
         log_id: LogId::new(CommittedLeaderId::default(), 0),
         payload: EntryPayload::Membership(membership),
@@ -221,5 +229,23 @@ async fn a_member_says_no_to_a_trial_while_it_hears_its_leader_and_changes_nothi
     let answer = node.append_entries("server-1", request).await.unwrap();
     assert_eq!(answer.outcome(), Outcome::Stored, "the leader of term 1 is still followed");
     assert_eq!(answer.last, last, "and is told where the log ends");
+    node.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_reaches_nobody_asks_again_only_every_now_and_then() {
+    let mut bench = newcomer();
+    let issued = tls::Issuer::new("test CA", 0, 4_000_000_000).unwrap().issue("server-4", 1, 0, 4_000_000_000).unwrap();
+    bench.settings.cluster.as_mut().unwrap().identity = issued.fixed();
+    join(&bench.world(), &bench.settings).await.unwrap();
+    let node = bench.start().await.unwrap();
+    node.append_entries("server-1", append_to(&[1, 2, 4], true, 1, "server-1")).await.unwrap();
+    for seconds in [5, 60] {
+        let before = bench.dialled.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let dialled = (bench.dialled.load(Ordering::Relaxed) - before) as u64;
+        // Two members, each at most once in 150 ms.
+        assert!((seconds..seconds * 14).contains(&dialled), "{dialled} times in {seconds} s");
+    }
     node.shut_down().await.unwrap();
 }
