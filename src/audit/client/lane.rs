@@ -112,6 +112,14 @@ impl Lane {
         }
     }
 
+    /// Gives up what is in flight: nobody waits for it any more.
+    pub(crate) fn give_up(&mut self) {
+        if let Lane::Calls { answers, arrived, .. } = self {
+            *answers = FuturesOrdered::new();
+            arrived.clear();
+        }
+    }
+
     /// Moves what is in flight along while delivery is busy with an earlier answer: a call that nobody looks at would
     /// not end at its deadline. Never ends. Cancel safe.
     pub(crate) async fn drive(&mut self) -> Infallible {

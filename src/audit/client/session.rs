@@ -13,12 +13,12 @@
 //! What has arrived when a lane ends is settled before it is given up, so that a server that ends streams at any time does
 //! not make its clients send the same entries for ever.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, OptionFuture},
+    future::{BoxFuture, MaybeDone, OptionFuture, join, maybe_done},
 };
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Request, Status};
@@ -87,12 +87,12 @@ struct Group {
 /// What a session waits for.
 enum News {
     Answer(Result<Option<AppendResponse>, Status>),
-    Proofs(Result<Vec<Vec<Bytes>>, Status>),
+    Proofs,
     Silence,
 }
 
-/// Proofs that are on their way, one for each step of a line.
-type Proofs = BoxFuture<'static, Result<Vec<Vec<Bytes>>, Status>>;
+/// Proofs that are on their way, one for each step of a line, or that have come.
+type Proofs = MaybeDone<BoxFuture<'static, Result<Vec<Vec<Bytes>>, Status>>>;
 
 pub(super) struct Session<'d> {
     of: &'d mut Deliverer,
@@ -174,7 +174,7 @@ impl<'d> Session<'d> {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Err(End::Stop),
             answer = self.lane.next(), if hears => News::Answer(answer),
-            Some(proofs) = proofs => News::Proofs(proofs),
+            Some(()) = proofs => News::Proofs,
             more = view.progress.changed(), if room => return more.map_err(|_| End::Stop),
             // With nothing in flight, only more memory lets an entry go that is larger than its share.
             Ok(()) = memory.changed(), if hears && alone => return Ok(()),
@@ -182,7 +182,7 @@ impl<'d> Session<'d> {
         };
         match news {
             News::Answer(answer) => self.hear(answer),
-            News::Proofs(proofs) => self.proven(proofs).await,
+            News::Proofs => self.proven().await,
             News::Silence if alone => Err(End::Idle),
             News::Silence => Err(failed(&Status::deadline_exceeded("no answer in time"), &self.connection)),
         }
@@ -220,7 +220,8 @@ impl<'d> Session<'d> {
     async fn read(&mut self) -> Result<bool, End> {
         let room = self.of.parts.room.limit_len().saturating_sub(self.weight);
         let limit = (room / ANSWER_BYTES).clamp(1, READ_ENTRIES_MAX) as u64;
-        let entries = self.of.parts.view.entries(self.read_from, limit, room.min(READ_BYTES_MAX)).await?;
+        let read = self.of.parts.view.entries(self.read_from, limit, room.min(READ_BYTES_MAX));
+        let entries = meanwhile(&mut self.lane, &mut self.proving, read).await?;
         let mut left = room;
         for entry in entries {
             // What is too large for what is left is read again when there is room.
@@ -262,6 +263,7 @@ impl<'d> Session<'d> {
                 }
             }
             if self.ended.is_some() {
+                self.lane.give_up();
                 return Ok(());
             }
             next = self.lane.next().now_or_never();
@@ -336,13 +338,14 @@ impl<'d> Session<'d> {
             return Err(end);
         }
         let proofs = links(self.connection.rpc.clone(), sizes, self.of.parts.deadlines.call);
-        self.proving = Some((group, Box::pin(proofs)));
+        self.proving = Some((group, maybe_done(Box::pin(proofs))));
         Ok(())
     }
 
     /// The proofs of a line have come, or will not.
-    async fn proven(&mut self, proofs: Result<Vec<Vec<Bytes>>, Status>) -> Result<(), End> {
-        let Some((group, _)) = self.proving.take() else { return Ok(()) };
+    async fn proven(&mut self) -> Result<(), End> {
+        let Some((group, mut proofs)) = self.proving.take() else { return Ok(()) };
+        let Some(proofs) = Pin::new(&mut proofs).take_output() else { return Ok(()) };
         let first = group.receipts.first().map_or(self.of.next, |(examined, _)| examined.place().0.0);
         match proofs {
             Ok(proofs) => {
@@ -390,18 +393,16 @@ impl<'d> Session<'d> {
         }
         self.holds(self.weight.saturating_sub(weight));
         if !verified.is_empty() {
-            self.of.leave(verified.into_iter().map(Delivered::Receipt).collect()).await?;
+            let left = self.of.leave(verified.into_iter().map(Delivered::Receipt).collect());
+            meanwhile(&mut self.lane, &mut self.proving, left).await?;
         }
         refused.map_or(Ok(()), |why| Err(self.of.rejected(sequence, &why)))
     }
 
     /// Makes the newest checkpoint of a group durable, while the lane goes on.
     async fn keep(&mut self, newest: &VerifiedReceipt, last: Placed) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            kept = self.of.parts.witness.keep(newest, last) => Ok(kept?),
-            never = self.lane.drive() => match never {},
-        }
+        let kept = self.of.parts.witness.keep(newest, last);
+        Ok(meanwhile(&mut self.lane, &mut self.proving, kept).await?)
     }
 
     /// Settles a refusal of the lowest sequence.
@@ -409,13 +410,28 @@ impl<'d> Session<'d> {
         let Some(Arrived::Refusal { sent, refusal }) = self.arrived.pop_front() else { return Ok(()) };
         match verdict(&refusal, &sent.entry) {
             Verdict::Gap => Err(self.of.gap(refusal.expected_sequence, sent.first)),
-            Verdict::DeadLetter { reason, detail } => self.of.dead_letter(reason, detail).await,
+            Verdict::DeadLetter { reason, detail } => {
+                let kept = self.of.dead_letter(reason, detail);
+                meanwhile(&mut self.lane, &mut self.proving, kept).await
+            }
             Verdict::Closed { reason } => {
                 self.holds(self.weight.saturating_sub(weight(&sent.entry)));
-                self.of.leave(vec![Delivered::DeadLetter { reason }]).await
+                let left = self.of.leave(vec![Delivered::DeadLetter { reason }]);
+                meanwhile(&mut self.lane, &mut self.proving, left).await
             }
             Verdict::Park { why } => Err(End::Failed { cure: Cure::Somebody, why, pushback: None }),
         }
+    }
+}
+
+/// Waits for the outbox, while calls that are under way go on: one that nobody looks at would not end at its deadline.
+async fn meanwhile<T>(lane: &mut Lane, proving: &mut Option<(Group, Proofs)>, work: impl Future<Output = T>) -> T {
+    let proofs = OptionFuture::from(proving.as_mut().map(|(_, proofs)| proofs));
+    let calls = join(proofs, lane.drive());
+    tokio::select! {
+        biased;
+        done = work => done,
+        (_, never) = calls => match never {},
     }
 }
 
