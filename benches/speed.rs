@@ -23,7 +23,10 @@ use std::{
 
 use gapless::{
     check::Verdict,
-    explore::{self, Limits, Order, Outcome, Spent, Task, Took},
+    explore::{
+        self, Limits, Order, Outcome, Spent, Task, Took,
+        draw::{self, Subject},
+    },
     report::RunSummary,
     scenario,
     system::AuditLog,
@@ -151,6 +154,7 @@ const ROWS: &[Row] = &[
         measure: slow_syncs,
     },
     Row { name: "the whole scenarios/ folder, one seed each", floor: "60 s", aim: "20 s", measure: folder },
+    Row { name: "runs of `explore` per hour of one core", floor: "700/h", aim: "-", measure: exploring },
 ];
 
 // ---- rows ----
@@ -294,6 +298,36 @@ fn folder() -> Result<Measured, Failure> {
     );
     let told = |times| format!("{:.1} s", median(times));
     Ok(Measured { wall: told(wall), processor: told(processor), how })
+}
+
+/// Scenarios that `explore` draws, one after the other, each judged and then without anything to judge.
+fn exploring() -> Result<Measured, Failure> {
+    const RUNS: u64 = 32;
+    let subject = Subject::of(&AuditLog::default());
+    let (mut wall, mut bare_wall, mut processor, mut bare_processor) = Default::default();
+    let mut simulated = Duration::ZERO;
+    for seed in 0..RUNS {
+        let scenario = draw::draw(&subject, seed)?;
+        let judged = Order::new(scenario.path.clone(), scenario.print(), seed);
+        let bare = Order { bare: true, ..judged.clone() };
+        let timed = |order: &Order, wall: &mut Duration, processor: &mut Duration| -> Result<Run, Failure> {
+            let begun = Instant::now();
+            let run = ran(order)?.not_violated()?;
+            *wall += begun.elapsed();
+            *processor += run.took.process;
+            Ok(run)
+        };
+        simulated += timed(&judged, &mut wall, &mut processor)?.summary.simulated;
+        timed(&bare, &mut bare_wall, &mut bare_processor)?;
+    }
+    let rate = |took: Duration| format!("{:.0}/h", RUNS as f64 * 3_600.0 / took.as_secs_f64());
+    let how = format!(
+        "seeds 0..{RUNS}, {:.0} s simulated, processes included; without judging {} by the wall, {} by the processor",
+        simulated.as_secs_f64(),
+        rate(bare_wall),
+        rate(bare_processor)
+    );
+    Ok(Measured { wall: rate(wall), processor: rate(processor), how })
 }
 
 /// Appends that were acknowledged, by a second of simulated time: batches have to carry the load.

@@ -63,7 +63,7 @@ impl Node {
         };
         let (shown, stamp) = (self.committed(), Some(self.ledger().freshness.stamp()));
         let last = self.ledger().last_log_id().map(Into::into);
-        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp, last })
+        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp, last, sum: None })
     }
 
     /// Hands one call to Raft. One at a time: whoever gave up a call that a disk holds up makes it again, and each copy would
@@ -125,12 +125,17 @@ impl Node {
             let candidate = Standing { last: last_log_id, node };
             let granted = would_vote(self.pulse(), self.leadership(), self.ledger(), candidate).await;
             let last = self.ledger().last_log_id().map(Into::into);
-            return Ok(wire::VoteResponse { vote: Some(self.raft().metrics().borrow().vote.into()), granted, last });
+            return Ok(wire::VoteResponse {
+                vote: Some(self.raft().metrics().borrow().vote.into()),
+                granted,
+                last,
+                sum: None,
+            });
         }
         let answer = self.raft().vote(VoteRequest { vote, last_log_id }).await;
         let answer = answer.map_err(|why| Status::unavailable(why.to_string()))?;
         let (vote, last) = (Some(answer.vote.into()), answer.last_log_id.map(Into::into));
-        Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last })
+        Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last, sum: None })
     }
 
     /// Shows one checkpoint and cosigns another, as the leader's word says; either may be empty. A log that does not reach

@@ -65,7 +65,7 @@ impl Courier {
         };
         let sent = Instant::now();
         let answer = self.call(message).await?;
-        let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp, last } = answer;
+        let wire::AppendResponse { outcome, matching, vote, cosignature, shown, stamp, last, .. } = answer;
         self.word.answered(self.node, along, cosignature, shown).await;
         if matches!(Outcome::try_from(outcome), Ok(Outcome::Stored | Outcome::Partly | Outcome::Conflict)) {
             self.links.ledger.freshness.answered(self.node, term, sent, stamp);
@@ -74,7 +74,14 @@ impl Courier {
             Ok(Outcome::Stored) => AppendEntriesResponse::Success,
             Ok(Outcome::Partly) => AppendEntriesResponse::PartialSuccess(matching.map(Into::into)),
             Ok(Outcome::Conflict) => AppendEntriesResponse::Conflict,
-            Ok(Outcome::HigherVote) => AppendEntriesResponse::HigherVote(vote.unwrap_or_default().into()),
+            Ok(Outcome::HigherVote) => {
+                let seen = vote.unwrap_or_default().into();
+                // openraft would send the member nothing more, and stay the leader.
+                if seen <= request.vote {
+                    return Err(failed(&Status::internal("a larger vote that is not larger")));
+                }
+                AppendEntriesResponse::HigherVote(seen)
+            }
             _ => return Err(failed(&Status::internal("an answer without an outcome"))),
         };
         Ok(Taken { response, last: last.map(Into::into) })

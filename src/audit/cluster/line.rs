@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming, transport::Channel};
 
 use super::super::cluster_wire::{self as wire, append_response::Outcome, replication_client::ReplicationClient};
+use super::sum::Summed as _;
 
 /// A larger request goes in pieces of so many bytes. Over a line of 64 KiB a second there is one every half second, often
 /// enough to be a sign of life.
@@ -130,7 +131,8 @@ impl Answers {
         }
         match self {
             Answers::Open(answers) => {
-                answers.message().await?.ok_or_else(|| Status::unavailable("the member ended the stream"))
+                let answer = answers.message().await?;
+                answer.ok_or_else(|| Status::unavailable("the member ended the stream"))?.checked()
             }
             Answers::Opening(_) => Err(not_open()),
         }

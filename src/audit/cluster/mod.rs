@@ -53,6 +53,7 @@ mod repair;
 mod runtime;
 mod sequencer;
 mod sessions;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -64,6 +65,7 @@ pub use identity::{incarnation, init, join};
 pub use members::{ChangeError, MemberStatus, MembersStatus};
 pub use node::Node;
 pub use repair::{is_repairable, repair};
+pub(super) use sum::Summed;
 
 /// Who a node is and what it may use.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use openraft::{CommittedLeaderId, LogId, Vote};
 use tokio::time::{Instant, timeout};
 use tonic::{
-    Code, Request, Response, Status,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -31,6 +31,7 @@ use super::{
     ClusterSettings,
     distance::Distances,
     ledger::{Ledger, is_quorum},
+    sum::Summed as _,
     types::{Member, Membership, RaftEntry, decode_frame},
     vouch::vouch,
 };
@@ -152,7 +153,7 @@ impl Links {
         let answer = timeout(patience, peer.vote(request)).await.unwrap_or_else(|_| {
             Err(Status::deadline_exceeded(format!("no answer within {} ms", begun.elapsed().as_millis())))
         });
-        answer.map(Response::into_inner).inspect_err(|why| self.failed(node, why))
+        answer.and_then(|answer| answer.into_inner().checked()).inspect_err(|why| self.failed(node, why))
     }
 
     /// Whether a quorum of these members, this node among them, has answered it as its leader within this time.

@@ -253,7 +253,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     async fn vote(&mut self, request: VoteRequest<u64>, _option: RPCOption) -> Answer<VoteResponse<u64>> {
         let VoteRequest { vote: asked, last_log_id } = request;
         let answer = self.links.ask_for_vote(self.node, &self.courier.member, asked, last_log_id, false).await;
-        let wire::VoteResponse { vote, granted, last } = answer.map_err(|status| failed(&status))?;
+        let wire::VoteResponse { vote, granted, last, .. } = answer.map_err(|status| failed(&status))?;
         let (vote, last) = (Vote::from(vote.unwrap_or_default()), last.map(Into::into));
         if granted && vote == asked {
             self.links.voted(self.node, asked, last);

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{connection::Caller, service::caller};
 use crate::audit::{
-    cluster::Node,
+    cluster::{Node, Summed as _},
     cluster_wire::{
         AppendRequest, AppendResponse, Ballot, FetchRequest, FetchResponse, Route, VoteRequest, VoteResponse,
         replication_server::Replication as Calls,
@@ -41,7 +41,7 @@ impl Calls for Replication {
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let caller = caller(&request)?;
-        self.node.vote(&caller.name, request.into_inner()).await.map(Response::new)
+        self.node.vote(&caller.name, request.into_inner()).await.map(|answer| Response::new(answer.summed()))
     }
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
@@ -78,7 +78,7 @@ impl Appends {
                 () = self.caller.closed() => return Err(Status::unavailable("the server is winding up")),
                 answer = taken(&mut self.taking) => {
                     self.taking = None;
-                    return Ok(Some((answer?, self)));
+                    return Ok(Some((answer?.summed(), self)));
                 }
                 request = self.requests.message() => request?,
                 () = sleep(self.idle) => {
@@ -89,7 +89,7 @@ impl Appends {
             let Some(request) = request else { return Ok(None) };
             self.caller.still_certified()?;
             if let Some(answer) = self.take(request)? {
-                return Ok(Some((answer, self)));
+                return Ok(Some((answer.summed(), self)));
             }
         }
     }

@@ -1,0 +1,91 @@
+//! A sum over what a member answers to the others, so that a bit that flips in its memory is not taken for its word.
+//!
+//! TLS protects an answer from the moment on at which it is encrypted. A leader that believed what was false before that
+//! would count an entry as stored where it is not, or a term that nobody leads; Raft has no defence against it. What else
+//! members send each other is signed, or hashed again by whoever receives it.
+
+use prost::Message;
+use tonic::Status;
+
+use super::super::cluster_wire as wire;
+
+/// An answer that carries a sum: the CRC-32C of its encoding without the sum.
+pub(crate) trait Summed: Message + Clone + Sized {
+    /// Where the sum stands.
+    fn sum(&mut self) -> &mut Option<u32>;
+
+    /// The same with its sum.
+    fn summed(mut self) -> Self {
+        *self.sum() = None;
+        *self.sum() = Some(crc32c::crc32c(&self.encode_to_vec()));
+        self
+    }
+
+    /// The same, where it is what was summed. An answer without a sum is from a release that has none.
+    ///
+    /// # Errors
+    /// Where it is another one.
+    fn checked(mut self) -> Result<Self, Status> {
+        match self.sum().take() {
+            Some(sum) if sum != crc32c::crc32c(&self.encode_to_vec()) => {
+                Err(Status::data_loss("the member's answer is not what it has summed: a bit flipped on its way"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+impl Summed for wire::AppendResponse {
+    fn sum(&mut self) -> &mut Option<u32> {
+        &mut self.sum
+    }
+}
+
+impl Summed for wire::VoteResponse {
+    fn sum(&mut self) -> &mut Option<u32> {
+        &mut self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flips_are_found<M: Summed + Default + PartialEq>(answer: M) {
+        let sent = answer.clone().summed().encode_to_vec();
+        assert_eq!(M::decode(&sent[..]).unwrap().checked().unwrap(), answer);
+        for bit in 0..sent.len() * 8 {
+            let mut flipped = sent.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let Ok(decoded) = M::decode(&flipped[..]) else { continue };
+            // Where the flip hid the sum itself, the rest is as it was.
+            if let Ok(believed) = decoded.checked() {
+                assert_eq!(believed, answer, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_of_an_answer_is_believed() {
+        let at = |index| Some(wire::LogId { term: 3, node: 2, index });
+        let vote = Some(wire::Ballot { term: 3, node: 2, committed: true });
+        flips_are_found(wire::AppendResponse::default());
+        flips_are_found(wire::AppendResponse {
+            outcome: wire::append_response::Outcome::Conflict.into(),
+            matching: at(300),
+            vote,
+            cosignature: "— server-3 Az3grn".into(),
+            shown: 112,
+            stamp: Some(wire::Stamp { life: 7, at_ms: 1_000 }),
+            last: at(301),
+            sum: None,
+        });
+        flips_are_found(wire::VoteResponse { vote, granted: false, last: at(300), sum: None });
+    }
+
+    #[test]
+    fn an_answer_of_a_release_without_sums_is_believed() {
+        let answer = wire::VoteResponse { granted: true, ..Default::default() };
+        assert_eq!(answer.clone().checked().unwrap(), answer);
+    }
+}
