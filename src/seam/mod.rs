@@ -15,8 +15,10 @@
 //! [`enter_host`]. Where none is current (a runtime is being made or dropped) it is the host that the driver named with
 //! [`driving`].
 //!
-//! This is the only room with `unsafe`.
+//! This is the only room with `unsafe`, so what else a process asks of libc stands here, too.
 
+#[cfg(feature = "cli")]
+mod descriptors;
 mod leak;
 mod libc_calls;
 mod parent;
@@ -35,6 +37,8 @@ use rand_chacha::ChaCha8Rng;
 
 pub use leak::leaks;
 #[cfg(target_os = "linux")]
+#[cfg(feature = "cli")]
+pub(crate) use descriptors::allow_descriptors;
 pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};
 pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
 pub use parent::end_with_parent;
