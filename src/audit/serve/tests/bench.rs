@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::disk::{Breakable, Switch};
+use super::disk::Switch;
 use crate::{
     audit::{
         budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
@@ -29,7 +29,7 @@ use crate::{
         tls::{self, Identity, Issuer},
         wire::{AppendRequest, audit_log_client::AuditLogClient},
     },
-    world::{Listener, LogEvent, Net, Observer, Stream, World, net::BoxFuture, real::RealDisk},
+    world::{Listener, LogEvent, Net, Observer, Stream, World, meddled::Meddled, net::BoxFuture, real::RealDisk},
 };
 
 const ORIGIN: &str = "log.example/test";
@@ -183,8 +183,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let net = MemoryNet::default();
         let heard = Arc::new(Heard::default());
-        let disk = Arc::new(Breakable::new(RealDisk::open(folder.path()).unwrap()));
-        let switch = disk.switch();
+        let (switch, real) = (Switch::default(), Arc::new(RealDisk::open(folder.path()).unwrap()));
+        let disk = Arc::new(Meddled::new(real, switch.clone()));
         let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
         let signing_key = Arc::new(SigningKey::from_seed(&[7; 32]));
         let log_key = NoteKey { name: ORIGIN.to_owned(), key: signing_key.verifying_key() };
