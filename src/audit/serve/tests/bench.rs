@@ -159,20 +159,18 @@ impl Bench {
 
     /// The first member of three; of the others there is no trace.
     pub(super) async fn member(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
-        let member = |node: &mut NodeSettings| {
-            let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
-            let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
-            let own = ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() };
-            node.cluster = Some(own);
-            let member = |node| MemberSettings {
-                node,
-                name: format!("server-{node}"),
-                address: format!("server-{node}:50051"),
-                cosigner: cosigner(node).verifying_key(),
-            };
-            [1, 2, 3].map(member).to_vec()
+        Bench::of(|node| clustered(node, &[1, 2, 3]), adjust).await
+    }
+
+    /// A cluster that has one member left, with so much memory.
+    pub(super) async fn alone(memory: u64) -> Bench {
+        let alone = |node: &mut NodeSettings| {
+            node.memory = fixed(memory);
+            clustered(node, &[1])
         };
-        Bench::of(member, adjust).await
+        let bench = Bench::of(alone, |_| ()).await;
+        bench.heard.wait_for(|event| event.name() == "leader-change").await;
+        bench
     }
 
     /// Of a node with other settings than those of a log of one, and of these members.
@@ -295,6 +293,20 @@ impl Author {
     pub(super) fn request(&self, sequence: u64) -> AppendRequest {
         let body = match sequence {
             0 => Body::EpochOpened { key: self.key.verifying_key(), previous: None },
+/// Makes a node the first of these members.
+fn clustered(node: &mut NodeSettings, members: &[u64]) -> Vec<MemberSettings> {
+    let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
+    let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
+    node.cluster = Some(ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() });
+    let member = |node: &u64| MemberSettings {
+        node: *node,
+        name: format!("server-{node}"),
+        address: format!("server-{node}:50051"),
+        cosigner: cosigner(*node).verifying_key(),
+    };
+    members.iter().map(member).collect()
+}
+
             n => Body::Event(Bytes::from(format!("event {n}"))),
         };
         self.saying(sequence, body)
