@@ -3,7 +3,12 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -11,7 +16,7 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
@@ -44,6 +49,13 @@ type Incoming = (DuplexStream, String);
 pub(super) struct MemoryNet {
     listeners: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Incoming>>>>,
     host: String,
+    deaf: Arc<AtomicBool>,
+}
+
+/// One end of a connection.
+struct Hearing {
+    stream: DuplexStream,
+    deaf: Arc<AtomicBool>,
 }
 
 struct MemoryListener(mpsc::UnboundedReceiver<Incoming>);
@@ -51,7 +63,12 @@ struct MemoryListener(mpsc::UnboundedReceiver<Incoming>);
 impl MemoryNet {
     /// The same network as another host sees it.
     pub(super) fn from(&self, host: &str) -> MemoryNet {
-        MemoryNet { listeners: self.listeners.clone(), host: host.to_owned() }
+        MemoryNet { listeners: self.listeners.clone(), host: host.to_owned(), deaf: Arc::default() }
+    }
+
+    /// From now on nothing comes back to this host over the connections that it made.
+    pub(super) fn deafen(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
     }
 }
 
@@ -67,7 +84,31 @@ impl Net for MemoryNet {
         let from = format!("{}:40000", self.host);
         let sent = self.listeners.lock().unwrap().get(address).is_some_and(|to| to.send((far, from)).is_ok());
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let near = Hearing { stream: near, deaf: self.deaf.clone() };
         Box::pin(async move { sent.then(|| Box::new(near) as Box<dyn Stream>).ok_or_else(refused) })
+    }
+}
+
+impl AsyncRead for Hearing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.deaf.load(Ordering::SeqCst) {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.stream).poll_read(cx, to),
+        }
+    }
+}
+
+impl AsyncWrite for Hearing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -250,6 +291,20 @@ impl Bench {
     }
 }
 
+/// Makes a node the first of these members.
+fn clustered(node: &mut NodeSettings, members: &[u64]) -> Vec<MemberSettings> {
+    let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
+    let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
+    node.cluster = Some(ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() });
+    let member = |node: &u64| MemberSettings {
+        node: *node,
+        name: format!("server-{node}"),
+        address: format!("server-{node}:50051"),
+        cosigner: cosigner(*node).verifying_key(),
+    };
+    members.iter().map(member).collect()
+}
+
 /// A connection to `server-1`.
 pub(super) async fn channel(net: &MemoryNet, identity: &Identity) -> Result<Channel, tonic::transport::Error> {
     connected(net, identity, Endpoint::from_static("http://server-1:50051")).await
@@ -293,20 +348,6 @@ impl Author {
     pub(super) fn request(&self, sequence: u64) -> AppendRequest {
         let body = match sequence {
             0 => Body::EpochOpened { key: self.key.verifying_key(), previous: None },
-/// Makes a node the first of these members.
-fn clustered(node: &mut NodeSettings, members: &[u64]) -> Vec<MemberSettings> {
-    let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
-    let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
-    node.cluster = Some(ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() });
-    let member = |node: &u64| MemberSettings {
-        node: *node,
-        name: format!("server-{node}"),
-        address: format!("server-{node}:50051"),
-        cosigner: cosigner(*node).verifying_key(),
-    };
-    members.iter().map(member).collect()
-}
-
             n => Body::Event(Bytes::from(format!("event {n}"))),
         };
         self.saying(sequence, body)
