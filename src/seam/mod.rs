@@ -21,6 +21,8 @@
 mod descriptors;
 mod leak;
 mod libc_calls;
+#[cfg(test)]
+pub(crate) mod memory;
 mod parent;
 mod raw;
 mod standing;
@@ -35,10 +37,10 @@ use std::{
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use leak::leaks;
-#[cfg(target_os = "linux")]
 #[cfg(feature = "cli")]
 pub(crate) use descriptors::allow_descriptors;
+pub use leak::leaks;
+#[cfg(target_os = "linux")]
 pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};
 pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
 pub use parent::end_with_parent;
