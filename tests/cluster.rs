@@ -1,6 +1,15 @@
-//! What a cluster must refuse, however much it costs: here a run that ends badly is the right one.
+//! What single runs of a cluster show beside their verdict: what it refuses, however much that costs, and what it does at once.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use gapless::{
+    history::{self, History, What},
+    world::LogEvent,
+};
 
 /// Two of three disks are empty; by number they are a majority.
 const MAJORITY_WIPED: &str = r#"
@@ -21,18 +30,22 @@ for = "2s"
 recovers-within = "10s"
 "#;
 
+/// Plays a scenario, and returns what was said of it and its history.
+fn replayed(scenario: &str, seed: u64) -> (Output, History) {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, kept) = (folder.path().join("it.toml"), folder.path().join("history.jsonl"));
+    std::fs::write(&file, scenario).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gapless"));
+    command.args(["replay", "--seed", &seed.to_string(), "--history"]).args([&kept, &file]);
+    let said = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output().unwrap();
+    let history = history::read(&kept).unwrap();
+    (said, history)
+}
+
 /// Never an empty log that looks like a log: what is left is read and verified, and takes nothing more.
 #[test]
 fn a_majority_that_lost_its_disks_is_refused_loudly_and_never_becomes_an_empty_log() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("majority-wiped.toml");
-    std::fs::write(&file, MAJORITY_WIPED).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gapless"));
-    let replay = command
-        .args(["replay", file.to_str().unwrap(), "--seed", "1"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .output()
-        .unwrap();
+    let (replay, _) = replayed(MAJORITY_WIPED, 1);
     let said = String::from_utf8_lossy(&replay.stdout);
     assert_eq!(replay.status.code(), Some(100), "{said}{}", String::from_utf8_lossy(&replay.stderr));
 
@@ -52,4 +65,75 @@ fn a_majority_that_lost_its_disks_is_refused_loudly_and_never_becomes_an_empty_l
     for invariant in ["append-only: ", "no-fork: ", "no-gaps: ", "no-phantoms: ", "acked-durable: "] {
         assert!(!said.contains(&format!("└ {invariant}")), "{invariant} {said}");
     }
+}
+
+const FAR_LEADER_LOST: &str = r#"
+title = "A far cluster loses its leader"
+[cluster]
+servers = 3
+latency = "200ms"
+[workload]
+clients = 1
+appends = "5/s"
+for = "20s"
+[[step]]
+name = "lost"
+action = "crash"
+on = "leader"
+at = "8s"
+for = "3s"
+[expect]
+recovers-within = "30s"
+"#;
+
+/// For each leader, how long it took from the entry with which it begins its term until that was committed.
+fn beginnings(history: &History) -> Vec<Duration> {
+    let logged = |host: &str, wanted: &dyn Fn(&LogEvent) -> bool, before: usize| {
+        let of_host = |event: &&history::Event| *event.host == *host;
+        let it = |event: &&history::Event| matches!(&event.what, What::Log { event } if wanted(event));
+        history.events[..before].iter().rev().filter(of_host).find(it).unwrap().clone()
+    };
+    let begins = |(at, event): (usize, &history::Event)| {
+        let What::Log { event: LogEvent::LeaderChange { .. } } = event.what else { return None };
+        let committed = logged(&event.host, &|event| matches!(event, LogEvent::BatchCommitted { .. }), at);
+        let What::Log { event: LogEvent::BatchCommitted { raft_index: first, .. } } = committed.what else {
+            return None;
+        };
+        let is_first =
+            |event: &LogEvent| matches!(event, LogEvent::BatchWritten { raft_index, .. } if *raft_index == first);
+        Some(committed.at - logged(&event.host, &is_first, at).at)
+    };
+    history.events.iter().enumerate().filter_map(begins).collect()
+}
+
+/// What the voters hold came with their votes, so that a new leader need not ask for it.
+#[test]
+fn a_new_leader_commits_its_first_entry_after_one_round_trip() {
+    for seed in 0..3 {
+        let (_, history) = replayed(FAR_LEADER_LOST, seed);
+        let beginnings = beginnings(&history);
+        assert!(beginnings.len() >= 2, "seed {seed}: {beginnings:?}");
+        for took in beginnings {
+            // One round trip takes at most three times 200 ms, two take at least four times that; and there are disks.
+            assert!(took < Duration::from_millis(700), "seed {seed}: it took {took:?}");
+        }
+    }
+}
+
+/// A vote that arrives after the voter was sent entries says nothing of what it holds later.
+#[test]
+fn a_leader_tells_exactly_how_much_a_member_lost() {
+    let (_, history) = replayed(include_str!("../scenarios/a-follower-lost-what-it-had-acknowledged.toml"), 0);
+    let (mut found, mut told) = (Vec::new(), Vec::new());
+    for event in &history.events {
+        match &event.what {
+            What::Log { event: LogEvent::LogRecovered { leaves, .. } } if *event.host == *"server-1" => {
+                found.push(*leaves)
+            }
+            What::Log { event: LogEvent::MemberLostTail { member, holds, .. } } => told.push((member.as_str(), *holds)),
+            _ => {}
+        }
+    }
+    let last = *found.last().expect("it has started");
+    assert_eq!(told, [("server-1", last)], "the leader's word, and what its last start found on its disk");
 }

@@ -23,6 +23,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+#[path = "gapless_log/descriptors.rs"]
+mod descriptors;
 #[path = "gapless_log/flood.rs"]
 mod flood;
 #[path = "gapless_log/keys.rs"]

@@ -198,6 +198,15 @@ pub(crate) struct Held {
     bytes: u64,
 }
 
+impl Held {
+    /// Holds so much more, if that keeps within the limit.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Option<()> {
+        let mut more = self.account.hold(bytes)?;
+        self.bytes += std::mem::take(&mut more.bytes);
+        Some(())
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let mut state = self.account.lock();
@@ -302,6 +311,19 @@ mod tests {
         budget.send_replace(0);
         drop(second);
         assert!(tails.hold(1).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_grows_within_the_limit_and_is_given_back_as_a_whole() {
+        let (requests, _budget, _) = account(REQUESTS, 64 << 10);
+        let all = requests.limit_len();
+        let mut held = requests.hold(all / 2).unwrap();
+        assert!(held.grow(all / 2 + 1).is_none());
+        assert_eq!(requests.room(), all / 2, "what does not fit changes nothing");
+        assert!(held.grow(all / 2).is_some());
+        assert_eq!(requests.room(), 0);
+        drop(held);
+        assert_eq!(requests.room(), all);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,8 @@
 //! could have given them, the same goes for tails and followers. And a server may not pass over the damage in silence:
 //! a complete reading may end before a position that this server had shown earlier only if it has told of corruption
 //! since the damage, or ended with an error that names the damaged file or says what is wrong with it (corrupt, damaged,
-//! a checksum, a hash). An end for any other reason is no word about damage. A server whose newest start says that it found
+//! a checksum, a hash). An end for any other reason is no word about damage. Whoever lost the last of what it had
+//! acknowledged may not know it; the leader's word that it did (`member-lost-tail`) is as good, for as much as it tells. A server whose newest start says that it found
 //! all of it on its disk has lost nothing, though it may not show all of it yet.
 //!
 //! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
@@ -55,6 +56,8 @@ struct Server {
     shown: Option<(u64, usize)>,
     /// How many leaves each start since the damage found on its disk, and the event that says so.
     recovered: Vec<(usize, u64)>,
+    /// How many leaves a leader told that it still holds, and the event that says so.
+    lost_tail: Vec<(usize, u64)>,
 }
 
 impl Server {
@@ -83,6 +86,13 @@ impl Server {
         newest.is_some_and(|(_, leaves)| *leaves >= shown)
     }
 
+    /// Whether, before an event, a leader told of what is missing in a reading up to `end`: not of less, which it could not
+    /// have lost without a word, too.
+    fn is_missed(&self, event: usize, end: u64) -> bool {
+        let told = self.lost_tail.iter().filter(|(told, _)| *told < event);
+        told.into_iter().any(|(_, holds)| *holds <= end || self.has_it_all(event, *holds))
+    }
+
     fn noticed_by(&self, event: usize) -> bool {
         self.noticed.is_some_and(|noticed| noticed < event)
     }
@@ -104,7 +114,8 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     served(index, &servers, &truth, &mut violations);
     passed_over(index, &mut servers, &mut violations);
-    let noticed = servers.values().filter(|server| server.noticed.is_some()).count() as u64;
+    let told = |server: &&Server| server.noticed.is_some() || !server.lost_tail.is_empty();
+    let noticed = servers.values().filter(told).count() as u64;
     let read: u64 = servers.values().map(|server| server.read_since).sum();
     let exercised = || {
         let places = words::count(damages, "damaged place", "damaged places");
@@ -117,6 +128,15 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 fn servers<'h>(index: &Index<'h>) -> Servers<'h> {
     let mut servers: Servers<'_> = index.history.header.servers.iter().map(|name| (name, Server::default())).collect();
     for (at, event) in index.history.events.iter().enumerate() {
+        if let What::Log { event: LogEvent::MemberLostTail { member, holds, .. } } = &event.what
+            && servers.contains_key(&event.host)
+            && let Some(server) = servers.get_mut(&Name::from(member.as_str()))
+        {
+            if !server.is_sound_at(at) {
+                server.lost_tail.push((at, *holds));
+            }
+            continue;
+        }
         let Some(server) = servers.get_mut(&event.host) else { continue };
         match &event.what {
             What::Damaged { .. } => server.damaged.push(at),
@@ -211,7 +231,8 @@ fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Vi
         let Some((shown, event)) = server.shown.filter(|(shown, _)| *shown > end) else { continue };
         // A reading may have waited for a server that was down, and said what it had found when it came up.
         let ended = reading.ended.unwrap_or(reading.began);
-        if reading.complete && !server.noticed_by(ended) && !server.has_it_all(ended, shown) {
+        let told = server.noticed_by(ended) || server.is_missed(ended, end);
+        if reading.complete && !told && !server.has_it_all(ended, shown) {
             violations.add("passed-over", None, || {
                 let (name, gone) = (reading.server, words::count(shown - end, "position", "positions"));
                 let at = words::time(index.event(reading.began).at);
@@ -375,6 +396,47 @@ mod tests {
         let mut elsewhere = story();
         elsewhere.says("server-1", failed("0.0.0.0:50051: address in use")).reads("server-1", true, &first);
         assert!(matches!(found(&elsewhere), Finding::Violated(_)), "an end for another reason is no word about damage");
+    }
+
+    /// A leader's word about another server.
+    fn lost_tail(member: &str, holds: u64) -> What {
+        let member = member.to_owned();
+        What::Log { event: LogEvent::MemberLostTail { node: 1, member, holds, acknowledged: 2 } }
+    }
+
+    #[test]
+    fn what_a_leader_told_that_a_server_has_lost_is_no_secret_for_as_much_as_it_told() {
+        let read_after = |words: &[What]| {
+            let mut story = story();
+            let first = [both(&story)[0].clone()];
+            for word in words {
+                let teller = if matches!(word, What::Log { event: LogEvent::LogRecovered { .. } }) {
+                    "server-1"
+                } else {
+                    "server-2"
+                };
+                story.says(teller, word.clone());
+            }
+            story.reads("server-1", true, &first);
+            found(&story)
+        };
+        let recovered = |leaves| What::Log { event: LogEvent::LogRecovered { frames: 1, leaves } };
+        let exercised = "1 damaged place; 1 server noticed, 1 reading followed".to_owned();
+        assert_eq!(read_after(&[lost_tail("server-1", 1)]), Finding::Holds { exercised });
+        assert!(matches!(read_after(&[lost_tail("server-3", 1)]), Finding::Violated(_)), "about another server");
+        assert!(matches!(read_after(&[lost_tail("server-1", 2)]), Finding::Violated(_)), "it lost more than that");
+        let held = [recovered(2), lost_tail("server-1", 2)];
+        assert!(matches!(read_after(&held), Finding::Holds { .. }), "it does not show all yet that it holds");
+
+        let mut late = story();
+        let first = [both(&late)[0].clone()];
+        late.reads("server-1", true, &first).says("server-2", lost_tail("server-1", 1));
+        assert!(matches!(found(&late), Finding::Violated(_)), "told only afterwards");
+        let mut early = story();
+        early.history.events.insert(0, Event { what: lost_tail("server-1", 1), ..early.history.events[0].clone() });
+        early.history.events[0].host = "server-2".into();
+        early.reads("server-1", true, &first);
+        assert!(matches!(found(&early), Finding::Violated(_)), "told before there was any damage");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! # stays-up
 //!
-//! No server ends by itself, and none tells of corruption, unless a step struck its host.
+//! No server ends by itself, none tells of corruption, and none loses what it had acknowledged, unless a step struck it.
 //!
 //! **Where it comes from.** *Crash-stop* is what a fault does to a process (Cachin, Guerraoui and Rodrigues, "Introduction
 //! to Reliable and Secure Distributed Programming", section 2.2), not what a correct process does to itself. A supervisor
@@ -10,7 +10,9 @@
 //! error once a step has struck what it stands on: its disk, its clock, its certificate, its memory, from the beginning of
 //! that step on (`gapless explain FAULT` says of each whether it does). A crash, a power loss, a restart, a pause, or
 //! anything on the network is no reason: a process has to come up after each, and to stay. And a server may tell of
-//! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way.
+//! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way. The same goes
+//! for one that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had
+//! acknowledged what was not synced, which shows in no entry as long as a majority kept it.
 //!
 //! **What leaves it idle.** No server ran.
 //!
@@ -57,6 +59,12 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
                 }
             }
         }
+        if let What::Log { event: LogEvent::MemberLostTail { member, .. } } = &event.what
+            && servers.contains_key(&event.host)
+            && servers.get(&Name::from(member.as_str())).is_some_and(|server| !server.disk_struck)
+        {
+            violations.add("forgot", None, || forgot(index, at));
+        }
         let Some(server) = servers.get_mut(&event.host) else { continue };
         match &event.what {
             What::Up { .. } => {
@@ -85,7 +93,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 fn concerns_a_life(what: &What) -> bool {
     match what {
         What::Disk { error, .. } => error.is_some(),
-        What::Log { event } => matches!(event, LogEvent::CorruptionFound { .. }),
+        What::Log { event } => matches!(event, LogEvent::CorruptionFound { .. } | LogEvent::MemberLostTail { .. }),
         What::Up { .. } | What::Down { .. } | What::Failed { .. } | What::StopRequested {} => true,
         What::Damaged { .. } | What::Wiped {} => true,
         _ => false,
@@ -112,6 +120,20 @@ fn ended(index: &Index<'_>, server: &Name, at: usize) -> Violation {
     let up =
         (0..at).rev().find(|&up| index.event(up).host == *server && matches!(index.event(up).what, What::Up { .. }));
     Violation::new(summary).because(why).shown_by(up.into_iter().chain([at]).chain(events.into_iter().flatten()))
+}
+
+fn forgot(index: &Index<'_>, at: usize) -> Violation {
+    let event = index.event(at);
+    let What::Log { event: LogEvent::MemberLostTail { member, holds, acknowledged, .. } } = &event.what else {
+        return Violation::new("a member lost what it had acknowledged.".to_owned());
+    };
+    let (when, lost) = (words::time(event.at), words::count(acknowledged.saturating_sub(*holds), "leaf", "leaves"));
+    let summary = format!(
+        "{member} no longer held {lost} at {when} that it had acknowledged to {}, and nothing had damaged its disk.",
+        event.host
+    );
+    let (why, events) = cause::what_befell(index, &Name::from(member.as_str()), at).unzip();
+    Violation::new(summary).because(why).shown_by([at].into_iter().chain(events.into_iter().flatten()))
 }
 
 fn false_alarm(index: &Index<'_>, server: &Name, at: usize) -> Violation {
@@ -242,5 +264,33 @@ mod tests {
             story.says("server-1", strike).says("server-1", corruption()).says("server-1", failed());
             assert!(matches!(finding(&story), Finding::Holds { .. }));
         }
+    }
+
+    #[test]
+    fn a_member_that_lost_what_it_had_acknowledged_on_a_sound_disk_is_a_violation() {
+        let lost_tail = |member: &str| {
+            let (member, holds, acknowledged) = (member.to_owned(), 40, 43);
+            What::Log { event: LogEvent::MemberLostTail { node: 2, member, holds, acknowledged } }
+        };
+        let mut story = up();
+        step(&mut story, "power-loss");
+        story.says("server-1", What::Down { how: Down::PowerLoss });
+        story.says("server-1", What::Lost { path: "journal/0.seg".to_owned(), bytes: 512, torn: 0 });
+        story.at(2_000).says("server-1", What::Up { life: 2 }).says("server-2", lost_tail("server-1"));
+        let violation = story.violation(Promise::StaysUp);
+        let said = "server-1 no longer held 3 leaves at 2.000s that it had acknowledged to server-2, and nothing had damaged its disk.";
+        assert_eq!(violation.summary, said);
+        assert!(violation.why.is_some_and(|why| why.contains("512 unsynced bytes of `journal/0.seg`")));
+
+        let (path, fault) = ("journal/0.seg".to_owned(), "torn-write".to_owned());
+        let damaged = What::Damaged { path, offset: 512, bytes: 512, fault };
+        for (struck, excused) in [("server-1", true), ("server-2", false)] {
+            let mut story = up();
+            story.says(struck, damaged.clone()).says("server-2", lost_tail("server-1"));
+            assert_eq!(matches!(finding(&story), Finding::Holds { .. }), excused, "{struck}");
+        }
+        let mut gone = up();
+        gone.says("server-2", lost_tail("server-9"));
+        assert!(matches!(finding(&gone), Finding::Holds { .. }), "nobody of this run");
     }
 }

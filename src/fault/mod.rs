@@ -244,6 +244,7 @@ const DAMAGE: &[&str] = &[
     "read-only",
     "repair-stalled",
     "replica-repaired",
+    "member-lost-tail",
     "retry",
     "handshake-refused",
     "connection-closed",

@@ -1,6 +1,11 @@
 //! `gapless-log serve`: serves until it is told to stop, and ends the process where it can no longer be relied upon.
 
-use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -19,6 +24,7 @@ use crate::{
         serve::{ServeSettings, serve, start},
         tls::{self, Identity, Succession},
     },
+    seam,
     world::{
         Observer,
         real::{self, EventFile, Several, TracingObserver},
@@ -37,6 +43,9 @@ pub(super) struct Args {
 
 /// How often the certificate files are looked at. A new certificate is shown from the next handshake on.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
+/// Descriptors beside those of connections and reads: the files of the log, the connections to other members, and what the
+/// runtime needs.
+const DESCRIPTORS_BESIDE: u64 = 128;
 /// How long the last events may take to reach their file.
 const EVENTS_FLUSH: Duration = Duration::from_secs(2);
 
@@ -70,6 +79,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     settings.connections_max = config.connections_max.unwrap_or(settings.connections_max);
     settings.connections_per_name = config.connections_per_name;
     settings.operators.clone_from(&config.operators);
+    allow_descriptors(&args.config, &settings, config.memory);
     let renewing = tokio::spawn(watch_certificates(config.tls, renewals));
     let mut stop = pin!(async move {
         tokio::select! {
@@ -90,6 +100,28 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     served?;
     Ok(())
+}
+
+/// Sees to it that there are descriptors for all connections that the configuration allows, and for the files. Where there
+/// are not, the server works until they are used up, and then lacks them for its files, too: somebody has to know.
+fn allow_descriptors(config: &Path, settings: &ServeSettings, memory: u64) {
+    let connections = settings.sockets_max() as u64;
+    // A read of what is no longer cached opens a file, and sets aside a part of the memory: in general a mebibyte.
+    let needed = connections.saturating_add(DESCRIPTORS_BESIDE + (memory >> 20));
+    let (config, connections_max) = (config.display(), settings.connections_max);
+    match seam::allow_descriptors(needed) {
+        Ok(allowed) if allowed < needed => tracing::warn!(
+            "this process may have {allowed} file descriptors open and may need {needed}: {connections} for connections \
+             (`connections-max` of {config} is {connections_max}), the rest for files and other members; where they are \
+             used up, connections are turned away, and a file that cannot be opened may end the server: raise the hard \
+             limit (`ulimit -Hn {needed}`, in a systemd unit `LimitNOFILE={needed}`), or lower `connections-max`"
+        ),
+        Ok(_) => {}
+        Err(why) => tracing::warn!(
+            "the limit of file descriptors cannot be raised to the {needed} that {config} may need: {why}; raise it \
+             before the server is started (`ulimit -n {needed}`)"
+        ),
+    }
 }
 
 /// A task that panicked may have left anything behind: the process ends at once and recovers from its disk, like after

@@ -173,6 +173,10 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::ReplicaRepaired { frames, leaves: all, from } => {
             format!("repaired from {from}: {frames} frames, {}", leaves(*all))
         }
+        LogEvent::MemberLostTail { member, holds, acknowledged, .. } => {
+            let lost = leaves(acknowledged.saturating_sub(*holds));
+            format!("{member} LOST {lost} that it had acknowledged: it holds {holds} of {acknowledged}")
+        }
         LogEvent::LeaderChange { node, term } => format!("leads: node {node}, term {term}"),
         LogEvent::ShutdownDone { size } => format!("shut down, log of {}", leaves(*size)),
         LogEvent::BatchWritten { raft_index, first_leaf, leaves: all } => {

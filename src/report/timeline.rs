@@ -85,7 +85,11 @@ impl Grave for What {
             What::Disk { error, .. } => error.is_some(),
             What::Settled { quiet } => !quiet,
             What::Log { event } => {
-                matches!(event.name(), "corruption-found" | "read-only" | "repair-stalled" | "receipt-rejected")
+                let name = event.name();
+                matches!(
+                    name,
+                    "corruption-found" | "read-only" | "repair-stalled" | "member-lost-tail" | "receipt-rejected"
+                )
             }
             _ => false,
         }

@@ -15,10 +15,14 @@
 //! [`enter_host`]. Where none is current (a runtime is being made or dropped) it is the host that the driver named with
 //! [`driving`].
 //!
-//! This is the only room with `unsafe`.
+//! This is the only room with `unsafe`, so what else a process asks of libc stands here, too.
 
+#[cfg(feature = "cli")]
+mod descriptors;
 mod leak;
 mod libc_calls;
+#[cfg(test)]
+pub(crate) mod memory;
 mod parent;
 mod raw;
 mod standing;
@@ -33,6 +37,8 @@ use std::{
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+#[cfg(feature = "cli")]
+pub(crate) use descriptors::allow_descriptors;
 pub use leak::leaks;
 #[cfg(target_os = "linux")]
 pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};

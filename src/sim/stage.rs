@@ -445,6 +445,26 @@ pub(super) fn epoch(scenario: &Scenario) -> Duration {
     Duration::from_secs(u64::try_from(scenario.cluster.wall_clock).unwrap_or(0))
 }
 
+/// Starts a host. Each of its lives begins with `live`, as that host.
+fn start<F>(sim: &mut turmoil::Sim<'static>, actor: &Actor, live: impl Fn() -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (index, ended) = (actor.index, actor.ended.clone());
+    seam::driving(index);
+    sim.host(&*actor.name, move || {
+        seam::enter_host(index);
+        let ending = Ending(ended.clone());
+        let life = live();
+        async move {
+            let _ending = ending;
+            life.await;
+            Ok(())
+        }
+    });
+    seam::driving(seam::DRIVER);
+}
+
 fn start_server<S: System>(
     sim: &mut turmoil::Sim<'static>,
     actor: &Actor,
@@ -452,22 +472,15 @@ fn start_server<S: System>(
     system: Arc<S>,
     recorder: Recorder,
 ) {
-    let (index, ended) = (actor.index, actor.ended.clone());
-    seam::driving(index);
-    sim.host(&*actor.name, move || {
-        seam::enter_host(index);
-        let ending = Ending(ended.clone());
+    start(sim, actor, move || {
         let (host, system, recorder) = (make(), system.clone(), recorder.clone());
         async move {
-            let _ending = ending;
             match system.serve(host).await {
                 Ok(()) => recorder.record(What::Down { how: Down::Stop }),
                 Err(error) => recorder.record(What::Failed { error: told(&*error) }),
             }
-            Ok(())
         }
     });
-    seam::driving(seam::DRIVER);
 }
 
 fn start_client<S: System>(
@@ -478,15 +491,11 @@ fn start_client<S: System>(
     recorder: Recorder,
     workload: Workload,
 ) {
-    let (index, ended, serves) = (actor.index, actor.ended.clone(), actor.serves.clone());
-    seam::driving(index);
-    sim.host(&*actor.name, move || {
-        seam::enter_host(index);
-        let ending = Ending(ended.clone());
+    let serves = actor.serves.clone();
+    start(sim, actor, move || {
         let (host, system, workload, recorder) = (make(), system.clone(), workload.clone(), recorder.clone());
         let serves = serves.clone();
         async move {
-            let _ending = ending;
             let stop = host.stop_requested();
             tokio::select! {
                 biased;
@@ -497,10 +506,8 @@ fn start_client<S: System>(
                     Ok(client)
                 }) => {}
             }
-            Ok(())
         }
     });
-    seam::driving(seam::DRIVER);
 }
 
 fn start_auditor<S: System>(
@@ -511,24 +518,17 @@ fn start_auditor<S: System>(
     recorder: Recorder,
     auditor: Auditor,
 ) {
-    let (index, ended) = (actor.index, actor.ended.clone());
-    seam::driving(index);
-    sim.host(&*actor.name, move || {
-        seam::enter_host(index);
-        let ending = Ending(ended.clone());
+    start(sim, actor, move || {
         let (host, system, auditor, recorder) = (make(), system.clone(), auditor.clone(), recorder.clone());
         async move {
-            let _ending = ending;
             let stop = host.stop_requested();
             tokio::select! {
                 biased;
                 () = stop => recorder.record(What::Down { how: Down::Stop }),
                 () = auditor.run(system, host) => {}
             }
-            Ok(())
         }
     });
-    seam::driving(seam::DRIVER);
 }
 
 /// The issuer belongs to the harness, whatever the log under test is.
@@ -539,20 +539,13 @@ fn start_issuer(
     settings: IssuerSettings,
     recorder: Recorder,
 ) {
-    let (index, ended) = (actor.index, actor.ended.clone());
-    seam::driving(index);
-    sim.host(&*actor.name, move || {
-        seam::enter_host(index);
-        let ending = Ending(ended.clone());
+    start(sim, actor, move || {
         let (host, settings, recorder) = (make(), settings.clone(), recorder.clone());
         async move {
-            let _ending = ending;
             match serve_issuer(host.world().clone(), settings, host.stop_requested()).await {
                 Ok(()) => recorder.record(What::Down { how: Down::Stop }),
                 Err(error) => recorder.record(What::Failed { error: told(&error) }),
             }
-            Ok(())
         }
     });
-    seam::driving(seam::DRIVER);
 }

@@ -5,6 +5,8 @@
 
 pub mod disk;
 mod event_doc;
+#[cfg(test)]
+pub(crate) mod meddled;
 pub mod net;
 pub mod observer;
 pub mod real;

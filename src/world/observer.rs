@@ -51,6 +51,10 @@ pub enum LogEvent {
     RepairStalled { why: String },
     /// A damaged replica was built anew from this member, verified, and put in place; the damaged files are kept.
     ReplicaRepaired { frames: u64, leaves: u64, from: String },
+    /// The leader found that another member no longer holds what it had acknowledged, and sends it that again: it holds the
+    /// first `holds` leaves, and had acknowledged the first `acknowledged`. Its disk claimed that they were synced, and lost
+    /// them with the power: that disk is not to be trusted any more.
+    MemberLostTail { node: u64, member: String, holds: u64, acknowledged: u64 },
     /// This node leads from now on, in this term.
     LeaderChange { node: u64, term: u64 },
     /// A change of the members is committed and applied here: who votes from now on and who learns. While the voters are
@@ -179,6 +183,7 @@ impl LogEvent {
             LogEvent::ReadOnly { .. } => "read-only",
             LogEvent::RepairStalled { .. } => "repair-stalled",
             LogEvent::ReplicaRepaired { .. } => "replica-repaired",
+            LogEvent::MemberLostTail { .. } => "member-lost-tail",
             LogEvent::LeaderChange { .. } => "leader-change",
             LogEvent::MemberChanged { .. } => "member-changed",
             LogEvent::ShutdownBegun {} => "shutdown-begun",
@@ -229,6 +234,7 @@ impl LogEvent {
         "read-only",
         "repair-stalled",
         "replica-repaired",
+        "member-lost-tail",
         "leader-change",
         "member-changed",
         "shutdown-begun",

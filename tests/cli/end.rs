@@ -53,24 +53,26 @@ fn all_end(processes: &BTreeSet<u32>) -> bool {
     true
 }
 
-#[test]
-fn ctrl_c_ends_everything_and_leaves_nothing() {
+/// Sends a signal to a long sweep, or to its whole process group: it ends with this status, its runs end with it, and
+/// none of its files is left.
+fn a_signal_ends_everything(signal_name: &str, to_group: bool, status: i32) {
     let bench = Bench::new();
     let (mut sweep, children) = long_sweep(&bench);
-    signal("-INT", &format!("-{}", sweep.id()));
-    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(130));
+    let group = if to_group { "-" } else { "" };
+    signal(signal_name, &format!("{group}{}", sweep.id()));
+    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(status));
     assert!(all_end(&children), "runs go on");
     assert!(is_empty(&bench.path("tmp")));
 }
 
 #[test]
+fn ctrl_c_ends_everything_and_leaves_nothing() {
+    a_signal_ends_everything("-INT", true, 130);
+}
+
+#[test]
 fn runs_end_with_a_parent_that_is_killed() {
-    let bench = Bench::new();
-    let (mut sweep, children) = long_sweep(&bench);
-    signal("-KILL", &sweep.id().to_string());
-    assert_eq!(wait(&mut sweep, Duration::from_secs(10)), Some(137));
-    assert!(all_end(&children), "runs go on");
-    assert!(is_empty(&bench.path("tmp")));
+    a_signal_ends_everything("-KILL", false, 137);
 }
 
 #[test]

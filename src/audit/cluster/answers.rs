@@ -13,7 +13,10 @@ use openraft::{
 use tonic::Status;
 
 use super::{
-    super::cluster_wire::{self as wire, append_response::Outcome},
+    super::{
+        budget::Held,
+        cluster_wire::{self as wire, append_response::Outcome},
+    },
     Node,
     election::{Standing, would_vote},
     ledger::{Ledger, NotCosigned, hex},
@@ -156,8 +159,13 @@ impl Node {
         heed(checkpoint, Ledger::cosign)
     }
 
-    /// Frames for a member that repairs its log.
-    pub(crate) async fn fetch(&self, caller: &str, request: wire::FetchRequest) -> Result<wire::FetchResponse, Status> {
+    /// Frames for a member that repairs its log, and the room that was set aside for them: it is to be kept until they are
+    /// taken.
+    pub(crate) async fn fetch(
+        &self,
+        caller: &str,
+        request: wire::FetchRequest,
+    ) -> Result<(wire::FetchResponse, Held), Status> {
         self.admit(caller, request.route)?;
         // Asked before the checkpoint is taken, so that the checkpoint may cover it already.
         let confirmed = match request.confirm {
@@ -167,14 +175,18 @@ impl Node {
         };
         let newest = self.checkpoint().ok_or_else(|| Status::unavailable("nothing is covered by a checkpoint yet"))?;
         let requests = &self.memory().requests;
+        let no_room = || Status::resource_exhausted("no room for an answer: ask again later");
         let bytes = FETCH_BYTES_MAX.min(requests.limit_len() / 4);
-        let room = requests.hold(bytes);
-        let _room = room.ok_or_else(|| Status::resource_exhausted("no room for an answer: ask again later"))?;
+        let mut room = requests.hold(bytes).ok_or_else(no_room)?;
         let frames = self.covered_frames(request.from, newest.checkpoint.size, bytes).await;
         let frames =
             frames.map_err(|why| Status::unavailable(format!("this member's own log cannot be read: {why}")))?;
+        // A larger frame takes the room that it needs, and at most all that there is: then it goes out alone.
+        let taken: usize = frames.iter().map(|frame| frame.body.len()).sum();
+        let most = requests.limit_len().max(bytes);
+        room.grow(taken.clamp(bytes, most) - bytes).ok_or_else(no_room)?;
         let frames = frames.into_iter().map(Into::into).collect();
-        Ok(wire::FetchResponse { frames, checkpoint: newest.note, confirmed })
+        Ok((wire::FetchResponse { frames, checkpoint: newest.note, confirmed }, room))
     }
 
     fn admit(&self, caller: &str, route: Option<wire::Route>) -> Result<(), Status> {

@@ -330,7 +330,7 @@ mod tests {
     async fn a_read_that_races_a_truncation_brings_nothing_and_ends_nobody() {
         for (wanted, cut, written_anew) in [(0, 1, 0..0), (2, 1, 1..4)] {
             let bench = Bench::new();
-            let mut log = log_on(&bench, Arc::new(Slow::new(bench.disk.clone())), 1).await;
+            let mut log = log_on(&bench, Slow::down(bench.disk.clone()).0, 1).await;
             for index in 0..4 {
                 log.store(vec![blank(1, index)]).await.unwrap();
                 // As after a restart: what is not committed yet is on the disk, and not in memory.

@@ -174,10 +174,11 @@ impl Links {
     }
 
     /// The log with which a node voted for the leader of this vote; `None` where it did not. Given once: whoever asks again
-    /// has met that node since.
+    /// has met that node since. So has whoever told Raft of it, and a vote that comes after that says nothing of now.
     pub(super) fn take_log_of_voter(&self, node: u64, vote: &Vote<u64>) -> Option<Option<LogId<u64>>> {
         let (of, last) = self.voted.lock().unwrap_or_else(PoisonError::into_inner).remove(&node)?;
-        (of.leader_id == vote.leader_id).then_some(last)
+        let is_met = self.told(node, vote.leader_id.term).is_some();
+        (of.leader_id == vote.leader_id && !is_met).then_some(last)
     }
 
     /// Raft is told that a node holds the leader's log up to here.

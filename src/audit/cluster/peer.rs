@@ -31,6 +31,7 @@ use super::{
     network::{Links, PAUSE},
     types::{Member, TypeConfig},
 };
+use crate::world::LogEvent;
 
 /// Makes Raft's connections.
 pub(super) struct Network {
@@ -49,8 +50,10 @@ pub(super) struct Peer {
     log: LogReader,
     /// The last entry that the member's log has in common with this one's; `None` as long as that is not known.
     common: Option<Option<LogId<u64>>>,
-    /// The member was found to hold less than Raft was told.
+    /// The member was found to hold less than Raft was told, which is not mended yet.
     lost_some: bool,
+    /// What it lost is told.
+    told_of_loss: bool,
     /// Tells a far member of commits beside the entries; there once it is known what the logs have in common.
     beside: Option<Beside>,
 }
@@ -61,7 +64,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
         let courier = Courier::new(self.links.clone(), target, node.clone(), self.word.clone());
         let (links, log) = (self.links.clone(), self.log.clone());
-        Peer { links, node: target, courier, log, common: None, lost_some: false, beside: None }
+        Peer { links, node: target, courier, log, common: None, lost_some: false, told_of_loss: false, beside: None }
     }
 }
 
@@ -124,8 +127,11 @@ impl Peer {
                 Err(response) => return Ok(Err(response)),
             };
             if common >= Some(upto) {
-                self.lost_some = false;
+                (self.lost_some, self.told_of_loss) = (false, false);
                 return Ok(Ok(()));
+            }
+            if !std::mem::replace(&mut self.told_of_loss, true) {
+                self.tell_of_loss(common, upto);
             }
             let start = common.map_or(0, |common| common.index + 1);
             let entries = self.log.limited_get_log_entries(start, upto.index + 1).await;
@@ -141,6 +147,15 @@ impl Peer {
                 response => return Ok(Err(response)),
             }
         }
+    }
+
+    /// The member had acknowledged all up to `upto`, and holds no more than what it has in `common`.
+    fn tell_of_loss(&self, common: Option<LogId<u64>>, upto: LogId<u64>) {
+        let ledger = &self.links.ledger;
+        let holds = common.and_then(|common| ledger.end(common.index)).unwrap_or_default();
+        let acknowledged = ledger.end(upto.index).unwrap_or(holds);
+        let member = self.courier.member.name.clone();
+        ledger.tell(LogEvent::MemberLostTail { node: self.node, member, holds, acknowledged });
     }
 
     /// What Raft is to be told without a call; else the request holds only what the member lacks.
@@ -194,9 +209,6 @@ impl Peer {
 
     /// The member holds less than Raft was told. Raft makes its call again, and the member is looked after first.
     fn lost<E: Error>(&mut self) -> RPCError<u64, Member, RaftError<u64, E>> {
-        if !self.lost_some {
-            tracing::error!(node = self.node, "a member holds less than it had acknowledged: it is sent that again");
-        }
         self.lost_some = true;
         self.forget();
         failed(&Status::unavailable("the member holds less than it had acknowledged"))

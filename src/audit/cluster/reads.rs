@@ -248,8 +248,7 @@ mod tests {
     /// A log on a slow disk, whose reads are counted. It may keep nothing in memory until the budget says so.
     async fn log() -> (Log, Reads, watch::Sender<u64>, Arc<AtomicUsize>) {
         let bench = Bench::new();
-        let (disk, observer) = (Arc::new(Slow::new(bench.disk.clone())), bench.world().observer);
-        let counted = disk.reads();
+        let ((disk, counted), observer) = (Slow::down(bench.disk.clone()), bench.world().observer);
         let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
         let cosigner = Arc::new(SigningKey::from_seed(&[11; 32]));
         let cluster = Some(ClusterSettings { identity: nothing.fixed(), cosigner, contacts: Vec::new() });

@@ -33,6 +33,11 @@ const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 /// this holds up the loop only where it outruns them.
 const ENDING_MAX: usize = 64;
 
+/// Connections in all where so many may be established.
+pub(super) fn sockets_max(connections_max: usize, doorstep: &Doorstep) -> usize {
+    connections_max.saturating_add(doorstep.places() + ENDING_MAX)
+}
+
 /// What accepts connections, and the connections that it accepted. Dropping it closes them all.
 pub(super) struct Front {
     listener: Box<dyn Listener>,
@@ -92,7 +97,7 @@ impl Front {
             gate,
         };
         let connections = JoinSet::new();
-        let connections_max = settings.connections_max.saturating_add(terms.doorstep.places() + ENDING_MAX);
+        let connections_max = sockets_max(settings.connections_max, &terms.doorstep);
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })
     }
 

@@ -37,6 +37,7 @@ pub use start::start;
 use super::{
     cluster::{Node, NodeError},
     cluster_wire::{membership_server::MembershipServer, replication_server::ReplicationServer},
+    doorstep::Doorstep,
     schema::{Exchange, Revision, SchemaError},
     tls::{Identity, TlsError},
     wire::{audit_log_server::AuditLogServer, breaking, next, previous},
@@ -90,6 +91,12 @@ impl ServeSettings {
             operators: Vec::new(),
             reply_hook: None,
         }
+    }
+
+    /// Connections that may be open at once in all: those that are established, those that still shake hands, and those
+    /// that are about to end.
+    pub fn sockets_max(&self) -> usize {
+        listener::sockets_max(self.connections_max, &Doorstep::new(self.connections_max))
     }
 }
 

@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::time::sleep;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{connection::Caller, service::caller};
+use super::{answer::with_room, connection::Caller, service::caller};
 use crate::audit::{
     cluster::{Node, Summed as _},
     cluster_wire::{
@@ -46,7 +46,8 @@ impl Calls for Replication {
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
         let caller = caller(&request)?;
-        self.node.fetch(&caller.name, request.into_inner()).await.map(Response::new)
+        let (answer, room) = self.node.fetch(&caller.name, request.into_inner()).await?;
+        Ok(with_room(answer, Some(room)))
     }
 }
 

@@ -184,18 +184,21 @@ impl Service {
     }
 
     /// One proof after the other, each from the size before. Those beyond a bound are left to the next call.
-    fn consistency_proof(&self, request: GetConsistencyProofRequest) -> Result<GetConsistencyProofResponse, Status> {
+    fn consistency_proof(
+        &self,
+        request: GetConsistencyProofRequest,
+    ) -> Result<(GetConsistencyProofResponse, Held), Status> {
         let GetConsistencyProofRequest { old_size, new_size, further_sizes } = request;
         let hashes = self.link(old_size, new_size)?;
         let wanted = &further_sizes[..further_sizes.len().min(FURTHER_PROOFS_MAX)];
         // As much as an answer of this call can take, so that many of them at once are refused and not held.
-        let Some(_room) = self.node.memory().requests.hold(wanted.len() * PROOF_BYTES) else {
+        let Some(room) = self.node.memory().requests.hold(wanted.len() * PROOF_BYTES) else {
             return Err(not_appended(self.node.shed()));
         };
         let from = std::iter::once(&new_size).chain(wanted);
         let further = from.zip(wanted).map(|(old, new)| Ok(ConsistencyProof { hashes: self.link(*old, *new)? }));
         let further = further.collect::<Result<_, Status>>()?;
-        Ok(GetConsistencyProofResponse { hashes, further })
+        Ok((GetConsistencyProofResponse { hashes, further }, room))
     }
 
     fn link(&self, old_size: u64, new_size: u64) -> Result<Vec<Bytes>, Status> {
@@ -275,8 +278,8 @@ macro_rules! speak {
                     &self,
                     request: Request<reads::GetConsistencyProofRequest>,
                 ) -> Result<Response<reads::GetConsistencyProofResponse>, Status> {
-                    let answer = self.consistency_proof(request.into_inner().into())?;
-                    Ok(Response::new(answer.into()))
+                    let (answer, room) = self.consistency_proof(request.into_inner().into())?;
+                    Ok(with_room(answer.into(), Some(room)))
                 }
 
                 async fn exchange_schema(

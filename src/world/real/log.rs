@@ -33,6 +33,12 @@ impl Observer for TracingObserver {
             E::ReplicaRepaired { frames, leaves, from } => {
                 warn!(target: TARGET, frames, leaves, from, "the damaged replica was repaired");
             }
+            E::MemberLostTail { node, member, holds, acknowledged } => {
+                error!(
+                    target: TARGET,
+                    node, member, holds, acknowledged, "a member lost what it had acknowledged: its disk is not to be trusted"
+                );
+            }
             E::LeaderChange { node, term } => info!(target: TARGET, node, term, "leader changed"),
             E::ShutdownBegun {} => info!(target: TARGET, "shutting down"),
             E::ShutdownDone { size } => info!(target: TARGET, size, "shut down"),

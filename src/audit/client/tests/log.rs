@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) proofs_refused: u32,
     /// Proofs of consistency in one answer besides the first; none with a server of an earlier revision.
     pub(super) proofs_further_max: usize,
+    /// So many leaves are read at once.
+    pub(super) reads_max: u32,
     /// A tail skips this leaf.
     pub(super) tail_skips: Option<u64>,
     /// A tail ends after so many leaves.
@@ -97,6 +99,7 @@ impl FakeLog {
             early: BTreeMap::new(),
             proofs_refused: 0,
             proofs_further_max: usize::MAX,
+            reads_max: 3,
             tail_skips: None,
             tail_leaves_max: None,
             age_ms: None,
@@ -292,8 +295,8 @@ impl AuditLog for FakeLog {
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
         let ReadRequest { start, limit, .. } = request.into_inner();
-        let most = if limit == 0 { 3 } else { limit.min(3) } as usize;
         let state = self.state();
+        let most = if limit == 0 { state.reads_max } else { limit.min(state.reads_max) } as usize;
         let leaves = state.leaves.iter().skip(start as usize).take(most).cloned().collect();
         let size = state.leaves.len() as u64;
         Ok(Response::new(ReadResponse { start, leaves, size, bound: state.bound(size) }))

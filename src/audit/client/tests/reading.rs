@@ -1,7 +1,7 @@
 //! Reading: verified, in order, resumed at exactly the next leaf.
 
 use super::*;
-use crate::audit::leaf::Index;
+use crate::{audit::leaf::Index, seam::memory, world::observer::Unobserved};
 
 fn log_with(leaves: u64) -> FakeLog {
     let log = FakeLog::new();
@@ -26,6 +26,27 @@ fn a_whole_log_is_read_and_its_root_recomputed() {
         assert!(reader.inclusion(Index(5), &leaf, &new).await.is_err());
         assert!(reader.read(11).await.unwrap().is_empty());
     });
+}
+
+#[test]
+fn a_whole_log_is_verified_in_memory_that_does_not_grow_with_it() {
+    let most_held = |leaves| {
+        let log = log_with(leaves);
+        log.state().reads_max = 300;
+        // Bytes take room of their own with their first clone.
+        log.state().leaves.iter().for_each(|leaf| drop(leaf.clone()));
+        live(&MemoryDisk::default(), &log, Call::Append, |life| async move {
+            let world = World { observer: Arc::new(Unobserved), ..life.world.clone() };
+            let reader = Life { world, ..life }.reader();
+            reader.checkpoint().await.unwrap();
+            memory::measure();
+            assert_eq!(reader.verify_all().await.unwrap().size, leaves);
+            memory::most_held()
+        })
+    };
+    let (few, many) = (most_held(1_500), most_held(6_000));
+    // A hash of each leaf alone would be 144,000 bytes more.
+    assert!(many < few + 48_000, "{few} bytes for 1,500 leaves, {many} for 6,000");
 }
 
 #[test]

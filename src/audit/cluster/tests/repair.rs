@@ -361,14 +361,17 @@ async fn a_running_member_gives_what_it_shows_to_members_alone() {
     trio.spoil(3);
     let (_bench, node) = started(1, &trio.log, 7, fixed(MEMORY_DEFAULT)).await;
     let route = |from, to| Some(Route { log_id: vec![7; 16].into(), from, to, ..Route::default() });
-    let all = node.fetch("server-3", FetchRequest { route: route(3, 1), from: 0, confirm: true }).await.unwrap();
+    let fetch = async |from, confirm| {
+        let asked = FetchRequest { route: route(3, 1), from, confirm };
+        node.fetch("server-3", asked).await.unwrap().0
+    };
+    let all = fetch(0, true).await;
     assert_eq!(all.frames.into_iter().map(Frame::from).collect::<Vec<_>>(), trio.log.frames[..7]);
     assert_eq!((all.checkpoint, all.confirmed), (trio.log.notes[6].note.clone(), None), "it does not lead");
-    let behind = node.fetch("server-3", FetchRequest { route: route(3, 1), from: 7, confirm: false }).await.unwrap();
-    assert_eq!(behind.frames, []);
+    assert_eq!(fetch(7, false).await.frames, []);
     let code = |from, to, caller| {
         let asked = node.fetch(caller, FetchRequest { route: route(from, to), from: 0, confirm: false });
-        async { asked.await.unwrap_err().code() }
+        async { asked.await.map(|_| ()).unwrap_err().code() }
     };
     assert_eq!(code(3, 1, "client-1").await, tonic::Code::PermissionDenied);
     assert_eq!(code(3, 2, "server-3").await, tonic::Code::FailedPrecondition);

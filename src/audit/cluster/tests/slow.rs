@@ -2,7 +2,6 @@
 //! happen to what is read.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,81 +12,44 @@ use std::{
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use crate::world::{Disk, File, OpenMode, Pending};
+use crate::world::{
+    Disk, File, OpenMode, Pending,
+    meddled::{Meddled, Meddler},
+};
 
 const MOMENT: Duration = Duration::from_millis(5);
 
-/// See the module.
-pub(in crate::audit::cluster) struct Slow {
-    disk: Arc<dyn Disk>,
-    reads: Arc<AtomicUsize>,
-}
-
-struct SlowFile(Arc<dyn File>, Arc<AtomicUsize>);
+/// Counts the reads of a slow disk.
+#[derive(Clone, Default)]
+pub(in crate::audit::cluster) struct Slow(Arc<AtomicUsize>);
 
 impl Slow {
-    pub(in crate::audit::cluster) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, reads: Arc::default() }
-    }
-
-    /// Where its reads are counted.
-    pub(in crate::audit::cluster) fn reads(&self) -> Arc<AtomicUsize> {
-        self.reads.clone()
+    /// Slows a disk down. Returns it, and where its reads are counted.
+    pub(in crate::audit::cluster) fn down(disk: Arc<dyn Disk>) -> (Arc<dyn Disk>, Arc<AtomicUsize>) {
+        let slow = Slow::default();
+        let reads = slow.0.clone();
+        (Arc::new(Meddled::new(disk, slow)), reads)
     }
 }
 
-impl Disk for Slow {
-    fn open(&self, path: &Path, mode: OpenMode) -> Pending<Arc<dyn File>> {
-        let (disk, reads, path) = (self.disk.clone(), self.reads(), path.to_owned());
+impl Meddler for Slow {
+    fn opening<F>(&self, mode: OpenMode, open: F) -> Pending<Arc<dyn File>>
+    where
+        F: FnOnce() -> Pending<Arc<dyn File>> + Send + 'static,
+    {
         Box::pin(async move {
             if mode == OpenMode::Existing {
                 sleep(MOMENT).await;
             }
-            Ok(Arc::new(SlowFile(disk.open(&path, mode).await?, reads)) as Arc<dyn File>)
+            open().await
         })
     }
-    fn create_folder(&self, path: &Path) -> Pending<()> {
-        self.disk.create_folder(path)
-    }
-    fn list(&self, path: &Path) -> Pending<Vec<String>> {
-        self.disk.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Pending<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> Pending<()> {
-        self.disk.remove(path)
-    }
-    fn sync_folder(&self, path: &Path) -> Pending<()> {
-        self.disk.sync_folder(path)
-    }
-    fn lock(&self) -> Pending<Box<dyn Send + Sync>> {
-        self.disk.lock()
-    }
-}
 
-impl File for SlowFile {
-    fn append(&self, bytes: Bytes) -> Pending<u64> {
-        self.0.append(bytes)
-    }
-    fn write_at(&self, offset: u64, bytes: Bytes) -> Pending<()> {
-        self.0.write_at(offset, bytes)
-    }
-    fn read_at(&self, offset: u64, len: usize) -> Pending<Bytes> {
-        let read = self.0.read_at(offset, len);
-        self.1.fetch_add(1, Ordering::Relaxed);
+    fn reading(&self, read: Pending<Bytes>) -> Pending<Bytes> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async {
             sleep(MOMENT).await;
             read.await
         })
-    }
-    fn len(&self) -> Pending<u64> {
-        self.0.len()
-    }
-    fn truncate(&self, len: u64) -> Pending<()> {
-        self.0.truncate(len)
-    }
-    fn sync(&self) -> Pending<()> {
-        self.0.sync()
     }
 }

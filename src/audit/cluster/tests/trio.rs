@@ -247,7 +247,7 @@ impl Source for Running {
         let nobody = Arc::new(Ledger::new(settings_of(DAMAGED), Arc::new(Unobserved)));
         let route = Some(Links::new(Bench::new().world(), nobody).route(node, member));
         let answer = self.0.fetch("server-3", FetchRequest { route, from, confirm }).await;
-        answer.map_err(|status| status.to_string())
+        answer.map(|(answer, _)| answer).map_err(|status| status.to_string())
     }
 }
 

@@ -3,7 +3,12 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -11,14 +16,14 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::disk::{Breakable, Switch};
+use super::disk::Switch;
 use crate::{
     audit::{
         budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
@@ -29,7 +34,7 @@ use crate::{
         tls::{self, Identity, Issuer},
         wire::{AppendRequest, audit_log_client::AuditLogClient},
     },
-    world::{Listener, LogEvent, Net, Observer, Stream, World, net::BoxFuture, real::RealDisk},
+    world::{Listener, LogEvent, Net, Observer, Stream, World, meddled::Meddled, net::BoxFuture, real::RealDisk},
 };
 
 const ORIGIN: &str = "log.example/test";
@@ -44,6 +49,13 @@ type Incoming = (DuplexStream, String);
 pub(super) struct MemoryNet {
     listeners: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Incoming>>>>,
     host: String,
+    deaf: Arc<AtomicBool>,
+}
+
+/// One end of a connection.
+struct Hearing {
+    stream: DuplexStream,
+    deaf: Arc<AtomicBool>,
 }
 
 struct MemoryListener(mpsc::UnboundedReceiver<Incoming>);
@@ -51,7 +63,12 @@ struct MemoryListener(mpsc::UnboundedReceiver<Incoming>);
 impl MemoryNet {
     /// The same network as another host sees it.
     pub(super) fn from(&self, host: &str) -> MemoryNet {
-        MemoryNet { listeners: self.listeners.clone(), host: host.to_owned() }
+        MemoryNet { listeners: self.listeners.clone(), host: host.to_owned(), deaf: Arc::default() }
+    }
+
+    /// From now on nothing comes back to this host over the connections that it made.
+    pub(super) fn deafen(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
     }
 }
 
@@ -67,7 +84,31 @@ impl Net for MemoryNet {
         let from = format!("{}:40000", self.host);
         let sent = self.listeners.lock().unwrap().get(address).is_some_and(|to| to.send((far, from)).is_ok());
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let near = Hearing { stream: near, deaf: self.deaf.clone() };
         Box::pin(async move { sent.then(|| Box::new(near) as Box<dyn Stream>).ok_or_else(refused) })
+    }
+}
+
+impl AsyncRead for Hearing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.deaf.load(Ordering::SeqCst) {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.stream).poll_read(cx, to),
+        }
+    }
+}
+
+impl AsyncWrite for Hearing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -159,20 +200,18 @@ impl Bench {
 
     /// The first member of three; of the others there is no trace.
     pub(super) async fn member(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
-        let member = |node: &mut NodeSettings| {
-            let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
-            let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
-            let own = ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() };
-            node.cluster = Some(own);
-            let member = |node| MemberSettings {
-                node,
-                name: format!("server-{node}"),
-                address: format!("server-{node}:50051"),
-                cosigner: cosigner(node).verifying_key(),
-            };
-            [1, 2, 3].map(member).to_vec()
+        Bench::of(|node| clustered(node, &[1, 2, 3]), adjust).await
+    }
+
+    /// A cluster that has one member left, with so much memory.
+    pub(super) async fn alone(memory: u64) -> Bench {
+        let alone = |node: &mut NodeSettings| {
+            node.memory = fixed(memory);
+            clustered(node, &[1])
         };
-        Bench::of(member, adjust).await
+        let bench = Bench::of(alone, |_| ()).await;
+        bench.heard.wait_for(|event| event.name() == "leader-change").await;
+        bench
     }
 
     /// Of a node with other settings than those of a log of one, and of these members.
@@ -183,8 +222,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let net = MemoryNet::default();
         let heard = Arc::new(Heard::default());
-        let disk = Arc::new(Breakable::new(RealDisk::open(folder.path()).unwrap()));
-        let switch = disk.switch();
+        let (switch, real) = (Switch::default(), Arc::new(RealDisk::open(folder.path()).unwrap()));
+        let disk = Arc::new(Meddled::new(real, switch.clone()));
         let world = World { disk, net: Arc::new(net.clone()), observer: heard.clone() };
         let signing_key = Arc::new(SigningKey::from_seed(&[7; 32]));
         let log_key = NoteKey { name: ORIGIN.to_owned(), key: signing_key.verifying_key() };
@@ -250,6 +289,20 @@ impl Bench {
         self.stop.take().unwrap().send(()).unwrap();
         timeout(Duration::from_secs(20), &mut self.served).await.expect("it stops").unwrap().unwrap()
     }
+}
+
+/// Makes a node the first of these members.
+fn clustered(node: &mut NodeSettings, members: &[u64]) -> Vec<MemberSettings> {
+    let cosigner = |node: u64| Arc::new(SigningKey::from_seed(&[10 + node as u8; 32]));
+    let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
+    node.cluster = Some(ClusterSettings { identity: nothing.fixed(), cosigner: cosigner(1), contacts: Vec::new() });
+    let member = |node: &u64| MemberSettings {
+        node: *node,
+        name: format!("server-{node}"),
+        address: format!("server-{node}:50051"),
+        cosigner: cosigner(*node).verifying_key(),
+    };
+    members.iter().map(member).collect()
 }
 
 /// A connection to `server-1`.

@@ -17,13 +17,17 @@ use tower::{Service as _, ServiceExt as _};
 use super::bench::{Author, Bench, FAR_AWAY, LONG_AGO, channel, slowly};
 use crate::{
     audit::{
-        cluster_wire::{Route, VoteRequest, replication_client::ReplicationClient},
+        budget::MEMORY_MIN,
+        cluster_wire::{FetchRequest, Route, VoteRequest, replication_client::ReplicationClient},
         leaf::Body as EntryBody,
-        wire::{GetCheckpointRequest, ReadRequest, TailRequest, audit_log_client::AuditLogClient},
+        wire::{
+            GetCheckpointRequest, GetConsistencyProofRequest, ReadRequest, TailRequest,
+            audit_log_client::AuditLogClient,
+        },
     },
     world::LogEvent,
 };
-use prost::Message as _;
+use prost::Message;
 
 const APPEND: &str = "/gapless.cluster.v1.Replication/Append";
 const SOON: Duration = Duration::from_secs(10);
@@ -187,33 +191,66 @@ async fn readers_that_have_taken_everything_hold_nothing() {
     }
 }
 
-/// A read of the whole log, of whose answer nothing is taken.
-async fn unread(channel: &Channel) -> Response<Body> {
-    let asked = framed(&ReadRequest { start: 0, limit: 0, freshness: None }.encode_to_vec());
+/// A call of whose answer nothing is taken.
+async fn unread(channel: &Channel, path: &str, message: &impl Message) -> Response<Body> {
+    let asked = framed(&message.encode_to_vec());
     let body = StreamBody::new(stream::iter([Ok::<_, Status>(Frame::data(asked))]));
-    send(channel, "/gapless.audit.v1.AuditLog/Read", Body::new(body)).await
+    send(channel, path, Body::new(body)).await
+}
+
+/// The same of a read of the whole log.
+async fn unread_log(channel: &Channel) -> Response<Body> {
+    unread(channel, "/gapless.audit.v1.AuditLog/Read", &ReadRequest::default()).await
+}
+
+/// So many answers that nobody takes use up all room, and give it back once nobody waits for them.
+async fn an_untaken_answer_keeps_its_room(
+    bench: &Bench,
+    names: [&str; 2],
+    calls: usize,
+    path: &str,
+    ask: &impl Message,
+) {
+    let slow = slowly(&bench.net, &bench.client(names[0])).await;
+    let mut held = Vec::new();
+    for _ in 0..calls {
+        held.push(unread(&slow, path, ask).await);
+    }
+    assert!(held.iter().all(|answer| status(answer).is_none()), "{path}");
+    let other = channel(&bench.net, &bench.client(names[1])).await.unwrap();
+    assert_eq!(status(&unread(&other, path, ask).await), Some(Code::ResourceExhausted), "{path}");
+    drop(held);
+    let again = async {
+        while status(&unread(&other, path, ask).await).is_some() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, again).await.expect("what nobody waits for takes no room");
 }
 
 #[tokio::test]
 async fn an_answer_keeps_its_room_until_it_is_taken() {
     let bench = Bench::small(|_| ()).await;
-    filled(&bench).await;
-    let slow = slowly(&bench.net, &bench.client("client-2")).await;
-    let mut held = Vec::new();
+    let size = filled(&bench).await;
+    let names = ["client-2", "client-3"];
     // A quarter of all room each.
-    for _ in 0..4 {
-        held.push(unread(&slow).await);
-    }
-    assert!(held.iter().all(|answer| status(answer).is_none()));
-    let other = channel(&bench.net, &bench.client("client-3")).await.unwrap();
-    assert_eq!(status(&unread(&other).await), Some(Code::ResourceExhausted));
-    drop(held);
-    let again = async {
-        while status(&unread(&other).await).is_some() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, again).await.expect("what nobody waits for takes no room");
+    let read = "/gapless.audit.v1.AuditLog/Read";
+    an_untaken_answer_keeps_its_room(&bench, names, 4, read, &ReadRequest::default()).await;
+    // 256 proofs at most, 40 * 34 bytes each: one such answer takes nine tenths of the room.
+    let further_sizes = (2..258).map(|next| size.min(next)).collect();
+    let proofs = GetConsistencyProofRequest { old_size: 1, new_size: 1, further_sizes };
+    let prove = "/gapless.audit.v1.AuditLog/GetConsistencyProof";
+    an_untaken_answer_keeps_its_room(&bench, names, 1, prove, &proofs).await;
+}
+
+#[tokio::test]
+async fn what_a_member_fetches_and_does_not_take_keeps_its_room() {
+    let bench = Bench::alone(MEMORY_MIN).await;
+    filled(&bench).await;
+    let route = Route { log_id: vec![1; 16].into(), from: 1, to: 1, ..Route::default() };
+    let fetch = FetchRequest { route: Some(route), from: 0, confirm: false };
+    let path = "/gapless.cluster.v1.Replication/Fetch";
+    an_untaken_answer_keeps_its_room(&bench, ["server-1", "server-1"], 4, path, &fetch).await;
 }
 
 #[tokio::test]
@@ -224,7 +261,7 @@ async fn a_connection_on_which_an_answer_stands_for_too_long_is_ended() {
     .await;
     filled(&bench).await;
     let slow = slowly(&bench.net, &bench.client("client-2")).await;
-    let _held = unread(&slow).await;
+    let _held = unread_log(&slow).await;
     let ended = |event: &LogEvent| matches!(event, LogEvent::ConnectionClosed { peer, why } if peer == "client-2" && why == "answers-not-taken, cut off");
     bench.heard.wait_for(ended).await;
 }

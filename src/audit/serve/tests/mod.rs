@@ -4,6 +4,7 @@ mod bench;
 mod bounds;
 mod closed;
 mod disk;
+mod far;
 mod flood;
 mod revisions;
 
