@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::Subject;
 use crate::{
     fault::{Action, HostRef, Role},
-    scenario::{Expect, Moment, Scenario, Start, Step},
+    scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
 
@@ -157,6 +157,8 @@ pub(super) fn offered(scenario: &Scenario) -> u64 {
     for step in &scenario.steps {
         if let Action::Surge { appends } = &step.action {
             let length = step.duration.unwrap_or(workload.duration).min(workload.duration);
+            // It begins with one tick and ends with another, of which none is longer than this.
+            let length = length + 2 * LATENCY_DEFAULT;
             all = all.saturating_add(count(appends.interval(), length));
         }
     }

@@ -168,3 +168,11 @@ fn a_rule_that_allows_nothing_is_named() {
     let error = draw(&subject, 1).expect_err("forbidden").to_string();
     assert!(error.contains("`nothing`") && error.contains("cure:"), "{error}");
 }
+
+#[test]
+fn a_surge_of_a_moment_offers_for_the_ticks_that_it_touches() {
+    let text = "title = \"t\"\n[cluster]\nservers = 1\n[workload]\nclients = 1\nappends = \"1/h\"\nfor = \"10s\"\n\
+                [[step]]\naction = \"surge\"\nappends = \"14492/s\"\nat = \"1s\"\nfor = \"1ms\"\n";
+    let scenario = scenario::parse(Path::new("t.toml"), text).expect("sound");
+    assert!(super::rules::offered(&scenario) >= 14_492 / 200, "a tick of 5 ms");
+}
