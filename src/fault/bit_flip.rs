@@ -9,11 +9,12 @@ pub(super) static FAULT: Fault = Fault {
     name: "bit-flip",
     summary: "a bit of a reply is flipped in the memory of a server",
     does: "\
-Once every `every`, one bit of a reply about an append is flipped after the server has encoded
-it and before TLS protects it: the position is drawn from the seed. The connection is intact and
-its checksums are right; only the content is wrong. A client that believes what it is told would
-take a false receipt for a true one; one that verifies rejects it, keeps the entry and asks
-again.",
+Once every `every`, one bit of a reply about an append, to a client or from a follower to its
+leader, is flipped after the server has encoded it and before TLS protects it: the position is
+drawn from the seed. The connection is intact and its checksums are right; only the content is
+wrong. A client that believes what it is told would take a false receipt for a true one; one
+that verifies rejects it, keeps the entry and asks again. A leader that believes it would count
+entries that a follower does not have.",
     loses: "\
 Lost: nothing at rest. The log, its disk and its signatures are as they were; only the copy
 under way is false. If the flip hits the frame of the message, the call fails instead, which

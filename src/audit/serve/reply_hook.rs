@@ -1,4 +1,4 @@
-//! A hook on the receipts that a server sends, after they are encoded and before they are encrypted: where a rehearsal
+//! A hook on what a server answers to appends, after they are encoded and before they are encrypted: where a rehearsal
 //! flips a bit, as failing memory would. A server in production has none.
 
 use std::{
@@ -27,7 +27,7 @@ impl ReplyHook {
         Self(Arc::new(change))
     }
 
-    /// Whether answers to this path carry receipts.
+    /// Whether answers to this path are about appends: receipts, and what a member answers to its leader.
     pub(super) fn is_for(path: &str) -> bool {
         path.ends_with("/Append") || path.ends_with("/AppendStream")
     }
