@@ -104,7 +104,10 @@ impl Peer {
             let Some(guess) = newest.filter(|_| newest != last) else { break newest };
             match self.ask(&probe(newest)).await?.response {
                 AppendEntriesResponse::Success => break newest,
-                AppendEntriesResponse::Conflict => last = self.links.ledger.newest_before(guess.leader_id),
+                AppendEntriesResponse::Conflict => {
+                    mark!("logs-had-parted");
+                    last = self.links.ledger.newest_before(guess.leader_id)
+                }
                 response => return Ok(Err(response)),
             }
         };
@@ -124,6 +127,7 @@ impl Peer {
                 Err(response) => return Ok(Err(response)),
             };
             if common >= Some(upto) {
+                mark!("member-got-it-again");
                 self.lost_some = false;
                 return Ok(Ok(()));
             }
@@ -177,6 +181,7 @@ impl Peer {
     /// A call that carries no entries, where it can go beside those that do.
     fn tell(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Option<Answer<AppendEntriesResponse<u64>>> {
         if let Some(ended) = self.beside.as_mut().and_then(Beside::ended) {
+            mark!("telling-beside-ended");
             self.beside = None;
             return Some(ended.inspect_err(|_| self.forget()));
         }
@@ -187,7 +192,10 @@ impl Peer {
         match &self.beside {
             Some(beside) => beside.tell(request.clone()),
             None if !self.links.distances().is_far(self.node) => return None,
-            None => self.beside = Some(Beside::start(self.courier.another(), request.clone())),
+            None => {
+                mark!("commits-told-beside");
+                self.beside = Some(Beside::start(self.courier.another(), request.clone()))
+            }
         }
         Some(Ok(AppendEntriesResponse::Success))
     }
@@ -195,6 +203,7 @@ impl Peer {
     /// The member holds less than Raft was told. Raft makes its call again, and the member is looked after first.
     fn lost<E: Error>(&mut self) -> RPCError<u64, Member, RaftError<u64, E>> {
         if !self.lost_some {
+            mark!("member-lost-what-it-acknowledged");
             tracing::error!(node = self.node, "a member holds less than it had acknowledged: it is sent that again");
         }
         self.lost_some = true;
@@ -236,7 +245,9 @@ impl RaftNetwork<TypeConfig> for Peer {
                     return Err(self.lost());
                 }
             }
-            AppendEntriesResponse::HigherVote(_) => {}
+            AppendEntriesResponse::HigherVote(_) => {
+                mark!("leader-met-a-newer-one");
+            }
         }
         Ok(response)
     }
