@@ -31,6 +31,10 @@
 //!
 //! A file or a socket comes from the [`Host`], and so do faults.
 
+// First, so that its macro is known to all the others.
+#[macro_use]
+pub mod mark;
+
 pub mod audit;
 pub mod check;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! What single runs of a cluster show beside their verdict: what it refuses, however much that costs, and what it does at once.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests")]
+
 use std::{
     path::Path,
     process::{Command, Output},

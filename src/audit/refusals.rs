@@ -95,6 +95,7 @@ impl Refusals {
     fn count_aloud(&self, reason: &str, window: &mut Window) {
         let count = std::mem::take(&mut window.untold);
         if count > 0 {
+            mark!("refusals-were-counted");
             self.0.world.tell(LogEvent::RefusalsCounted { reason: reason.to_owned(), count });
         }
     }

@@ -31,6 +31,11 @@ pub(super) fn facts(index: &Index<'_>) -> Facts {
             Some((_, Outcome::Unknown { .. })) | None => facts.unknown.add(entry.times > 0),
         }
     }
+    mark!("unknown-was-found", facts.unknown.found > 0);
+    mark!("unknown-never-came", facts.unknown.never > 0);
+    mark!("entry-was-refused", facts.refused > 0);
+    mark!("nothing-went-wrong", index.steps.is_empty());
+    mark!("blind-for-long", facts.longest_blind.as_ref().is_some_and(|(time, _)| *time > Duration::from_secs(30)));
     for step in &index.steps {
         facts.faults_bit.0 += u32::from(step.bit());
         facts.faults_bit.1 += 1;

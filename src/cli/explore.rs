@@ -26,6 +26,7 @@ use crate::{
         draw::{self, Subject},
         sweep,
     },
+    mark::{Reached, Sum},
     report::{Layout, Palette, RunSummary, terminal, text::wrap},
     scenario,
 };
@@ -65,6 +66,9 @@ pub(super) struct Arguments {
     /// Say what may be asked of the log, and why no more, and draw nothing.
     #[arg(long)]
     rules: bool,
+    /// List the rare situations that a sweep counts, each with what it means, and draw nothing.
+    #[arg(long)]
+    marks: bool,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -86,6 +90,10 @@ impl Arguments {
 pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, layout: Layout) -> Result<Exit, Stop> {
     if arguments.rules {
         tell_rules(subject, layout).or_else(super::closed)?;
+        return Ok(Exit::Holds);
+    }
+    if arguments.marks {
+        writeln!(io::stdout(), "{}", told::all_marks(subject.explored.marks, layout)).or_else(super::closed)?;
         return Ok(Exit::Holds);
     }
     if arguments.shrink && arguments.format == Format::Json {
@@ -116,7 +124,8 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
         until: arguments.max_time.and_then(|limit| begun.checked_add(limit)),
         interrupted: interrupt::asked,
     };
-    let mut teller = Teller::new(arguments, layout, mine, limits.jobs);
+    let marks = Sum::new(subject.explored.marks);
+    let mut teller = Teller::new(arguments, layout, marks, mine, limits.jobs);
     interrupt::listen();
     teller.begin()?;
     let mut failed = None;
@@ -225,6 +234,8 @@ struct Teller<'a> {
     simulated: Duration,
     /// Steps that left evidence, and steps.
     bit: (u64, u64),
+    /// The rare situations that the runs came by.
+    marks: Sum,
     causes: Causes,
     kept: usize,
     /// The first run of each cause: path, text and seed.
@@ -232,7 +243,7 @@ struct Teller<'a> {
 }
 
 impl<'a> Teller<'a> {
-    fn new(arguments: &'a Arguments, layout: Layout, total: usize, jobs: usize) -> Self {
+    fn new(arguments: &'a Arguments, layout: Layout, marks: Sum, total: usize, jobs: usize) -> Self {
         let shown = io::stderr().is_terminal() && arguments.format == Format::Human;
         let bounded = arguments.seeds.is_some();
         Self {
@@ -246,6 +257,7 @@ impl<'a> Teller<'a> {
             runs: 0,
             simulated: Duration::ZERO,
             bit: (0, 0),
+            marks,
             causes: Causes::default(),
             kept: 0,
             found: Vec::new(),
@@ -274,9 +286,10 @@ impl<'a> Teller<'a> {
         self.runs += 1;
         let wall = done.wall;
         let passed = match done.outcome {
-            Ok(Outcome::Judged { mut summary, screen, .. }) => {
+            Ok(Outcome::Judged { mut summary, screen, marks, .. }) => {
                 summary.wall = Some(wall);
-                self.judged(task, &summary, &screen)?
+                self.marks.add(&marks);
+                self.judged(task, &summary, &screen, &marks)?
             }
             Ok(Outcome::Failed { error }) => self.failed(task, &error)?,
             Err(error) => self.failed(task, &error.to_string())?,
@@ -291,7 +304,7 @@ impl<'a> Teller<'a> {
         Ok(passed)
     }
 
-    fn judged(&mut self, task: &Task, summary: &RunSummary, screen: &str) -> Result<bool, Stop> {
+    fn judged(&mut self, task: &Task, summary: &RunSummary, screen: &str, marks: &Reached) -> Result<bool, Stop> {
         self.simulated += summary.simulated;
         let (bit, steps) = summary.judgement.facts.faults_bit;
         self.bit = (self.bit.0 + u64::from(bit), self.bit.1 + u64::from(steps));
@@ -303,7 +316,7 @@ impl<'a> Teller<'a> {
         }
         let new = passed || self.note(task, told_as(verdict), &causes::cause_of(summary));
         if self.arguments.format == Format::Json {
-            self.json(task, serde_json::to_value(summary).map_err(io::Error::other)?, passed)?;
+            self.json(task, told::json(summary, Some(marks))?, passed)?;
             return Ok(passed);
         }
         if self.arguments.verbose || (new && !passed) {
@@ -368,6 +381,9 @@ impl<'a> Teller<'a> {
         }
         if self.kept > 0 {
             self.say(&format!("  {} kept in {}", counted(self.kept, "scenario"), self.arguments.folder().display()))?;
+        }
+        if self.runs > 0 {
+            self.say(&told::marks(&self.marks, self.layout))?;
         }
         let mut parts: Vec<String> = self.tally.iter().map(|(verdict, n)| format!("{n} {verdict}")).collect();
         parts.push(format!("{} of {} bit", self.bit.0, counted(self.bit.1 as usize, "step")));

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     check::Verdict,
     explore::{Limits, Order, Outcome, RUN_MAX, Task, draw::Subject, sweep},
+    mark::{Reached, Sum},
     report::{
         Layout, Palette, RunSummary, terminal,
         text::{fold, wrap},
@@ -59,6 +60,9 @@ pub(super) struct Arguments {
     /// Cut what is violated down to the few steps that matter, once all runs are over.
     #[arg(long)]
     shrink: bool,
+    /// Say which rare situations the runs came by, and which they never did (`explore --marks` lists them all).
+    #[arg(long)]
+    marks: bool,
     /// Also list the scenarios that hold, with the hash of each run.
     #[arg(short, long)]
     verbose: bool,
@@ -111,7 +115,9 @@ pub(super) fn run(
         until: arguments.max_time.and_then(|limit| begun.checked_add(limit)),
         interrupted: interrupt::asked,
     };
-    let mut teller = Teller::new(arguments, scenarios.len(), layout, mine, limits.jobs);
+    let subject = (arguments.marks || arguments.shrink).then(subject);
+    let marks = Sum::new(subject.as_ref().is_some_and(|subject| subject.explored.marks));
+    let mut teller = Teller::new(arguments, scenarios.len(), layout, marks, (mine, limits.jobs));
     interrupt::listen();
     teller.begin()?;
     let mut failed = None;
@@ -131,8 +137,7 @@ pub(super) fn run(
     }
     let found = std::mem::take(&mut teller.found);
     let exit = teller.end()?;
-    if arguments.shrink && !found.is_empty() {
-        let subject = subject();
+    if let Some(subject) = subject.filter(|_| arguments.shrink && !found.is_empty()) {
         let mut shrinker = Shrinker::new(home, &subject, layout, arguments.jobs, None, false);
         for (path, seed) in found {
             if let Some(scenario) = scenarios.iter().find(|scenario| scenario.path == path)
@@ -257,13 +262,21 @@ struct Teller<'a> {
     /// Scenarios with a remark that was shown: a sweep shows the first.
     remarked: BTreeSet<String>,
     sometimes: BTreeMap<(String, usize, String), u64>,
+    /// The rare situations that the runs came by.
+    marks: Sum,
     causes: Causes,
     /// The first run of each cause that is violated, or came to no end.
     found: Vec<(PathBuf, u64)>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(arguments: &'a Arguments, scenarios: usize, layout: Layout, total: usize, jobs: usize) -> Self {
+    fn new(
+        arguments: &'a Arguments,
+        scenarios: usize,
+        layout: Layout,
+        marks: Sum,
+        (total, jobs): (usize, usize),
+    ) -> Self {
         let shown = io::stderr().is_terminal() && arguments.format == Format::Human;
         Self {
             arguments,
@@ -281,6 +294,7 @@ impl<'a> Teller<'a> {
             hidden: 0,
             remarked: BTreeSet::new(),
             sometimes: BTreeMap::new(),
+            marks,
             causes: Causes::default(),
             found: Vec::new(),
         }
@@ -323,9 +337,10 @@ impl<'a> Teller<'a> {
             ))?;
         }
         match done.outcome {
-            Ok(Outcome::Judged { mut summary, screen, .. }) => {
+            Ok(Outcome::Judged { mut summary, screen, marks, .. }) => {
                 summary.wall = Some(wall);
-                self.judged(task, &summary, &screen, difference)?;
+                self.marks.add(&marks);
+                self.judged(task, &summary, (&screen, &marks), difference)?;
                 return Ok(same && summary.judgement.verdict == Verdict::Holds);
             }
             Ok(Outcome::Failed { error }) => self.failed(task, &error, difference)?,
@@ -338,7 +353,7 @@ impl<'a> Teller<'a> {
         &mut self,
         task: &Task,
         summary: &RunSummary,
-        screen: &str,
+        (screen, marks): (&str, &Reached),
         difference: Option<String>,
     ) -> io::Result<()> {
         self.simulated += summary.simulated;
@@ -349,7 +364,7 @@ impl<'a> Teller<'a> {
             *self.sometimes.entry(key).or_default() += hit.hits;
         }
         if self.arguments.format == Format::Json {
-            let mut line = serde_json::to_value(summary).map_err(io::Error::other)?;
+            let mut line = told::json(summary, Some(marks).filter(|_| self.arguments.marks))?;
             if let (Some(text), Some(line)) = (difference, line.as_object_mut()) {
                 line.insert("difference".to_owned(), text.into());
             }
@@ -421,6 +436,9 @@ impl<'a> Teller<'a> {
                 let note = format!("note: {scenario}:{line}: in none of these runs: {text}");
                 self.say(&format!("  {}", fold(&note, self.layout.columns() - 4).join("\n    ")))?;
             }
+        }
+        if self.arguments.marks {
+            self.say(&told::marks(&self.marks, self.layout))?;
         }
         let skipped = self.total - self.runs;
         let mut parts: Vec<String> = self.tally.iter().map(|(verdict, n)| format!("{n} {verdict}")).collect();

@@ -1,6 +1,7 @@
 //! What `run` and `explore` tell of their runs in the same words.
 
 use std::{
+    io,
     path::Path,
     time::{Duration, Instant},
 };
@@ -9,7 +10,8 @@ use super::words::{counted, short};
 use crate::{
     check::Verdict,
     explore::Task,
-    report::{Layout, terminal, text::wrap},
+    mark::{MARKS, Mark, Reached, Sum},
+    report::{Layout, RunSummary, terminal, text::wrap},
 };
 
 /// How many runs had this verdict, in the sum.
@@ -51,6 +53,15 @@ pub(super) fn failed(task: &Task, error: &str) -> serde_json::Value {
     })
 }
 
+/// A run that was judged, for programs, with the marks that it came by where they are wanted.
+pub(super) fn json(summary: &RunSummary, marks: Option<&Reached>) -> io::Result<serde_json::Value> {
+    let mut line = serde_json::to_value(summary)?;
+    if let (Some(marks), Some(line)) = (marks, line.as_object_mut()) {
+        line.insert("marks".to_owned(), serde_json::to_value(marks)?);
+    }
+    Ok(line)
+}
+
 /// The command that makes a run again.
 pub(super) fn again(task: &Task) -> String {
     format!("again: {}", task.order.reproduce.replace("{seed}", &task.order.seed.to_string()))
@@ -64,6 +75,44 @@ pub(super) fn indent(text: &str) -> String {
 /// Runs that had a cause in common.
 pub(super) fn cause(cause: &str, layout: Layout) -> String {
     format!("  {}", wrap(&format!("… {cause}"), layout.columns() - 4).join("\n    "))
+}
+
+/// So many of the marks that the fewest runs reached are named in the sum.
+const RAREST: usize = 5;
+
+/// The rare situations that runs came by: how many of them, the rarest, and those that no run reached.
+pub(super) fn marks(sum: &Sum, layout: Layout) -> String {
+    let (all, reached) = (sum.all().count(), sum.count());
+    let mut text = format!("{reached} of {all} reached");
+    let rarest: Vec<String> = sum.rarest(RAREST).iter().map(|(mark, runs)| format!("{} {runs}", mark.name)).collect();
+    if !rarest.is_empty() {
+        text.push_str(&format!("; in the fewest runs: {}", rarest.join(", ")));
+    }
+    let never: Vec<&str> = sum.never().map(|mark| mark.name).collect();
+    let part = |label: &str, text: &str| {
+        let lines = wrap(text, layout.columns() - LABEL);
+        format!("  {label:<9}{}", lines.join(&format!("\n{:LABEL$}", "")))
+    };
+    let marks = part("marks", &text);
+    if never.is_empty() { marks } else { format!("{marks}\n{}", part("never", &never.join(", "))) }
+}
+
+/// Columns before what a sum says of marks.
+const LABEL: usize = 11;
+
+/// Every mark with what it means, by room; those of the harness alone where the log has none.
+pub(super) fn all_marks(with_log: bool, layout: Layout) -> String {
+    let mut lines = Vec::new();
+    let mut room = "";
+    for Mark { room: of, name, meaning } in MARKS.iter().filter(|mark| with_log || mark.is_of_harness()) {
+        if room != *of {
+            room = of;
+            lines.push(format!("{}{room}", if lines.is_empty() { "" } else { "\n" }));
+        }
+        let told = wrap(meaning, layout.columns() - 6).join("\n      ");
+        lines.push(format!("  {name}\n      {told}"));
+    }
+    lines.join("\n")
 }
 
 /// The sum of all runs.

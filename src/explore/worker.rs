@@ -22,6 +22,7 @@ use super::{
 use crate::{
     check,
     history::{self, History},
+    mark::{self, Reached},
     report::{COLUMNS_MAX, Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
     seam,
@@ -100,6 +101,8 @@ pub enum Outcome {
         packets: u64,
         /// What it took.
         took: Took,
+        /// The rare situations that it came by.
+        marks: Reached,
     },
     /// The run came to no end.
     Failed {
@@ -151,6 +154,7 @@ fn serve_order<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'sta
     }
     let mut desk = scratch::handed_over()?;
     let Desk { order, limit }: Desk<Order> = serde_json::from_slice(&desk.tail(u64::MAX)?).map_err(io::Error::other)?;
+    mark::listen();
     // Whoever holds the desk ends the process: one outcome, never two.
     let desk = Arc::new(Mutex::new(desk));
     // Born before the run, like the simulating thread itself. It must not read a clock while the run is on.
@@ -227,7 +231,8 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     let screen = screen(&order, &run.history, &summary);
     let events = run.history.events.len() as u64;
     let took = Took { simulating: Spent { wall, processor }, judging, process: seam::processor_time_of_process() };
-    Ok(Outcome::Judged { summary: Box::new(summary), screen, events, packets: run.packets, took })
+    let (packets, marks) = (run.packets, mark::reached());
+    Ok(Outcome::Judged { summary: Box::new(summary), screen, events, packets, took, marks })
 }
 
 fn panicked(who: &str) -> String {

@@ -171,6 +171,8 @@ impl Auditor {
             if !unread && (!behind || times_behind >= CATCH_UP_TIMES) {
                 return;
             }
+            mark!("read-again-at-the-end", behind);
+            mark!("server-unread-at-the-end", unread);
             times_behind += u32::from(behind);
             tokio::time::sleep(pause).await;
             if !unread {
@@ -188,7 +190,10 @@ impl Auditor {
         let error = tokio::select! {
             biased;
             read = read => read.err().map(|error| told(&*error)),
-            () = stuck(&count) => Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}")),
+            () = stuck(&count) => {
+                mark!("reading-got-stuck");
+                Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}"))
+            }
             () = tokio::time::sleep(READING_MAX) => Some(format!("not read to its end within {READING_MAX:?}")),
         };
         let result = if error.is_none() { Ok(count.load(Ordering::Relaxed)) } else { Err(()) };

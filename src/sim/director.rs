@@ -146,6 +146,7 @@ impl<'a> Director<'a> {
         self.stage.phase.send_replace(Phase::Rest);
         self.give_up_waiting();
         while (0..self.steps.len()).any(|index| self.comes_to_an_end(index)) {
+            mark!("steps-outlasted-the-work");
             self.direct_steps();
             self.tick()?;
         }
@@ -247,6 +248,7 @@ impl<'a> Director<'a> {
                 self.to_restart.remove(&name);
             } else if *self.to_restart.entry(name.clone()).or_insert(self.now + RESTART_AFTER) <= self.now {
                 self.to_restart.remove(&name);
+                mark!("host-ended-by-itself");
                 self.stage.mourn(&name, self.now);
                 self.stage.start(&name);
             }
@@ -257,6 +259,7 @@ impl<'a> Director<'a> {
     fn give_up_waiting(&mut self) {
         for index in 0..self.steps.len() {
             if self.steps[index].status == Status::Waiting {
+                mark!("moment-never-came");
                 self.steps[index].status = Status::NotRun;
                 let why = match &self.plan.steps[index].start {
                     crate::scenario::Start::At(at) => format!("its start, {at:?}, is after the workload's end"),

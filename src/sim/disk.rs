@@ -125,6 +125,8 @@ impl SimDisk {
         let shown = state.show_platter();
         let total = lost.iter().map(Loss::bytes).sum();
         state.lost = total;
+        mark!("name-was-lost", lost.iter().any(|loss| matches!(loss, Loss::Name { .. })));
+        mark!("power-lost-unsynced-bytes", total > 0);
         drop(state);
         for loss in lost {
             self.recorder.record_at(now, &self.host, loss.told());
@@ -327,6 +329,7 @@ impl SimDisk {
         let disk = self.clone();
         Box::pin(async move {
             if disk.wait_until(done).await {
+                mark!("sync-held-by-a-pause");
                 disk.lock_state().syncs_held += 1;
                 disk.wait_until_it_goes_on().await;
             }

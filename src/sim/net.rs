@@ -67,6 +67,7 @@ impl Net for SimNet {
             let (host, _) = address.rsplit_once(':').ok_or(io::ErrorKind::InvalidInput)?;
             let peer: Name = host.into();
             if self.links.is_dark(&self.me) || self.links.is_dark(&peer) {
+                mark!("dialled-into-the-dark");
                 // A SYN into the dark is not answered; the caller's deadline decides.
                 return std::future::pending().await;
             }

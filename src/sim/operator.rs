@@ -65,6 +65,7 @@ impl Operator {
         let Some(peer): Option<&Peer> = host.servers().iter().find(|peer| *peer.name() == *server) else { return };
         while let Err(why) = system.replace(host.clone(), peer, machine).await {
             self.recorder.record(What::Failed { error: format!("replacing {server}: {}", error_chain(&*why)) });
+            mark!("replaced-at-second-try");
             tokio::time::sleep(TRY_AGAIN).await;
         }
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert((server, machine));

@@ -207,6 +207,7 @@ impl Workload {
             std::mem::take(&mut state.outstanding)
         };
         for number in outstanding {
+            mark!("client-died-with-calls");
             let entry = EntryId { client: self.client.clone(), number };
             let outcome = Outcome::Unknown { why: "the client died".to_owned() };
             self.recorder.record_at(at, &self.client, What::Returned { entry, outcome });
@@ -362,6 +363,7 @@ impl Workload {
             state.outstanding.remove(&number);
             state.acknowledged += u64::from(matches!(outcome, Outcome::Acked { .. }));
             if matches!(outcome, Outcome::Unknown { .. }) {
+                mark!("probed-again", state.probe == Some(number));
                 state.probe = state.probe.filter(|probe| *probe != number);
             }
             drop(state);

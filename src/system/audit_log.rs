@@ -218,6 +218,7 @@ impl System for AuditLog {
             paths: vec!["journal/", "journal/segments/"],
             client_paths: vec!["outbox/"],
             moments: MOMENTS.to_vec(),
+            marks: true,
             ..Explored::default()
         }
     }

@@ -36,6 +36,9 @@ pub struct Explored {
     /// Events that the log tells, whose first one is a moment to aim at: it is in the middle of something. `gapless list
     /// events` has their names.
     pub moments: Vec<&'static str>,
+    /// The log is this crate's own, or made of its parts: a sweep also says how often the [marks](crate::mark::MARKS) of the log
+    /// were reached. Otherwise only those of the harness are told.
+    pub marks: bool,
     /// Further rules.
     pub rules: Vec<Rule>,
     /// Names of rules for any log that do not bind this one.
@@ -52,6 +55,7 @@ impl Default for Explored {
             paths: Vec::new(),
             client_paths: Vec::new(),
             moments: Vec::new(),
+            marks: false,
             rules: Vec::new(),
             free_of: Vec::new(),
         }

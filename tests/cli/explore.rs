@@ -19,6 +19,59 @@ fn a_short_exploration_of_fixed_seeds_finds_nothing_and_says_how_much_it_tried()
     let last = said.out.lines().last().expect("a sum");
     assert!(last.starts_with("12 runs in ") && last.contains(" simulated: ") && last.contains(" steps bit"), "{last}");
     assert_eq!(fs::read_dir(bench.0.path().join("kept")).expect("made").count(), 0);
+    // Between them they come by many rare situations, and the sum says which these were not.
+    let (reached, all, never) = marks(&said.out);
+    assert!(reached >= 40 && reached < all && never.len() == all - reached, "{reached} of {all}: {never:?}");
+    assert!(said.out.contains(" reached; in the fewest runs: "), "{}", said.out);
+}
+
+/// What a sum says of marks: how many were reached, of how many, and the names of the others.
+fn marks(out: &str) -> (usize, usize, Vec<String>) {
+    let of = regex::Regex::new(r"\n  marks +(\d+) of (\d+) reached").expect("sound");
+    let found = of.captures(out).unwrap_or_else(|| panic!("no marks: {out}"));
+    let number = |at: usize| found[at].parse::<usize>().expect("a number");
+    let never = out.split_once("\n  never ").map_or("", |(_, rest)| rest);
+    // Up to the first line that is not indented as far.
+    let lines = never.lines().enumerate().take_while(|(nth, line)| *nth == 0 || line.starts_with("           "));
+    let words: Vec<&str> = lines.flat_map(|(_, line)| line.split([',', ' '])).filter(|word| !word.is_empty()).collect();
+    (number(1), number(2), words.into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_sweep_of_scenarios_says_which_marks_its_runs_reached_where_it_is_asked_to() {
+    let bench = Bench::new();
+    bench.file("a.toml", QUICK);
+    let said = bench.run(&["run", "a.toml", "--seeds", "0..2"]);
+    assert!(said.status == 0 && !said.out.contains("marks"), "{}{}", said.out, said.err);
+    let said = bench.run(&["run", "a.toml", "--seeds", "0..2", "--marks"]);
+    let (reached, all, never) = marks(&said.out);
+    assert!(said.status == 0 && reached > 0 && never.len() == all - reached, "{}{}", said.out, said.err);
+    // It has a step, and no repair.
+    let is_never = |name: &str| never.iter().any(|mark| mark == name);
+    assert!(is_never("repair-begun") && is_never("nothing-went-wrong"), "{}", said.out);
+    let marks_of = |arguments: &[&str]| {
+        let said = bench.run(&[&["run", "a.toml", "--format", "json"], arguments].concat());
+        serde_json::from_str::<serde_json::Value>(&said.out).expect("JSON")["marks"].clone()
+    };
+    assert_eq!(marks_of(&[]), serde_json::Value::Null);
+    let named = marks_of(&["--marks"]);
+    let named = named.as_object().expect("an object");
+    let known = |name: &String| gapless::mark::MARKS.iter().any(|mark| mark.name == *name);
+    assert!(!named.is_empty() && named.keys().all(|name| known(name) && !is_never(name)), "{named:?}");
+}
+
+#[test]
+fn every_mark_is_listed_with_what_it_means() {
+    let bench = Bench::new();
+    let said = bench.run(&["explore", "--marks"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let all = gapless::mark::MARKS;
+    assert!(all.len() >= 60);
+    for mark in all {
+        assert!(said.out.contains(&format!("\n  {}\n      ", mark.name)), "{}: {}", mark.name, said.out);
+    }
+    assert!(said.out.starts_with("store\n  ") && said.out.contains("\n\njudging\n"), "{}", said.out);
+    assert!(said.out.lines().all(|line| line.chars().count() <= 100), "{}", said.out);
 }
 
 #[test]
@@ -41,7 +94,12 @@ fn partitions_run_every_seed_once_and_json_has_an_object_per_run() {
     let seeds = |part: &str| {
         let said = bench.run(&["explore", "--seeds", "20..23", "--partition", part, "--format", "json"]);
         assert!([0, 101].contains(&said.status), "{}{}", said.out, said.err);
-        let seed = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["seed"].as_u64();
+        let seed = |line: &str| {
+            let run: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let marks = run["marks"].as_object().expect("what it came by");
+            assert!(marks.len() > 5 && marks.values().all(|times| times.as_u64() > Some(0)), "{marks:?}");
+            run["seed"].as_u64()
+        };
         said.out.lines().map(|line| seed(line).expect("a seed")).collect::<Vec<_>>()
     };
     assert_eq!((seeds("1/2"), seeds("2/2")), (vec![20, 22], vec![21]));

@@ -184,6 +184,7 @@ async fn connect(
         None => Lifetime { not_before: i64::MIN, not_after: credentials.own.not_after },
     };
     if lifetime.check() == Err(Outside::Ended) {
+        mark!("own-certificate-had-ended");
         // Nobody checks a certificate of one's own. Used all the same, the connection would end at once, again and
         // again, and look like one that merely broke.
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);

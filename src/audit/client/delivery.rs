@@ -158,6 +158,8 @@ impl Deliverer {
         self.parts.connector.in_vain();
         let known = self.parts.connector.prefer(leader);
         let at_once = known && !self.redirected;
+        mark!("led-elsewhere", known && !self.redirected);
+        mark!("led-in-a-circle", !known);
         self.redirected = known;
         at_once
     }
@@ -184,6 +186,7 @@ impl Deliverer {
         let (cure, wait) = self.backoff.failed(cure, pushback);
         if cure == Cure::Somebody && !self.parked {
             self.parked = true;
+            mark!("parked");
             self.parts.world.tell(LogEvent::Parked { why: why.clone() });
         }
         self.parts.world.tell(LogEvent::Retry {
@@ -234,6 +237,7 @@ impl Deliverer {
         (0..entries).for_each(|_| self.backoff.succeeded());
         if self.parked {
             self.parked = false;
+            mark!("resumed");
             self.parts.world.tell(LogEvent::Resumed {});
         }
         Ok(())
@@ -252,8 +256,10 @@ impl Deliverer {
     pub(super) fn gap(&mut self, expected: u64, first: bool) -> End {
         // Calls side by side may overtake each other: the older one has arrived by now.
         if !first {
+            mark!("gap-behind-another");
             return End::GoBack;
         }
+        mark!("gap-without-a-reason");
         self.gaps += 1;
         let cure = if self.gaps >= GAPS_MAX && expected < self.next { Cure::Somebody } else { Cure::Time };
         let why = format!(
@@ -266,6 +272,7 @@ impl Deliverer {
 
     /// A receipt that does not count. The entry stays; it is sent again under the same sequence.
     pub(super) fn rejected(&mut self, sequence: u64, why: &Rejection) -> End {
+        mark!("receipt-rejected");
         let cure = if why.needs_a_cure() { Cure::Somebody } else { Cure::Time };
         let why = why.to_string();
         self.parts.world.tell(LogEvent::ReceiptRejected { sequence, why: why.clone() });
@@ -274,6 +281,7 @@ impl Deliverer {
 }
 
 pub(super) fn ended_early() -> End {
+    mark!("stream-ended-early");
     End::Failed { cure: Cure::Time, why: "the server ended the stream".to_owned(), pushback: None }
 }
 
@@ -284,6 +292,7 @@ pub(super) fn failed(status: &Status, connection: &Connection) -> End {
     }
     let trouble = connection.trouble();
     if status.code() == Code::ResourceExhausted && trouble.is_none() {
+        mark!("told-to-wait");
         return End::Busy { why: format!("{}: {}", code_name(status.code()), error_text(status)), pushback };
     }
     let mut why = format!("{}: {}", code_name(status.code()), error_text(status));

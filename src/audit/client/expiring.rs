@@ -59,6 +59,7 @@ impl<S> Expiring<S> {
             return Ok(());
         };
         if let Err(outside) = lifetime.check() {
+            mark!("connection-outlived-its-certificate");
             let error = io::Error::other(outside);
             self.close(&error);
             return Err(error);

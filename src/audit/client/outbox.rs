@@ -121,7 +121,10 @@ impl View {
             next = next.max(self.progress.borrow().acknowledged);
             let entries = match self.entries(next, u64::MAX, READ_BYTES_MAX).await {
                 // Meanwhile the log got them, and their segments were given up.
-                Err(ClientError::Store(StoreError::Outside { .. })) => continue,
+                Err(ClientError::Store(StoreError::Outside { .. })) => {
+                    mark!("outbox-read-and-gone");
+                    continue;
+                }
                 entries => entries?,
             };
             let Some(last) = entries.last() else { return Ok(payloads) };
@@ -264,6 +267,7 @@ impl Owner {
     fn hold(&mut self, submit: Submit) {
         self.held = Some(submit);
         if self.room() == 0 {
+            mark!("outbox-full");
             self.observer.see(LogEvent::OutboxFull { pending: self.owed() });
         }
     }
@@ -329,6 +333,7 @@ impl Owner {
     async fn leave(&mut self, first: u64, delivered: Vec<Delivered>) -> Result<(), ClientError> {
         for (sequence, delivered) in (first..).zip(delivered) {
             if sequence != self.recovered.acknowledged {
+                mark!("leaves-twice");
                 continue;
             }
             self.recovered.acknowledged += 1;
@@ -354,6 +359,7 @@ impl Owner {
             DeadLetter { epoch, sequence: sequence_id, reason: reason.clone(), entry, closing: closing.clone() };
         // One frame keeps the refused bytes and what takes their place: a crash on either side of this leaves both or
         // neither, and with neither the outbox still owes the entry.
+        mark!("dead-letter-kept");
         self.recovered.dead.keep(&letter).await?;
         self.closings.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, closing);
         let dead_letters = self.recovered.dead.next_index();

@@ -192,6 +192,7 @@ impl LogReader {
             let why = format!("no server gives more than {size} leaves although {wanted} are signed");
             return Err(ClientError::Call { what: "read leaves", why });
         }
+        mark!("reader-waited-for-one-ahead");
         self.drop_connection();
         sleep(self.retry.base).await;
         Ok(())
@@ -276,6 +277,7 @@ impl LogReader {
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
             // next leader yet.
             if preferred && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
+                mark!("reader-was-redirected");
                 continue;
             }
             if cure == Cure::Somebody || Instant::now() + wait >= by {

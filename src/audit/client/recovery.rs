@@ -56,11 +56,14 @@ pub(crate) async fn recover(
     // Segments are given up only after the pointer that covers them; but the pointer may be the older of the two where
     // its last store was cut off.
     let acknowledged = noted.max(journal.first_index());
+    mark!("note-was-older", pointer.is_some() && noted < journal.first_index());
     let closings: BTreeMap<u64, _> = letters
         .iter()
         .filter(|letter| letter.epoch == record.epoch && letter.sequence.0 >= acknowledged)
         .map(|letter| (letter.sequence.0, letter.closing.clone()))
         .collect();
+    mark!("outbox-had-a-rest", journal.next_index() > acknowledged && acknowledged > 0);
+    mark!("closing-entry-owed", !closings.is_empty());
     world.tell(LogEvent::OutboxRecovered {
         epoch: record.epoch.0,
         next_sequence: journal.next_index(),
@@ -111,7 +114,10 @@ async fn lock(world: &World) -> Result<Box<dyn Send + Sync>, ClientError> {
                 return Err(ClientError::Disk { what: "lock the data folder", why });
             }
             Err(_) if Instant::now() >= by => return Err(ClientError::InUse),
-            Err(_) => sleep(LOCK_LOOK).await,
+            Err(_) => {
+                mark!("folder-still-locked");
+                sleep(LOCK_LOOK).await
+            }
         }
     }
 }
@@ -136,6 +142,7 @@ async fn open_epoch(
         let used = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
         let lost = journal.next_index() < used.max(u64::from(record.opened));
         if !lost {
+            mark!("opening-was-resumed", !record.opened);
             let record = finish_opening(record, &mut journal, cell).await?;
             return Ok((record, journal));
         }

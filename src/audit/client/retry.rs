@@ -102,6 +102,7 @@ impl Backoff {
         if cure == Cure::Elsewhere {
             self.turned_away = self.turned_away.saturating_add(1);
             if self.turned_away >= self.servers {
+                mark!("every-server-turned-away");
                 cure = Cure::Somebody;
             }
         }
@@ -109,6 +110,7 @@ impl Backoff {
         let range = self.settings.base.saturating_mul(1 << rounds.min(16)).min(self.settings.cap);
         self.failures = self.failures.saturating_add(1);
         let spent = self.budget < TOKEN;
+        mark!("budget-was-spent", spent);
         self.budget = self.budget.saturating_sub(TOKEN);
         let wait = match (pushback, cure) {
             (Some(asked), _) => asked,

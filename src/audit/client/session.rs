@@ -153,6 +153,7 @@ impl<'d> Session<'d> {
         // A new identity: nothing more is sent over this connection, what is in flight is still awaited.
         let renewing = self.of.parts.credentials.has_changed().unwrap_or(false);
         if renewing && self.is_quiet() {
+            mark!("renewed-between-calls");
             return Err(End::Renew);
         }
         let sends = !renewing && self.ended.is_none();
@@ -184,7 +185,10 @@ impl<'d> Session<'d> {
             News::Answer(answer) => self.hear(answer),
             News::Proofs => self.proven().await,
             News::Silence if alone => Err(End::Idle),
-            News::Silence => Err(failed(&Status::deadline_exceeded("no answer in time"), &self.connection)),
+            News::Silence => {
+                mark!("server-was-silent");
+                Err(failed(&Status::deadline_exceeded("no answer in time"), &self.connection))
+            }
         }
     }
 
@@ -201,6 +205,7 @@ impl<'d> Session<'d> {
                 return Ok(());
             }
             if self.flight.len() >= self.of.pace.width() {
+                mark!("window-was-full");
                 self.of.pace.held_back();
                 return Ok(());
             }
@@ -335,9 +340,11 @@ impl<'d> Session<'d> {
         if self.broken
             && let Some(end) = self.ended.take()
         {
+            mark!("broken-before-the-proof");
             return Err(end);
         }
         let proofs = links(self.connection.rpc.clone(), sizes, self.of.parts.deadlines.call);
+        mark!("receipts-linked");
         self.proving = Some((group, maybe_done(Box::pin(proofs))));
         Ok(())
     }
@@ -384,6 +391,7 @@ impl<'d> Session<'d> {
             self.keep(newest, last).await?;
         }
         for (counted, receipt) in verified.iter().zip(&told) {
+            mark!("repeat-was-received", counted.repeated);
             self.of.parts.world.tell(LogEvent::ReceiptVerified {
                 epoch: counted.epoch.0,
                 sequence: counted.sequence.0,
@@ -415,6 +423,7 @@ impl<'d> Session<'d> {
                 meanwhile(&mut self.lane, &mut self.proving, kept).await
             }
             Verdict::Closed { reason } => {
+                mark!("refused-place-was-closed");
                 self.holds(self.weight.saturating_sub(weight(&sent.entry)));
                 let left = self.of.leave(vec![Delivered::DeadLetter { reason }]);
                 meanwhile(&mut self.lane, &mut self.proving, left).await
@@ -462,6 +471,7 @@ fn unproven(status: &Status, connection: &Connection) -> End {
     // Started again since it gave the receipts, it has yet to learn how much of its log is committed. Where the log
     // really went back, the next receipt shows it.
     if status.code() == Code::OutOfRange {
+        mark!("server-forgot-how-far");
         let why = format!("{}: {}", code_name(status.code()), status.message());
         return End::Failed { cure: Cure::Time, why, pushback: None };
     }

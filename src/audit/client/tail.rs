@@ -244,6 +244,7 @@ impl Tail {
         let Some(open) = &self.open else { return Ok(()) };
         let owed = self.stated.is_some_and(|(size, _)| size > self.next);
         if owed && open.stood_at == self.next {
+            mark!("reader-got-nothing-new");
             self.failed(&Status::unavailable("it shows more leaves than it gives"), None);
             return Ok(());
         }
@@ -260,6 +261,7 @@ impl Tail {
             }
             Ok(Err(unfit)) => self.leave(unfit, connection.trouble()),
             Err(_) => {
+                mark!("reader-was-not-answered");
                 self.failed(&Status::deadline_exceeded("it does not say how new it is"), connection.trouble());
                 Ok(())
             }
@@ -283,6 +285,7 @@ impl Tail {
         bound.told(server).into_iter().for_each(|told| self.world.tell(told));
         let needed = self.known.size.max(self.next);
         if checkpoint.size < needed {
+            mark!("reader-met-one-behind");
             let behind = format!("it shows {} leaves, and others showed {needed}", checkpoint.size);
             return Err(Status::unavailable(behind).into());
         }

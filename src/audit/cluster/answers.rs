@@ -173,6 +173,7 @@ impl Node {
             true => linearizable::round(self.raft(), self.leadership()).await.ok(),
             false => None,
         };
+        mark!("repair-asked-a-leader", confirmed.is_some());
         let newest = self.checkpoint().ok_or_else(|| Status::unavailable("nothing is covered by a checkpoint yet"))?;
         let requests = &self.memory().requests;
         let no_room = || Status::resource_exhausted("no room for an answer: ask again later");
@@ -204,6 +205,7 @@ impl Node {
         // Releases before this one do not say it.
         let own = settings.cluster.as_ref().map(|cluster| cluster.cosigner.verifying_key().0);
         if !to_cosigner.is_empty() && own.is_some_and(|own| own[..] != to_cosigner) {
+            mark!("lost-folder-was-called");
             let said = format!("this is not the node {to} that the log knows: it has another cosigner's key");
             return Err(Status::failed_precondition(said));
         }

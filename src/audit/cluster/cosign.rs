@@ -138,6 +138,7 @@ impl Collector {
         let mut round: Option<Round> = None;
         loop {
             // Whatever was shown meanwhile, perhaps by another leader, needs no cosignatures any more.
+            mark!("round-overtaken", round.as_ref().is_some_and(|round| round.size() <= *ledger.committed().borrow()));
             round = round.filter(|round| round.size() > *ledger.committed().borrow());
             if round.is_none() {
                 round = Round::open(&ledger, signed.borrow_and_update().clone());
@@ -159,6 +160,7 @@ impl Collector {
                 }
                 Ok(()) = members_changed.changed() => {
                     if let Some(round) = &mut round {
+                        mark!("members-changed-in-a-round");
                         round.membership = ledger.membership();
                     }
                 }
@@ -193,6 +195,7 @@ impl Round {
     /// Takes a cosignature that is of this checkpoint and verifies. A wrong one would make the whole note void.
     fn take(&mut self, Cosigned { node, size, line }: Cosigned) {
         let key = cosigners(&self.membership).into_iter().find(|(id, _)| *id == node);
+        mark!("cosignature-came-late", key.is_none() || size != self.size());
         let Some((_, key)) = key.filter(|_| size == self.size()) else { return };
         let note = format!("{}{line}", self.signed.note);
         match cosigned_by(&note, &[key]) {

@@ -92,6 +92,7 @@ pub(super) async fn recover_sound(
         ledger.resume(kept);
     }
     ledger.sign(ledger.size());
+    mark!("shown-while-damaged");
     world.tell(LogEvent::ReadOnly { leaves: ledger.size(), why: damage.to_string() });
     let log = LogStore::new(journal, None, ledger.clone(), None, lock);
     Ok(Recovered { ledger, log, machine, checkpoint: None })
@@ -115,6 +116,7 @@ pub(super) async fn end_when_whole(
         }
         let begun = Instant::now();
         if let Ok(Examined { damage: None, .. }) = examine(&world, &settings, false).await {
+            mark!("whole-again");
             return ledger.fail("the log is whole again: the next start takes it as a whole".into());
         }
         wait = LOOK_EVERY.max(begun.elapsed() * LOOKING_SHARE);

@@ -101,8 +101,10 @@ impl Pulse {
     fn yields_to(&self, other: Standing) -> bool {
         let mut inner = self.lock();
         if inner.trying.is_some_and(|own| own > other) {
+            mark!("two-candidates");
             return false;
         }
+        mark!("candidate-gave-way", inner.trying.is_some());
         inner.held_back = Some(Instant::now() + wait(inner.failed));
         drop(inner);
         self.yielded.notify_waiters();
@@ -161,6 +163,7 @@ impl Elections {
         loop {
             self.leader_lost(&mut heard, due).await;
             if !self.would_be_elected().await {
+                mark!("would-not-be-elected");
                 due = Instant::now() + drawn(AGAIN).mul_f64(1.5_f64.powi(self.pulse.lock().failed));
                 continue;
             }
@@ -170,6 +173,7 @@ impl Elections {
             let mut inner = self.pulse.lock();
             inner.held_back = Some(Instant::now() + wait(inner.failed));
             inner.failed = (inner.failed + 1).min(GROWS_MAX);
+            mark!("elections-in-vain", inner.failed > 1);
             drop(inner);
             due = Instant::now() + wait(0);
         }
@@ -243,6 +247,7 @@ async fn wins<F: Future<Output = bool>>(membership: &Membership, own: u64, ask: 
             no.remove(&node);
             yes.insert(node);
         } else {
+            mark!("voter-asked-again");
             no.insert(node);
             asked.push(ask_after(Some(drawn(AGAIN)), node, member));
         }
@@ -252,6 +257,7 @@ async fn wins<F: Future<Output = bool>>(membership: &Membership, own: u64, ask: 
 
 /// How this member would vote for another one: waits until its own leader is lost, or is heard again.
 pub(super) async fn would_vote(pulse: &Pulse, leadership: &Leadership, ledger: &Ledger, candidate: Standing) -> bool {
+    mark!("longer-log-was-known", candidate.last < ledger.last_log_id());
     leadership.check().is_err()
         && candidate.last >= ledger.last_log_id()
         && pulse.is_lost().await

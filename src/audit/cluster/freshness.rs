@@ -115,9 +115,11 @@ impl Freshness {
 
     /// Takes a leader's word. One that answers no stamp of this life says nothing.
     pub(super) fn hear(&self, word: Fresh) {
+        mark!("word-of-another-life", word.stamp.as_ref().is_some_and(|stamp| stamp.life != self.life));
         let Some(as_of) = self.as_of(&word) else { return };
         let mut inner = self.lock();
         if inner.pending.len() >= PENDING_MAX {
+            mark!("words-waited-in-plenty");
             inner.pending.pop_back();
         }
         inner.pending.push_back((word.size, as_of));

@@ -48,6 +48,7 @@ impl Leadership {
         }
         let metrics = self.metrics.borrow();
         let led = self.led.borrow().filter(|led| led.term == metrics.current_term && metrics.state.is_leader());
+        mark!("leader-was-cut-off", led.is_some() && !self.is_heard());
         match led {
             Some(led) if self.is_heard() => Ok(led),
             _ => {

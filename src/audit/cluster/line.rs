@@ -110,11 +110,13 @@ async fn exchange(
                 _ => parts.clear(),
             },
             () = sleep_until(sent_at + BEAT_EVERY), if beats => {
+                mark!("sign-of-life");
                 // Where there is no room for it, something that says as much is on its way.
                 requests.try_send(beat.clone()).ok();
                 sent_at = Instant::now();
             }
             () = sleep_until(heard_at + patience) => {
+                mark!("member-given-up");
                 return Err(Status::deadline_exceeded("the member has said nothing in time"));
             }
         }
@@ -161,6 +163,7 @@ fn parts(request: wire::AppendRequest) -> VecDeque<wire::AppendRequest> {
     if length <= PIECE_BYTES {
         return VecDeque::from([request]);
     }
+    mark!("request-in-pieces");
     let whole: Bytes = request.encode_to_vec().into();
     let piece = |from: usize| {
         let to = length.min(from + PIECE_BYTES);

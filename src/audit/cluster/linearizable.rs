@@ -50,6 +50,7 @@ async fn confirm(
         while let Ok(other) = asked.try_recv() {
             asking.push(other);
         }
+        mark!("readers-shared-a-round", asking.len() > 1);
         let confirmed = round(&raft, &leadership).await;
         // A reader that is gone needs no answer.
         asking.into_iter().for_each(|reader| drop(reader.send(confirmed.clone())));
@@ -78,7 +79,10 @@ pub(super) async fn round(raft: &Raft<TypeConfig>, leadership: &Leadership) -> C
         Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
             Err(AppendError::NotLeader { leader: to.leader_node.map(|member| member.name) })
         }
-        Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => Err(nobody),
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => {
+            mark!("leader-not-confirmed");
+            Err(nobody)
+        }
         Ok(Err(RaftError::Fatal(fatal))) => Err(AppendError::Failed(format!("Raft ended: {fatal}"))),
     }
 }

@@ -93,6 +93,7 @@ impl LogStore {
         // recovery either finds them whole or cuts them as a torn tail.
         self.journal.sync().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
         if let Some(joining) = self.joining.get_mut().take() {
+            mark!("joined-with-its-first-entry");
             // Before anybody is told: a folder that comes back without what it said to hold must be refused.
             joining.begins().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
         }
@@ -154,6 +155,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let why = io::Error::other(format!("asked to cut the log from {log_id} on, below this node's checkpoint"));
             return Err(ledger.fatal(&why, StorageIOError::write_logs));
         }
+        mark!("entries-gave-way");
         // The journal first: a crash in between leaves the shorter log, which the next start hashes anew.
         let cut = self.journal.truncate(log_id.index).await;
         cut.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
@@ -220,7 +222,10 @@ impl LogReader {
             Ok(frames) => frames,
             // A leader that was replaced still reads for its members while another one's entries take the place of its
             // own: these are gone, and nothing is damaged. Raft makes of nothing a heartbeat.
-            Err(StoreError::Outside { .. }) => return Ok(Vec::new()),
+            Err(StoreError::Outside { .. }) => {
+                mark!("replaced-leader-read-what-was-cut");
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(self.ledger.fatal(&error, StorageIOError::read_logs)),
         };
         let entries: Result<_, DecodeError> = frames.iter().map(|frame| Ok(decode_frame(frame)?.0)).collect();

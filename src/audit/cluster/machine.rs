@@ -73,6 +73,7 @@ impl Machine {
         if let EntryPayload::Normal(Proposal::ClockMoved { node, by_ms }) = entry.payload
             && node == self.ledger.settings.node
         {
+            mark!("clock-anomaly-noted");
             self.ledger.tell(LogEvent::ClockAnomaly { node, by_ms });
         }
         applied

@@ -216,6 +216,7 @@ impl Changes {
         }
         self.ledger.with_memberships(|all| is_new(all, node, &member, replaces)).map_err(ChangeError::Refused)?;
         self.settle().await?;
+        mark!("learner-added");
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(node, member)]))).await
     }
 
@@ -238,6 +239,7 @@ impl Changes {
         }
         if !voters.contains(&node) {
             self.has_caught_up(node)?;
+            mark!("learner-promoted");
         }
         self.would_answer(&after)?;
         self.change(ChangeMembers::ReplaceAllVoters(after)).await
@@ -269,13 +271,17 @@ impl Changes {
             self.change(ChangeMembers::ReplaceAllVoters(after)).await?;
             self.let_it_know(node).await;
         }
+        mark!("member-removed");
         self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node]))).await
     }
 
     fn leads(&self) -> Result<(), ChangeError> {
         match self.leadership.check() {
             Ok(_) => Ok(()),
-            Err(AppendError::NotLeader { leader }) => Err(ChangeError::NotLeader { leader }),
+            Err(AppendError::NotLeader { leader }) => {
+                mark!("change-asked-of-a-follower");
+                Err(ChangeError::NotLeader { leader })
+            }
             Err(other) => Err(ChangeError::Failed(other.to_string())),
         }
     }
@@ -283,6 +289,7 @@ impl Changes {
     /// Raft of this version lets a leader remove itself, and then leaves everybody without one until an election, with a
     /// caller that does not know how it ended.
     fn leads_itself(&self) -> ChangeError {
+        mark!("leader-to-be-replaced");
         let own = self.own;
         ChangeError::Refused(format!(
             "node {own} leads: stop its process, or start it again, so that another one leads, and ask that one"
@@ -294,7 +301,10 @@ impl Changes {
         let membership = self.ledger.membership();
         match membership.get_joint_config().as_slice() {
             [_, .., goal] if !goal.contains(&self.own) => Err(self.leads_itself()),
-            [_, .., goal] => self.change(ChangeMembers::ReplaceAllVoters(goal.clone())).await,
+            [_, .., goal] => {
+                mark!("joint-change-completed");
+                self.change(ChangeMembers::ReplaceAllVoters(goal.clone())).await
+            }
             _ => Ok(()),
         }
     }
@@ -322,11 +332,13 @@ impl Changes {
 
     fn has_caught_up(&self, node: u64) -> Result<(), ChangeError> {
         if !self.is_there(node) {
+            mark!("learner-silent");
             return Err(ChangeError::NotYet(format!("node {node} does not answer: start its process, or look at it")));
         }
         match self.behind(node) {
             // In a log that is short, whoever holds nothing at all would be near.
             behind if behind > CAUGHT_UP_ENTRIES || behind == self.entries() => {
+                mark!("learner-not-caught-up");
                 Err(ChangeError::NotYet(format!("node {node} is {behind} entries behind: wait until it has caught up")))
             }
             _ => Ok(()),
@@ -340,6 +352,7 @@ impl Changes {
         if there > voters.len() / 2 {
             return Ok(());
         }
+        mark!("change-would-leave-no-quorum");
         let silent: Vec<String> =
             voters.iter().filter(|node| !self.is_there(**node)).map(|node| node.to_string()).collect();
         Err(ChangeError::Refused(format!(

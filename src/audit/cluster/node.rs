@@ -257,7 +257,10 @@ impl Node {
         let mut committed = self.handle.ledger.committed();
         match patiently(SHOWN_SECONDS_MAX, committed.wait_for(|committed| *committed >= size)).await {
             Some(Ok(_)) => Ok(()),
-            _ => Err(AppendError::NoQuorum),
+            _ => {
+                mark!("shown-too-late");
+                Err(AppendError::NoQuorum)
+            }
         }
     }
 

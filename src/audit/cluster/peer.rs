@@ -107,7 +107,10 @@ impl Peer {
             let Some(guess) = newest.filter(|_| newest != last) else { break newest };
             match self.ask(&probe(newest)).await?.response {
                 AppendEntriesResponse::Success => break newest,
-                AppendEntriesResponse::Conflict => last = self.links.ledger.newest_before(guess.leader_id),
+                AppendEntriesResponse::Conflict => {
+                    mark!("logs-had-parted");
+                    last = self.links.ledger.newest_before(guess.leader_id)
+                }
                 response => return Ok(Err(response)),
             }
         };
@@ -127,6 +130,7 @@ impl Peer {
                 Err(response) => return Ok(Err(response)),
             };
             if common >= Some(upto) {
+                mark!("member-got-it-again");
                 (self.lost_some, self.told_of_loss) = (false, false);
                 return Ok(Ok(()));
             }
@@ -192,6 +196,7 @@ impl Peer {
     /// A call that carries no entries, where it can go beside those that do.
     fn tell(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Option<Answer<AppendEntriesResponse<u64>>> {
         if let Some(ended) = self.beside.as_mut().and_then(Beside::ended) {
+            mark!("telling-beside-ended");
             self.beside = None;
             return Some(ended.inspect_err(|_| self.forget()));
         }
@@ -202,13 +207,17 @@ impl Peer {
         match &self.beside {
             Some(beside) => beside.tell(request.clone()),
             None if !self.links.distances().is_far(self.node) => return None,
-            None => self.beside = Some(Beside::start(self.courier.another(), request.clone())),
+            None => {
+                mark!("commits-told-beside");
+                self.beside = Some(Beside::start(self.courier.another(), request.clone()))
+            }
         }
         Some(Ok(AppendEntriesResponse::Success))
     }
 
     /// The member holds less than Raft was told. Raft makes its call again, and the member is looked after first.
     fn lost<E: Error>(&mut self) -> RPCError<u64, Member, RaftError<u64, E>> {
+        mark!("member-lost-what-it-acknowledged", !self.lost_some);
         self.lost_some = true;
         self.forget();
         failed(&Status::unavailable("the member holds less than it had acknowledged"))
@@ -248,7 +257,9 @@ impl RaftNetwork<TypeConfig> for Peer {
                     return Err(self.lost());
                 }
             }
-            AppendEntriesResponse::HigherVote(_) => {}
+            AppendEntriesResponse::HigherVote(_) => {
+                mark!("leader-met-a-newer-one");
+            }
         }
         Ok(response)
     }

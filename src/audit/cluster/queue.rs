@@ -101,6 +101,7 @@ impl Queue {
     pub(super) fn push(&self, job: Job) -> Result<(), (AppendError, Option<u64>)> {
         let mut inner = self.lock();
         if let Some(why) = &inner.closed {
+            mark!("stopped-while-appending");
             return Err((why.clone(), None));
         }
         let size = job.entry.bytes().len();
@@ -108,7 +109,9 @@ impl Queue {
         let room = self.limits.queue_bytes.min(self.waiting.limit_len());
         // An entry that fits into no batch under this budget has to wait outside until there is more.
         let fits = size <= self.batch.limit_len();
+        mark!("entry-larger-than-a-batch", !fits);
         if inner.jobs.len() >= self.limits.queue_entries || bytes > room || !fits {
+            mark!("queue-was-full");
             let (busy, queued) = self.busy(&inner);
             return Err((busy, Some(queued)));
         }
@@ -202,6 +205,7 @@ impl Queue {
         // Forgotten by and by, for members may be replaced by others farther away.
         let quickest = inner.quickest.map_or(pace, |quickest| pace.min(quickest + quickest / 16));
         inner.quickest = Some(quickest);
+        mark!("batches-grew-smaller", pace.saturating_sub(quickest) > TRANSFER_MAX && inner.carried > BATCH_BYTES_MIN);
         inner.carried = match pace.saturating_sub(quickest) {
             transfer if transfer > TRANSFER_MAX => {
                 (inner.carried / 2).max(BATCH_BYTES_MIN.min(self.limits.batch_bytes))

@@ -121,6 +121,7 @@ impl Reads {
             return;
         }
         if self.ledger.settings.cluster.is_some() {
+            mark!("damage-ends-a-member");
             return self.ledger.fail(format!("a read found damage, which the next start repairs: {error}"));
         }
         *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = Some((raft_index, error.to_string()));
@@ -132,6 +133,7 @@ impl Reads {
         if self.load_along(raft_index).await.is_err() {
             return Some(why);
         }
+        mark!("damage-was-mended");
         *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = None;
         None
     }
@@ -141,6 +143,7 @@ impl Reads {
     async fn load(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
         match self.load_along(raft_index).await {
             Err(error) if error.is_damage() => {
+                mark!("damage-beside-what-was-read");
                 self.notice(raft_index, &error);
                 self.load_some(raft_index, raft_index + 1, 0).await
             }
@@ -161,6 +164,7 @@ impl Reads {
 
     /// Reads frames, at least one, and verifies all of them. Answers the leaves of the first.
     async fn load_some(&self, raft_index: u64, end: u64, bytes_max: usize) -> Result<Arc<[Bytes]>, NodeError> {
+        mark!("leaves-read-from-disk");
         let frames = self.journal.read(raft_index, end, bytes_max).await?;
         let mut wanted = None;
         for frame in &frames {

@@ -68,6 +68,7 @@ async fn recover_over(
     if journal.next_index() > 0
         && let Some(joining) = joining.take()
     {
+        mark!("joined-noted-late");
         // A crash came between the first entry and the note of it.
         joining.begins().await?;
     }
@@ -77,6 +78,7 @@ async fn recover_over(
     replay(&journal, &ledger, &mut machine, kept.as_ref().map_or(0, |kept| kept.checkpoint.size)).await?;
     ledger.synced();
     compare(&ledger, kept.as_ref())?;
+    mark!("tail-above-the-checkpoint", ledger.size() > kept.as_ref().map_or(0, |kept| kept.checkpoint.size));
     machine.live(check_vote(&vote, &ledger)?);
     if let Some(kept) = kept {
         ledger.resume(kept);
@@ -177,7 +179,10 @@ pub(super) fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Resul
     let Some(SignedCheckpoint { checkpoint, .. }) = kept else { return Ok(()) };
     let (size, found) = (checkpoint.size, ledger.size());
     match ledger.root_at(size) {
-        None => Err(NodeError::RolledBack(format!("the log has {found} leaves, its own checkpoint covers {size}"))),
+        None => {
+            mark!("log-went-back");
+            Err(NodeError::RolledBack(format!("the log has {found} leaves, its own checkpoint covers {size}")))
+        }
         Some(root) if root != checkpoint.root => {
             Err(NodeError::RolledBack(format!("the root of the first {size} leaves is not that of its own checkpoint")))
         }
@@ -221,7 +226,10 @@ pub(super) fn tell_corruption(observer: &dyn Observer, error: &NodeError) {
             ((*what).to_owned(), 0, error.to_string())
         }
         NodeError::OwnCheckpoint(_) => (CHECKPOINT.to_owned(), 0, error.to_string()),
-        NodeError::VoteLost(_) => (VOTE.to_owned(), 0, error.to_string()),
+        NodeError::VoteLost(_) => {
+            mark!("vote-lost");
+            (VOTE.to_owned(), 0, error.to_string())
+        }
         NodeError::RolledBack(_) | NodeError::Corrupt(_) => (JOURNAL.to_owned(), 0, error.to_string()),
         _ => return,
     };

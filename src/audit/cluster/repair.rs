@@ -78,8 +78,10 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     let _lock = lock(world).await?;
     Identity::check(world, settings).await?;
     if finish_swap(world).await? {
+        mark!("repair-found-its-swap");
         return Ok(());
     }
+    mark!("repair-begun");
     let mut vote = open_vote(world).await?;
     let survey = Survey::of(world.disk.clone(), Path::new(JOURNAL)).await?;
     let voted = voted_for(&vote)?;
@@ -91,6 +93,7 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     let Repair { rebuilt, promise, .. } = repair;
     let (frames, leaves) = (rebuilt.next(), rebuilt.size());
     if let Some(last) = rebuilt.last_log_id().filter(|last| last.leader_id > voted) {
+        mark!("repair-vote-followed");
         // The fetched log reaches a leader of whom this node had not heard: as with any call of a leader, the vote follows.
         // It is a vote for who was elected in that term, so it elects nobody else. A crash behind it leaves a vote that is
         // newer than the log, as one may always be.
@@ -98,6 +101,7 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     }
     rebuilt.finish(world, promise.kept()).await?;
     let kept = swap(world).begin().await?;
+    mark!("repair-done");
     tracing::warn!(folder = %kept.display(), "the damaged files are kept here");
     world.tell(LogEvent::ReplicaRepaired { frames, leaves, from });
     Ok(())
@@ -173,11 +177,15 @@ impl<S: Source> Repair<'_, S> {
             let (mut setbacks, before) = (Vec::new(), self.rebuilt.verified());
             for (node, member) in self.others() {
                 match self.from(node, &member).await {
-                    Ok(()) => return Ok(member.name),
+                    Ok(()) => {
+                        mark!("repair-went-to-another-member", !setbacks.is_empty());
+                        return Ok(member.name);
+                    }
                     Err(Setback::Own(error)) => return Err(error),
                     Err(Setback::Member(why)) => setbacks.push(format!("{}: {why}", member.name)),
                 }
                 if !self.rebuilt.is_verified() {
+                    mark!("repair-thrown-away");
                     // Which of its frames are wrong nobody can tell before the root is compared: all go.
                     self.rebuilt = Rebuilt::begin(self.world, self.settings).await?;
                 }
@@ -186,6 +194,7 @@ impl<S: Source> Repair<'_, S> {
                 true => "no other member is known: name them in the settings".to_owned(),
                 false => setbacks.join("; "),
             };
+            mark!("repair-stalled");
             if told != why {
                 self.world.tell(LogEvent::RepairStalled { why: why.clone() });
                 told = why;
@@ -213,6 +222,7 @@ impl<S: Source> Repair<'_, S> {
             let answer = match asked.await {
                 Ok(answer) => answer,
                 Err(why) => {
+                    mark!("repair-answer-missing");
                     failures += 1;
                     // Nobody else can go on from the middle of what one member gave.
                     if self.rebuilt.is_verified() || failures >= FAILURES_MAX {
@@ -222,6 +232,7 @@ impl<S: Source> Repair<'_, S> {
                     continue;
                 }
             };
+            mark!("repair-needs-a-leader", self.promise.needs_a_leader());
             failures = 0;
             if let Some(confirmed) = answer.confirmed {
                 self.promise.confirm(confirmed);

@@ -112,6 +112,7 @@ impl Sequencer {
         match noted {
             Ok(_) => false,
             Err(error) => {
+                mark!("clock-anomaly-not-noted");
                 tracing::warn!(by_ms, %error, "the wall clock moved, and the log does not say so");
                 matches!(error, AppendError::Failed(_))
             }
@@ -130,6 +131,7 @@ impl Sequencer {
             match self.ledger.with_sessions(|sessions| making.preview.judge(sessions, entry, &job.digest)) {
                 Expected::Counts => self.take(&mut making, job),
                 Expected::InBatch(position) => {
+                    mark!("repeat-inside-a-batch");
                     making.waiting.push(Waiting { entry: entry.clone(), position, again: true, answer: job.answer });
                 }
                 Expected::Void(outcome) => self.reply(job.answer, entry, outcome.answer(entry)),
@@ -169,11 +171,15 @@ impl Sequencer {
             Some(written) => written,
             None if alone => return Err(self.fail(format!("a batch was not committed within {seconds} s"))),
             None => {
+                mark!("batch-without-a-quorum");
                 self.answer(std::mem::take(waiting), &Err(AppendError::NoQuorum));
                 loop {
                     self.queue.turn_away(&AppendError::NoQuorum);
                     match patiently(1, writing.as_mut()).await {
-                        Some(written) => break written,
+                        Some(written) => {
+                            mark!("batch-decided-after-all");
+                            break written;
+                        }
                         None if self.queue.is_closed() => return Err(AppendError::ShuttingDown),
                         None => {}
                     }
@@ -183,6 +189,7 @@ impl Sequencer {
         match written {
             Ok(written) => Ok(written.data),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                mark!("leader-change-inside-a-batch");
                 Err(AppendError::NotLeader { leader: to.leader_node.map(|member| member.name) })
             }
             Err(RaftError::APIError(error)) => Err(self.fail(format!("Raft refused a batch: {error}"))),
@@ -227,6 +234,7 @@ impl Drop for Sequencer {
 /// Tells of repeats and refusals.
 pub(super) fn notice(ledger: &Ledger, entry: &Entry, appended: &Appended) {
     let (client, sequence) = (entry.client.to_string(), entry.sequence.0);
+    mark!("duplicate-answered", matches!(appended, Appended::Repeated { .. }));
     match appended {
         Appended::Counted { .. } => {}
         Appended::Repeated { index } => ledger.tell(LogEvent::DuplicateAnswered { client, sequence, index: index.0 }),
@@ -247,6 +255,7 @@ pub(super) fn inspect(ledger: &Ledger, entry: &SignedEntry, payload_bytes_max: u
     };
     if payload > payload_bytes_max {
         let why = format!("its payload of {payload} bytes is over the limit of {payload_bytes_max}: split it");
+        mark!("entry-too-large-for-the-log");
         return Err(misfit(Reason::Oversize, why));
     }
     let key = ledger.with_sessions(|sessions| sessions.signer(entry.entry()).cloned());

@@ -55,6 +55,7 @@ impl Outcome {
     /// The answer that its caller gets.
     pub(super) fn answer(&self, entry: &Entry) -> Appended {
         let (Sequence(sequence), Epoch(epoch)) = (entry.sequence, entry.epoch);
+        mark!("gap-refused", matches!(self, Outcome::Gap { .. }));
         let (reason, detail, expected) = match self {
             Outcome::Counted(index) => return Appended::Counted { index: Index(*index) },
             Outcome::Repeated(index) => return Appended::Repeated { index: Index(*index) },

@@ -51,7 +51,7 @@ impl Summed for wire::VoteResponse {
 mod tests {
     use super::*;
 
-    fn flips_are_found<M: Summed + Default + PartialEq>(answer: M) {
+    fn flips_are_found<M: Summed + Default + PartialEq + std::fmt::Debug>(answer: M) {
         let sent = answer.clone().summed().encode_to_vec();
         assert_eq!(M::decode(&sent[..]).unwrap().checked().unwrap(), answer);
         for bit in 0..sent.len() * 8 {
@@ -86,6 +86,6 @@ mod tests {
     #[test]
     fn an_answer_of_a_release_without_sums_is_believed() {
         let answer = wire::VoteResponse { granted: true, ..Default::default() };
-        assert_eq!(answer.clone().checked().unwrap(), answer);
+        assert_eq!(answer.checked().unwrap(), answer);
     }
 }

@@ -36,6 +36,7 @@ impl ClientCertVerifier for Lenient {
                 let ended = tls::peer(end_entity).ok().and_then(|peer| u64::try_from(peer.not_after).ok());
                 match ended {
                     Some(ended) if now.as_secs() <= ended.saturating_add(self.grace.as_secs()) => {
+                        mark!("expired-one-was-renewed");
                         let then = UnixTime::since_unix_epoch(Duration::from_secs(ended));
                         self.strict.verify_client_cert(end_entity, intermediates, then)
                     }

@@ -188,10 +188,12 @@ impl Renewer {
         self.coming = None;
         match Succession::of(&shown, renewed) {
             Succession::Now(renewed) => {
+                mark!("renewed-in-time");
                 (self.keep)(renewed);
                 self.world.tell(LogEvent::CertRenewed { not_after });
             }
             Succession::Later { meanwhile, renewed, begins } => {
+                mark!("renewed-for-later");
                 self.coming = Some(Coming { over: shown.chain_pem, renewed, begins, not_after });
                 if meanwhile.ca_pem != shown.ca_pem {
                     (self.keep)(meanwhile);
@@ -207,6 +209,7 @@ impl Renewer {
         if self.in_force.borrow().chain_pem != over {
             return true;
         }
+        mark!("later-one-has-begun");
         self.take_up(renewed, not_after);
         self.coming.is_none()
     }
@@ -231,12 +234,15 @@ impl Renewer {
             let range = retry_base.saturating_mul(1 << (attempt - 1).min(16)).min(retry_cap);
             let wait = range.mul_f64(rand::random::<f64>());
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            mark!("renewal-tried-again", attempt > 2);
             self.world.tell(LogEvent::RenewalFailed { attempt, wait_ms, why });
             tokio::select! {
                 biased;
                 Ok(()) = self.asked.changed() => {}
                 // Somebody gave it another one, perhaps because this one is good for no renewal.
-                Ok(()) = self.in_force.changed() => {}
+                Ok(()) = self.in_force.changed() => {
+                    mark!("another-one-by-hand");
+                }
                 () = sleep(wait) => {}
             }
         }
@@ -254,7 +260,10 @@ impl Renewer {
         call.extensions_mut().insert(Attempt(attempt));
         let answer = match timeout_at(by, issuer.renew(call)).await {
             Ok(answer) => answer.map_err(|status| RenewError::Call(told(&status)))?.into_inner(),
-            Err(_) => return Err(RenewError::TimedOut(self.settings.deadline)),
+            Err(_) => {
+                mark!("issuer-did-not-answer");
+                return Err(RenewError::TimedOut(self.settings.deadline));
+            }
         };
         let identity = request.fulfilled(answer.chain, answer.trusted)?;
         let found = identity.peer()?;
@@ -263,6 +272,7 @@ impl Renewer {
         }
         // That it may not be valid yet by the clock of this host is no reason to refuse it: see `take_up`.
         if found.not_after < tls::wall_seconds() {
+            mark!("renewed-one-had-ended");
             return Err(RenewError::Ended(found.not_after));
         }
         Ok((identity, found.not_after))

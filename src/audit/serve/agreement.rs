@@ -54,6 +54,7 @@ impl Doorkeeper {
             return Err(Status::invalid_argument(format!("`{FINGERPRINT}` is 64 lower-case hex digits")));
         };
         let Some(judged) = self.0.exchange.verdict(&theirs) else {
+            mark!("schema-not-seen-yet");
             let said = format!("this server has not seen schema {theirs} yet: show it with ExchangeSchema");
             let mut status = Status::failed_precondition(said);
             status.metadata_mut().insert(ASKED_FOR, tonic::metadata::MetadataValue::from_static("1"));
@@ -62,7 +63,10 @@ impl Doorkeeper {
         self.tell(theirs, &judged);
         match judged {
             Judged::Same | Judged::Compatible(_) => Ok(()),
-            Judged::Incompatible(why) => Err(Status::failed_precondition(format!("schema: {why}"))),
+            Judged::Incompatible(why) => {
+                mark!("schema-refused");
+                Err(Status::failed_precondition(format!("schema: {why}")))
+            }
         }
     }
 
@@ -96,6 +100,7 @@ impl Doorkeeper {
         match judged {
             Judged::Same => {}
             Judged::Compatible(theirs) => {
+                mark!("schemas-differ");
                 self.0.world.tell(LogEvent::SchemaAgreed { peer, revision, theirs: theirs.clone() });
             }
             Judged::Incompatible(why) => {

@@ -64,6 +64,7 @@ impl Pipeline {
             // While somebody takes this stream's answers, entries may wait on its connection: that slows their sender
             // down without sending anybody away. With nothing in flight the next one is read and gets an answer.
             let room = self.in_flight.is_empty() || self.has_room();
+            mark!("entries-waited-outside", !room && self.end.is_none());
             tokio::select! {
                 biased;
                 Some(Answered { answer, .. }) = self.in_flight.next() => {
@@ -72,6 +73,7 @@ impl Pipeline {
                     return Some(answer);
                 }
                 () = self.caller.closed(), if reads => {
+                    mark!("stream-wound-up");
                     self.end = Some(Err(Status::unavailable("the connection is winding up: go on over another")));
                 }
                 request = self.requests.next(), if reads && room => match request {
@@ -84,6 +86,7 @@ impl Pipeline {
                     Some(Err(status)) => self.end = Some(Err(status)),
                 },
                 () = sleep(self.idle), if reads && self.in_flight.is_empty() => {
+                    mark!("stream-idle");
                     let said = "no entry came for too long: open a stream again when there is one";
                     self.end = Some(Err(Status::deadline_exceeded(said)));
                 }

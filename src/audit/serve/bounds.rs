@@ -44,7 +44,10 @@ async fn within(node: &Node, age_max: Duration) -> Result<wire::Bound, Status> {
         Ok(()) => match node.linearizable().await {
             Err(elsewhere) => elsewhere,
             Ok(()) => match Some(node.bound()).filter(keeps) {
-                Some(bound) => return Ok(stated(bound, true)),
+                Some(bound) => {
+                    mark!("leader-confirmed-its-age");
+                    return Ok(stated(bound, true));
+                }
                 None => AppendError::NotLeader { leader: None },
             },
         },
@@ -59,6 +62,8 @@ fn stated(Bound { size, age }: Bound, linearizable: bool) -> wire::Bound {
 
 /// Where to go and when to come back is as for an append that met no leader.
 fn too_old(bound: &Bound, age_max: Duration, elsewhere: AppendError) -> Status {
+    mark!("read-too-old");
+    mark!("read-of-unknown-age", bound.age.is_none());
     let age = match bound.age {
         Some(age) => format!("is {} ms old", age.as_millis()),
         None => "is of unknown age: no leader's word was heard yet".to_owned(),

@@ -104,6 +104,7 @@ pub(super) async fn run(
     };
     let is_member = terms.gate.as_ref().is_some_and(|gate| gate.is_member(&peer.name));
     let Some(_place) = terms.places.take(&peer.name, is_member) else {
+        mark!("connections-of-one-name");
         return terms.refusals.add(peer.name, "too-many-connections");
     };
     let lifetime = Lifetime::of(&own, &peer);
@@ -126,7 +127,10 @@ async fn shake(
     let stream = match timeout(terms.deadlines.handshake, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(why)) => return Err(tls::handshake_reason(&why)),
-        Err(_) => return Err("timed-out"),
+        Err(_) => {
+            mark!("handshake-took-too-long");
+            return Err("timed-out");
+        }
     };
     // The verifier demands a certificate; without one there is no name, so none is no peer either.
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
@@ -157,7 +161,10 @@ async fn serve(terms: &Terms, name: &str, lifetime: Lifetime, stream: TlsStream<
         Ok(_) => why.to_owned(),
         // Its calls are cut off. What they submitted belongs to the node and may still be written: their callers do
         // not know, and have to ask again.
-        Err(_) => format!("{why}, cut off"),
+        Err(_) => {
+            mark!("calls-cut-off-by-a-stop");
+            format!("{why}, cut off")
+        }
     }
 }
 
@@ -182,7 +189,10 @@ fn http(terms: &Terms, name: &str) -> http2::Builder<TokioExecutor> {
 fn said(ended: &Result<(), hyper::Error>) -> String {
     match ended {
         Ok(()) => "closed-by-peer".to_owned(),
-        Err(why) if why.is_timeout() => "keepalive-timed-out".to_owned(),
+        Err(why) if why.is_timeout() => {
+            mark!("peer-fell-silent");
+            "keepalive-timed-out".to_owned()
+        }
         Err(why) => std::error::Error::source(why).map_or_else(|| why.to_string(), |source| format!("{why}: {source}")),
     }
 }
@@ -197,9 +207,18 @@ async fn stopped(mut draining: watch::Receiver<bool>) {
 async fn ended(lifetime: Lifetime, untaken: &Untaken, answer_max: Duration) -> &'static str {
     loop {
         match lifetime.check() {
-            Err(Outside::Ended) => return "certificate-expired",
-            Err(Outside::NotYetValid) => return "certificate-not-yet-valid",
-            Ok(()) if untaken.is_overdue(answer_max) => return "answers-not-taken",
+            Err(Outside::Ended) => {
+                mark!("certificate-ended-in-a-connection");
+                return "certificate-expired";
+            }
+            Err(Outside::NotYetValid) => {
+                mark!("clock-before-the-certificate");
+                return "certificate-not-yet-valid";
+            }
+            Ok(()) if untaken.is_overdue(answer_max) => {
+                mark!("answers-not-taken");
+                return "answers-not-taken";
+            }
             Ok(()) => sleep(CLOCK_CHECK).await,
         }
     }
@@ -222,7 +241,10 @@ impl Calls {
     fn admit(&self, request: &Request<Incoming>) -> Result<Way, Status> {
         let path = request.uri().path();
         match self.closed {
-            Some(why) if !path.starts_with(HEALTH) => return Err(Status::unavailable(why)),
+            Some(why) if !path.starts_with(HEALTH) => {
+                mark!("turned-away-in-a-repair");
+                return Err(Status::unavailable(why));
+            }
             _ => self.doorkeeper.admit(path, request.headers())?,
         }
         self.gate.as_ref().map_or(Ok(Way::Usual), |gate| gate.admit(&self.caller.name, path))
@@ -236,6 +258,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Err(late) = self.caller.still_certified() {
+            mark!("call-after-its-certificate");
             return Box::pin(std::future::ready(Ok(late.into_http())));
         }
         let doorkeeper = self.doorkeeper.clone();

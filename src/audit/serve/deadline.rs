@@ -91,6 +91,7 @@ impl Kind {
 }
 
 fn exceeded() -> Status {
+    mark!("deadline-of-a-call");
     Status::deadline_exceeded("the deadline of the call is over; what was submitted may still be written")
 }
 

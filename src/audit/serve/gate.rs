@@ -67,7 +67,10 @@ impl Gate {
             return Ok(Way::Usual);
         }
         match self.0.places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Way::Stranger(Place(place))),
+            Ok(place) => {
+                mark!("unknown-member-called");
+                Ok(Way::Stranger(Place(place)))
+            }
             Err(_) => Err(Status::unavailable(format!(
                 "`{name}` is not known as a member here, and others of whom that is true are served: try again"
             ))),

@@ -176,6 +176,7 @@ impl Credentials {
             match tls::server_config(&renewed).and_then(|config| Ok((config, renewed.peer()?))) {
                 Ok((config, own)) => {
                     tracing::info!(name = own.name, not_after = own.not_after, "certificate renewed");
+                    mark!("new-certificate-in-service");
                     (self.config, self.own) = (config, Arc::new(own));
                 }
                 Err(why) => tracing::error!(%why, "the renewed certificate cannot be used, the old one stays"),

@@ -104,6 +104,7 @@ fn new_member(NewMember { node, name, address, cosigner }: NewMember) -> Result<
 
 /// A change that was not made, or of which it is not known. All of them may be asked for again.
 fn not_changed(error: ChangeError) -> Status {
+    mark!("change-undecided", matches!(error, ChangeError::Undecided));
     let said = error.to_string();
     match error {
         ChangeError::NotLeader { leader } => not_appended(AppendError::NotLeader { leader }),

@@ -72,7 +72,10 @@ impl Service {
         // The answer brings the entry back, inside its leaf.
         let room = self.node.memory().requests.hold(request.entry.len() + ANSWER_BYTES);
         let answer = match room {
-            None => Err(not_appended(self.node.shed())),
+            None => {
+                mark!("no-room-for-a-call");
+                Err(not_appended(self.node.shed()))
+            }
             Some(_) => self.append_one(&caller, request, turns).await,
         };
         Answered { answer, room }
@@ -356,6 +359,7 @@ pub(super) fn not_answered(error: &NodeError) -> Status {
 pub(super) fn damaged(node: &Node) -> Option<Status> {
     let shown = node.committed();
     let said = |why: &str| Status::data_loss(format!("only the first {shown} leaves of this log can be read: {why}"));
+    mark!("read-of-a-damaged-log", node.read_only().is_some());
     node.read_only().map(said)
 }
 
@@ -364,6 +368,7 @@ fn within(size: u64, committed: u64) -> Result<(), Status> {
     if size <= committed {
         return Ok(());
     }
+    mark!("read-past-the-end");
     Err(Status::out_of_range(format!("size {size} is past the end: {committed} leaves are committed")))
 }
 

@@ -40,7 +40,10 @@ pub async fn start(
     // it is dropped is what a crash leaves.
     let started = tokio::select! {
         biased;
-        () = stop.as_mut() => return Ok(None),
+        () = stop.as_mut() => {
+            mark!("stopped-while-starting");
+            return Ok(None)
+        }
         started = Node::start(world.clone(), node.clone()) => started,
     };
     let damage = match started {

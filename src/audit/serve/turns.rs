@@ -41,6 +41,7 @@ impl Turns {
         let has_come = |turn: &Turn| follows(turn) || sequence <= next();
         let mut turns = self.0.subscribe();
         // Fails where the predecessor did not come in time: the node says which one is missing.
+        mark!("call-overtook-another", !has_come(&turns.borrow()));
         timeout(WAIT_MAX, turns.wait_for(has_come)).await.map(drop).ok();
         drop(turns);
         let mut submitting = pin!(submitting);

@@ -58,6 +58,7 @@ impl Cell {
         let Some((durable, (generation, value))) = newest else {
             return Err(StoreError::corrupt(path, 0, "both slots of the cell are damaged"));
         };
+        mark!("cell-slot-torn", (0..2).any(|slot| bytes.get(slot * SLOT_BYTES..).and_then(decode).is_none()));
         let mut cell = Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false };
         // What was read may be in the page cache only, as clean pages, if the sync of an earlier life failed. It is
         // written again and given to nobody before it is durable. Only then the other slot follows: until then it may
@@ -83,6 +84,7 @@ impl Cell {
         if value.len() > VALUE_BYTES_MAX {
             return Err(StoreError::Oversize { bytes: value.len() as u64, max: VALUE_BYTES_MAX as u64 });
         }
+        mark!("cell-not-stored", self.spoilt);
         if self.spoilt {
             return Err(StoreError::Poisoned);
         }

@@ -210,6 +210,7 @@ impl Journal {
             None => Box::pin(self.inner.submit_sync(&mut state)),
             Some(roll) => {
                 drop(state);
+                mark!("sync-behind-a-new-segment");
                 let inner = self.inner.clone();
                 Box::pin(async move {
                     roll.await?;
@@ -254,7 +255,9 @@ impl Journal {
         if from >= next {
             return Ok(());
         }
+        mark!("journal-cut");
         for _ in 0..doomed {
+            mark!("segment-cut-whole");
             // Newest first, each durably: a crash in between leaves a shorter journal, never one with a hole.
             let removed = self.inner.lock().segments.pop();
             if let Some(segment) = removed {
@@ -280,6 +283,7 @@ impl Journal {
         loop {
             let forgotten = self.inner.lock().forget_oldest(index);
             let Some(first) = forgotten else { break };
+            mark!("segment-forgotten");
             // Oldest first, each durably, for the same reason as in `truncate`.
             self.inner.remove(first).await?;
         }
@@ -419,6 +423,7 @@ impl Inner {
         let mut state = self.lock();
         let state = &mut *state;
         if outcome.is_err() {
+            mark!("journal-poisoned");
             state.poisoned = true;
         }
         outcome?;
@@ -451,6 +456,7 @@ impl Inner {
         };
         closed.await?;
         let segment = Segment::new(end.next, end.chain);
+        mark!("segment-begun");
         let created = segment::create(&*self.disk, &self.folder, self.id, &segment).await;
         let mut state = self.lock();
         state.poisoned |= created.is_err();

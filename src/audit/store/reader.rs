@@ -130,6 +130,7 @@ impl Span {
         let source = match &segment.file {
             Some(file) => Source::Submitted(file.read_at(offset, bytes)),
             None if position + 1 == state.segments.len() => {
+                mark!("read-from-memory");
                 let at = (offset - segment.layout.frames_at()) as usize;
                 Source::Memory(Bytes::copy_from_slice(&state.queue[at..at + bytes]))
             }
@@ -195,8 +196,10 @@ fn judge(inner: &Inner, segment: u64, first: u64, places: &[Place], error: Store
         (held != Some(places)).then_some(outside)
     };
     if let Some(outside) = outside {
+        mark!("read-raced-a-cut");
         return outside;
     }
+    mark!("read-found-damage", matches!(error, StoreError::Corrupt { .. }));
     tell_corruption(&*inner.observer, &error);
     error
 }

@@ -82,6 +82,7 @@ impl Place<'_> {
     async fn remove_unfinished(&self, names: &[String]) -> Result<(), StoreError> {
         let folder = self.segments();
         for name in names.iter().filter(|name| name.ends_with(".seg.new")) {
+            mark!("unfinished-segment-removed");
             let path = folder.join(name);
             self.disk.remove(&path).await.map_err(StoreError::io("remove", &path))?;
             self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
@@ -129,6 +130,7 @@ impl Place<'_> {
         };
         let end = segment.end();
         if end.offset < len {
+            mark!("torn-tail-cut");
             // A crash in here leaves the tail where it is, and perhaps a copy of it: the next recovery does it again.
             let kept = self.keep_aside(&*file, segment.first, end.offset, len).await?;
             file.truncate(end.offset).await.map_err(StoreError::io("truncate", &path))?;
@@ -158,6 +160,7 @@ impl Place<'_> {
         marked: Point,
     ) -> Result<(), StoreError> {
         let end = segment.end();
+        mark!("frames-above-marker-kept", marked.offset < end.offset);
         let (offset, marker) = segment.mark_again();
         file.write_at(offset, marker).await.map_err(StoreError::io("write", path))?;
         let mut offset = marked.offset;
@@ -184,6 +187,7 @@ impl Place<'_> {
         let mut name = format!("{first:020}-{from}.torn");
         let mut again = 2;
         while taken.contains(&name) {
+            mark!("torn-tail-kept-again");
             name = format!("{first:020}-{from}-{again}.torn");
             again += 1;
         }
@@ -236,6 +240,7 @@ impl Scan {
         // Header and first marker were durable before the file got its name, and of the two marker slots a crash can
         // tear only the one that is being written. So no crash leaves a segment without a header or without a marker.
         let header = segment::decode_header(&blocks);
+        mark!("header-damaged", header.is_none());
         let header = header.ok_or_else(|| StoreError::corrupt(&path, 0, "the header of the segment is damaged"))?;
         let layout = header.check(&path, id)?;
         if header.first != first {
@@ -245,6 +250,7 @@ impl Scan {
         let markers = segment::decode_markers(&blocks, layout);
         let damaged = || StoreError::corrupt(&path, layout.slot(0), "both markers are damaged");
         let (marked, slots) = markers.ok_or_else(damaged)?;
+        mark!("one-marker-damaged", slots.generation > 2 && segment::decode_points(&blocks, layout).len() < 2);
         let mut segment = Segment::of(layout, first, header.chain_before);
         segment.slots = slots;
         segment.synced = marked;
@@ -252,6 +258,7 @@ impl Scan {
             match walk(&mut Window::new(&*file, &path, len, layout.frames_at()), &mut segment, marked).await {
                 Ok(damage) => (damage, None),
                 Err(corrupt @ StoreError::Corrupt { .. }) => {
+                    mark!("synced-frame-damaged");
                     if segment.end().offset >= marked.offset {
                         // All are whole, and together they are not what was synced: which one is not, nobody can tell.
                         segment.cut(first);

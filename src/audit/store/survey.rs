@@ -192,6 +192,7 @@ fn hop(bytes: &Bytes, mut at: u64, mut index: u64) -> Option<(u64, u64)> {
         let (_, end) = extent(bytes, at)?;
         (at, index) = (end as u64, index + 1);
         if whole(bytes, at, index).is_some() {
+            mark!("survey-hopped");
             return Some((at, index));
         }
     }
@@ -199,6 +200,7 @@ fn hop(bytes: &Bytes, mut at: u64, mut index: u64) -> Option<(u64, u64)> {
 
 /// The nearest point behind the damage at which a frame is known to begin.
 fn marker_behind(points: &[Point], at: u64, index: u64) -> Option<(u64, u64)> {
+    mark!("survey-went-on-at-a-marker", points.iter().any(|point| point.offset > at && point.next > index));
     let behind = points.iter().filter(|point| point.offset > at && point.next > index);
     behind.min_by_key(|point| point.offset).map(|point| (point.offset, point.next))
 }

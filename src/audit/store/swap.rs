@@ -65,12 +65,15 @@ impl Swap {
             opened => drop(opened.map_err(StoreError::io("open", path))?),
         }
         let cell = Cell::open(self.disk.clone(), path).await?;
+        mark!("swap-never-begun", cell.load().is_none());
         match cell.load() {
             None => self.remove_cell().await.map(|()| None),
             Some(value) => {
                 let (phase, number) = decode(value).ok_or_else(|| {
                     StoreError::corrupt(path, 0, "it is whole, but says nothing that this version knows")
                 })?;
+                mark!("swap-finished-by-the-next-start");
+                mark!("swap-finished-half-way", phase == Phase::Filling);
                 self.go_on(cell, phase, number).await.map(Some)
             }
         }
@@ -85,6 +88,7 @@ impl Swap {
                 self.disk.remove(&path).await.map_err(StoreError::io("remove", &path))?;
             }
             if !names.is_empty() {
+                mark!("prepared-files-discarded");
                 self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
             }
         }

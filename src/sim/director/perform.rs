@@ -134,6 +134,7 @@ impl Director<'_> {
     fn begin(&mut self, index: usize) {
         let step: &PlannedStep = &self.plan.steps[index];
         let hosts = self.struck_hosts(&step.action);
+        mark!("nobody-to-strike", step.action.on().is_some() && hosts.is_empty());
         let state = &mut self.steps[index];
         state.status = Status::Active;
         state.began_at = self.now;
@@ -290,6 +291,7 @@ impl Director<'_> {
 
     /// Kills a host on behalf of a step, which then holds it down; answers the bytes lost, if it ran.
     pub(super) fn kill(&mut self, index: usize, host: &Name, dark: bool) -> Option<u64> {
+        mark!("struck-while-down", self.held_down.contains_key(host));
         self.held_down.entry(host.clone()).or_default().push(index);
         self.stage.kill(host, if dark { Down::PowerLoss } else { Down::Crash }, self.now)
     }
@@ -349,6 +351,7 @@ impl Director<'_> {
                 continue;
             }
             let killed = late && self.stage.kill(&host, Down::Killed, self.now).is_some();
+            mark!("killed-while-stopping", killed);
             if !killed {
                 self.stage.mourn(&host, self.now);
             }
@@ -571,6 +574,7 @@ fn alarm(stage: &Stage, armed: Vec<Armed>) -> crate::sim::recorder::Alarm {
         armed.retain(|step| {
             let strikes = step.event == event;
             if strikes {
+                mark!("power-lost-at-the-moment");
                 for (host, disk) in &step.hosts {
                     links.darken(host);
                     recorder.silence(host);

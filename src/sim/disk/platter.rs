@@ -207,6 +207,7 @@ impl Inode {
         match sync.fails {
             // As Linux does: clean, and not written. Nobody will write them any more.
             Some(step) => {
+                mark!("clean-and-unwritten", !covered.is_empty());
                 settled.failed.push((step, covered.iter().map(Change::len).sum()));
                 self.unwritten.extend(covered.iter().filter_map(Change::place));
             }
@@ -249,6 +250,7 @@ impl Inode {
         self.syncs.clear();
         let reordered = luck.random_bool(0.2);
         let prefix = luck.random_range(0..=changes.len());
+        mark!("writes-reordered", reordered && changes.len() > 1);
         let (mut lost, mut torn) = (clean, 0);
         for (n, change) in changes.iter().enumerate() {
             let keep = if reordered { luck.random_bool(0.5) } else { n < prefix };
@@ -256,6 +258,7 @@ impl Inode {
             if keep {
                 change.apply(&mut self.durable);
             } else if torn_apart && let Change::Write { offset, bytes, .. } = change {
+                mark!("power-tore-a-write");
                 torn += bytes.len() as u64;
                 lost += tear(*offset, bytes, sector, luck, &mut self.durable);
             } else {
@@ -297,10 +300,12 @@ impl Change {
         platter.write(offset, bytes.clone());
         match lie {
             Lie::Torn { culprit, kept } => {
+                mark!("sync-lied-torn");
                 platter.damage(start + kept, &before[kept..], culprit, false);
                 None
             }
             Lie::Astray { culprit } => {
+                mark!("write-went-astray");
                 platter.damage(start, &before, culprit, false);
                 Some(Stray { culprit, offset, bytes })
             }

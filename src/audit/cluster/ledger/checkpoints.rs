@@ -100,6 +100,7 @@ impl Ledger {
         let signers = cosigned_by(note, &keys)?;
         let signed = ids.iter().zip(&keys).filter(|(_, key)| signers.contains(key)).map(|(id, _)| *id).collect();
         if !is_quorum(&membership, &signed) {
+            mark!("quorum-of-other-members");
             return Err(NotCosigned::NoQuorum { size: checkpoint.size });
         }
         self.publish(SignedCheckpoint { checkpoint, note: note.to_owned() });
@@ -111,6 +112,7 @@ impl Ledger {
         let checkpoint = Checkpoint::verify(note, &self.note_key())?;
         let mut inner = self.lock();
         let (size, durable) = (checkpoint.size, inner.durable);
+        mark!("checkpoint-not-durable-here", size > durable);
         match inner.tree.root_at(size) {
             _ if size > durable => Err(NotCosigned::Behind { size, durable }),
             Some(root) if root == checkpoint.root => {

@@ -54,7 +54,10 @@ impl Promise {
         // Cells have two slots each: where both are damaged, or the file is gone, the value is not known.
         let kept = match open_cell(world, CHECKPOINT).await {
             Ok(cell) => Some(load_checkpoint(&cell, settings)?),
-            Err(NodeError::RolledBack(_) | NodeError::Store(StoreError::Corrupt { .. })) => None,
+            Err(NodeError::RolledBack(_) | NodeError::Store(StoreError::Corrupt { .. })) => {
+                mark!("repair-without-own-checkpoint");
+                None
+            }
             Err(error) => return Err(error),
         };
         let held = last.and_then(|last| decode_frame(&last).ok());

@@ -162,11 +162,14 @@ impl Rebuilt {
             Tail::Void => (fetched, true),
             Tail::Follows { .. } | Tail::Unknown => (fetched, false),
         };
+        mark!("repair-dropped-a-void-tail", is_void);
         let mut enough = promise.missing(end, is_void);
         if enough.is_ok() {
+            mark!("repair-kept-its-own-tail", end > fetched);
             enough = self.add(survey, end).await?.and_then(|()| self.reaches(promise.checkpoint()));
         }
         if enough.is_err() {
+            mark!("repair-found-too-little");
             self.journal.truncate(fetched).await?;
             self.ledger.truncate(fetched);
         }
