@@ -91,7 +91,7 @@ mod tests {
     fn words<'s>(source: &'s str, from: &str, to: &str) -> BTreeSet<&'s str> {
         let part = source.split_once(from).unwrap().1.split_once(to).unwrap().0;
         // Neither comments nor marks, which have names of their own.
-        let of_code = |line: &&str| !["//", "mark!("].iter().any(|other| line.trim_start().starts_with(other));
+        let of_code = |line: &&str| !["//", "mark!"].iter().any(|other| line.trim_start().starts_with(other));
         part.lines().filter(of_code).flat_map(|line| line.split('"').skip(1).step_by(2)).collect()
     }
 
