@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Subject;
 use crate::{
-    fault::{Action, HostRef, Role},
+    fault::{Action, End, HostRef, Role},
     scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
@@ -31,7 +31,8 @@ pub static RULES: &[Rule] = &[
     Rule {
         name: "a-breaking-revision-is-taken-back",
         reason: "A log that cannot read what it is sent refuses it, and goes on once somebody has taken the revision back. \
-                 So one host at most runs `breaking`, for a part of the run, and nothing else is upgraded meanwhile.",
+                 So one host at most runs `breaking`, for a part of the run, nothing else is upgraded meanwhile, and nothing \
+                 keeps the rollback waiting until the run is over.",
         allows: a_breaking_revision_is_taken_back,
     },
     Rule {
@@ -103,9 +104,20 @@ fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
     let back: Vec<&Step> =
         scenario.steps.iter().filter(|step| matches!(step.action, Action::Rollback { .. })).collect();
     let [back] = back[..] else { return false };
-    let follows = matches!(&back.start, Start::After { moment: Moment::Ended(name), .. } if *name == mistake.name);
+    let Start::After { moment: Moment::Ended(name), wait, .. } = &back.start else { return false };
+    // A rollback that would come after the workload never comes, and so does one that waits for a host which something
+    // holds until everything heals.
+    let in_time = match &mistake.start {
+        Start::At(at) => at.saturating_add(*wait).saturating_add(ROLLOUT) <= scenario.workload.duration,
+        Start::After { .. } => false,
+    };
+    let ends = |step: &Step| step.duration.is_some() || step.action.fault().end == End::Instant;
+    let follows = *name == mistake.name && in_time && scenario.steps.iter().all(ends);
     one && others == 1 && back.action.on() == mistake.action.on() && follows
 }
+
+/// A process is started anew and is connected to by then, wherever it is.
+const ROLLOUT: Duration = Duration::from_secs(8);
 
 /// The largest entry of a scenario, in bytes.
 fn largest(scenario: &Scenario) -> u64 {
@@ -142,7 +154,9 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(scenario.workload.size);
     let at_rest = seconds.saturating_mul(hosts * 300 * ticks);
-    let per_entry = entries.saturating_mul(200 + 150 * servers);
+    // Behind each entry that is refused, those in flight are sent anew.
+    let sent = entries.saturating_add(refused(scenario).saturating_mul(SENT_ANEW));
+    let per_entry = sent.saturating_mul(200 + 150 * servers);
     at_rest.saturating_add(per_entry).saturating_add(bytes.saturating_mul(servers) / 10)
 }
 
@@ -165,12 +179,22 @@ pub(super) fn offered(scenario: &Scenario) -> u64 {
     all
 }
 
+/// Entries that a client has in flight where it is behind, and sends anew when one of them is refused.
+const SENT_ANEW: u64 = 128;
+
+/// How many entries are refused at most, because they are too large.
+fn refused(scenario: &Scenario) -> u64 {
+    let every = scenario.workload.oversize_every;
+    every.map_or(0, |every| offered(scenario) / every + u64::from(scenario.workload.clients))
+}
+
 /// How long after the last heal a log may take until all is delivered, for what its faults have left behind.
 ///
 /// Half a minute, as scenarios have by default, and half a minute for connections and elections that wait out their
 /// back-off; a hundred times the latency, for a handshake, an election, and the round trips of a delivery; what syncs and
-/// bytes under way when a step ends are still held; and the time in which what was offered can be delivered, by 200
-/// entries and 256 KiB a second.
+/// bytes under way when a step ends are still held; the time in which what was offered can be delivered, by 200
+/// entries and 256 KiB a second; and for each entry of a client that is too large the round trips in which it is refused,
+/// kept, and its place in the log closed, while the entries behind it wait.
 pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     let mut time = Duration::from_secs(60) + scenario.cluster.latency.saturating_mul(100);
     for step in &scenario.steps {
@@ -183,6 +207,9 @@ pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(largest(scenario));
     time += Duration::from_secs((entries / 200).max(bytes >> 18));
+    let of_one = refused(scenario).div_ceil(u64::from(scenario.workload.clients.max(1)));
+    let closing = scenario.cluster.latency.saturating_mul(12).saturating_add(Duration::from_millis(100));
+    time += closing.saturating_mul(u32::try_from(of_one).unwrap_or(u32::MAX));
     // Whole seconds, so that nobody takes it for a measured figure.
     Duration::from_secs(time.as_secs() + 1)
 }
@@ -190,7 +217,5 @@ pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
 /// What is expected of a drawn scenario besides the invariants: that the log recovers, and no more dead letters than
 /// entries that were too large.
 pub(super) fn expectations(scenario: &Scenario) -> Expect {
-    let every = scenario.workload.oversize_every;
-    let dead_letters = every.map_or(0, |every| offered(scenario) / every + u64::from(scenario.workload.clients));
-    Expect { recovers_within: recovers_within(scenario), dead_letters, ..Expect::default() }
+    Expect { recovers_within: recovers_within(scenario), dead_letters: refused(scenario), ..Expect::default() }
 }

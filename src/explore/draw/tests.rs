@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{rules::cost, *};
+use super::{
+    rules::{cost, recovers_within},
+    *,
+};
 use crate::{
     fault::{CATALOGUE, HostRef, Link},
     scenario::{Call, Moment, Start},
@@ -114,7 +117,7 @@ fn what_is_drawn_keeps_every_rule_and_a_run_of_it_can_be_waited_for() {
 fn each_rule_forbids_what_it_says_and_nothing_less() {
     let read = |steps: &str, servers: u32| {
         let text = format!(
-            "title = \"t\"\n[cluster]\nservers = {servers}\n[workload]\nclients = 2\nappends = \"1/s\"\nfor = \"9s\"\n{steps}"
+            "title = \"t\"\n[cluster]\nservers = {servers}\n[workload]\nclients = 2\nappends = \"1/s\"\nfor = \"19s\"\n{steps}"
         );
         scenario::parse(Path::new("t.toml"), &text).expect("sound")
     };
@@ -122,6 +125,8 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
     let rots = |on: &str| step("bit-rot", &format!("on = {on}\nat = \"1s\""));
     let mistake = step("upgrade", "name = \"u\"\non = \"server-1\"\nto = \"breaking\"\nat = \"1s\"");
     let undone = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"2s\"");
+    let too_late = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"15s\"");
+    let full = |length: &str| step("disk-full", &format!("on = \"server-1\"\nat = \"1s\"\n{length}"));
     let cases = [
         (rots("\"server-1\""), 3, None),
         (rots("[\"server-1\", \"server-2\"]"), 5, None),
@@ -133,6 +138,9 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (rots("\"client-1\""), 1, Some("a-client-keeps-its-disk")),
         (mistake.clone() + &undone, 3, None),
         (mistake.clone(), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &too_late, 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &full(""), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &full("for = \"3s\""), 3, None),
         (
             mistake + &undone + &step("upgrade", "name = \"v\"\non = \"server-1\"\nto = \"next\"\nat = \"2s\""),
             3,
@@ -146,6 +154,28 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         let scenario = read(&steps, servers);
         assert_eq!(broken(&own(), &scenario).map(|rule| rule.name), rule, "{steps}");
     }
+}
+
+#[test]
+fn entries_that_are_too_large_cost_what_is_sent_anew_behind_them_and_take_their_round_trips() {
+    let read = |every: &str, latency: &str| {
+        let text = format!(
+            "title = \"t\"\n[cluster]\nservers = 5\nlatency = \"{latency}\"\npayload-max = \"2KiB\"\n[workload]\nclients = 3\n\
+             appends = \"150/s\"\nfor = \"40s\"\n{every}\n"
+        );
+        scenario::parse(Path::new("t.toml"), &text).expect("sound")
+    };
+    let (many, few) = ("oversize-every = 4", "oversize-every = 200");
+    let forbidden = |scenario: &Scenario| broken(&own(), scenario).map(|rule| rule.name);
+    assert_eq!(forbidden(&read(many, "123ms")), Some("a-run-can-be-waited-for"));
+    assert_eq!(forbidden(&read(few, "123ms")), None);
+    let within = |every, latency| recovers_within(&read(every, latency)).as_secs();
+    assert!(
+        within(many, "123ms") > within(few, "123ms") + 500,
+        "each of a client's five hundred takes more than a second"
+    );
+    assert!(within(many, "123ms") > within(many, "5ms") + 500, "nearer it takes less");
+    assert!(within(many, "5ms") > within(few, "5ms") + 50, "and fewer take less");
 }
 
 #[test]
