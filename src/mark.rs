@@ -1,12 +1,13 @@
 //! Marks of rare situations: places in log, client and harness that a search for failures has to come by.
 //!
-//! A run that holds has shown nothing of the code that it never entered. So the places that matter and are seldom reached bear a
-//! name, `mark!("torn-tail-cut")`, and every sweep says how often each of them was reached, and which never. A mark is no
-//! event: it is in no history and in no hash, and nothing in a run can depend on it.
+//! A run that holds has shown nothing of the code that it never entered. So the places that matter and are seldom reached
+//! bear a name, `mark!("torn-tail-cut")`, and every sweep says how often each of them was reached, and which never. A mark
+//! is no event: it is in no history and in no hash, and nothing in a run can depend on it.
 //!
-//! What it costs: where nobody listens, which is always so in production, one relaxed load of one byte that is never written,
-//! and a branch that is not taken; a condition beside the name is not evaluated there. The name becomes a number when the code is compiled, and one that is not
-//! in the [table](MARKS) does not compile. Where a run of the harness listens, it is one more relaxed addition.
+//! What it costs: where nobody listens, which is always so in production, one relaxed load of one byte that is never
+//! written, and a branch that is not taken; a condition beside the name is not evaluated there. The name becomes a number
+//! when the code is compiled, and one that is not in the [table](MARKS) does not compile. Where a run of the harness
+//! listens, it is one more relaxed addition.
 //!
 //! The counters belong to the process, not to a thread: a run has a process of its own, in which its judge works on another
 //! thread than the simulation.

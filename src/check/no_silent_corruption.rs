@@ -14,8 +14,9 @@
 //! a complete reading may end before a position that this server had shown earlier only if it has told of corruption
 //! since the damage, or ended with an error that names the damaged file or says what is wrong with it (corrupt, damaged,
 //! a checksum, a hash). An end for any other reason is no word about damage. Whoever lost the last of what it had
-//! acknowledged may not know it; the leader's word that it did (`member-lost-tail`) is as good, for as much as it tells. A server whose newest start says that it found
-//! all of it on its disk has lost nothing, though it may not show all of it yet.
+//! acknowledged may not know it; the leader's word that it did (`member-lost-tail`) is as good, for as much as it tells.
+//! A server whose newest start says that it found all of it on its disk has lost nothing, though it may not show all of it
+//! yet.
 //!
 //! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
 //! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence
@@ -89,8 +90,8 @@ impl Server {
     /// Whether, before an event, a leader told of what is missing in a reading up to `end`: not of less, which it could not
     /// have lost without a word, too.
     fn is_missed(&self, event: usize, end: u64) -> bool {
-        let told = self.lost_tail.iter().filter(|(told, _)| *told < event);
-        told.into_iter().any(|(_, holds)| *holds <= end || self.has_it_all(event, *holds))
+        let mut told = self.lost_tail.iter().filter(|(told, _)| *told < event);
+        told.any(|(_, holds)| *holds <= end || self.has_it_all(event, *holds))
     }
 
     fn noticed_by(&self, event: usize) -> bool {

@@ -66,7 +66,16 @@ impl Node {
         };
         let (shown, stamp) = (self.committed(), Some(self.ledger().freshness.stamp()));
         let last = self.ledger().last_log_id().map(Into::into);
-        Ok(wire::AppendResponse { outcome: outcome.into(), matching, vote, cosignature, shown, stamp, last, sum: 0 })
+        Ok(wire::AppendResponse {
+            outcome: outcome.into(),
+            matching,
+            vote,
+            cosignature,
+            shown,
+            stamp,
+            last,
+            ..Default::default()
+        })
     }
 
     /// Hands one call to Raft. One at a time: whoever gave up a call that a disk holds up makes it again, and each copy would
@@ -132,13 +141,13 @@ impl Node {
                 vote: Some(self.raft().metrics().borrow().vote.into()),
                 granted,
                 last,
-                sum: 0,
+                ..Default::default()
             });
         }
         let answer = self.raft().vote(VoteRequest { vote, last_log_id }).await;
         let answer = answer.map_err(|why| Status::unavailable(why.to_string()))?;
         let (vote, last) = (Some(answer.vote.into()), answer.last_log_id.map(Into::into));
-        Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last, sum: 0 })
+        Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last, ..Default::default() })
     }
 
     /// Shows one checkpoint and cosigns another, as the leader's word says; either may be empty. A log that does not reach
