@@ -11,24 +11,27 @@ use super::dice::Dice;
 pub(super) struct Family {
     /// As the story of a drawn scenario tells it.
     pub(super) name: &'static str,
+    /// How often its faults are drawn, beside those of other families in the run: most where a log changes its course,
+    /// because that is what brings to light what others hid.
+    pub(super) weight: usize,
     /// Their names in the catalogue.
     pub(super) faults: &'static [&'static str],
 }
 
 /// Every fault of the catalogue is in one of these.
 pub(super) static FAMILIES: &[Family] = &[
-    Family { name: "processes", faults: &["crash", "restart", "churn", "pause"] },
-    Family { name: "power", faults: &["power-loss"] },
-    Family { name: "cut lines", faults: &["partition", "blackhole", "refuse", "isolate", "reset"] },
-    Family { name: "slow lines", faults: &["latency", "slow-reader"] },
-    Family { name: "failing disks", faults: &["fsync-error", "disk-error", "disk-full", "slow-disk"] },
-    Family { name: "lying disks", faults: &["torn-write", "bit-rot", "misdirected-write"] },
-    Family { name: "memory that lies", faults: &["bit-flip"] },
-    Family { name: "lost machines", faults: &["wipe", "replace"] },
-    Family { name: "certificates", faults: &["cert-expire", "cert-rotate", "cert-mismatch", "ca-rotate"] },
-    Family { name: "clocks", faults: &["clock-skew", "clock-drift", "clock-jump"] },
-    Family { name: "releases", faults: &["upgrade", "rolling-upgrade", "rollback"] },
-    Family { name: "load", faults: &["memory-pressure", "surge"] },
+    Family { name: "processes", weight: 3, faults: &["crash", "restart", "churn", "pause"] },
+    Family { name: "power", weight: 3, faults: &["power-loss"] },
+    Family { name: "cut lines", weight: 3, faults: &["partition", "blackhole", "refuse", "isolate", "reset"] },
+    Family { name: "slow lines", weight: 2, faults: &["latency", "slow-reader"] },
+    Family { name: "failing disks", weight: 2, faults: &["fsync-error", "disk-error", "disk-full", "slow-disk"] },
+    Family { name: "lying disks", weight: 2, faults: &["torn-write", "bit-rot", "misdirected-write"] },
+    Family { name: "memory that lies", weight: 1, faults: &["bit-flip"] },
+    Family { name: "lost machines", weight: 2, faults: &["wipe", "replace"] },
+    Family { name: "certificates", weight: 2, faults: &["cert-expire", "cert-rotate", "cert-mismatch", "ca-rotate"] },
+    Family { name: "clocks", weight: 1, faults: &["clock-skew", "clock-drift", "clock-jump"] },
+    Family { name: "releases", weight: 2, faults: &["upgrade", "rolling-upgrade", "rollback"] },
+    Family { name: "load", weight: 2, faults: &["memory-pressure", "surge"] },
 ];
 
 /// The families of one run: each with equal chance of being in it or not, and at least one.

@@ -165,6 +165,13 @@ impl<'a> Scene<'a> {
         able.then(|| (fault.build)(&given)).flatten()
     }
 
+    /// A fault that needs no parameter, on one server; `None` where this log cannot suffer it, or nobody leads it.
+    pub(super) fn blow(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
+        let able = self.subject.explored.leader && self.subject.faults.iter().any(|other| other.name == fault.name);
+        let on = dice.pick(&self.servers).cloned().filter(|_| able)?;
+        (fault.build)(&Given { on: Some(vec![on]), ..Given::default() })
+    }
+
     /// Events of the log to aim at.
     pub(super) fn moments(&self) -> &[&'static str] {
         &self.subject.explored.moments

@@ -10,7 +10,7 @@ use super::{
     scene::{Scene, length},
 };
 use crate::{
-    fault::{Action, Fault, Role, find},
+    fault::{Action, Fault, HostRef, Role, find},
     scenario::{Moment, Scenario, Start, Step},
 };
 
@@ -68,14 +68,17 @@ pub(super) fn fill(
         .filter(|(_, faults)| !faults.is_empty())
         .collect();
     let scene = Scene::new(dice, subject, scenario);
-    let wanted = dice.magnitude(1, STEPS_MAX);
+    let wanted = dice.between(1, STEPS_MAX);
+    let weighted: Vec<usize> =
+        faults.iter().enumerate().flat_map(|(at, (family, _))| std::iter::repeat_n(at, family.weight)).collect();
     let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
     let shape = Shape::draw(dice, work);
     for _ in 0..wanted * TRIES {
         if scenario.steps.len() as u64 >= wanted {
             break;
         }
-        let Some(fault) = dice.pick(&faults).and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
+        let family = dice.pick(&weighted).and_then(|at| faults.get(*at));
+        let Some(fault) = family.and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
         let before = scenario.steps.len();
         let more = group(dice, &scene, fault, scenario, &shape);
         scenario.steps.extend(more);
@@ -101,6 +104,8 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     let (action, cure) = match fault.name {
         "upgrade" if scene.breaks() && dice.one_in(4) => {
             let Some(host) = scene.one_host(dice) else { return Vec::new() };
+            // Early enough for somebody to take it back while the workload runs.
+            start = Start::At(Duration::from_millis(shape.time(dice, work.as_millis() as u64 / 2)));
             let on = vec![host];
             (Action::Upgrade { on: on.clone(), to: Role::Breaking }, Some(Action::Rollback { on }))
         }
@@ -115,7 +120,10 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
             (action, cure)
         }
     };
-    let first = Step { name: name(0), duration: length(dice, &action, work), action, start, line: 0 };
+    let mut first = Step { name: name(0), duration: length(dice, &action, work), action, start, line: 0 };
+    if let Some(next) = next_blow(dice, scene, &mut first, name(1), scenario) {
+        return vec![first, next];
+    }
     let second = match cure {
         Some(action) => {
             let wait = Duration::from_millis(dice.magnitude(50, 15_000));
@@ -127,11 +135,33 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     std::iter::once(first).chain(second).collect()
 }
 
+/// Faults that take a leader away.
+static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
+
+/// In every fourth case of a fault that can take a leader away it does, and the next blow falls as another one begins to
+/// lead: what the old leader promised stands with few by then, and the new one has yet to show it.
+fn next_blow(dice: &mut Dice, scene: &Scene<'_>, first: &mut Step, name: String, scenario: &Scenario) -> Option<Step> {
+    let event = "leader-change";
+    let able = BLOWS.contains(&first.action.name()) && scenario.cluster.servers > 1 && scene.moments().contains(&event);
+    let fault = find(dice.pick(BLOWS).copied()?).filter(|_| able && dice.one_in(4))?;
+    let action = scene.blow(dice, fault)?;
+    first.action = first.action.map(&mut |_| vec![HostRef::Leader]);
+    let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
+    let since = Some(Moment::Begins(first.name.clone()));
+    let start = Start::After { moment: Moment::First(event.to_owned()), wait, since };
+    let duration = length(dice, &action, scenario.workload.duration);
+    Some(Step { name, duration, action, start, line: 0 })
+}
+
 /// What brings a fault to light on the same hosts or link: a port that is closed is met by whoever has to connect, a disk
-/// that lied shows it when the power fails, a clock by a certificate that has just begun.
+/// that lied or is slow shows it when the power fails, a flipped bit where answers are repeated, a release when its process
+/// meets everybody anew, a clock by a certificate that has just begun.
 static PAIRS: &[(&str, &str)] = &[
     ("refuse", "reset"),
     ("fsync-error", "power-loss"),
+    ("slow-disk", "power-loss"),
+    ("bit-flip", "crash"),
+    ("upgrade", "crash"),
     ("torn-write", "power-loss"),
     ("misdirected-write", "power-loss"),
     ("bit-rot", "crash"),

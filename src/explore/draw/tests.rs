@@ -179,6 +179,18 @@ fn entries_that_are_too_large_cost_what_is_sent_anew_behind_them_and_take_their_
 }
 
 #[test]
+fn runs_have_several_steps_and_those_that_change_the_course_of_a_log_most_often() {
+    let all = drawn(&own(), 0..600);
+    let steps: Vec<&str> = all.iter().flat_map(|it| &it.steps).map(|step| step.action.name()).collect();
+    let alone = all.iter().filter(|it| it.steps.len() == 1).count();
+    assert!(alone * 6 < all.len(), "{alone} of {} runs have one step", all.len());
+    let count = |names: &[&str]| steps.iter().filter(|name| names.contains(name)).count();
+    let (ends, flips) = (count(&["crash", "restart", "churn", "pause"]), count(&["bit-flip"]));
+    assert!(ends > 2 * flips, "processes {ends}, flipped bits {flips}");
+    assert!(count(&["partition", "blackhole", "refuse", "isolate", "reset"]) > 2 * flips);
+}
+
+#[test]
 fn a_log_is_asked_what_it_can_suffer_and_keeps_rules_of_its_own() {
     let never_crashes = |scenario: &Scenario| scenario.steps.iter().all(|step| step.action.name() != "crash");
     let rule = Rule { name: "no-crash", reason: "it says so", allows: never_crashes };
