@@ -377,13 +377,6 @@ impl<'h> Index<'h> {
         self.finals = by_server.into_values().collect();
         self.finals.sort_unstable();
         let longest = self.finals.iter().copied().rev().max_by_key(|&n| self.readings[n].finds.len());
-        mark!(
-            "server-behind-at-the-end",
-            longest.is_some_and(|longest| self
-                .finals
-                .iter()
-                .any(|&n| self.readings[n].finds.len() < self.readings[longest].finds.len()))
-        );
         self.log = longest.map(|reading| {
             let finds = self.readings[reading].finds.iter().map(|&find| (self.finds[find].found.position, find));
             let mut finds: Vec<(u64, usize)> = finds.collect();
@@ -414,7 +407,6 @@ impl<'h> Index<'h> {
                 entry.first.get_or_insert(find);
                 entry.times += 1;
             } else {
-                mark!("acked-and-void", entry.times > 0);
                 entry.void.get_or_insert(find);
             }
         }

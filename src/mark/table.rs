@@ -8,7 +8,6 @@ const fn mark(room: &'static str, name: &'static str, meaning: &'static str) -> 
 
 /// Every mark, sorted by room, in the order in which an entry meets them, and by name.
 pub static MARKS: &[Mark] = &[
-    mark("store", "cell-not-stored", "A cell could not store a value, and takes none in this life."),
     mark("store", "cell-slot-torn", "A cell was opened of whose two slots one was damaged."),
     mark(
         "store",
@@ -213,7 +212,6 @@ pub static MARKS: &[Mark] = &[
         "joint-change-completed",
         "A change of the members that a lost leader had left half-way was completed by the next request.",
     ),
-    mark("members", "leader-to-be-replaced", "A leader was asked to let itself be replaced, and refused."),
     mark("members", "learner-added", "A machine was added to the log as a learner."),
     mark("members", "learner-not-caught-up", "A learner was not promoted yet, because it had not caught up."),
     mark("members", "learner-promoted", "A learner that had caught up became a voter."),
@@ -225,11 +223,6 @@ pub static MARKS: &[Mark] = &[
     ),
     mark("members", "member-removed", "A member was removed that had been replaced."),
     mark("members", "member-vouched-for", "A member of whom the log had never heard was let in by the log's key."),
-    mark(
-        "members",
-        "removed-member-turned-away",
-        "A member that was removed from the log called, and was let in no more.",
-    ),
     mark(
         "reads",
         "damage-beside-what-was-read",
@@ -281,11 +274,6 @@ pub static MARKS: &[Mark] = &[
         "front door",
         "clock-before-the-certificate",
         "A connection was closed, because the clock stood before the other end's certificate began.",
-    ),
-    mark(
-        "front door",
-        "connections-of-one-name",
-        "A name that holds as many connections as it may was refused another one.",
     ),
     mark("front door", "deadline-of-a-call", "A call was ended at its deadline."),
     mark(
@@ -347,14 +335,7 @@ pub static MARKS: &[Mark] = &[
     mark("certificates", "renewed-one-had-ended", "An issuer whose clock is behind gave a certificate that had ended."),
     mark("outbox", "closing-entry-owed", "A client's next life owed the entry that closes the place of a dead letter."),
     mark("outbox", "dead-letter-kept", "A client kept an entry that the log refused as a dead letter."),
-    mark("outbox", "folder-still-locked", "A client's next life waited for the one before it to let go of its folder."),
-    mark("outbox", "leaves-twice", "An entry was acknowledged that had left the outbox before."),
     mark("outbox", "note-was-older", "The note of what was acknowledged was older than the outbox itself."),
-    mark(
-        "outbox",
-        "opening-was-resumed",
-        "A client's next life went on with an epoch that a crash had kept from being opened.",
-    ),
     mark("outbox", "outbox-full", "An outbox was full, and its caller waited."),
     mark("outbox", "outbox-had-a-rest", "A client's next life found entries that were not acknowledged."),
     mark(
@@ -380,7 +361,6 @@ pub static MARKS: &[Mark] = &[
     mark("delivery", "parked", "A client parked, because only somebody can cure what keeps it."),
     mark("delivery", "receipt-rejected", "A client rejected a receipt that a server had given."),
     mark("delivery", "receipts-linked", "A client asked for proofs that link the receipts of several checkpoints."),
-    mark("delivery", "refused-place-was-closed", "The log had the place of a dead letter taken already."),
     mark("delivery", "renewed-between-calls", "A client changed to a new certificate once nothing was under way."),
     mark("delivery", "repeat-was-received", "A client got the first receipt of an entry that it had sent before."),
     mark("delivery", "resumed", "A client that had parked went on."),
@@ -390,7 +370,6 @@ pub static MARKS: &[Mark] = &[
         "A server that had started again could not prove what it had given receipts for.",
     ),
     mark("delivery", "server-was-silent", "A client waited for an answer in vain."),
-    mark("delivery", "stream-ended-early", "A server ended a stream on which answers were owed."),
     mark("delivery", "told-to-wait", "A client was told by a server that is too busy when to come back."),
     mark("delivery", "window-was-full", "A client had as many entries under way as it lets itself have."),
     mark(
@@ -422,7 +401,6 @@ pub static MARKS: &[Mark] = &[
     mark("simulation", "name-was-lost", "A power loss took the name of a file, or of a folder."),
     mark("simulation", "power-lost-unsynced-bytes", "A power loss took bytes that were not synced."),
     mark("simulation", "power-tore-a-write", "A power loss tore a write apart."),
-    mark("simulation", "probed-again", "A client whose last entry came to nothing offered another one."),
     mark("simulation", "read-again-at-the-end", "A server was read again in the end, because another one showed more."),
     mark("simulation", "reading-got-stuck", "A reading of a server found nothing more, and was given up."),
     mark("simulation", "replaced-at-second-try", "An operator had to ask again before a machine was replaced."),
@@ -432,15 +410,9 @@ pub static MARKS: &[Mark] = &[
     mark("simulation", "sync-lied-torn", "A disk said that it had written what it had written in part."),
     mark("simulation", "write-went-astray", "A write landed at another place of the disk."),
     mark("simulation", "writes-reordered", "A power loss kept later writes of a file and lost earlier ones."),
-    mark("judging", "acked-and-void", "An entry that counts stands in the log a second time, as void."),
     mark("judging", "blind-for-long", "A client was blind for longer than half a minute."),
     mark("judging", "entry-was-refused", "A caller was told that its entry is not in the log and never will be."),
     mark("judging", "nothing-went-wrong", "No step at all was asked for in a run."),
-    mark(
-        "judging",
-        "server-behind-at-the-end",
-        "A server was read to its end and shows fewer leaves than another one.",
-    ),
     mark("judging", "unknown-never-came", "An entry whose caller had no answer never came to the log."),
     mark("judging", "unknown-was-found", "An entry whose caller had no answer is in the log."),
 ];

@@ -363,7 +363,6 @@ impl Workload {
             state.outstanding.remove(&number);
             state.acknowledged += u64::from(matches!(outcome, Outcome::Acked { .. }));
             if matches!(outcome, Outcome::Unknown { .. }) {
-                mark!("probed-again", state.probe == Some(number));
                 state.probe = state.probe.filter(|probe| *probe != number);
             }
             drop(state);

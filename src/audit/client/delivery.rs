@@ -281,7 +281,6 @@ impl Deliverer {
 }
 
 pub(super) fn ended_early() -> End {
-    mark!("stream-ended-early");
     End::Failed { cure: Cure::Time, why: "the server ended the stream".to_owned(), pushback: None }
 }
 

@@ -114,10 +114,7 @@ async fn lock(world: &World) -> Result<Box<dyn Send + Sync>, ClientError> {
                 return Err(ClientError::Disk { what: "lock the data folder", why });
             }
             Err(_) if Instant::now() >= by => return Err(ClientError::InUse),
-            Err(_) => {
-                mark!("folder-still-locked");
-                sleep(LOCK_LOOK).await
-            }
+            Err(_) => sleep(LOCK_LOOK).await,
         }
     }
 }
@@ -142,7 +139,6 @@ async fn open_epoch(
         let used = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
         let lost = journal.next_index() < used.max(u64::from(record.opened));
         if !lost {
-            mark!("opening-was-resumed", !record.opened);
             let record = finish_opening(record, &mut journal, cell).await?;
             return Ok((record, journal));
         }

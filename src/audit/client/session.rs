@@ -423,7 +423,6 @@ impl<'d> Session<'d> {
                 meanwhile(&mut self.lane, &mut self.proving, kept).await
             }
             Verdict::Closed { reason } => {
-                mark!("refused-place-was-closed");
                 self.holds(self.weight.saturating_sub(weight(&sent.entry)));
                 let left = self.of.leave(vec![Delivered::DeadLetter { reason }]);
                 meanwhile(&mut self.lane, &mut self.proving, left).await

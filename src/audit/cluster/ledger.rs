@@ -194,10 +194,7 @@ impl Ledger {
         let named = |(_, membership): &(u64, Membership)| membership.get_node(&node).map(|member| member.name == name);
         match inner.memberships.last().and_then(named) {
             Some(is_its_name) => is_its_name,
-            None if inner.memberships.iter().any(|membership| named(membership).is_some()) => {
-                mark!("removed-member-turned-away");
-                false
-            }
+            None if inner.memberships.iter().any(|membership| named(membership).is_some()) => false,
             None => {
                 mark!("member-vouched-for");
                 is_vouched(&self.settings, node, name, vouch)

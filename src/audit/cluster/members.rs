@@ -289,7 +289,6 @@ impl Changes {
     /// Raft of this version lets a leader remove itself, and then leaves everybody without one until an election, with a
     /// caller that does not know how it ended.
     fn leads_itself(&self) -> ChangeError {
-        mark!("leader-to-be-replaced");
         let own = self.own;
         ChangeError::Refused(format!(
             "node {own} leads: stop its process, or start it again, so that another one leads, and ask that one"

@@ -104,7 +104,6 @@ pub(super) async fn run(
     };
     let is_member = terms.gate.as_ref().is_some_and(|gate| gate.is_member(&peer.name));
     let Some(_place) = terms.places.take(&peer.name, is_member) else {
-        mark!("connections-of-one-name");
         return terms.refusals.add(peer.name, "too-many-connections");
     };
     let lifetime = Lifetime::of(&own, &peer);

@@ -84,7 +84,6 @@ impl Cell {
         if value.len() > VALUE_BYTES_MAX {
             return Err(StoreError::Oversize { bytes: value.len() as u64, max: VALUE_BYTES_MAX as u64 });
         }
-        mark!("cell-not-stored", self.spoilt);
         if self.spoilt {
             return Err(StoreError::Poisoned);
         }

@@ -75,7 +75,7 @@ fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
         workload.size.saturating_add(dice.magnitude(64, 4_096)).min(most)
     });
     let segment = dice.one_in(3).then(|| dice.magnitude(*SEGMENT_BYTES.start(), 1 << 20));
-    let memory = if dice.one_in(5) { dice.magnitude(256 << 10, 16 << 20) } else { MEMORY_DEFAULT };
+    let memory = if dice.one_in(4) { dice.magnitude(256 << 10, 16 << 20) } else { MEMORY_DEFAULT };
     Cluster {
         servers: *dice.pick(&subject.explored.servers).unwrap_or(&1),
         latency,

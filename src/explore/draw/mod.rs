@@ -11,6 +11,7 @@ mod family;
 mod rules;
 mod scene;
 mod schedule;
+mod sequel;
 mod subject;
 mod value;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value, find},
     scenario::{Scenario, Step},
 };
 
@@ -108,8 +108,7 @@ impl<'a> Scene<'a> {
     }
 
     fn some_servers(&self, dice: &mut Dice) -> Option<Vec<HostRef>> {
-        let several = self.servers.len() > 1;
-        let led = several && self.subject.explored.leader;
+        let (several, led) = (self.servers.len() > 1, self.is_led());
         match dice.below(12) {
             0 | 1 if led => Some(vec![HostRef::Leader]),
             2 if led => Some(vec![HostRef::Followers]),
@@ -143,8 +142,7 @@ impl<'a> Scene<'a> {
     }
 
     /// A fault on the hosts or the link of another step; `None` where it does not act there, or not on this log.
-    pub(super) fn meeting(&self, fault: &'static Fault, step: &Step) -> Option<Action> {
-        let able = self.subject.faults.iter().any(|other| other.name == fault.name);
+    pub(super) fn meeting(&self, dice: &mut Dice, fault: &'static Fault, step: &Step) -> Option<Action> {
         let mut given = Given::default();
         match (fault.acts_on, step.action.link()) {
             (ActsOn::Links { .. }, Some(link)) => {
@@ -156,19 +154,45 @@ impl<'a> Scene<'a> {
             }
             _ => return None,
         }
-        for parameter in fault.parameters {
-            if let Need::Default(default) = &parameter.need {
-                let presented = parameter.name == "reconnect";
-                given.values.insert(parameter.name, if presented { Value::Flag(true) } else { default.clone() });
-            }
-        }
-        able.then(|| (fault.build)(&given)).flatten()
+        self.plainly(dice, fault, given)
     }
 
-    /// A fault that needs no parameter, on one server; `None` where this log cannot suffer it, or nobody leads it.
+    /// With the default values, and with those that a fault cannot do without.
+    fn plainly(&self, dice: &mut Dice, fault: &'static Fault, mut given: Given) -> Option<Action> {
+        for parameter in fault.parameters {
+            let plain = match &parameter.need {
+                Need::Default(_) if parameter.name == "reconnect" => Value::Flag(true),
+                Need::Default(default) => default.clone(),
+                _ => value(dice, fault, parameter, &[], &self.subject.revisions),
+            };
+            given.values.insert(parameter.name, plain);
+        }
+        self.is_able(fault.name).then(|| (fault.build)(&given)).flatten()
+    }
+
+    /// Whoever leads dies, where somebody leads.
+    pub(super) fn crash_of_the_leader(&self, dice: &mut Dice) -> Option<Action> {
+        let fault = find("crash").filter(|_| self.is_led())?;
+        self.plainly(dice, fault, Given { on: Some(vec![HostRef::Leader]), ..Given::default() })
+    }
+
+    /// Connections can be cut off.
+    pub(super) fn resets(&self) -> Option<()> {
+        self.is_able("reset").then_some(())
+    }
+
+    fn is_able(&self, fault: &str) -> bool {
+        self.subject.faults.iter().any(|able| able.name == fault)
+    }
+
+    /// Several servers, of which one leads.
+    pub(super) fn is_led(&self) -> bool {
+        self.servers.len() > 1 && self.subject.explored.leader
+    }
+
+    /// A fault that needs no parameter, on one server; `None` where this log cannot suffer it.
     pub(super) fn blow(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
-        let able = self.subject.explored.leader && self.subject.faults.iter().any(|other| other.name == fault.name);
-        let on = dice.pick(&self.servers).cloned().filter(|_| able)?;
+        let on = dice.pick(&self.servers).cloned().filter(|_| self.is_able(fault.name))?;
         (fault.build)(&Given { on: Some(vec![on]), ..Given::default() })
     }
 
@@ -185,8 +209,7 @@ impl<'a> Scene<'a> {
 
     /// Whether this log can be rolled back from a revision that it cannot read.
     pub(super) fn breaks(&self) -> bool {
-        let all = |name| self.subject.faults.iter().any(|fault| fault.name == name);
-        self.subject.revisions.contains(&Role::Breaking) && all("upgrade") && all("rollback")
+        self.subject.revisions.contains(&Role::Breaking) && self.is_able("upgrade") && self.is_able("rollback")
     }
 }
 

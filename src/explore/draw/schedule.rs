@@ -8,9 +8,10 @@ use super::{
     dice::Dice,
     family::{Family, swarm},
     scene::{Scene, length},
+    sequel,
 };
 use crate::{
-    fault::{Action, Fault, HostRef, Role, find},
+    fault::{Action, End, Fault, Role, find},
     scenario::{Moment, Scenario, Start, Step},
 };
 
@@ -68,7 +69,7 @@ pub(super) fn fill(
         .filter(|(_, faults)| !faults.is_empty())
         .collect();
     let scene = Scene::new(dice, subject, scenario);
-    let wanted = dice.between(1, STEPS_MAX);
+    let wanted = if dice.one_in(32) { 0 } else { dice.between(1, STEPS_MAX) };
     let weighted: Vec<usize> =
         faults.iter().enumerate().flat_map(|(at, (family, _))| std::iter::repeat_n(at, family.weight)).collect();
     let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
@@ -80,7 +81,8 @@ pub(super) fn fill(
         let family = dice.pick(&weighted).and_then(|at| faults.get(*at));
         let Some(fault) = family.and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
         let before = scenario.steps.len();
-        let more = group(dice, &scene, fault, scenario, &shape);
+        let mut more = group(dice, &scene, fault, scenario, &shape);
+        more.truncate(STEPS_MAX as usize - before);
         scenario.steps.extend(more);
         if !accepts(scenario) {
             scenario.steps.truncate(before);
@@ -121,65 +123,21 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
         }
     };
     let mut first = Step { name: name(0), duration: length(dice, &action, work), action, start, line: 0 };
-    if let Some(next) = next_blow(dice, scene, &mut first, name(1), scenario) {
+    if let Some(next) = sequel::next_blow(dice, scene, &mut first, name(1), work) {
         return vec![first, next];
     }
-    let second = match cure {
-        Some(action) => {
-            let wait = Duration::from_millis(dice.magnitude(50, 15_000));
-            let start = Start::After { moment: Moment::Ended(first.name.clone()), wait, since: None };
-            Some(Step { name: name(1), duration: None, action, start, line: 0 })
-        }
-        None => companion(dice, scene, &first, name(1), work),
-    };
-    std::iter::once(first).chain(second).collect()
+    let cure = cure.map(|action| {
+        let wait = Duration::from_millis(dice.magnitude(50, 15_000));
+        let start = Start::After { moment: Moment::Ended(first.name.clone()), wait, since: None };
+        Step { name: name(1), duration: None, action, start, line: 0 }
+    });
+    let taken = 1 + usize::from(cure.is_some());
+    let sequels = sequel::of(dice, scene, &first, work, |nth| name(taken + nth));
+    std::iter::once(first).chain(cure).chain(sequels).collect()
 }
 
-/// Faults that take a leader away.
-static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
-
-/// In every fourth case of a fault that can take a leader away it does, and the next blow falls as another one begins to
-/// lead: what the old leader promised stands with few by then, and the new one has yet to show it.
-fn next_blow(dice: &mut Dice, scene: &Scene<'_>, first: &mut Step, name: String, scenario: &Scenario) -> Option<Step> {
-    let event = "leader-change";
-    let able = BLOWS.contains(&first.action.name()) && scenario.cluster.servers > 1 && scene.moments().contains(&event);
-    let fault = find(dice.pick(BLOWS).copied()?).filter(|_| able && dice.one_in(4))?;
-    let action = scene.blow(dice, fault)?;
-    first.action = first.action.map(&mut |_| vec![HostRef::Leader]);
-    let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
-    let since = Some(Moment::Begins(first.name.clone()));
-    let start = Start::After { moment: Moment::First(event.to_owned()), wait, since };
-    let duration = length(dice, &action, scenario.workload.duration);
-    Some(Step { name, duration, action, start, line: 0 })
-}
-
-/// What brings a fault to light on the same hosts or link: a port that is closed is met by whoever has to connect, a disk
-/// that lied or is slow shows it when the power fails, a flipped bit where answers are repeated, a release when its process
-/// meets everybody anew, a clock by a certificate that has just begun.
-static PAIRS: &[(&str, &str)] = &[
-    ("refuse", "reset"),
-    ("fsync-error", "power-loss"),
-    ("slow-disk", "power-loss"),
-    ("bit-flip", "crash"),
-    ("upgrade", "crash"),
-    ("torn-write", "power-loss"),
-    ("misdirected-write", "power-loss"),
-    ("bit-rot", "crash"),
-    ("clock-skew", "cert-rotate"),
-    ("clock-drift", "cert-rotate"),
-    ("clock-jump", "cert-rotate"),
-];
-
-/// In every second case the step that brings this one to light, while it lasts.
-fn companion(dice: &mut Dice, scene: &Scene<'_>, first: &Step, name: String, work: Duration) -> Option<Step> {
-    let (_, fault) = PAIRS.iter().find(|(fault, _)| *fault == first.action.name())?;
-    let fault = find(fault).filter(|_| dice.one_in(2))?;
-    let action = scene.meeting(fault, first)?;
-    let within = first.duration.unwrap_or(work).min(work);
-    let wait = Duration::from_millis(dice.magnitude(1, u64::try_from(within.as_millis()).unwrap_or(u64::MAX)));
-    let start = Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None };
-    Some(Step { name, duration: length(dice, &action, work), action, start, line: 0 })
-}
+/// Faults that strike wherever they find somebody: what is to follow such a one when it bites does not wait in vain.
+const SURE: &[&str] = &["crash", "restart", "churn", "power-loss", "wipe", "isolate", "surge"];
 
 /// When a step begins.
 fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'static str]) -> Start {
@@ -194,9 +152,11 @@ fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'stati
         (0..=6, Some(step)) => {
             let name = step.name.clone();
             let moment = match dice.below(8) {
-                0..=2 => Moment::Bites(name),
-                3..=5 => Moment::Begins(name),
+                0..=2 if SURE.contains(&step.action.name()) || dice.one_in(4) => Moment::Bites(name),
+                0..=5 => Moment::Begins(name),
                 6 if step.action.fault().counted.is_some() => Moment::Nth(name, dice.between(1, 3) as u32),
+                // One that lasts to the final heal ends when nothing begins any more.
+                _ if step.duration.is_none() && step.action.fault().end == End::Healed => Moment::Begins(name),
                 _ => Moment::Ended(name),
             };
             Start::After { moment, wait: wait(dice), since: None }

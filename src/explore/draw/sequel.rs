@@ -1,0 +1,176 @@
+//! What follows a step on the same hosts or link, so that it comes to light, or is met in its middle.
+//!
+//! A port that is closed is met by whoever has to connect, a disk that lied or is slow shows it when the power fails, a
+//! flipped bit where answers are repeated, a release when its process meets everybody anew, a clock by a certificate that has
+//! just begun. And what a fault sets going, a repair, a change of the members or an election, is struck again while it lasts:
+//! nobody would hit those few milliseconds by chance.
+
+use std::time::Duration;
+
+use super::{
+    dice::Dice,
+    scene::{Scene, length},
+};
+use crate::{
+    fault::{Action, HostRef, Link, find},
+    scenario::{Moment, Start, Step},
+};
+
+/// When what follows begins.
+#[derive(Clone, Copy)]
+enum When {
+    /// While the first one lasts, within so many milliseconds of its beginning at most.
+    While(u64),
+    /// With, or soon after, the first such event since the first one began.
+    Meets(&'static str),
+}
+
+/// What follows a fault.
+struct Sequel {
+    after: &'static str,
+    fault: &'static str,
+    /// In how many of eight cases.
+    in_eight: u64,
+    when: When,
+}
+
+const fn sequel(after: &'static str, fault: &'static str, in_eight: u64, when: When) -> Sequel {
+    Sequel { after, fault, in_eight, when }
+}
+
+static SEQUELS: &[Sequel] = &[
+    sequel("refuse", "reset", 7, When::While(5_000)),
+    sequel("fsync-error", "power-loss", 5, When::While(20_000)),
+    sequel("slow-disk", "power-loss", 4, When::While(20_000)),
+    sequel("bit-flip", "crash", 4, When::While(20_000)),
+    sequel("upgrade", "crash", 4, When::While(20_000)),
+    sequel("torn-write", "power-loss", 6, When::While(20_000)),
+    sequel("misdirected-write", "power-loss", 6, When::While(20_000)),
+    sequel("bit-rot", "crash", 5, When::While(10_000)),
+    sequel("clock-skew", "cert-rotate", 4, When::While(10_000)),
+    sequel("clock-drift", "cert-rotate", 4, When::While(10_000)),
+    sequel("clock-jump", "cert-rotate", 4, When::While(10_000)),
+    sequel("cert-rotate", "clock-jump", 2, When::While(8_000)),
+    // The middle of a repair: from when the damage is found to when another log has taken the place of the damaged one.
+    sequel("bit-rot", "slow-disk", 2, When::Meets("corruption-found")),
+    sequel("bit-rot", "power-loss", 3, When::Meets("corruption-found")),
+    sequel("bit-rot", "crash", 2, When::Meets("corruption-found")),
+    sequel("torn-write", "slow-disk", 2, When::Meets("corruption-found")),
+    sequel("torn-write", "power-loss", 2, When::Meets("corruption-found")),
+    sequel("misdirected-write", "slow-disk", 2, When::Meets("corruption-found")),
+    sequel("misdirected-write", "power-loss", 2, When::Meets("corruption-found")),
+    // A tail that is torn where one was torn before.
+    sequel("power-loss", "power-loss", 2, When::Meets("torn-tail-truncated")),
+];
+
+/// The steps that follow `first`, none in many cases. `name` names the nth of them, from 0 on.
+pub(super) fn of(
+    dice: &mut Dice,
+    scene: &Scene<'_>,
+    first: &Step,
+    work: Duration,
+    name: impl Fn(usize) -> String,
+) -> Vec<Step> {
+    let mut more: Vec<Step> = Vec::new();
+    let mut add = |dice: &mut Dice, action: Action, start: Start| {
+        let duration = length(dice, &action, work);
+        more.push(Step { name: name(more.len()), duration, action, start, line: 0 });
+    };
+    for Sequel { fault, in_eight, when, .. } in SEQUELS.iter().filter(|it| it.after == first.action.name()) {
+        let Some(fault) = find(fault).filter(|_| dice.below(8) < *in_eight) else { continue };
+        if let (Some(action), Some(start)) = (scene.meeting(dice, fault, first), start(dice, scene, first, *when, work))
+        {
+            add(dice, action, start);
+        }
+    }
+    if let Some((action, start)) = connecting(dice, scene, first) {
+        add(dice, action, start);
+    }
+    if first.action.name() == "replace"
+        && dice.one_in(2)
+        && let Some(action) = scene.crash_of_the_leader(dice)
+        && let Some(start) = start(dice, scene, first, When::Meets("member-changed"), work)
+    {
+        add(dice, action, start);
+    }
+    more
+}
+
+/// Faults that take a leader away.
+static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
+
+/// In every fourth case of a fault that can take a leader away it does, and the next blow falls as another one begins to
+/// lead: what the old leader promised stands with few by then, and the new one has yet to show it.
+pub(super) fn next_blow(
+    dice: &mut Dice,
+    scene: &Scene<'_>,
+    first: &mut Step,
+    name: String,
+    work: Duration,
+) -> Option<Step> {
+    let event = "leader-change";
+    let able = BLOWS.contains(&first.action.name()) && scene.is_led() && scene.moments().contains(&event);
+    let fault = find(dice.pick(BLOWS).copied()?).filter(|_| able && dice.one_in(4))?;
+    let action = scene.blow(dice, fault)?;
+    first.action = first.action.map(&mut |_| vec![HostRef::Leader]);
+    let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
+    let since = Some(Moment::Begins(first.name.clone()));
+    let start = Start::After { moment: Moment::First(event.to_owned()), wait, since };
+    let duration = length(dice, &action, work);
+    Some(Step { name, duration, action, start, line: 0 })
+}
+
+fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Duration) -> Option<Start> {
+    let begins = Moment::Begins(first.name.clone());
+    Some(match when {
+        When::While(most) => {
+            let within = first.duration.unwrap_or(work).min(work);
+            let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).min(most);
+            Start::After { moment: begins, wait: Duration::from_millis(dice.magnitude(1, within)), since: None }
+        }
+        When::Meets(event) => {
+            scene.moments().iter().find(|moment| **moment == event)?;
+            let wait = if dice.one_in(4) { 0 } else { dice.magnitude(1, 1_000) };
+            let moment = Moment::First(event.to_owned());
+            Start::After { moment, wait: Duration::from_millis(wait), since: Some(begins) }
+        }
+    })
+}
+
+/// A certificate that nobody is made to show is seen by whoever connects: connections are cut off soon after, or, where the
+/// certificate ends at a time that is known, shortly before, so that it ends in their middle.
+fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
+    let (on, shown) = match &first.action {
+        Action::CertExpire { on, reconnect } => (on, *reconnect),
+        Action::CertRotate { on, reconnect } => (on, *reconnect),
+        Action::CertMismatch { on, reconnect, .. } => (on, *reconnect),
+        _ => return None,
+    };
+    let in_eight = if shown { 1 } else { 6 };
+    let wanted = dice.below(8) < in_eight;
+    let link = link_of(dice, on)?;
+    let start = match (&first.action, &first.start) {
+        // It stands ten seconds before it ends.
+        (Action::CertExpire { .. }, Start::At(ends)) => {
+            let before = Duration::from_millis(dice.between(500, 9_000));
+            Start::At(ends.checked_sub(before).filter(|at| !at.is_zero())?)
+        }
+        _ => {
+            let wait = Duration::from_millis(dice.magnitude(1, 4_000));
+            Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }
+        }
+    };
+    scene.resets().filter(|_| wanted).map(|_| (Action::Reset { link }, start))
+}
+
+/// A link between these hosts and those that they talk to.
+fn link_of(dice: &mut Dice, on: &[HostRef]) -> Option<Link> {
+    // Whoever that is in the run: as the end of a link it would be another one.
+    let is_drawn = |host: &HostRef| matches!(host, HostRef::AnyServer | HostRef::AnyClient | HostRef::Step(_));
+    if on.iter().any(is_drawn) {
+        return None;
+    }
+    let serves = on.iter().any(HostRef::is_server);
+    let there = if serves && dice.one_in(2) { HostRef::Clients } else { HostRef::Servers };
+    Some(Link::Between(on.to_vec(), vec![there]))
+}
