@@ -7,14 +7,18 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures::future::join_all;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     audit::{
@@ -28,6 +32,11 @@ use crate::{
 const PACE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(5));
 /// The servers are not asked all at once.
 const APART: Duration = Duration::from_millis(270);
+/// Where nobody has answered as the leader for this long, the next one is looked for: whoever begins to lead is asked at
+/// once, while it has yet to show what the one before had promised. Not for ever: a log that nobody leads stays one.
+const UNLED: (Duration, Duration) = (Duration::from_millis(1_700), Duration::from_secs(8));
+/// From one question to the next while the leader is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Questions that one server may owe an answer to.
 const ASKED_MAX: usize = 6;
 /// Long enough for a question that a server was frozen over to be answered when it wakes up: by one who led before.
@@ -35,12 +44,13 @@ const CALL_MAX: Duration = Duration::from_secs(4);
 
 /// Asks for ever. `settings` are those of a reader of that server alone.
 pub(super) async fn ask(reader: Host, identities: watch::Receiver<Identity>, settings: Vec<ReaderSettings>) {
-    let newest = Arc::new(AtomicU64::new(0));
+    let (newest, led) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Instant::now())));
     let asking = (0..).zip(settings).filter_map(|(n, mut settings)| {
         settings.deadlines = Deadlines { call: CALL_MAX, ..Deadlines::among(1) };
         let log = LogReader::connect(reader.world().clone(), settings).ok()?;
         let log = Arc::new(log);
-        Some(Asker { log, newest: newest.clone(), shown: Arc::default() }.run(APART * n, identities.clone()))
+        let asker = Asker { log, newest: newest.clone(), shown: Arc::default(), led: led.clone() };
+        Some(asker.run(APART * n, identities.clone()))
     });
     join_all(asking).await;
 }
@@ -52,6 +62,8 @@ struct Asker {
     newest: Arc<AtomicU64>,
     /// What this one showed.
     shown: Arc<AtomicU64>,
+    /// When any of them last answered as the leader.
+    led: Arc<Mutex<Instant>>,
 }
 
 impl Asker {
@@ -65,14 +77,24 @@ impl Asker {
                 let _ = self.log.replace_identity(&identities.borrow_and_update());
             }
             while asked.try_join_next().is_some() {}
+            let looks = self.looks_for_the_leader();
             if asked.len() < ASKED_MAX {
-                asked.spawn(self.clone().turn(turn));
+                asked.spawn(self.clone().turn(if looks { 0 } else { turn }));
+            }
+            if looks {
+                sleep(LOOK_EVERY).await;
+                continue;
             }
             let newest = self.newest.load(Ordering::Relaxed);
             pace = if newest > known { PACE.0 } else { (pace * 2).min(PACE.1) };
             known = newest;
             sleep(pace).await;
         }
+    }
+
+    fn looks_for_the_leader(&self) -> bool {
+        let led = *self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        (UNLED.0..UNLED.1).contains(&led.elapsed())
     }
 
     /// By turns a linearizable answer and whatever there is, as a checkpoint and as leaves. A server that does not answer
@@ -85,6 +107,9 @@ impl Asker {
             _ => self.log.read_at(last, 1, level).await.map(|read| read.bound.size),
         };
         if let Ok(size) = size {
+            if level == Level::Linearizable {
+                *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            }
             self.shown.fetch_max(size, Ordering::Relaxed);
             self.newest.fetch_max(size, Ordering::Relaxed);
         }
