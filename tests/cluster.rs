@@ -9,7 +9,7 @@ use std::{
 };
 
 use gapless::{
-    history::{self, History, What},
+    history::{self, History, Outcome, What},
     world::LogEvent,
 };
 
@@ -138,4 +138,66 @@ fn a_leader_tells_exactly_how_much_a_member_lost() {
     }
     let last = *found.last().expect("it has started");
     assert_eq!(told, [("server-1", last)], "the leader's word, and what its last start found on its disk");
+}
+
+const POWER_FAILS_WHILE_OFF: &str = r#"
+title = "The power of a client fails while the client is off"
+[cluster]
+servers = 1
+[workload]
+clients = 2
+appends = "20/s"
+for = "10s"
+[[step]]
+name = "off"
+action = "power-loss"
+on = "client-1"
+at = "3s"
+for = "2s"
+[[step]]
+action = "power-loss"
+on = "client-1"
+after = "first:batch-written"
+since = "off:begins"
+for = "500ms"
+"#;
+
+/// Nothing is told of a host whose power fails in the middle of a tick, until the tick is over; of one that is off, until it is
+/// started.
+#[test]
+fn a_host_whose_power_failed_while_it_was_off_is_heard_of_again() {
+    let (replay, history) = replayed(POWER_FAILS_WHILE_OFF, 0);
+    let started = |event: &history::Event| matches!(event.what, What::Up { life: 2 });
+    let heard = history.events.iter().filter(|event| *event.host == *"client-1").skip_while(|event| !started(event));
+    let acked =
+        heard.filter(|event| matches!(event.what, What::Returned { outcome: Outcome::Acked { .. }, .. })).count();
+    assert!(acked > 20, "{acked} acknowledged: {}", String::from_utf8_lossy(&replay.stdout));
+    // The second step found nobody to strike.
+    assert_eq!(replay.status.code(), Some(101));
+}
+
+const ROLLED_AS_IT_STARTS: &str = r#"
+title = "A server is rolled at the moment at which it starts again"
+[cluster]
+servers = 1
+[workload]
+clients = 1
+appends = "5/s"
+for = "10s"
+[[step]]
+name = "off"
+action = "power-loss"
+on = "server-1"
+at = "3s"
+for = "1s"
+[[step]]
+action = "restart"
+on = "server-1"
+after = "off"
+"#;
+
+#[test]
+fn a_server_that_is_asked_to_stop_as_it_starts_did_not_end_by_itself() {
+    let (replay, _) = replayed(ROLLED_AS_IT_STARTS, 0);
+    assert_eq!(replay.status.code(), Some(0), "{}", String::from_utf8_lossy(&replay.stdout));
 }

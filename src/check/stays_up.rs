@@ -38,7 +38,8 @@ use crate::{
 #[derive(Debug, Default)]
 struct Server {
     lives: u64,
-    /// It was asked to stop in this life.
+    /// It was asked to stop since it last ended. That may be told before the life that it ends: a process begins a moment
+    /// after it was started.
     asked: bool,
     /// A step has struck what its process stands on.
     struck: bool,
@@ -67,10 +68,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         }
         let Some(server) = servers.get_mut(&event.host) else { continue };
         match &event.what {
-            What::Up { .. } => {
-                server.lives += 1;
-                server.asked = false;
-            }
+            What::Up { .. } => server.lives += 1,
             What::StopRequested {} => server.asked = true,
             What::Damaged { .. } | What::Wiped {} | What::Disk { error: Some(_), .. } => {
                 server.struck = true;
@@ -83,6 +81,9 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
                 violations.add("false-alarm", None, || false_alarm(index, &event.host, at));
             }
             _ => {}
+        }
+        if matches!(event.what, What::Down { .. } | What::Failed { .. }) {
+            server.asked = false;
         }
     }
     let lives: u64 = servers.values().map(|server| server.lives).sum();
@@ -219,6 +220,16 @@ mod tests {
         story.says("server-1", What::StopRequested {}).says("server-1", What::Down { how: Down::Stop });
         assert!(matches!(finding(&story), Finding::Holds { .. }));
         story.says("server-1", What::Up { life: 2 }).says("server-1", failed());
+        assert!(matches!(finding(&story), Finding::Violated(_)));
+    }
+
+    #[test]
+    fn one_that_was_asked_to_stop_as_it_was_started_may_end() {
+        let mut story = up();
+        story.says("server-1", What::Down { how: Down::Crash }).says("server-1", What::StopRequested {});
+        story.says("server-1", What::Up { life: 2 }).says("server-1", What::Down { how: Down::Stop });
+        assert!(matches!(finding(&story), Finding::Holds { .. }));
+        story.says("server-1", What::Up { life: 3 }).says("server-1", What::Down { how: Down::Stop });
         assert!(matches!(finding(&story), Finding::Violated(_)));
     }
 

@@ -272,6 +272,8 @@ impl Stage {
             return;
         }
         self.links.lighten(name);
+        // Its power may have failed while it was down.
+        self.recorder.unsilence(name);
         actor.disk.begin_life();
         seam::driving(actor.index);
         self.sim.bounce(&**name);

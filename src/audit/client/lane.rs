@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, convert::Infallible, future::Future, pin::Pin, time::Duration};
 
 use futures::{StreamExt, stream::FuturesOrdered};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -73,12 +73,16 @@ impl Lane {
     pub(crate) fn send(&mut self, message: AppendRequest) {
         match self {
             Lane::Calls { rpc, deadline, attempt, answers, .. } => {
-                let mut rpc = rpc.clone();
+                let (mut rpc, deadline) = (rpc.clone(), *deadline);
                 let mut request = Request::new(message);
-                request.set_timeout(*deadline);
+                request.set_timeout(deadline);
                 // Only the first in flight is being made again; those after it are sent for the first time.
                 request.extensions_mut().insert(Attempt(if answers.is_empty() { *attempt } else { 1 }));
-                answers.push_back(Box::pin(async move { rpc.append(request).await.map(Response::into_inner) }));
+                // The one that travels with the request bounds the wait for the head of the answer alone.
+                answers.push_back(Box::pin(async move {
+                    let late = |_| Status::deadline_exceeded("no answer in time");
+                    timeout(deadline, rpc.append(request)).await.map_err(late)?.map(Response::into_inner)
+                }));
             }
             Lane::Stream { entries, .. } => {
                 let _ = entries.try_send(message);

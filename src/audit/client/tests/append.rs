@@ -1,9 +1,10 @@
 //! Appending: accepted once, delivered once, in order, whatever happens to the answers.
 
 use futures::poll;
+use tokio::time::Instant;
 use tonic::Status;
 
-use super::*;
+use super::{log::Manner, *};
 use crate::audit::{leaf::Body, wire::refusal::Reason};
 
 const BOTH: [Call; 2] = [Call::Append, Call::AppendStream];
@@ -87,6 +88,24 @@ fn a_call_that_is_never_answered_ends_at_its_deadline() {
         });
         assert_eq!(log.payloads().len(), 1);
     }
+}
+
+/// tonic's own timer stops with the head of an answer.
+#[test]
+fn a_call_whose_answer_never_ends_is_over_at_its_deadline() {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    live(&disk, &log, Call::Append, |life| async move {
+        let client = life.open().await.unwrap();
+        append_all(&client, 0, 1).await;
+        let late = Duration::from_secs(3);
+        life.log.state().manners.extend([Manner::Late(late), Manner::Unended]);
+        let began = Instant::now();
+        append_all(&client, 1, 3).await;
+        // What was heard meanwhile of the first one gives the second no more time.
+        let (took, deadline) = (began.elapsed(), life.settings.deadlines.call);
+        assert!(took >= deadline && took < deadline + late / 2, "{took:?}");
+    });
+    assert_gapless(&log);
 }
 
 #[test]

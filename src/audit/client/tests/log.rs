@@ -4,13 +4,16 @@ use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, ready};
+use http_body::Frame;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, body};
 
 use crate::audit::{
     leaf::{Body, Content, Leaf, SignedEntry},
@@ -35,6 +38,19 @@ pub(super) enum Fault {
     Hang,
 }
 
+/// How a unary append is answered.
+#[derive(Clone, Copy)]
+pub(super) enum Manner {
+    /// So much later.
+    Late(Duration),
+    /// At once, but the answer never ends.
+    Unended,
+}
+
+/// In the extensions of an answer: its end is never sent.
+#[derive(Clone, Copy)]
+struct NeverEnds;
+
 type Tamper = Arc<dyn Fn(&mut AppendResponse) + Send + Sync>;
 
 /// Digest and index of each sequence.
@@ -48,6 +64,8 @@ pub(super) struct State {
     sessions: BTreeMap<(String, u64), Session>,
     /// Taken in order, one per append.
     pub(super) faults: VecDeque<Fault>,
+    /// Taken in order, one per unary append.
+    pub(super) manners: VecDeque<Manner>,
     /// Changes every answer.
     pub(super) tamper: Option<Tamper>,
     /// Refuses events with this payload, always.
@@ -92,6 +110,7 @@ impl FakeLog {
             tree: Tree::default(),
             sessions: BTreeMap::new(),
             faults: VecDeque::new(),
+            manners: VecDeque::new(),
             tamper: None,
             refuses: Vec::new(),
             arrived: Vec::new(),
@@ -269,10 +288,15 @@ impl AuditLog for FakeLog {
     type TailStream = Answers<TailResponse>;
 
     async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
-        match self.take(request.get_ref()) {
-            Some(answer) => answer.map(Response::new),
-            None => std::future::pending().await,
+        let manner = self.state().manners.pop_front();
+        let Some(answer) = self.take(request.get_ref()) else { return std::future::pending().await };
+        let mut answer = Response::new(answer?);
+        match manner {
+            Some(Manner::Late(by)) => tokio::time::sleep(by).await,
+            Some(Manner::Unended) => _ = answer.extensions_mut().insert(NeverEnds),
+            None => {}
         }
+        Ok(answer)
     }
 
     async fn append_stream(
@@ -377,5 +401,27 @@ impl AuditLog for FakeLog {
         let steps = std::iter::once(&new_size).chain(&further_sizes).zip(&further_sizes).take(state.proofs_further_max);
         let proof = |(old, new): (&u64, &u64)| ConsistencyProof { hashes: on_wire(state.tree.consistency(*old, *new)) };
         Ok(Response::new(GetConsistencyProofResponse { hashes, further: steps.map(proof).collect() }))
+    }
+}
+
+/// Keeps back the end of an answer that is to have none.
+pub(super) fn withhold_end(response: http::Response<body::Body>) -> http::Response<body::Body> {
+    match response.extensions().get() {
+        Some(NeverEnds) => response.map(|body| body::Body::new(Endless(body))),
+        None => response,
+    }
+}
+
+struct Endless(body::Body);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.is_data() => Poll::Ready(Some(Ok(frame))),
+            _ => Poll::Pending,
+        }
     }
 }

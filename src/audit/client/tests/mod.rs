@@ -22,6 +22,7 @@ use bytes::Bytes;
 use tokio::{io::DuplexStream, sync::mpsc, sync::watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Server as TonicServer;
+use tower::util::MapResponseLayer;
 
 use super::{
     connection::{Credentials, Dial},
@@ -107,7 +108,8 @@ fn live<T, F: Future<Output = T>>(disk: &MemoryDisk, log: &FakeLog, call: Call, 
     let world =
         World { disk: Arc::new(disk.clone()), net: Arc::new(DuplexNet(connections)), observer: Arc::new(seen.clone()) };
     runtime.block_on(async {
-        let server = TonicServer::builder().add_service(AuditLogServer::new(log.clone()));
+        let server = TonicServer::builder().layer(MapResponseLayer::new(log::withhold_end));
+        let server = server.add_service(AuditLogServer::new(log.clone()));
         tokio::spawn(server.serve_with_incoming(UnboundedReceiverStream::new(accepted)));
         let life = life(Life { world, seen, log: log.clone(), settings: settings(log, call) });
         tokio::time::timeout(Duration::from_secs(3_600), life).await.expect("a life ends")
