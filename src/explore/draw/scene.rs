@@ -170,10 +170,14 @@ impl<'a> Scene<'a> {
         self.is_able(fault.name).then(|| (fault.build)(&given)).flatten()
     }
 
-    /// Whoever leads dies, where somebody leads.
-    pub(super) fn crash_of_the_leader(&self, dice: &mut Dice) -> Option<Action> {
-        let fault = find("crash").filter(|_| self.is_led())?;
-        self.plainly(dice, fault, Given { on: Some(vec![HostRef::Leader]), ..Given::default() })
+    /// A fault on these servers.
+    pub(super) fn on_servers(&self, dice: &mut Dice, fault: &'static Fault, on: Vec<HostRef>) -> Option<Action> {
+        self.plainly(dice, fault, Given { on: Some(on), ..Given::default() })
+    }
+
+    /// One server.
+    pub(super) fn any_server(&self, dice: &mut Dice) -> Option<HostRef> {
+        dice.pick(&self.servers).cloned()
     }
 
     /// Connections can be cut off.
@@ -188,12 +192,6 @@ impl<'a> Scene<'a> {
     /// Several servers, of which one leads.
     pub(super) fn is_led(&self) -> bool {
         self.servers.len() > 1 && self.subject.explored.leader
-    }
-
-    /// A fault that needs no parameter, on one server; `None` where this log cannot suffer it.
-    pub(super) fn blow(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
-        let on = dice.pick(&self.servers).cloned().filter(|_| self.is_able(fault.name))?;
-        (fault.build)(&Given { on: Some(vec![on]), ..Given::default() })
     }
 
     /// Events of the log to aim at.

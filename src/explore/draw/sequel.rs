@@ -88,7 +88,8 @@ pub(super) fn of(
     }
     if first.action.name() == "replace"
         && dice.one_in(2)
-        && let Some(action) = scene.crash_of_the_leader(dice)
+        && scene.is_led()
+        && let Some(action) = find("crash").and_then(|crash| scene.on_servers(dice, crash, vec![HostRef::Leader]))
         && let Some(start) = start(dice, scene, first, When::Meets("member-changed"), work)
     {
         add(dice, action, start);
@@ -99,8 +100,9 @@ pub(super) fn of(
 /// Faults that take a leader away.
 static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
 
-/// In every fourth case of a fault that can take a leader away it does, and the next blow falls as another one begins to
-/// lead: what the old leader promised stands with few by then, and the new one has yet to show it.
+/// In every fourth case of a fault that can take a leader away it does, and what follows meets the next one in its
+/// beginning, when what the old leader promised stands with few and is yet to be shown: another blow as it begins to lead, or
+/// disks that are slow all the while.
 pub(super) fn next_blow(
     dice: &mut Dice,
     scene: &Scene<'_>,
@@ -110,12 +112,21 @@ pub(super) fn next_blow(
 ) -> Option<Step> {
     let event = "leader-change";
     let able = BLOWS.contains(&first.action.name()) && scene.is_led() && scene.moments().contains(&event);
-    let fault = find(dice.pick(BLOWS).copied()?).filter(|_| able && dice.one_in(4))?;
-    let action = scene.blow(dice, fault)?;
+    if !able || !dice.one_in(4) {
+        return None;
+    }
+    let begins = Moment::Begins(first.name.clone());
+    let (action, start) = if dice.one_in(4) {
+        let start = Start::After { moment: begins, wait: Duration::ZERO, since: None };
+        (scene.on_servers(dice, find("slow-disk")?, vec![HostRef::Servers])?, start)
+    } else {
+        let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
+        let start = Start::After { moment: Moment::First(event.to_owned()), wait, since: Some(begins) };
+        let blow = find(dice.pick(BLOWS).copied()?)?;
+        let on = vec![scene.any_server(dice)?];
+        (scene.on_servers(dice, blow, on)?, start)
+    };
     first.action = first.action.map(&mut |_| vec![HostRef::Leader]);
-    let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
-    let since = Some(Moment::Begins(first.name.clone()));
-    let start = Start::After { moment: Moment::First(event.to_owned()), wait, since };
     let duration = length(dice, &action, work);
     Some(Step { name, duration, action, start, line: 0 })
 }
