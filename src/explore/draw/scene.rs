@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value, find},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value},
     scenario::{Scenario, Step},
 };
 
