@@ -44,9 +44,9 @@ static SEQUELS: &[Sequel] = &[
     sequel("slow-disk", "power-loss", 4, When::While(20_000)),
     sequel("bit-flip", "crash", 4, When::While(20_000)),
     sequel("upgrade", "crash", 4, When::While(20_000)),
-    sequel("torn-write", "power-loss", 6, When::While(20_000)),
-    sequel("misdirected-write", "power-loss", 6, When::While(20_000)),
-    sequel("bit-rot", "crash", 5, When::While(10_000)),
+    sequel("torn-write", "power-loss", 7, When::While(20_000)),
+    sequel("misdirected-write", "power-loss", 7, When::While(20_000)),
+    sequel("bit-rot", "crash", 7, When::While(10_000)),
     sequel("clock-skew", "cert-rotate", 4, When::While(10_000)),
     sequel("clock-drift", "cert-rotate", 4, When::While(10_000)),
     sequel("clock-jump", "cert-rotate", 4, When::While(10_000)),
@@ -73,7 +73,12 @@ pub(super) fn of(
 ) -> Vec<Step> {
     let mut more: Vec<Step> = Vec::new();
     let mut add = |dice: &mut Dice, action: Action, start: Start| {
-        let duration = length(dice, &action, work);
+        let mut duration = length(dice, &action, work);
+        // Over while the first one lasts: damage that is put right before the process comes back is never read.
+        if let (Start::After { moment: Moment::Begins(_), wait, .. }, Some(lasts)) = (&start, first.duration) {
+            let most = lasts.saturating_sub(*wait).max(Duration::from_millis(2)) / 2;
+            duration = duration.map(|duration| duration.min(most));
+        }
         more.push(Step { name: name(more.len()), duration, action, start, line: 0 });
     };
     for Sequel { fault, in_eight, when, .. } in SEQUELS.iter().filter(|it| it.after == first.action.name()) {
