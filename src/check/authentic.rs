@@ -20,7 +20,7 @@
 //! and drops the field that it did not know. Every signature over the *stored* bytes verifies. Only a comparison with
 //! what left the client shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -186,9 +186,13 @@ fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
         _ => None,
     };
     let mut accepted: BTreeMap<Slot<'h>, (usize, Bytes)> = index.accepted.iter().filter_map(of).collect();
+    // A client that starts again may tell of one a second time.
+    let mut refused = BTreeSet::new();
     for event in &index.history.events {
         if let What::Log { event: LogEvent::DeadLettered { epoch, sequence, .. } } = &event.what
-            && let Some((_, owed)) = accepted.get_mut(&(&event.host, *epoch, *sequence))
+            && let slot = (&event.host, *epoch, *sequence)
+            && refused.insert(slot)
+            && let Some((_, owed)) = accepted.get_mut(&slot)
         {
             *owed = Bytes::copy_from_slice(&Sha256::digest(&owed[..]));
         }
@@ -328,7 +332,8 @@ mod tests {
                 it.inclusion = tree::path(1, &leaves).into_iter().map(|hash| hash.to_vec().into()).collect();
             });
             let event = LogEvent::DeadLettered { epoch: 1, sequence: 0, reason: "oversize".to_owned() };
-            story.says("client-1", What::Log { event });
+            let told = What::Log { event };
+            story.says("client-1", told.clone()).says("client-1", What::Up { life: 2 }).says("client-1", told);
             story.finding(Promise::Authentic)
         };
         let refused = Story::bytes("client-1", 0);

@@ -30,7 +30,19 @@ pub(super) enum Reading {
     /// Read now and then.
     Sometimes,
     /// Say the last word: read every server whole.
-    Last,
+    Last {
+        /// Until when, in simulated time, a server that was behind may catch up.
+        catch_up_by: Duration,
+    },
+}
+
+impl Reading {
+    fn catch_up_by(self) -> Option<Duration> {
+        match self {
+            Reading::Sometimes => None,
+            Reading::Last { catch_up_by } => Some(catch_up_by),
+        }
+    }
 }
 
 /// A reading in which nothing was found for so long ends, whole or not. A long log far away takes longer than this.
@@ -41,9 +53,8 @@ const READING_MAX: Duration = Duration::from_secs(600);
 /// Between two tries to say the last word.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// How often a server that shows less than another is read again, the pause doubling: it is up and has nothing else to do,
-/// so it has caught up by then, or never will.
-const CATCH_UP_TIMES: u32 = 4;
+/// How often a server that shows less than another is read again at least, the pause doubling; and longest pause.
+const CATCH_UP: (u32, Duration) = (4, Duration::from_secs(16));
 
 /// Readings that are wanted at a time of the run, each of one server. Only ever grows.
 pub(super) type Agenda = BTreeSet<(Duration, Name)>;
@@ -113,7 +124,7 @@ impl Auditor {
         let mut readings = JoinSet::new();
         let mut done: (Duration, Name) = (seam::now(), "".into());
         let mut next = Instant::now() + self.pause();
-        while *order.borrow_and_update() == Reading::Sometimes {
+        while order.borrow_and_update().catch_up_by().is_none() {
             let wanted = agenda.borrow_and_update().range((Bound::Excluded(&done), Bound::Unbounded)).next().cloned();
             let at = wanted.as_ref().map_or(next, |(at, _)| Instant::now() + at.saturating_sub(seam::now()));
             tokio::select! {
@@ -152,7 +163,7 @@ impl Auditor {
     }
 
     /// Reads every server whole, whatever the others do: one that cannot be read is tried again and again, and one that
-    /// shows less than another until it had its time to catch up.
+    /// shows less than another until the log's time to recover is over.
     async fn say_the_last_word<S: System>(&self, system: &S, host: &Host) {
         let mut read: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut pause, mut times_behind) = (TRY_AGAIN, 0);
@@ -168,7 +179,8 @@ impl Auditor {
             let unread = read.len() < host.servers().len();
             let longest = read.values().max().copied().unwrap_or(0);
             let behind = read.values().any(|found| *found < longest);
-            if !unread && (!behind || times_behind >= CATCH_UP_TIMES) {
+            let late = times_behind >= CATCH_UP.0 && self.order.borrow().catch_up_by() <= Some(seam::now());
+            if !unread && (!behind || late) {
                 return;
             }
             mark!("read-again-at-the-end", behind);
@@ -176,7 +188,7 @@ impl Auditor {
             times_behind += u32::from(behind);
             tokio::time::sleep(pause).await;
             if !unread {
-                pause *= 2;
+                pause = (pause * 2).min(CATCH_UP.1);
             }
         }
     }

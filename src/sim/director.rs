@@ -97,8 +97,9 @@ impl<'a> Director<'a> {
         self.record_budgets();
         self.warm_up()?;
         self.play()?;
+        let catch_up_by = self.now + self.scenario.expect.recovers_within;
         self.settle()?;
-        self.stage.order.send_replace(Reading::Last);
+        self.stage.order.send_replace(Reading::Last { catch_up_by });
         self.audit()?;
         self.stage.phase.send_replace(Phase::Report);
         self.tick_until(REPORT_MAX, |this| this.stage.workloads.iter().all(|client| client.has_reported()))?;

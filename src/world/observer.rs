@@ -148,7 +148,8 @@ pub enum LogEvent {
     ReceiptRejected { sequence: u64, why: String },
     /// A checkpoint was verified and kept, as the one that later ones must extend.
     CheckpointKept { size: u64, root: String, note: String },
-    /// An entry was rejected for good and is kept as a dead letter; its slot in the log is closed by another entry.
+    /// An entry was rejected for good and is kept as a dead letter; its slot in the log is closed by another entry. A start
+    /// that still owes that other entry tells of it again: a crash may have come between the keeping and the telling.
     DeadLettered { epoch: u64, sequence: u64, reason: String },
     /// Delivery waits for somebody: a cure is needed, nothing is lost.
     Parked { why: String },

@@ -25,7 +25,7 @@ fn long_sweep(bench: &Bench) -> (Child, BTreeSet<u32>) {
     (child, children)
 }
 
-fn children_of(parent: u32) -> BTreeSet<u32> {
+pub(super) fn children_of(parent: u32) -> BTreeSet<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     numbers.filter(|number| parent_of(*number) == Some(parent)).collect()

@@ -176,3 +176,26 @@ fn what_holds_cannot_be_shrunk() {
     let said = bench.run(&["run", "a.toml", "--shrink", "--format", "json"]);
     assert!(said.status == 2 && said.err.contains("cure:"), "{}{}", said.out, said.err);
 }
+
+#[test]
+fn ctrl_c_in_a_shrink_keeps_the_smallest_so_far() {
+    let bench = Bench::new();
+    bench.file("a.toml", hopeless().replace("\"4s\"", "\"120s\""));
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", GAPLESS, "shrink", "a.toml", "--seed", "3", "--to", "small.toml"]);
+    command.args(["--jobs", "1"]).current_dir(bench.0.path()).stdin(Stdio::null()).process_group(0);
+    let mut shrinking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    // The run of the scenario itself is over once a second one has begun.
+    let mut runs = BTreeSet::new();
+    let end = Instant::now() + PATIENCE;
+    while runs.len() < 2 && Instant::now() < end {
+        runs.extend(end::children_of(shrinking.id()));
+        thread::sleep(Duration::from_millis(2));
+    }
+    signal("-INT", &format!("-{}", shrinking.id()));
+    let said = reader(std::io::BufReader::new(shrinking.stdout.take().expect("piped")));
+    assert_eq!(wait(&mut shrinking, Duration::from_secs(10)), Some(130));
+    let said = said.join().expect("read");
+    assert!(said.contains("wrote small.toml: not tried to the end"), "{said}");
+    assert_eq!(bench.run(&["check", "small.toml"]).status, 0);
+}

@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    dead_letter::DeadLetters,
+    dead_letter::{DeadLetter, DeadLetters},
     epoch::EpochRecord,
     error::ClientError,
     outbox::{KIND_OPENED, Pointer, Recovered},
@@ -57,11 +57,8 @@ pub(crate) async fn recover(
     // its last store was cut off.
     let acknowledged = noted.max(journal.first_index());
     mark!("note-was-older", pointer.is_some() && noted < journal.first_index());
-    let closings: BTreeMap<u64, _> = letters
-        .iter()
-        .filter(|letter| letter.epoch == record.epoch && letter.sequence.0 >= acknowledged)
-        .map(|letter| (letter.sequence.0, letter.closing.clone()))
-        .collect();
+    let owed = || letters.iter().filter(|letter| letter.epoch == record.epoch && letter.sequence.0 >= acknowledged);
+    let closings: BTreeMap<u64, _> = owed().map(|letter| (letter.sequence.0, letter.closing.clone())).collect();
     mark!("outbox-had-a-rest", journal.next_index() > acknowledged && acknowledged > 0);
     mark!("closing-entry-owed", !closings.is_empty());
     world.tell(LogEvent::OutboxRecovered {
@@ -70,6 +67,10 @@ pub(crate) async fn recover(
         pending: journal.next_index() - acknowledged,
         dead_letters: u64::try_from(letters.len()).unwrap_or(u64::MAX),
     });
+    // Whoever kept it may have died before it could say so.
+    for DeadLetter { epoch, sequence, reason, .. } in owed() {
+        world.tell(LogEvent::DeadLettered { epoch: epoch.0, sequence: sequence.0, reason: reason.clone() });
+    }
     let (client, key, epoch) = (client.clone(), record.key(), record.epoch);
     let recovered =
         Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer: pointer_cell, _lock: lock };

@@ -10,10 +10,15 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 /// How long anybody may say nothing.
 const SILENT_MIN: Duration = Duration::from_secs(2);
 /// Further silences double that, so often.
 const DOUBLED_MAX: u32 = 2;
+/// Of what a round trip took beyond the shortest, half is forgotten in this time: who stood still for a while, or was busy,
+/// is not far for long.
+const HALF_LIFE: Duration = Duration::from_secs(2);
 /// Connecting takes a round trip, a handshake another one, and a packet may be lost.
 const ROUND_TRIPS: u32 = 4;
 /// Whoever is a longer round trip away is far: to wait for one costs more than what it takes to make another call.
@@ -30,12 +35,24 @@ pub(super) struct Distances(Mutex<BTreeMap<u64, Distance>>);
 struct Distance {
     /// Follows what is measured: up at once, down by and by.
     round_trip: Duration,
+    /// When that was.
+    measured: Option<Instant>,
     /// The shortest of late, forgotten by and by: what the distance takes, without what a busy member adds to it.
     shortest: Option<Duration>,
     /// Silences in a row.
     silences: u32,
     /// Fetches that came too late.
     slow_fetches: u32,
+}
+
+impl Distance {
+    /// As far as it is remembered by now.
+    fn round_trip(&self) -> Duration {
+        let shortest = self.shortest.unwrap_or_default().min(self.round_trip);
+        let passed = self.measured.map_or(Duration::ZERO, |measured| measured.elapsed());
+        let halves = u32::try_from(passed.as_nanos() / HALF_LIFE.as_nanos()).unwrap_or(u32::MAX).min(31);
+        shortest + (self.round_trip - shortest) / (1 << halves)
+    }
 }
 
 impl Distances {
@@ -49,7 +66,8 @@ impl Distances {
         let mut distances = self.lock();
         let distance = distances.entry(node).or_default();
         distance.silences = 0;
-        distance.round_trip = took.max((distance.round_trip * 7 + took) / 8);
+        distance.round_trip = took.max((distance.round_trip() * 7 + took) / 8);
+        distance.measured = Some(Instant::now());
         distance.shortest = Some(distance.shortest.map_or(took, |shortest| took.min(shortest + shortest / 16)));
     }
 
@@ -67,8 +85,8 @@ impl Distances {
 
     /// How long this node may say nothing.
     pub(super) fn patience(&self, node: u64) -> Duration {
-        let Distance { round_trip, silences, .. } = self.lock().get(&node).copied().unwrap_or_default();
-        SILENT_MIN * (1 << silences.min(DOUBLED_MAX)) + round_trip * ROUND_TRIPS
+        let distance = self.lock().get(&node).copied().unwrap_or_default();
+        SILENT_MIN * (1 << distance.silences.min(DOUBLED_MAX)) + distance.round_trip() * ROUND_TRIPS
     }
 
     /// How long this node may take for what was fetched from it.
@@ -104,6 +122,20 @@ mod tests {
         }
         assert!(distances.patience(2) < SILENT_MIN + ms(60), "it came nearer");
         assert_eq!(distances.patience(3), SILENT_MIN, "of another nothing is known");
+    }
+
+    /// One who stood still and then lost its power would be waited for as long as it had stood still, several times over.
+    #[tokio::test(start_paused = true)]
+    async fn who_stood_still_once_is_not_far_for_long_and_who_is_far_stays_so() {
+        let distances = Distances::default();
+        [10, 7_500].into_iter().for_each(|took| distances.round_trip(2, ms(took)));
+        [600, 600].into_iter().for_each(|took| distances.round_trip(3, ms(took)));
+        assert_eq!(distances.patience(2), SILENT_MIN + ms(30_000));
+        tokio::time::advance(HALF_LIFE * 6).await;
+        assert!(distances.patience(2) < SILENT_MIN + ms(600), "{:?}", distances.patience(2));
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        assert!(distances.patience(2) < SILENT_MIN + ms(50));
+        assert_eq!(distances.patience(3), SILENT_MIN + ms(2_400));
     }
 
     #[test]

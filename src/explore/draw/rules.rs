@@ -193,7 +193,7 @@ fn refused(scenario: &Scenario) -> u64 {
 /// Half a minute, as scenarios have by default, and half a minute for connections and elections that wait out their
 /// back-off; a hundred times the latency, for a handshake, an election, and the round trips of a delivery; what syncs and
 /// bytes under way when a step ends are still held; the time in which what was offered can be delivered, by 200
-/// entries and 256 KiB a second; and for each entry of a client that is too large the round trips in which it is refused,
+/// entries and 256 KiB a second, or as many in a round as a small memory takes; and for each entry of a client that is too large the round trips in which it is refused,
 /// kept, and its place in the log closed, while the entries behind it wait.
 pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     let mut time = Duration::from_secs(60) + scenario.cluster.latency.saturating_mul(100);
@@ -206,12 +206,22 @@ pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     }
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(largest(scenario));
-    time += Duration::from_secs((entries / 200).max(bytes >> 18));
+    time += Duration::from_secs((entries / 200).max(bytes >> 18)).max(in_little_memory(scenario));
     let of_one = refused(scenario).div_ceil(u64::from(scenario.workload.clients.max(1)));
     let closing = scenario.cluster.latency.saturating_mul(12).saturating_add(Duration::from_millis(100));
     time += closing.saturating_mul(u32::try_from(of_one).unwrap_or(u32::MAX));
     // Whole seconds, so that nobody takes it for a measured figure.
     Duration::from_secs(time.as_secs() + 1)
+}
+
+/// How long it takes to deliver what was offered where memory is all that is in the way: a server lends three eighths of its
+/// own to requests, a quarter of that to one connection, and an entry is held with its answer until a quorum has it, for two
+/// round trips and what syncs take.
+fn in_little_memory(scenario: &Scenario) -> Duration {
+    let held = largest(scenario).saturating_add(1_536);
+    let in_a_round = (scenario.cluster.memory * 3 / 32 / held).max(1) * u64::from(scenario.workload.clients.min(4));
+    let rounds = u32::try_from(offered(scenario) / in_a_round).unwrap_or(u32::MAX);
+    scenario.cluster.latency.saturating_mul(6).saturating_add(Duration::from_millis(100)).saturating_mul(rounds)
 }
 
 /// What is expected of a drawn scenario besides the invariants: that the log recovers, and no more dead letters than

@@ -287,7 +287,7 @@ fn plainer_starts(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let starts = match &step.start {
             Start::At(at) => vec![
-                Start::At(Duration::from_secs(at.as_secs().max(1))),
+                Start::At(Duration::from_secs(at.as_secs().max(1)).min(*at)),
                 Start::At(rounded(*at)),
                 Start::At(rounded(*at / 2)),
             ],

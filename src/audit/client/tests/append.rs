@@ -193,6 +193,27 @@ fn a_dead_letter_keeps_the_bytes_and_closes_the_slot() {
     }
 }
 
+/// A crash, or a sync that failed, may come between the keeping of a dead letter and the telling.
+#[test]
+fn a_dead_letter_whose_place_is_still_open_is_told_of_by_the_next_life() {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    log.state().refuses.push((payload(0), Reason::Malformed));
+    // The entry that opens the epoch passes, what closes the place is never answered.
+    log.state().faults.extend([Fault::Pass, Fault::Pass, Fault::Hang]);
+    live(&disk, &log, Call::Append, |life| async move {
+        let client = life.open().await.unwrap();
+        append_all(&client, 0, 1).await;
+        assert_eq!(life.seen.count("dead-lettered"), 1);
+    });
+    for told in [1, 0] {
+        live(&disk, &log, Call::Append, |life| async move {
+            let client = life.open().await.unwrap();
+            assert_eq!(life.seen.count("dead-lettered"), told, "once its place is closed, it is past");
+            client.close(Duration::from_secs(60)).await.unwrap();
+        });
+    }
+}
+
 #[test]
 fn a_slot_that_is_taken_in_the_log_keeps_its_bytes_here_and_is_left() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());

@@ -108,7 +108,7 @@ fn live<T, F: Future<Output = T>>(disk: &MemoryDisk, log: &FakeLog, call: Call, 
     let world =
         World { disk: Arc::new(disk.clone()), net: Arc::new(DuplexNet(connections)), observer: Arc::new(seen.clone()) };
     runtime.block_on(async {
-        let server = TonicServer::builder().layer(MapResponseLayer::new(log::withhold_end));
+        let mut server = TonicServer::builder().layer(MapResponseLayer::new(log::withhold_end));
         let server = server.add_service(AuditLogServer::new(log.clone()));
         tokio::spawn(server.serve_with_incoming(UnboundedReceiverStream::new(accepted)));
         let life = life(Life { world, seen, log: log.clone(), settings: settings(log, call) });
