@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use gapless::{
@@ -55,9 +55,11 @@ enum Flaw {
     ListensTwice,
     /// Tells of corruption that is none.
     CriesWolf,
+    /// All servers but the first show its newest entry long after it does.
+    CatchesUpLate,
 }
 
-const FLAWS: [Flaw; 10] = [
+const FLAWS: [Flaw; 11] = [
     Flaw::None,
     Flaw::NeverStops,
     Flaw::Repeats,
@@ -68,7 +70,11 @@ const FLAWS: [Flaw; 10] = [
     Flaw::IgnoresFailedSyncs,
     Flaw::ListensTwice,
     Flaw::CriesWolf,
+    Flaw::CatchesUpLate,
 ];
+
+/// Until so long after the beginning of the run, one does that catches up late.
+const LATE: Duration = Duration::from_secs(45);
 
 /// A log over bare TCP, a line per entry: synced before it is answered and before it is shown, each once.
 struct Toy(Flaw);
@@ -149,7 +155,13 @@ impl System for Toy {
     }
 
     async fn read_back(&self, auditor: Host, server: &Peer, found: &mut Findings) -> Result<(), Failure> {
-        run::read_lines(&auditor, server, found).await
+        let first = &auditor.servers()[0];
+        let lines = run::lines(&auditor, if self.0 == Flaw::CatchesUpLate { first } else { server }).await?;
+        let began = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let is_late = server.name() != first.name() && SystemTime::now() < began + LATE;
+        let shown = lines.len() - usize::from(is_late && !lines.is_empty());
+        (0..).zip(&lines[..shown]).for_each(|(position, line)| found.entry(position, line.clone()));
+        Ok(())
     }
 }
 
@@ -282,8 +294,9 @@ fn judged(flaw: Flaw, seed: u64, steps: &str) -> Result<(RunSummary, String), Fa
 
 fn scenario(flaw: Flaw, length: &str, steps: &str) -> String {
     let clients = FLAWS.iter().position(|it| *it == flaw).map_or(1, |at| at + 1);
+    let servers = if flaw == Flaw::CatchesUpLate { 3 } else { 1 };
     format!(
-        "title = \"toy\"\n[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"40/s\"\nfor = \"{length}\"\n{steps}\n"
+        "title = \"toy\"\n[cluster]\nservers = {servers}\n[workload]\nclients = {clients}\nappends = \"40/s\"\nfor = \"{length}\"\n{steps}\n"
     )
 }
 
@@ -379,6 +392,17 @@ fn a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost
     if seen == 0 { Err("no power loss tore anything".into()) } else { Ok(()) }
 }
 
+/// How long a log may take to be whole everywhere is for its scenario to say.
+fn a_server_that_is_behind_at_the_end_has_as_long_as_the_log_may_take_to_recover() -> Result<(), Failed> {
+    let within = |time: &str| format!("{CRASH}\n[expect]\nrecovers-within = \"{time}\"");
+    let (summary, screen) = judged(Flaw::CatchesUpLate, 1, &within("60s"))?;
+    if summary.judgement.verdict != Verdict::Holds {
+        return Err(format!("{screen}{}", terminal::row(&summary, Palette::Plain)).into());
+    }
+    let (violation, _) = violation(Flaw::CatchesUpLate, 1, &within("20s"), Promise::Recovers)?;
+    says(&told(&violation), &["at the end 1 server shows it at "])
+}
+
 /// Whatever no step is about is met only by readings at other times in every run.
 fn readings_now_and_then_come_when_the_seed_draws_them() -> Result<(), Failed> {
     let kept = tempfile::NamedTempFile::new()?;
@@ -461,6 +485,7 @@ fn main() -> ExitCode {
         an_entry_that_is_recorded_twice_is_violated_though_the_log_promises_no_order,
         a_server_that_ends_by_itself_is_violated_with_its_error,
         a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost,
+        a_server_that_is_behind_at_the_end_has_as_long_as_the_log_may_take_to_recover,
         readings_now_and_then_come_when_the_seed_draws_them,
         what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault,
         a_name_that_was_lost_is_told_as_a_name,

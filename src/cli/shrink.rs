@@ -110,7 +110,7 @@ impl<'a> Shrinker<'a> {
         };
         // The result is run again by the name that it will have.
         let moved = scenario.clone().at_path(&to);
-        let order = |text: String| Order {
+        let order = |text: String, seed: u64| Order {
             colour: self.layout.palette == Palette::Ansi,
             columns: self.layout.columns(),
             reproduce: self.home.reproduce(&to),

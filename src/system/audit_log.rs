@@ -215,7 +215,7 @@ impl System for AuditLog {
             leader: true,
             renewals: true,
             dead_letters: true,
-            paths: vec!["journal/", "journal/segments/"],
+            paths: vec!["journal/", "journal/segments/", "checkpoint", "vote"],
             client_paths: vec!["outbox/"],
             moments: MOMENTS.to_vec(),
             marks: true,

@@ -34,19 +34,25 @@ pub(crate) fn says(text: &str, parts: &[&str]) -> Result<(), Failed> {
     }
 }
 
-/// Reads a log over bare TCP whole: a line per entry, up to one that says that it is the end.
+/// Reads a log over bare TCP whole.
 pub(crate) async fn read_lines(auditor: &Host, server: &Peer, found: &mut Findings) -> Result<(), Failure> {
+    (0..).zip(lines(auditor, server).await?).for_each(|(position, line)| found.entry(position, line));
+    Ok(())
+}
+
+/// The entries of a log over bare TCP: a line each, up to one that says that it is the end.
+pub(crate) async fn lines(auditor: &Host, server: &Peer) -> Result<Vec<Vec<u8>>, Failure> {
     let mut stream = BufReader::new(auditor.world().net.connect(&server.address()).await?);
     stream.write_all(b"READ\n").await?;
-    for position in 0.. {
+    let mut lines = Vec::new();
+    loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
             return Err("cut off".into());
         }
         if line == "END\n" {
-            break;
+            return Ok(lines);
         }
-        found.entry(position, line.trim_end().as_bytes().to_vec());
+        lines.push(line.trim_end().as_bytes().to_vec());
     }
-    Ok(())
 }

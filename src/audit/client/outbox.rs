@@ -122,7 +122,6 @@ impl View {
             let entries = match self.entries(next, u64::MAX, READ_BYTES_MAX).await {
                 // Meanwhile the log got them, and their segments were given up.
                 Err(ClientError::Store(StoreError::Outside { .. })) => {
-                    mark!("outbox-read-and-gone");
                     continue;
                 }
                 entries => entries?,

@@ -277,7 +277,6 @@ impl LogReader {
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
             // next leader yet.
             if preferred && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
-                mark!("reader-was-redirected");
                 continue;
             }
             if cure == Cure::Somebody || Instant::now() + wait >= by {

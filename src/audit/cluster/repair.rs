@@ -185,7 +185,6 @@ impl<S: Source> Repair<'_, S> {
                     Err(Setback::Member(why)) => setbacks.push(format!("{}: {why}", member.name)),
                 }
                 if !self.rebuilt.is_verified() {
-                    mark!("repair-thrown-away");
                     // Which of its frames are wrong nobody can tell before the root is compared: all go.
                     self.rebuilt = Rebuilt::begin(self.world, self.settings).await?;
                 }

@@ -86,7 +86,6 @@ impl Pipeline {
                     Some(Err(status)) => self.end = Some(Err(status)),
                 },
                 () = sleep(self.idle), if reads && self.in_flight.is_empty() => {
-                    mark!("stream-idle");
                     let said = "no entry came for too long: open a stream again when there is one";
                     self.end = Some(Err(Status::deadline_exceeded(said)));
                 }

@@ -25,7 +25,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family { name: "cut lines", weight: 3, faults: &["partition", "blackhole", "refuse", "isolate", "reset"] },
     Family { name: "slow lines", weight: 2, faults: &["latency", "slow-reader"] },
     Family { name: "failing disks", weight: 2, faults: &["fsync-error", "disk-error", "disk-full", "slow-disk"] },
-    Family { name: "lying disks", weight: 2, faults: &["torn-write", "bit-rot", "misdirected-write"] },
+    Family { name: "lying disks", weight: 3, faults: &["torn-write", "bit-rot", "misdirected-write"] },
     Family { name: "memory that lies", weight: 1, faults: &["bit-flip"] },
     Family { name: "lost machines", weight: 2, faults: &["wipe", "replace"] },
     Family { name: "certificates", weight: 2, faults: &["cert-expire", "cert-rotate", "cert-mismatch", "ca-rotate"] },

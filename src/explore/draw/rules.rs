@@ -216,12 +216,12 @@ pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
 
 /// How long it takes to deliver what was offered where memory is all that is in the way: a server lends three eighths of its
 /// own to requests, a quarter of that to one connection, and an entry is held with its answer until a quorum has it, for two
-/// round trips and what syncs take.
+/// round trips and what syncs take. Half of that may be taken; and who was turned away comes back a quarter of a second later.
 fn in_little_memory(scenario: &Scenario) -> Duration {
     let held = largest(scenario).saturating_add(1_536);
-    let in_a_round = (scenario.cluster.memory * 3 / 32 / held).max(1) * u64::from(scenario.workload.clients.min(4));
+    let in_a_round = (scenario.cluster.memory * 3 / 64 / held).max(1) * u64::from(scenario.workload.clients.min(4));
     let rounds = u32::try_from(offered(scenario) / in_a_round).unwrap_or(u32::MAX);
-    scenario.cluster.latency.saturating_mul(6).saturating_add(Duration::from_millis(100)).saturating_mul(rounds)
+    scenario.cluster.latency.saturating_mul(8).saturating_add(Duration::from_millis(300)).saturating_mul(rounds)
 }
 
 /// What is expected of a drawn scenario besides the invariants: that the log recovers, and no more dead letters than

@@ -175,6 +175,18 @@ impl<'a> Scene<'a> {
         self.plainly(dice, fault, Given { on: Some(on), ..Given::default() })
     }
 
+    /// A fault of the issuer, where there is one and it can suffer it.
+    pub(super) fn of_the_issuer(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
+        let ActsOn::Hosts { issuer: true, .. } = fault.acts_on else { return None };
+        let on = self.issuer.then(|| vec![HostRef::Issuer]);
+        self.plainly(dice, fault, Given { on: Some(on?), ..Given::default() })
+    }
+
+    /// Whether certificates are renewed.
+    pub(super) fn renews(&self) -> bool {
+        self.issuer
+    }
+
     /// One server.
     pub(super) fn any_server(&self, dice: &mut Dice) -> Option<HostRef> {
         dice.pick(&self.servers).cloned()

@@ -79,7 +79,16 @@ pub(super) fn fill(
             break;
         }
         let family = dice.pick(&weighted).and_then(|at| faults.get(*at));
-        let Some(fault) = family.and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
+        let Some(mut fault) = family.and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
+        // They outlast a run where none is made to end.
+        if fault.name.starts_with("cert-") && scene.renews() && dice.one_in(2) {
+            fault = faults
+                .iter()
+                .flat_map(|(_, all)| all)
+                .find(|other| other.name == "cert-expire")
+                .copied()
+                .unwrap_or(fault);
+        }
         let before = scenario.steps.len();
         let mut more = group(dice, &scene, fault, scenario, &shape);
         more.truncate(STEPS_MAX as usize - before);

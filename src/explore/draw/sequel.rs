@@ -60,7 +60,10 @@ static SEQUELS: &[Sequel] = &[
     sequel("misdirected-write", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("misdirected-write", "power-loss", 2, When::Meets("corruption-found")),
     // A tail that is torn where one was torn before.
-    sequel("power-loss", "power-loss", 2, When::Meets("torn-tail-truncated")),
+    sequel("power-loss", "power-loss", 1, When::Meets("torn-tail-truncated")),
+    // A new machine that is lost on its way into the log.
+    sequel("replace", "crash", 2, When::While(4_000)),
+    sequel("replace", "power-loss", 2, When::Meets("member-changed")),
 ];
 
 /// The steps that follow `first`, none in many cases. `name` names the nth of them, from 0 on.
@@ -88,7 +91,7 @@ pub(super) fn of(
             add(dice, action, start);
         }
     }
-    if let Some((action, start)) = connecting(dice, scene, first) {
+    for (action, start) in connecting(dice, scene, first).into_iter().chain(renewing(dice, scene, first)) {
         add(dice, action, start);
     }
     if first.action.name() == "replace"
@@ -177,6 +180,29 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
         }
     };
     scene.resets().filter(|_| wanted).map(|_| (Action::Reset { link }, start))
+}
+
+/// Faults of whoever issues certificates.
+static ISSUER_FAULTS: &[&str] = &["crash", "power-loss", "pause", "isolate", "clock-jump", "clock-skew"];
+
+/// Where hosts renew by themselves, the issuer is struck while a certificate comes to its end: all the tries before it may be
+/// in vain.
+fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
+    let Action::CertExpire { .. } = first.action else { return None };
+    let fault = find(dice.pick(ISSUER_FAULTS).copied()?).filter(|_| dice.below(8) < 5)?;
+    let action = scene.of_the_issuer(dice, fault)?;
+    let start = match first.start {
+        // It is asked for another one at the earliest when this one is installed, ten seconds before its end.
+        Start::At(ends) => {
+            let before = Duration::from_millis(dice.between(500, 11_000));
+            Start::At(ends.checked_sub(before).filter(|at| !at.is_zero())?)
+        }
+        Start::After { .. } => {
+            let wait = Duration::from_millis(dice.magnitude(1, 4_000));
+            Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }
+        }
+    };
+    Some((action, start))
 }
 
 /// A link between these hosts and those that they talk to.

@@ -2,7 +2,8 @@
 //!
 //! Reductions are tried from coarse to fine until none of them fails any more; among the last are those that take away any
 //! one step, so that the result is minimal in that sense (Zeller and Hildebrandt, "Simplifying and Isolating
-//! Failure-Inducing Input", 2002). Every candidate is a whole scenario, run and judged like any other; which one is taken
+//! Failure-Inducing Input", 2002). What needs a step under one seed may do without it under another, where the same things
+//! come in another order; so each step is also left out under a few others. Every candidate is a whole scenario, run and judged like any other; which one is taken
 //! does not depend on how many are tried at a time.
 
 mod failure;
@@ -56,7 +57,7 @@ pub struct SoFar<'a> {
     pub runs: usize,
 }
 
-/// Reduces a scenario that fails under a seed. `order` makes the order of a run of a text; `may` says whether a scenario may
+/// Reduces a scenario that fails under a seed. `order` makes the order of a run of a text under a seed; `may` says whether a scenario may
 /// be asked of the log, and is not asked where the original may not.
 ///
 /// # Errors
@@ -65,14 +66,14 @@ pub fn shrink(
     scenario: &Scenario,
     seed: u64,
     limits: Limits,
-    order: impl Fn(String) -> Order + Sync,
+    order: impl Fn(String, u64) -> Order + Sync,
     may: impl Fn(&Scenario) -> bool,
     mut told: impl FnMut(SoFar<'_>),
 ) -> Result<Shrunk, ShrinkError> {
     let mut original = scenario.clone();
     original.seeds = i64::try_from(seed).map(|_| vec![seed]).unwrap_or_default();
     original.known_violation = None;
-    let outcome = once(limits, order(original.print())).ok_or(ShrinkError::Stopped)?;
+    let outcome = once(limits, order(original.print(), seed)).ok_or(ShrinkError::Stopped)?;
     let failure = Failure::of(&outcome).ok_or(ShrinkError::Holds)?;
     let bound = may(&original);
     let expected = original.expect.clone();
@@ -82,9 +83,16 @@ pub fn shrink(
             && scenario::parse(&candidate.path, &candidate.print()).is_ok()
     };
     let mut search = Search { best: original, outcome: outcome.ok(), tried: BTreeSet::new(), runs: 1 };
+    let order = |it: &Scenario| order(it.print(), seed_of(it, seed));
     let minimal = search
         .go_through(|candidates, search| search.try_all(candidates, limits, &order, &failure, &mut told), acceptable);
-    Ok(search.confirmed(seed, failure, minimal, |text| once(limits, order(text))))
+    let seed = seed_of(&search.best, seed);
+    Ok(search.confirmed(seed, failure, minimal, |it| once(limits, order(it))))
+}
+
+/// Under which seed it fails: as it says itself, unless that is more than a file can say.
+fn seed_of(scenario: &Scenario, seed: u64) -> u64 {
+    scenario.seeds.first().copied().unwrap_or(seed)
 }
 
 /// One run; `None` where it was stopped.
@@ -153,12 +161,12 @@ impl Search {
         seed: u64,
         failure: Failure,
         minimal: bool,
-        run: impl FnOnce(String) -> Option<Result<Outcome, RunError>>,
+        run: impl FnOnce(&Scenario) -> Option<Result<Outcome, RunError>>,
     ) -> Shrunk {
         let Search { best, outcome, mut runs, .. } = self;
         let mut scenario = tell::told(best.clone(), seed, &failure, outcome.as_ref(), minimal);
         let mut screen = outcome.map(|outcome| tell::screen(&outcome)).unwrap_or_default();
-        if let Some(last) = run(scenario.print()) {
+        if let Some(last) = run(&scenario) {
             runs += 1;
             match Failure::of(&last).filter(|other| failure.is_shown_by(other)) {
                 Some(_) => screen = last.map(|outcome| tell::screen(&outcome)).unwrap_or_default(),
@@ -173,14 +181,14 @@ impl Search {
         &mut self,
         candidates: &[Scenario],
         limits: Limits,
-        order: &(impl Fn(String) -> Order + Sync),
+        order: &(impl Fn(&Scenario) -> Order + Sync),
         failure: &Failure,
         told: &mut impl FnMut(SoFar<'_>),
     ) -> Tried {
         let mut better = None;
         let mut ended = 0;
         let texts: Vec<String> = candidates.iter().map(Scenario::print).collect();
-        let task = |index: usize| Task { order: order(texts[index].clone()), twice: false };
+        let task = |index: usize| Task { order: order(&candidates[index]), twice: false };
         sweep(candidates.len(), limits, task, |task, done| {
             ended += 1;
             self.runs += 1;

@@ -25,7 +25,11 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
     plainer_lengths,
     plainer_values,
     plainer_hosts,
+    fewer_steps_under_another_seed,
 ];
+
+/// How many other seeds are tried for each step.
+const OTHER_SEEDS: u64 = 8;
 
 /// Without half of the steps, a quarter, and so on to each single one, the last first.
 fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
@@ -42,6 +46,15 @@ fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
         size /= 2;
     }
     reduced
+}
+
+/// Without each single step, under the seeds that come next.
+fn fewer_steps_under_another_seed(scenario: &Scenario) -> Vec<Scenario> {
+    let [seed] = scenario.seeds[..] else { return Vec::new() };
+    let others = (1..=OTHER_SEEDS).filter_map(|more| seed.checked_add(more)).filter(|it| i64::try_from(*it).is_ok());
+    let at = |seed| (0..scenario.steps.len()).rev().map(move |step| (seed, step));
+    let reduced = |(seed, step)| Scenario { seeds: vec![seed], ..without(scenario, &BTreeSet::from([step])) };
+    others.flat_map(at).map(reduced).collect()
 }
 
 /// A scenario without some of its steps. What began after one of those begins when it would have, as far as that is known

@@ -351,7 +351,6 @@ impl Director<'_> {
                 continue;
             }
             let killed = late && self.stage.kill(&host, Down::Killed, self.now).is_some();
-            mark!("killed-while-stopping", killed);
             if !killed {
                 self.stage.mourn(&host, self.now);
             }
