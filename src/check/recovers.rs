@@ -11,7 +11,8 @@
 //! it must have an acknowledgement within `recovers-within` of that moment. Each entry submitted after the heal must
 //! have its answer in the same time, counted from its submission. And at the end of the settle phase nothing may be
 //! left to deliver, every server that can be read must show as much of the log as the others (where the log shows its
-//! leaves), and what was acknowledged must be shown by a quorum of them.
+//! leaves), and what was acknowledged must be shown by a quorum of them: one that is behind is read again until the time
+//! is over.
 //!
 //! **What leaves it idle.** The run ended before the last fault healed, no client had anything to send afterwards, or
 //! the run was over before the time was.
