@@ -17,8 +17,9 @@ use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{
-    FutureExt as _,
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
     future::{BoxFuture, MaybeDone, OptionFuture, join, maybe_done},
+    stream,
 };
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Request, Status};
@@ -448,21 +449,47 @@ fn weight(entry: &SignedEntry) -> usize {
     entry.bytes().len() + ANSWER_BYTES
 }
 
-/// A proof for each step between these sizes. A server of an earlier revision gives one at a time, and no server gives
-/// more than it likes, so this asks until it has all of them; each call has the deadline of one.
-async fn links(mut rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
-    let mut proofs = Vec::with_capacity(sizes.len());
-    while let [old_size, new_size, further @ ..] = &sizes[proofs.len()..] {
-        let (old_size, new_size, further_sizes) = (*old_size, *new_size, further.to_vec());
-        let mut request = Request::new(GetConsistencyProofRequest { old_size, new_size, further_sizes });
-        request.set_timeout(deadline);
-        let late = |_| Status::deadline_exceeded("no proof of consistency in time");
-        let answer = timeout(deadline, rpc.get_consistency_proof(request)).await.map_err(late)??.into_inner();
-        let further = answer.further.into_iter().take(further.len()).map(|proof| proof.hashes);
-        proofs.push(answer.hashes);
-        proofs.extend(further);
+/// Calls for proofs that are under way at a time, where a server gives fewer in one answer than are needed.
+const PROOFS_ASKED_MAX: usize = 64;
+
+/// A proof for each step between these sizes. A server of an earlier revision gives one at a time, and no server gives more
+/// than it likes; what one answer leaves over is asked for side by side, for each call takes a round trip. Each has the
+/// deadline of one.
+async fn links(rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
+    let mut proofs = some_links(rpc.clone(), &sizes, deadline).await?;
+    let (at_a_time, left) = (proofs.len(), sizes.get(proofs.len()..).unwrap_or_default());
+    let parts = (0..left.len().saturating_sub(1)).step_by(at_a_time.max(1));
+    let asks = parts.map(|from| {
+        let sizes = left[from..left.len().min(from + at_a_time + 1)].to_vec();
+        all_links(rpc.clone(), sizes, deadline)
+    });
+    let mut answers = stream::iter(asks.collect::<Vec<_>>()).buffered(PROOFS_ASKED_MAX);
+    while let Some(more) = answers.try_next().await? {
+        proofs.extend(more);
     }
     Ok(proofs)
+}
+
+/// The same, one call after the other.
+async fn all_links(rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
+    let mut proofs = Vec::with_capacity(sizes.len());
+    while let left @ [_, _, ..] = &sizes[proofs.len()..] {
+        proofs.extend(some_links(rpc.clone(), left, deadline).await?);
+    }
+    Ok(proofs)
+}
+
+/// As many as one answer holds, from the first step on: one at least, where there is a step.
+async fn some_links(mut rpc: Rpc, sizes: &[u64], deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
+    let [old_size, new_size, further @ ..] = sizes else { return Ok(Vec::new()) };
+    let message =
+        GetConsistencyProofRequest { old_size: *old_size, new_size: *new_size, further_sizes: further.to_vec() };
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    let late = |_| Status::deadline_exceeded("no proof of consistency in time");
+    let answer = timeout(deadline, rpc.get_consistency_proof(request)).await.map_err(late)??.into_inner();
+    let more = answer.further.into_iter().take(further.len()).map(|proof| proof.hashes);
+    Ok(std::iter::once(answer.hashes).chain(more).collect())
 }
 
 /// No proof came.

@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
 use crate::{
     fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value},
-    scenario::{Scenario, Step},
+    scenario::{Moment, Scenario, Start, Step},
 };
+
+/// Events behind which a sync is owed.
+static WRITTEN: &[&str] = &["batch-written", "receipt-verified", "member-changed", "corruption-found"];
 
 /// The hosts of one drawn scenario, and who of them is struck again and again.
 pub(super) struct Scene<'a> {
@@ -185,6 +188,14 @@ impl<'a> Scene<'a> {
     /// Whether certificates are renewed.
     pub(super) fn renews(&self) -> bool {
         self.issuer
+    }
+
+    /// As something was written and is not synced yet, once a step before it has begun.
+    pub(super) fn written(&self, dice: &mut Dice, steps: &[Step]) -> Option<Start> {
+        let events: Vec<&str> = WRITTEN.iter().filter(|event| self.moments().contains(event)).copied().collect();
+        let moment = Moment::First((*dice.pick(&events)?).to_owned());
+        let since = Moment::Begins(dice.pick(steps)?.name.clone());
+        Some(Start::After { moment, wait: Duration::ZERO, since: Some(since) })
     }
 
     /// One server.

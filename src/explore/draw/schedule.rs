@@ -131,7 +131,22 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
             (action, cure)
         }
     };
-    let mut first = Step { name: name(0), duration: length(dice, &action, work), action, start, line: 0 };
+    let mut duration = length(dice, &action, work);
+    match fault.name {
+        // What was damaged for a moment only, nobody reads.
+        "bit-rot" | "torn-write" | "misdirected-write" if !dice.one_in(8) => {
+            let least = Duration::from_millis(dice.between(1_000, 10_000));
+            duration = duration.map(|duration| duration.max(least));
+        }
+        // In the few milliseconds between a write and its sync.
+        "power-loss" if dice.one_in(4) => {
+            if let Some(written) = scene.written(dice, &scenario.steps) {
+                start = written;
+            }
+        }
+        _ => {}
+    }
+    let mut first = Step { name: name(0), duration, action, start, line: 0 };
     if let Some(next) = sequel::next_blow(dice, scene, &mut first, name(1), work) {
         return vec![first, next];
     }

@@ -145,7 +145,8 @@ fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Dur
         When::While(most) => {
             let within = first.duration.unwrap_or(work).min(work);
             let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).min(most);
-            Start::After { moment: begins, wait: Duration::from_millis(dice.magnitude(1, within)), since: None }
+            let wait = if dice.one_in(4) { dice.magnitude(1, within) } else { dice.between(1, within.max(1)) };
+            Start::After { moment: begins, wait: Duration::from_millis(wait), since: None }
         }
         When::Meets(event) => {
             scene.moments().iter().find(|moment| **moment == event)?;

@@ -79,6 +79,8 @@ pub(super) struct State {
     pub(super) proofs_refused: u32,
     /// Proofs of consistency in one answer besides the first; none with a server of an earlier revision.
     pub(super) proofs_further_max: usize,
+    /// How long each of them takes.
+    pub(super) proof_takes: Duration,
     /// So many leaves are read at once.
     pub(super) reads_max: u32,
     /// A tail skips this leaf.
@@ -118,6 +120,7 @@ impl FakeLog {
             early: BTreeMap::new(),
             proofs_refused: 0,
             proofs_further_max: usize::MAX,
+            proof_takes: Duration::ZERO,
             reads_max: 3,
             tail_skips: None,
             tail_leaves_max: None,
@@ -392,6 +395,8 @@ impl AuditLog for FakeLog {
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
         let GetConsistencyProofRequest { old_size, new_size, further_sizes } = request.into_inner();
+        let takes = self.state().proof_takes;
+        tokio::time::sleep(takes).await;
         let mut state = self.state();
         if state.proofs_refused > 0 {
             state.proofs_refused -= 1;

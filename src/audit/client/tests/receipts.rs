@@ -1,5 +1,7 @@
 //! Bad receipts: none of them lets an entry go.
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::audit::{
     leaf::{Body, Content, Entry, Leaf},
@@ -226,6 +228,26 @@ fn a_server_that_gives_fewer_proofs_than_were_asked_for_is_asked_for_the_rest() 
         let (proofs, kept) = in_one_flight(100, further_max);
         assert!((20..=most).contains(&proofs) && kept < 40, "{further_max}: {proofs} proofs, {kept} syncs");
     }
+}
+
+/// Far away each answer takes a round trip: asked for one after the other, proofs would come more slowly than entries.
+#[test]
+fn what_a_server_of_an_earlier_revision_gives_one_by_one_is_asked_for_side_by_side() {
+    let (disk, log) = (MemoryDisk::default(), FakeLog::new());
+    log.state().proofs_further_max = 0;
+    live(&disk, &log, Call::AppendStream, |life| async move {
+        let client = life.open().await.unwrap();
+        client.append(payload(0)).await.unwrap();
+        life.log.state().proof_takes = Duration::from_millis(500);
+        let began = Instant::now();
+        let mut waiting = Vec::new();
+        for n in 1..=200 {
+            waiting.push(client.submit(payload(n)).await.unwrap().delivered);
+        }
+        assert!(futures::future::join_all(waiting).await.iter().all(|it| matches!(it, Delivered::Receipt(_))));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "200 steps in {took:?}");
+    });
 }
 
 #[test]
