@@ -10,8 +10,8 @@
 //! error once a step has struck what it stands on: its disk, its clock, its certificate, its memory, from the beginning of
 //! that step on (`gapless explain FAULT` says of each whether it does). A crash, a power loss, a restart, a pause, or
 //! anything on the network is no reason: a process has to come up after each, and to stay. And a server may tell of
-//! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way. The same goes
-//! for one that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had
+//! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way.
+//! What a repair has replaced (`replica-repaired`) is sound from then on, until its disk is struck again. The same goes for one that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had
 //! acknowledged what was not synced, which shows in no entry as long as a majority kept it.
 //!
 //! **What leaves it idle.** No server ran.
@@ -20,7 +20,7 @@
 //! takes what is left for corrupt. A read that meets a truncation half-way. A listener whose old socket is still open. A
 //! peer's odd message, answered by ending the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     cause,
@@ -43,8 +43,17 @@ struct Server {
     asked: bool,
     /// A step has struck what its process stands on.
     struck: bool,
-    /// Its disk was damaged, failed or was emptied.
-    disk_struck: bool,
+    /// Its disk was emptied.
+    wiped: bool,
+    /// Files that were damaged, or could not be read or written, and were not replaced since.
+    damaged: BTreeSet<String>,
+}
+
+impl Server {
+    /// Its disk is not what it was made to be.
+    fn disk_struck(&self) -> bool {
+        self.wiped || !self.damaged.is_empty()
+    }
 }
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
@@ -62,7 +71,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         }
         if let What::Log { event: LogEvent::MemberLostTail { member, .. } } = &event.what
             && servers.contains_key(&event.host)
-            && servers.get(&Name::from(member.as_str())).is_some_and(|server| !server.disk_struck)
+            && servers.get(&Name::from(member.as_str())).is_some_and(|server| !server.disk_struck())
         {
             violations.add("forgot", None, || forgot(index, at));
         }
@@ -70,14 +79,18 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         match &event.what {
             What::Up { .. } => server.lives += 1,
             What::StopRequested {} => server.asked = true,
-            What::Damaged { .. } | What::Wiped {} | What::Disk { error: Some(_), .. } => {
+            What::Damaged { path, .. } | What::Disk { path, error: Some(_), .. } => {
                 server.struck = true;
-                server.disk_struck = true;
+                server.damaged.insert(path.clone());
+            }
+            What::Wiped {} => (server.struck, server.wiped) = (true, true),
+            What::Log { event: LogEvent::ReplicaRepaired { replaced, .. } } => {
+                server.damaged.retain(|path| !replaced.iter().any(|new| path.starts_with(new)));
             }
             What::Failed { .. } | What::Down { how: Down::Stop } if !server.asked && !server.struck => {
                 violations.add("ended", None, || ended(index, &event.host, at));
             }
-            What::Log { event: LogEvent::CorruptionFound { .. } } if !server.disk_struck => {
+            What::Log { event: LogEvent::CorruptionFound { .. } } if !server.disk_struck() => {
                 violations.add("false-alarm", None, || false_alarm(index, &event.host, at));
             }
             _ => {}
@@ -94,7 +107,10 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
 fn concerns_a_life(what: &What) -> bool {
     match what {
         What::Disk { error, .. } => error.is_some(),
-        What::Log { event } => matches!(event, LogEvent::CorruptionFound { .. } | LogEvent::MemberLostTail { .. }),
+        What::Log { event } => matches!(
+            event,
+            LogEvent::CorruptionFound { .. } | LogEvent::MemberLostTail { .. } | LogEvent::ReplicaRepaired { .. }
+        ),
         What::Up { .. } | What::Down { .. } | What::Failed { .. } | What::StopRequested {} => true,
         What::Damaged { .. } | What::Wiped {} => true,
         _ => false,
@@ -274,6 +290,29 @@ mod tests {
             let mut story = up();
             story.says("server-1", strike).says("server-1", corruption()).says("server-1", failed());
             assert!(matches!(finding(&story), Finding::Holds { .. }));
+        }
+    }
+
+    #[test]
+    fn corruption_of_what_was_repaired_is_a_violation_unless_the_disk_was_struck_again() {
+        let damaged =
+            |path: &str| What::Damaged { path: path.to_owned(), offset: 512, bytes: 1, fault: "bit-rot".to_owned() };
+        let repaired = || {
+            let replaced = vec!["journal/".to_owned(), "checkpoint".to_owned()];
+            let event = LogEvent::ReplicaRepaired { frames: 9, leaves: 9, from: "server-2".to_owned(), replaced };
+            What::Log { event }
+        };
+        for (before, after, excused) in [
+            (vec!["journal/0.seg"], vec![], false),
+            (vec!["journal/0.seg"], vec!["journal/0.seg"], true),
+            (vec!["journal/0.seg", "vote"], vec![], true),
+        ] {
+            let mut story = up();
+            before.iter().for_each(|path| _ = story.says("server-1", damaged(path)));
+            story.says("server-1", corruption()).says("server-1", repaired());
+            after.iter().for_each(|path| _ = story.says("server-1", damaged(path)));
+            story.at(2_000).says("server-1", corruption());
+            assert_eq!(matches!(finding(&story), Finding::Holds { .. }), excused, "{before:?} {after:?}");
         }
     }
 

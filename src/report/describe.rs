@@ -170,7 +170,7 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::CorruptionFound { file, offset, what } => format!("CORRUPTION in `{file}` at {offset}: {what}"),
         LogEvent::ReadOnly { leaves: all, why } => format!("shows {} and takes nothing: {why}", leaves(*all)),
         LogEvent::RepairStalled { why } => format!("repair waits: {why}"),
-        LogEvent::ReplicaRepaired { frames, leaves: all, from } => {
+        LogEvent::ReplicaRepaired { frames, leaves: all, from, .. } => {
             format!("repaired from {from}: {frames} frames, {}", leaves(*all))
         }
         LogEvent::MemberLostTail { member, holds, acknowledged, .. } => {

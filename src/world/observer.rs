@@ -50,7 +50,8 @@ pub enum LogEvent {
     /// A damaged replica waits: no other member offers it what it needs. Told whenever the reason is another one.
     RepairStalled { why: String },
     /// A damaged replica was built anew from this member, verified, and put in place; the damaged files are kept.
-    ReplicaRepaired { frames: u64, leaves: u64, from: String },
+    /// `replaced`: how the paths begin of what is new.
+    ReplicaRepaired { frames: u64, leaves: u64, from: String, replaced: Vec<String> },
     /// The leader found that another member no longer holds what it had acknowledged, and sends it that again: it holds the
     /// first `holds` leaves, and had acknowledged the first `acknowledged`. Its disk claimed that they were synced, and lost
     /// them with the power: that disk is not to be trusted any more.

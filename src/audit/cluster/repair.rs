@@ -103,7 +103,8 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     let kept = swap(world).begin().await?;
     mark!("repair-done");
     tracing::warn!(folder = %kept.display(), "the damaged files are kept here");
-    world.tell(LogEvent::ReplicaRepaired { frames, leaves, from });
+    let replaced = PARTS.iter().map(|part| part.path().to_owned()).collect();
+    world.tell(LogEvent::ReplicaRepaired { frames, leaves, from, replaced });
     Ok(())
 }
 

@@ -28,6 +28,15 @@ pub(in crate::audit) enum Part {
     Files(&'static str),
 }
 
+impl Part {
+    /// The file, or the folder.
+    pub(in crate::audit) fn path(self) -> &'static str {
+        match self {
+            Part::File(path) | Part::Files(path) => path,
+        }
+    }
+}
+
 /// How far it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {

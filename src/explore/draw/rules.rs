@@ -107,13 +107,32 @@ fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
     let Start::After { moment: Moment::Ended(name), wait, .. } = &back.start else { return false };
     // A rollback that would come after the workload never comes, and so does one that waits for a host which something
     // holds until everything heals.
+    let held = held_down(scenario, mistake.action.on().map_or(&[], Vec::as_slice));
     let in_time = match &mistake.start {
-        Start::At(at) => at.saturating_add(*wait).saturating_add(ROLLOUT) <= scenario.workload.duration,
+        Start::At(at) => {
+            at.saturating_add(*wait).saturating_add(held).saturating_add(ROLLOUT) <= scenario.workload.duration
+        }
         Start::After { .. } => false,
     };
     let ends = |step: &Step| step.duration.is_some() || step.action.fault().end == End::Instant;
     let follows = *name == mistake.name && in_time && scenario.steps.iter().all(ends);
     one && others == 1 && back.action.on() == mistake.action.on() && follows
+}
+
+/// For how long other steps may keep one of these hosts down, all of them together.
+fn held_down(scenario: &Scenario, hosts: &[HostRef]) -> Duration {
+    const DOWN: [&str; 5] = ["crash", "power-loss", "restart", "churn", "pause"];
+    let may_be = |struck: &HostRef| {
+        hosts.iter().any(|host| match struck {
+            HostRef::Server(_) | HostRef::Client(_) | HostRef::Auditor | HostRef::Issuer => struck == host,
+            HostRef::Clients | HostRef::AnyClient => !host.is_server(),
+            HostRef::Step(_) => true,
+            HostRef::Servers | HostRef::AnyServer | HostRef::Leader | HostRef::Followers => host.is_server(),
+        })
+    };
+    let strikes =
+        |step: &&Step| DOWN.contains(&step.action.name()) && step.action.on().is_some_and(|on| on.iter().any(may_be));
+    scenario.steps.iter().filter(strikes).filter_map(|step| step.duration).sum()
 }
 
 /// A process is started anew and is connected to by then, wherever it is.

@@ -30,7 +30,7 @@ impl Observer for TracingObserver {
             E::RepairStalled { why } => {
                 error!(target: TARGET, why, "the damaged replica cannot be repaired yet, it neither votes nor serves");
             }
-            E::ReplicaRepaired { frames, leaves, from } => {
+            E::ReplicaRepaired { frames, leaves, from, .. } => {
                 warn!(target: TARGET, frames, leaves, from, "the damaged replica was repaired");
             }
             E::MemberLostTail { node, member, holds, acknowledged } => {

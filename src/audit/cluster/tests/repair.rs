@@ -99,7 +99,8 @@ async fn a_member_comes_back_only_with_as_much_as_its_disk_had_promised() {
     assert!(trio.is_repaired_at_once().await);
     trio.holds(8).await;
     let (frames, leaves) = (8, trio.log.notes[7].checkpoint.size);
-    let told = LogEvent::ReplicaRepaired { frames, leaves, from: "server-2".into() };
+    let replaced = ["journal/segments", "checkpoint"].map(String::from).into();
+    let told = LogEvent::ReplicaRepaired { frames, leaves, from: "server-2".into(), replaced };
     assert_eq!(trio.bench.events("replica-repaired"), [told]);
 }
 
