@@ -156,6 +156,7 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
     let mistake = step("upgrade", "name = \"u\"\non = \"server-1\"\nto = \"breaking\"\nat = \"1s\"");
     let undone = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"2s\"");
     let too_late = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"15s\"");
+    let crash = |on: &str| step("crash", &format!("on = \"{on}\"\nat = \"1s\"\nfor = \"12s\""));
     let full = |length: &str| step("disk-full", &format!("on = \"server-1\"\nat = \"1s\"\n{length}"));
     let cases = [
         (rots("\"server-1\""), 3, None),
@@ -171,6 +172,8 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (mistake.clone() + &too_late, 3, Some("a-breaking-revision-is-taken-back")),
         (mistake.clone() + &undone + &full(""), 3, Some("a-breaking-revision-is-taken-back")),
         (mistake.clone() + &undone + &full("for = \"3s\""), 3, None),
+        (mistake.clone() + &undone + &crash("any-server"), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &crash("clients"), 3, None),
         (
             mistake + &undone + &step("upgrade", "name = \"v\"\non = \"server-1\"\nto = \"next\"\nat = \"2s\""),
             3,
@@ -206,6 +209,20 @@ fn entries_that_are_too_large_cost_what_is_sent_anew_behind_them_and_take_their_
     );
     assert!(within(many, "123ms") > within(many, "5ms") + 500, "nearer it takes less");
     assert!(within(many, "5ms") > within(few, "5ms") + 50, "and fewer take less");
+}
+
+#[test]
+fn a_small_memory_takes_longer_far_away_and_a_large_one_does_not() {
+    let within = |memory: &str, latency: &str| {
+        let text = format!(
+            "title = \"t\"\n[cluster]\nservers = 3\nlatency = \"{latency}\"\nmemory = \"{memory}\"\n[workload]\nclients = 2\n\
+             appends = \"400/s\"\nfor = \"20s\"\n"
+        );
+        recovers_within(&scenario::parse(Path::new("t.toml"), &text).expect("sound")).as_secs()
+    };
+    assert!(within("600KiB", "150ms") > within("64MiB", "150ms") + 200);
+    assert!(within("600KiB", "5ms") < within("600KiB", "150ms") - 100);
+    assert_eq!(within("32MiB", "150ms"), within("64MiB", "150ms"));
 }
 
 #[test]
