@@ -143,6 +143,11 @@ pub static MARKS: &[Mark] = &[
     ),
     mark(
         "replication",
+        "member-lost-what-it-had-not-acknowledged",
+        "A leader found that a member holds less than it said as it voted, and had acknowledged no more than it holds.",
+    ),
+    mark(
+        "replication",
         "replaced-leader-read-what-was-cut",
         "A leader that was replaced read entries for its members that were cut meanwhile.",
     ),

@@ -7,7 +7,9 @@
 //! common part is answered here, and only what the member lacks is sent.
 //!
 //! openraft also ends the leader where a member holds less than it once acknowledged. Such a member lost what its disk had
-//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it.
+//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it. And a member may hold
+//! less than it said as it voted: entries that were not synced yet, and are gone with its power. That is no promise broken; what
+//! both logs have in common is found anew.
 
 use std::{error::Error, sync::Arc};
 
@@ -232,7 +234,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Answer<AppendEntriesResponse<u64>> {
         let mut request = request;
         let term = request.vote.leader_id.term;
-        let last = request.entries.last().map(|entry| entry.log_id);
+        let (asked_at, last) = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
         let response = match self.tell(&request) {
             Some(told) => told?,
             None => match self.prepare(&mut request).await? {
@@ -255,6 +257,12 @@ impl RaftNetwork<TypeConfig> for Peer {
                 let told = self.links.told(self.node, term);
                 if request.prev_log_id.is_some() && request.prev_log_id <= told {
                     return Err(self.lost());
+                }
+                // Raft asked of less. To be told that the logs part there, where it knows that they agree, would end it.
+                if request.prev_log_id != asked_at {
+                    mark!("member-lost-what-it-had-not-acknowledged");
+                    self.forget();
+                    return Err(failed(&Status::unavailable("the member holds less than it had said")));
                 }
             }
             AppendEntriesResponse::HigherVote(_) => {

@@ -55,6 +55,9 @@ static SEQUELS: &[Sequel] = &[
     sequel("bit-rot", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("bit-rot", "power-loss", 3, When::Meets("corruption-found")),
     sequel("bit-rot", "crash", 2, When::Meets("corruption-found")),
+    // And what a repair put in place may not be there to stay.
+    sequel("bit-rot", "power-loss", 2, When::Meets("replica-repaired")),
+    sequel("misdirected-write", "power-loss", 2, When::Meets("replica-repaired")),
     sequel("torn-write", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("torn-write", "power-loss", 2, When::Meets("corruption-found")),
     sequel("misdirected-write", "slow-disk", 2, When::Meets("corruption-found")),
