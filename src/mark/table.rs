@@ -143,8 +143,8 @@ pub static MARKS: &[Mark] = &[
     ),
     mark(
         "replication",
-        "member-lost-what-it-had-not-acknowledged",
-        "A leader found that a member holds less than it said as it voted, and had acknowledged no more than it holds.",
+        "common-part-was-contradicted",
+        "A member contradicted what it and its leader were thought to have in common, beyond what it had acknowledged.",
     ),
     mark(
         "replication",

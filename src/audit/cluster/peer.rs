@@ -7,9 +7,9 @@
 //! common part is answered here, and only what the member lacks is sent.
 //!
 //! openraft also ends the leader where a member holds less than it once acknowledged. Such a member lost what its disk had
-//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it. And a member may hold
-//! less than it said as it voted: entries that were not synced yet, and are gone with its power. That is no promise broken; what
-//! both logs have in common is found anew.
+//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it. And where a
+//! member contradicts what both logs were thought to have in common, beyond what openraft asked about, that is found anew: told
+//! of a conflict where it knows that the logs agree, openraft ends the leader as well.
 
 use std::{error::Error, sync::Arc};
 
@@ -260,9 +260,11 @@ impl RaftNetwork<TypeConfig> for Peer {
                 }
                 // Raft asked of less. To be told that the logs part there, where it knows that they agree, would end it.
                 if request.prev_log_id != asked_at {
-                    mark!("member-lost-what-it-had-not-acknowledged");
+                    mark!("common-part-was-contradicted");
                     self.forget();
-                    return Err(failed(&Status::unavailable("the member holds less than it had said")));
+                    return Err(failed(&Status::unavailable(
+                        "the member contradicts what the logs were thought to have in common",
+                    )));
                 }
             }
             AppendEntriesResponse::HigherVote(_) => {
