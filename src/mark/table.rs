@@ -9,6 +9,7 @@ const fn mark(room: &'static str, name: &'static str, meaning: &'static str) -> 
 /// Every mark, sorted by room, in the order in which an entry meets them, and by name.
 pub static MARKS: &[Mark] = &[
     mark("store", "cell-slot-torn", "A cell was opened of whose two slots one was damaged."),
+    mark("store", "cell-written-in-place", "A full disk had no room for the new file of a cell that was opened."),
     mark(
         "store",
         "frames-above-marker-kept",
@@ -119,6 +120,11 @@ pub static MARKS: &[Mark] = &[
     mark("replication", "commits-told-beside", "A far member was told of commits beside the entries."),
     mark(
         "replication",
+        "common-part-was-contradicted",
+        "A member contradicted what it and its leader were thought to have in common, beyond what it had acknowledged.",
+    ),
+    mark(
+        "replication",
         "entries-gave-way",
         "A member cut entries that were never committed, for those of another leader.",
     ),
@@ -140,11 +146,6 @@ pub static MARKS: &[Mark] = &[
         "replication",
         "member-lost-what-it-acknowledged",
         "A leader found that a member holds less than it had acknowledged.",
-    ),
-    mark(
-        "replication",
-        "common-part-was-contradicted",
-        "A member contradicted what it and its leader were thought to have in common, beyond what it had acknowledged.",
     ),
     mark(
         "replication",

@@ -3,8 +3,12 @@
 //!
 //! Two slots, each with length, generation and CRC32C. A new value goes to the slot that is not known to be durable; so
 //! a crash leaves the old value or the new one, never none. Behind the sync the other slot gets the same value, which
-//! becomes durable with the next store or opening: from then on one damaged slot costs nothing. A cell must never give
-//! back a value older than one whose `store` returned.
+//! becomes durable with the next store: from then on one damaged slot costs nothing. A cell must never give back a value
+//! older than one whose `store` returned.
+//!
+//! Whoever opens a cell cannot tell which of its slots are on the disk: a sync may have failed in an earlier life, and a
+//! crash may have torn a slot or lost it. To write a slot where it stands may cost all that is in its sector, if the power
+//! fails meanwhile. So the value is written into a file of its own, which then takes the place of the cell's.
 
 use std::{
     io,
@@ -24,6 +28,8 @@ pub const VALUE_BYTES_MAX: usize = 3 * 1024;
 const SLOT_BYTES: usize = 4096;
 /// Length, generation and checksum.
 const HEAD_BYTES: usize = 4 + 8 + 4;
+/// The generation of a cell that was just made.
+const FIRST: u64 = 1;
 /// The length of "no value yet".
 const ABSENT: u32 = u32::MAX;
 
@@ -49,7 +55,10 @@ impl Cell {
     /// what a crash left; nothing is changed on disk.
     pub async fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StoreError> {
         let file = match disk.open(path, OpenMode::Existing).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(&*disk, path).await?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_folder(&*disk, path.parent().unwrap_or(Path::new(""))).await?;
+                put(&*disk, path, FIRST, None).await?
+            }
             opened => opened.map_err(StoreError::io("open", path))?,
         };
         let bytes = file.read_at(0, 2 * SLOT_BYTES).await.map_err(StoreError::io("read", path))?;
@@ -59,15 +68,24 @@ impl Cell {
             return Err(StoreError::corrupt(path, 0, "both slots of the cell are damaged"));
         };
         mark!("cell-slot-torn", (0..2).any(|slot| bytes.get(slot * SLOT_BYTES..).and_then(decode).is_none()));
-        let mut cell = Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false };
-        // What was read may be in the page cache only, as clean pages, if the sync of an earlier life failed. It is
-        // written again and given to nobody before it is durable. Only then the other slot follows: until then it may
-        // hold the only durable value.
-        cell.submit_copy(durable);
-        cell.sync().await?;
-        cell.submit_copy(1 - durable);
-        cell.sync().await?;
-        Ok(cell)
+        drop(file);
+        // Given to nobody before it is durable.
+        match put(&*disk, path, generation, value.as_ref()).await {
+            Ok(file) => Ok(Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false }),
+            // A full disk has no room for another file, and what is there has to be read all the same.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                mark!("cell-written-in-place");
+                let file = disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))?;
+                let mut cell = Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false };
+                // Only then the other slot: until then it may hold the only durable value.
+                cell.submit_copy(durable);
+                cell.sync().await?;
+                cell.submit_copy(1 - durable);
+                cell.sync().await?;
+                Ok(cell)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The value stored last.
@@ -119,17 +137,22 @@ impl Cell {
     }
 }
 
-/// Creates a cell without a value. Under another name first: where a crash leaves the file's own name, it is whole.
-async fn create(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>, StoreError> {
+/// The file of a cell with this value in both slots. Under another name first: where a crash leaves the cell's own name, it
+/// is whole.
+async fn put(
+    disk: &dyn Disk,
+    path: &Path,
+    generation: u64,
+    value: Option<&Bytes>,
+) -> Result<Arc<dyn File>, StoreError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    create_folder(disk, folder).await?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
     let file = disk.open(&new, OpenMode::Create).await.map_err(StoreError::io("create", &new))?;
     file.truncate(0).await.map_err(StoreError::io("empty", &new))?;
-    let mut slots = BytesMut::from(&encode(1, None)[..]);
-    slots.put_slice(&encode(1, None));
+    let mut slots = BytesMut::from(&encode(generation, value)[..]);
+    slots.put_slice(&encode(generation, value));
     file.write_at(0, slots.freeze()).await.map_err(StoreError::io("write", &new))?;
     file.sync().await.map_err(StoreError::io("sync", &new))?;
     disk.rename(&new, path).await.map_err(StoreError::io("rename", &new))?;
@@ -224,6 +247,22 @@ mod tests {
                 assert!(found == stored || found == tried, "step {dies_at}, seed {seed}");
                 assert_eq!(open_cell(&disk.crash(choices(seed))).unwrap().load(), found);
             }
+        }
+    }
+
+    /// The first takes the other slot with it, the next one strikes whoever opens the cell.
+    #[test]
+    fn power_that_fails_again_and_again_leaves_what_was_stored() {
+        for seed in 0..400 {
+            let mut disk = CrashDisk::default();
+            now(open_cell(&disk).unwrap().store(value(3))).unwrap();
+            for again in 0..6 {
+                disk = disk.crash(choices(seed * 10 + again));
+                disk.die_at((seed + again * 7) % 11);
+                drop(open_cell(&disk));
+            }
+            let left = open_cell(&disk.crash(choices(seed))).map(|cell| cell.load());
+            assert_eq!(left.unwrap(), Some(value(3)), "seed {seed}");
         }
     }
 
