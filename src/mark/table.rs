@@ -34,6 +34,7 @@ pub static MARKS: &[Mark] = &[
     mark("store", "segment-begun", "A full segment was closed and the next one begun."),
     mark("store", "segment-cut-whole", "A cut of the journal removed a whole segment."),
     mark("store", "segment-forgotten", "An outbox gave up a segment whose entries were all acknowledged."),
+    mark("store", "segment-written-in-place", "A full disk had no room for the new file of a segment at a start."),
     mark("store", "survey-hopped", "The survey of a damaged journal went on behind a damaged frame by its length."),
     mark(
         "store",

@@ -5,6 +5,7 @@
 //! behind the last marker is what a crash leaves of writes that nobody was promised: it is kept aside and cut off.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -122,6 +123,11 @@ impl Place<'_> {
     }
 
     /// Cuts off a torn tail and makes everything that is left durable.
+    ///
+    /// What is left was read from the page cache. Had the sync of an earlier life failed, then the kernel may hold it as
+    /// clean although it never reached the disk, and a sync alone would do nothing. And to write it once more where it stands
+    /// may cost all that is in the same sector, if the power fails meanwhile. So it is written into a file of its own, which
+    /// then takes the place of the old one.
     async fn repair(&self, scan: Scan) -> Result<Segment, StoreError> {
         let Scan { path, len, mut segment, marked, file, .. } = scan;
         let file = match file {
@@ -129,12 +135,23 @@ impl Place<'_> {
             None => self.disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?,
         };
         let end = segment.end();
-        if end.offset < len {
+        mark!("frames-above-marker-kept", marked.offset < end.offset);
+        // A crash in here leaves the tail where it is, and perhaps a copy of it: the next recovery does it again.
+        let torn = match end.offset < len {
+            true => Some(self.keep_aside(&*file, segment.first, end.offset, len).await?),
+            false => None,
+        };
+        segment.file = Some(match self.write_anew(&*file, &path, &mut segment).await {
+            // A full disk has no room for another file, and what is there has to be read all the same.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                mark!("segment-written-in-place");
+                self.write_in_place(&*file, &path, &mut segment, marked).await?;
+                file
+            }
+            written => written?,
+        });
+        if let Some(kept) = torn {
             mark!("torn-tail-cut");
-            // A crash in here leaves the tail where it is, and perhaps a copy of it: the next recovery does it again.
-            let kept = self.keep_aside(&*file, segment.first, end.offset, len).await?;
-            file.truncate(end.offset).await.map_err(StoreError::io("truncate", &path))?;
-            file.sync().await.map_err(StoreError::io("sync", &path))?;
             self.observer.see(LogEvent::TornTailTruncated {
                 file: path.display().to_string(),
                 offset: end.offset,
@@ -142,17 +159,41 @@ impl Place<'_> {
                 kept_as: kept.display().to_string(),
             });
         }
-        self.make_durable(&*file, &path, &mut segment, marked).await?;
-        segment.file = Some(file);
         Ok(segment)
     }
 
-    /// Writes the marker and the frames above it once more, and syncs them, before anybody builds on them.
-    ///
-    /// They were read from the page cache. Had the sync of an earlier life failed, then the kernel may hold them as
-    /// clean although they never reached the disk, and a sync alone would do nothing. The same bytes at the same place
-    /// can tear nothing that was whole.
-    async fn make_durable(
+    /// Copies a segment up to its end, with a marker there, and lets the copy take its place.
+    async fn write_anew(
+        &self,
+        file: &dyn File,
+        path: &Path,
+        segment: &mut Segment,
+    ) -> Result<Arc<dyn File>, StoreError> {
+        let new = path.with_extension("seg.new");
+        let copy = self.disk.open(&new, OpenMode::Create).await.map_err(StoreError::io("create", &new))?;
+        copy.truncate(0).await.map_err(StoreError::io("empty", &new))?;
+        let (end, mut offset) = (segment.end(), 0);
+        while offset < end.offset {
+            let chunk = chunk_at(file, path, offset, end.offset).await?;
+            let bytes = chunk.len() as u64;
+            copy.write_at(offset, chunk).await.map_err(StoreError::io("write", &new))?;
+            offset += bytes;
+        }
+        // Both slots: one of the two may be damaged.
+        for (offset, marker) in [segment.mark_again(), segment.mark(end)] {
+            copy.write_at(offset, marker).await.map_err(StoreError::io("write", &new))?;
+        }
+        copy.sync().await.map_err(StoreError::io("sync", &new))?;
+        let folder = self.segments();
+        self.disk.rename(&new, path).await.map_err(StoreError::io("rename", &new))?;
+        self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
+        segment.marked(segment.slots.generation);
+        segment.synced = end;
+        self.disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))
+    }
+
+    /// Cuts a segment at its end, and writes the marker and the frames above it once more.
+    async fn write_in_place(
         &self,
         file: &dyn File,
         path: &Path,
@@ -160,7 +201,8 @@ impl Place<'_> {
         marked: Point,
     ) -> Result<(), StoreError> {
         let end = segment.end();
-        mark!("frames-above-marker-kept", marked.offset < end.offset);
+        file.truncate(end.offset).await.map_err(StoreError::io("truncate", path))?;
+        file.sync().await.map_err(StoreError::io("sync", path))?;
         let (offset, marker) = segment.mark_again();
         file.write_at(offset, marker).await.map_err(StoreError::io("write", path))?;
         let mut offset = marked.offset;
@@ -392,7 +434,7 @@ async fn chunk_at(file: &dyn File, path: &Path, from: u64, to: u64) -> Result<By
     let bytes = usize::try_from(to - from).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let chunk = file.read_at(from, bytes).await.map_err(StoreError::io("read", path))?;
     if chunk.is_empty() {
-        return Err(StoreError::io("read", path)(std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(StoreError::io("read", path)(io::ErrorKind::UnexpectedEof.into()));
     }
     Ok(chunk)
 }
