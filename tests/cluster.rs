@@ -125,7 +125,7 @@ fn a_new_leader_commits_its_first_entry_after_one_round_trip() {
 /// A vote that arrives after the voter was sent entries says nothing of what it holds later.
 #[test]
 fn a_leader_tells_exactly_how_much_a_member_lost() {
-    let (_, history) = replayed(include_str!("../scenarios/a-follower-lost-what-it-had-acknowledged.toml"), 0);
+    let (_, history) = replayed(include_str!("../scenarios/a-follower-lost-what-it-had-acknowledged.toml"), 1);
     let (mut found, mut told) = (Vec::new(), Vec::new());
     for event in &history.events {
         match &event.what {
