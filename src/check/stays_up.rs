@@ -11,8 +11,9 @@
 //! that step on (`gapless explain FAULT` says of each whether it does). A crash, a power loss, a restart, a pause, or
 //! anything on the network is no reason: a process has to come up after each, and to stay. And a server may tell of
 //! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way.
-//! What a repair has replaced (`replica-repaired`) is sound from then on, until its disk is struck again. The same goes for one that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had
-//! acknowledged what was not synced, which shows in no entry as long as a majority kept it.
+//! What a repair has replaced (`replica-repaired`) is sound from then on, until its disk is struck again. The same goes for
+//! one that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had acknowledged
+//! what was not synced, which shows in no entry as long as a majority kept it.
 //!
 //! **What leaves it idle.** No server ran.
 //!
