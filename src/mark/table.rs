@@ -121,11 +121,6 @@ pub static MARKS: &[Mark] = &[
     mark("replication", "commits-told-beside", "A far member was told of commits beside the entries."),
     mark(
         "replication",
-        "common-part-was-contradicted",
-        "A member contradicted what it and its leader were thought to have in common, beyond what it had acknowledged.",
-    ),
-    mark(
-        "replication",
         "entries-gave-way",
         "A member cut entries that were never committed, for those of another leader.",
     ),
@@ -140,6 +135,11 @@ pub static MARKS: &[Mark] = &[
         "replication",
         "logs-had-parted",
         "A leader found by questions what its log has in common with one that had parted from it.",
+    ),
+    mark(
+        "replication",
+        "logs-had-parted-twice",
+        "Where a member's log had parted from the leader's, it was still another one before the leader's last leader.",
     ),
     mark("replication", "member-given-up", "A member said nothing for so long that the call to it was given up."),
     mark("replication", "member-got-it-again", "A member was sent again what it had acknowledged and lost."),

@@ -460,7 +460,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{
         super::super::{
             budget::{MEMORY_DEFAULT, fixed},
@@ -471,7 +471,7 @@ mod tests {
     };
     use crate::world::observer::Unobserved;
 
-    pub(super) fn ledger() -> Ledger {
+    pub(in super::super) fn ledger() -> Ledger {
         let settings = NodeSettings {
             origin: "log.example".into(),
             log_id: [7; 16],
@@ -484,7 +484,7 @@ mod tests {
         Ledger::new(settings, Arc::new(Unobserved))
     }
 
-    pub(super) fn entry(term: u64, index: u64, payloads: &[&str]) -> RaftEntry {
+    pub(in super::super) fn entry(term: u64, index: u64, payloads: &[&str]) -> RaftEntry {
         let sign = |(sequence, payload): (u64, &&str)| {
             let body = Body::Event(Bytes::copy_from_slice(payload.as_bytes()));
             let client = ClientId::new("billing").unwrap();

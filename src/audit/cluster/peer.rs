@@ -7,9 +7,9 @@
 //! common part is answered here, and only what the member lacks is sent.
 //!
 //! openraft also ends the leader where a member holds less than it once acknowledged. Such a member lost what its disk had
-//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it. And where a
-//! member contradicts what both logs were thought to have in common, beyond what openraft asked about, that is found anew: told
-//! of a conflict where it knows that the logs agree, openraft ends the leader as well.
+//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it. And were a
+//! member to contradict what both logs were thought to have in common, beyond what openraft asked about, that would be found
+//! anew: told of a conflict where it knows that the logs agree, openraft ends the leader as well.
 
 use std::{error::Error, sync::Arc};
 
@@ -29,6 +29,7 @@ use super::{
     beside::Beside,
     cosign::{Along, Word},
     courier::{Answer, Courier, Taken, failed},
+    ledger::Ledger,
     log::LogReader,
     network::{Links, PAUSE},
     types::{Member, TypeConfig},
@@ -96,26 +97,23 @@ impl Peer {
             return Ok(Ok(common));
         }
         let probe = |at| AppendEntriesRequest { vote, prev_log_id: at, entries: Vec::new(), leader_commit: None };
-        let mut last = match self.links.take_log_of_voter(self.node, &vote) {
+        let last = match self.links.take_log_of_voter(self.node, &vote) {
             Some(last) => last,
             None => match self.ask(&probe(None)).await? {
                 Taken { response: AppendEntriesResponse::Success, last } => last,
                 Taken { response, .. } => return Ok(Err(response)),
             },
         };
-        let common = loop {
-            // Entries of one leader stand in one order in all logs, so that whoever has its newest has all before it.
-            let newest = last.and_then(|last| self.links.ledger.newest_by(last.leader_id, last.index));
-            let Some(guess) = newest.filter(|_| newest != last) else { break newest };
-            match self.ask(&probe(newest)).await?.response {
-                AppendEntriesResponse::Success => break newest,
-                AppendEntriesResponse::Conflict => {
-                    mark!("logs-had-parted");
-                    last = self.links.ledger.newest_before(guess.leader_id)
-                }
+        let ledger = self.links.ledger.clone();
+        let mut part = CommonPart::of(&ledger, last);
+        while let Some(at) = part.to_ask() {
+            match self.ask(&probe(Some(at))).await?.response {
+                AppendEntriesResponse::Success => break,
+                AppendEntriesResponse::Conflict => part.parted_at(at),
                 response => return Ok(Err(response)),
             }
-        };
+        }
+        let common = part.guess;
         self.common = Some(common);
         Ok(Ok(common))
     }
@@ -226,6 +224,38 @@ impl Peer {
     }
 }
 
+/// The search for the newest entry that a member's log has in common with this one.
+struct CommonPart<'a> {
+    ledger: &'a Ledger,
+    /// The last entry of the member, which it said itself.
+    last: Option<LogId<u64>>,
+    /// The newest entry that both may have: both have it, once there is nothing more to ask.
+    guess: Option<LogId<u64>>,
+    parted: bool,
+}
+
+impl<'a> CommonPart<'a> {
+    fn of(ledger: &'a Ledger, last: Option<LogId<u64>>) -> Self {
+        // Entries of one leader stand in one order in all logs, so that whoever has its newest has all before it.
+        let guess = last.and_then(|last| ledger.newest_by(last.leader_id, last.index));
+        Self { ledger, last, guess, parted: false }
+    }
+
+    /// The entry of which the member has to be asked whether it has it.
+    fn to_ask(&self) -> Option<LogId<u64>> {
+        self.guess.filter(|guess| Some(*guess) != self.last)
+    }
+
+    /// The member has another entry there, or none. What is before that leader's entries has to be asked anew: the logs may
+    /// have parted more than once.
+    fn parted_at(&mut self, asked: LogId<u64>) {
+        mark!("logs-had-parted");
+        mark!("logs-had-parted-twice", self.parted);
+        self.parted = true;
+        self.guess = self.ledger.newest_before(asked.leader_id);
+    }
+}
+
 impl RaftNetwork<TypeConfig> for Peer {
     async fn append_entries(
         &mut self,
@@ -260,7 +290,6 @@ impl RaftNetwork<TypeConfig> for Peer {
                 }
                 // Raft asked of less. To be told that the logs part there, where it knows that they agree, would end it.
                 if request.prev_log_id != asked_at {
-                    mark!("common-part-was-contradicted");
                     self.forget();
                     return Err(failed(&Status::unavailable(
                         "the member contradicts what the logs were thought to have in common",
@@ -296,5 +325,69 @@ impl RaftNetwork<TypeConfig> for Peer {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(PAUSE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use openraft::CommittedLeaderId;
+
+    use super::{
+        super::ledger::tests::{entry, ledger},
+        *,
+    };
+
+    /// The terms of a log's entries, by index.
+    fn log(terms: &[u64]) -> Vec<LogId<u64>> {
+        (0..).zip(terms).map(|(index, term)| LogId::new(CommittedLeaderId::new(*term, 1), index)).collect()
+    }
+
+    /// What a leader with the first log takes for what both have in common, and how often it asked.
+    fn common(own: &[u64], members: &[u64]) -> (Option<LogId<u64>>, usize) {
+        let (ledger, holds, mut asked) = (ledger(), log(members), 0);
+        own.iter().zip(0..).for_each(|(term, index)| drop(ledger.append(entry(*term, index, &["a"]))));
+        let mut part = CommonPart::of(&ledger, holds.last().copied());
+        while let Some(at) = part.to_ask() {
+            asked += 1;
+            if holds.contains(&at) {
+                break;
+            }
+            part.parted_at(at);
+        }
+        (part.guess, asked)
+    }
+
+    #[test]
+    fn what_two_logs_have_in_common_is_asked_after_every_parting_anew() {
+        let at = |term, index| Some(LogId::new(CommittedLeaderId::new(term, 1), index));
+        assert_eq!(common(&[1, 1, 2], &[1, 1, 2]), (at(2, 2), 0), "the same log");
+        assert_eq!(common(&[1, 1, 2, 4], &[1, 1, 2]), (at(2, 2), 0), "a shorter one");
+        assert_eq!(common(&[1, 1, 4], &[1, 1, 3]), (at(1, 1), 1), "parted once");
+        assert_eq!(common(&[1, 2, 4, 6], &[1, 3, 5, 5]), (at(1, 0), 3), "parted twice");
+        assert_eq!(common(&[2, 4, 6, 8], &[1, 3, 5, 7]), (None, 3), "nothing");
+        assert_eq!(common(&[1], &[]), (None, 0), "an empty one");
+    }
+
+    /// Every pair of logs of five entries that three leaders, each of which writes into one of the two, can leave.
+    #[test]
+    fn whatever_two_logs_are_what_is_taken_for_their_common_part_is_in_both() {
+        let logs: BTreeSet<Vec<u64>> = (0..4_u64.pow(5))
+            .map(|code| (0..5).map(|place| code / 4_u64.pow(place) % 4 + 1).collect::<Vec<u64>>())
+            .filter(|terms| terms.is_sorted())
+            .collect();
+        for own in &logs {
+            for members in &logs {
+                let both: Vec<_> = log(own).into_iter().filter(|at| log(members).contains(at)).collect();
+                // No two logs of Raft have an entry in common and part before it.
+                if both.len() as u64 != both.last().map_or(0, |last| last.index + 1) {
+                    continue;
+                }
+                let (found, asked) = common(own, members);
+                assert!(found.is_none_or(|found| both.contains(&found)), "{own:?} {members:?}: {found:?}");
+                assert!(asked <= own.iter().collect::<BTreeSet<_>>().len(), "{own:?} {members:?}: asked {asked} times");
+            }
+        }
     }
 }

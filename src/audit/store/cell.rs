@@ -18,7 +18,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{StoreError, recovery::create_folder};
+use super::{StoreError, recovery::create_folder, replacement::Replacement};
 use crate::world::{Disk, File, OpenMode, Pending};
 
 /// Largest value, in bytes.
@@ -137,27 +137,18 @@ impl Cell {
     }
 }
 
-/// The file of a cell with this value in both slots. Under another name first: where a crash leaves the cell's own name, it
-/// is whole.
+/// The file of a cell with this value in both slots.
 async fn put(
     disk: &dyn Disk,
     path: &Path,
     generation: u64,
     value: Option<&Bytes>,
 ) -> Result<Arc<dyn File>, StoreError> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let file = disk.open(&new, OpenMode::Create).await.map_err(StoreError::io("create", &new))?;
-    file.truncate(0).await.map_err(StoreError::io("empty", &new))?;
     let mut slots = BytesMut::from(&encode(generation, value)[..]);
     slots.put_slice(&encode(generation, value));
-    file.write_at(0, slots.freeze()).await.map_err(StoreError::io("write", &new))?;
-    file.sync().await.map_err(StoreError::io("sync", &new))?;
-    disk.rename(&new, path).await.map_err(StoreError::io("rename", &new))?;
-    disk.sync_folder(folder).await.map_err(StoreError::io("sync", folder))?;
-    disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))
+    let new = Replacement::begin(disk, path).await?;
+    new.write_at(0, slots.freeze()).await?;
+    new.finish().await
 }
 
 fn offset(slot: usize) -> u64 {

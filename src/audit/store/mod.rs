@@ -27,6 +27,7 @@ mod frame;
 mod journal;
 mod reader;
 mod recovery;
+mod replacement;
 mod segment;
 mod survey;
 mod swap;

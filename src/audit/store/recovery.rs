@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     StoreError,
     frame::{Encoded, Frame, LENGTH_BYTES},
+    replacement::Replacement,
     segment::{self, BLOCKS_BYTES, Point, Segment},
 };
 use crate::world::{Disk, File, LogEvent, Observer, OpenMode};
@@ -169,27 +170,22 @@ impl Place<'_> {
         path: &Path,
         segment: &mut Segment,
     ) -> Result<Arc<dyn File>, StoreError> {
-        let new = path.with_extension("seg.new");
-        let copy = self.disk.open(&new, OpenMode::Create).await.map_err(StoreError::io("create", &new))?;
-        copy.truncate(0).await.map_err(StoreError::io("empty", &new))?;
+        let new = Replacement::begin(self.disk, path).await?;
         let (end, mut offset) = (segment.end(), 0);
         while offset < end.offset {
             let chunk = chunk_at(file, path, offset, end.offset).await?;
             let bytes = chunk.len() as u64;
-            copy.write_at(offset, chunk).await.map_err(StoreError::io("write", &new))?;
+            new.write_at(offset, chunk).await?;
             offset += bytes;
         }
         // Both slots: one of the two may be damaged.
         for (offset, marker) in [segment.mark_again(), segment.mark(end)] {
-            copy.write_at(offset, marker).await.map_err(StoreError::io("write", &new))?;
+            new.write_at(offset, marker).await?;
         }
-        copy.sync().await.map_err(StoreError::io("sync", &new))?;
-        let folder = self.segments();
-        self.disk.rename(&new, path).await.map_err(StoreError::io("rename", &new))?;
-        self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
+        let file = new.finish().await?;
         segment.marked(segment.slots.generation);
         segment.synced = end;
-        self.disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))
+        Ok(file)
     }
 
     /// Cuts a segment at its end, and writes the marker and the frames above it once more.

@@ -16,8 +16,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{
     StoreError,
     frame::{Encoded, chained},
+    replacement::Replacement,
 };
-use crate::world::{Disk, File, OpenMode};
+use crate::world::{Disk, File};
 
 const MAGIC: &[u8; 8] = b"gapless\x01";
 
@@ -199,8 +200,7 @@ pub(super) fn first_in_name(name: &str) -> Option<u64> {
 
 /// Creates the file of an empty segment, durably, and opens it.
 ///
-/// It is written under another name first: a crash before the rename leaves a `.new` file that recovery removes, a
-/// crash behind it a whole, empty segment. So a segment with a damaged header was damaged later, whatever its length.
+/// A crash leaves none, or a whole, empty segment. So a segment with a damaged header was damaged later, whatever its length.
 pub(super) async fn create(
     disk: &dyn Disk,
     folder: &Path,
@@ -208,15 +208,9 @@ pub(super) async fn create(
     segment: &Segment,
 ) -> Result<Arc<dyn File>, StoreError> {
     let path = path_of(folder, segment.first);
-    let new = path.with_extension("seg.new");
-    let file = disk.open(&new, OpenMode::Create).await.map_err(StoreError::io("create", &new))?;
-    file.truncate(0).await.map_err(StoreError::io("empty", &new))?;
-    let blocks = encode_blocks(id, segment);
-    file.write_at(0, blocks).await.map_err(StoreError::io("write", &new))?;
-    file.sync().await.map_err(StoreError::io("sync", &new))?;
-    disk.rename(&new, &path).await.map_err(StoreError::io("rename", &new))?;
-    disk.sync_folder(folder).await.map_err(StoreError::io("sync", folder))?;
-    disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))
+    let new = Replacement::begin(disk, &path).await?;
+    new.write_at(0, encode_blocks(id, segment)).await?;
+    new.finish().await
 }
 
 /// What a header says.
