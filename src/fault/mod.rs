@@ -243,6 +243,7 @@ const DAMAGE: &[&str] = &[
     "torn-tail-truncated",
     "read-only",
     "repair-stalled",
+    "replica-rebuilt",
     "replica-repaired",
     "member-lost-tail",
     "retry",

@@ -170,6 +170,9 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::CorruptionFound { file, offset, what } => format!("CORRUPTION in `{file}` at {offset}: {what}"),
         LogEvent::ReadOnly { leaves: all, why } => format!("shows {} and takes nothing: {why}", leaves(*all)),
         LogEvent::RepairStalled { why } => format!("repair waits: {why}"),
+        LogEvent::ReplicaRebuilt { frames, leaves: all, from } => {
+            format!("has what it lacked from {from}, {frames} frames, {}, and puts it in place", leaves(*all))
+        }
         LogEvent::ReplicaRepaired { frames, leaves: all, from, .. } => {
             format!("repaired from {from}: {frames} frames, {}", leaves(*all))
         }

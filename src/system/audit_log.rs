@@ -144,7 +144,7 @@ impl AuditLog {
 
 /// In the middle of a batch, an election, a start, a repair, a replacement, a release, a renewal, a delivery. An event stands
 /// here as often as it is worth aiming at.
-const MOMENTS: [&str; 24] = [
+const MOMENTS: [&str; 25] = [
     "batch-written",
     "batch-written",
     "batch-synced",
@@ -164,6 +164,7 @@ const MOMENTS: [&str; 24] = [
     "torn-tail-truncated",
     "corruption-found",
     "repair-stalled",
+    "replica-rebuilt",
     "replica-repaired",
     "member-changed",
     "shutdown-begun",

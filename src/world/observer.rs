@@ -49,6 +49,8 @@ pub enum LogEvent {
     ReadOnly { leaves: u64, why: String },
     /// A damaged replica waits: no other member offers it what it needs. Told whenever the reason is another one.
     RepairStalled { why: String },
+    /// What a damaged replica is to be replaced with is built from this member and verified: it takes its place from here on.
+    ReplicaRebuilt { frames: u64, leaves: u64, from: String },
     /// A damaged replica was built anew from this member, verified, and put in place; the damaged files are kept.
     /// `replaced`: how the paths begin of what is new.
     ReplicaRepaired { frames: u64, leaves: u64, from: String, replaced: Vec<String> },
@@ -184,6 +186,7 @@ impl LogEvent {
             LogEvent::CorruptionFound { .. } => "corruption-found",
             LogEvent::ReadOnly { .. } => "read-only",
             LogEvent::RepairStalled { .. } => "repair-stalled",
+            LogEvent::ReplicaRebuilt { .. } => "replica-rebuilt",
             LogEvent::ReplicaRepaired { .. } => "replica-repaired",
             LogEvent::MemberLostTail { .. } => "member-lost-tail",
             LogEvent::LeaderChange { .. } => "leader-change",
@@ -235,6 +238,7 @@ impl LogEvent {
         "corruption-found",
         "read-only",
         "repair-stalled",
+        "replica-rebuilt",
         "replica-repaired",
         "member-lost-tail",
         "leader-change",

@@ -259,7 +259,6 @@ impl Deliverer {
             mark!("gap-behind-another");
             return End::GoBack;
         }
-        mark!("gap-without-a-reason");
         self.gaps += 1;
         let cure = if self.gaps >= GAPS_MAX && expected < self.next { Cure::Somebody } else { Cure::Time };
         let why = format!(

@@ -56,7 +56,6 @@ pub(crate) async fn recover(
     // Segments are given up only after the pointer that covers them; but the pointer may be the older of the two where
     // its last store was cut off.
     let acknowledged = noted.max(journal.first_index());
-    mark!("note-was-older", pointer.is_some() && noted < journal.first_index());
     let owed = || letters.iter().filter(|letter| letter.epoch == record.epoch && letter.sequence.0 >= acknowledged);
     let closings: BTreeMap<u64, _> = owed().map(|letter| (letter.sequence.0, letter.closing.clone())).collect();
     mark!("outbox-had-a-rest", journal.next_index() > acknowledged && acknowledged > 0);

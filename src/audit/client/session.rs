@@ -497,7 +497,6 @@ fn unproven(status: &Status, connection: &Connection) -> End {
     // Started again since it gave the receipts, it has yet to learn how much of its log is committed. Where the log
     // really went back, the next receipt shows it.
     if status.code() == Code::OutOfRange {
-        mark!("server-forgot-how-far");
         let why = format!("{}: {}", code_name(status.code()), status.message());
         return End::Failed { cure: Cure::Time, why, pushback: None };
     }

@@ -244,7 +244,6 @@ impl Tail {
         let Some(open) = &self.open else { return Ok(()) };
         let owed = self.stated.is_some_and(|(size, _)| size > self.next);
         if owed && open.stood_at == self.next {
-            mark!("reader-got-nothing-new");
             self.failed(&Status::unavailable("it shows more leaves than it gives"), None);
             return Ok(());
         }
@@ -261,7 +260,6 @@ impl Tail {
             }
             Ok(Err(unfit)) => self.leave(unfit, connection.trouble()),
             Err(_) => {
-                mark!("reader-was-not-answered");
                 self.failed(&Status::deadline_exceeded("it does not say how new it is"), connection.trouble());
                 Ok(())
             }

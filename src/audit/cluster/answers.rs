@@ -214,7 +214,6 @@ impl Node {
         // Releases before this one do not say it.
         let own = settings.cluster.as_ref().map(|cluster| cluster.cosigner.verifying_key().0);
         if !to_cosigner.is_empty() && own.is_some_and(|own| own[..] != to_cosigner) {
-            mark!("lost-folder-was-called");
             let said = format!("this is not the node {to} that the log knows: it has another cosigner's key");
             return Err(Status::failed_precondition(said));
         }

@@ -331,13 +331,11 @@ impl Changes {
 
     fn has_caught_up(&self, node: u64) -> Result<(), ChangeError> {
         if !self.is_there(node) {
-            mark!("learner-silent");
             return Err(ChangeError::NotYet(format!("node {node} does not answer: start its process, or look at it")));
         }
         match self.behind(node) {
             // In a log that is short, whoever holds nothing at all would be near.
             behind if behind > CAUGHT_UP_ENTRIES || behind == self.entries() => {
-                mark!("learner-not-caught-up");
                 Err(ChangeError::NotYet(format!("node {node} is {behind} entries behind: wait until it has caught up")))
             }
             _ => Ok(()),
@@ -351,7 +349,6 @@ impl Changes {
         if there > voters.len() / 2 {
             return Ok(());
         }
-        mark!("change-would-leave-no-quorum");
         let silent: Vec<String> =
             voters.iter().filter(|node| !self.is_there(**node)).map(|node| node.to_string()).collect();
         Err(ChangeError::Refused(format!(

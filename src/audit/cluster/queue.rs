@@ -101,7 +101,6 @@ impl Queue {
     pub(super) fn push(&self, job: Job) -> Result<(), (AppendError, Option<u64>)> {
         let mut inner = self.lock();
         if let Some(why) = &inner.closed {
-            mark!("stopped-while-appending");
             return Err((why.clone(), None));
         }
         let size = job.entry.bytes().len();

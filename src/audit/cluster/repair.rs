@@ -100,6 +100,7 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
         vote.store(encode_vote(&Vote::new(last.leader_id.term, last.leader_id.node_id))).await?;
     }
     rebuilt.finish(world, promise.kept()).await?;
+    world.tell(LogEvent::ReplicaRebuilt { frames, leaves, from: from.clone() });
     let kept = swap(world).begin().await?;
     mark!("repair-done");
     tracing::warn!(folder = %kept.display(), "the damaged files are kept here");

@@ -272,7 +272,6 @@ impl Renewer {
         }
         // That it may not be valid yet by the clock of this host is no reason to refuse it: see `take_up`.
         if found.not_after < tls::wall_seconds() {
-            mark!("renewed-one-had-ended");
             return Err(RenewError::Ended(found.not_after));
         }
         Ok((identity, found.not_after))

@@ -95,7 +95,6 @@ impl Tail {
         // As many as there is room for; the others are read again.
         self.ahead = read.into_iter().map_while(|leaf| tails.hold(leaf.len()).map(|room| (leaf, room))).collect();
         if found && self.ahead.is_empty() {
-            mark!("tail-found-no-room");
             // Other readers are slow and hold it all. This one comes back and loses nothing.
             return Err(not_appended(self.node.shed()));
         }

@@ -130,7 +130,6 @@ impl Span {
         let source = match &segment.file {
             Some(file) => Source::Submitted(file.read_at(offset, bytes)),
             None if position + 1 == state.segments.len() => {
-                mark!("read-from-memory");
                 let at = (offset - segment.layout.frames_at()) as usize;
                 Source::Memory(Bytes::copy_from_slice(&state.queue[at..at + bytes]))
             }
@@ -196,7 +195,6 @@ fn judge(inner: &Inner, segment: u64, first: u64, places: &[Place], error: Store
         (held != Some(places)).then_some(outside)
     };
     if let Some(outside) = outside {
-        mark!("read-raced-a-cut");
         return outside;
     }
     mark!("read-found-damage", matches!(error, StoreError::Corrupt { .. }));

@@ -225,7 +225,6 @@ impl Place<'_> {
         let mut name = format!("{first:020}-{from}.torn");
         let mut again = 2;
         while taken.contains(&name) {
-            mark!("torn-tail-kept-again");
             name = format!("{first:020}-{from}-{again}.torn");
             again += 1;
         }

@@ -20,7 +20,8 @@ pub(super) struct Scene<'a> {
     minority: Vec<HostRef>,
     /// One host on which faults meet, in every second run.
     victim: Option<HostRef>,
-    issuer: bool,
+    /// How long before its end a certificate is renewed, where there is an issuer.
+    renews: Option<Duration>,
 }
 
 impl<'a> Scene<'a> {
@@ -33,7 +34,7 @@ impl<'a> Scene<'a> {
         };
         let struck = if dice.one_in(4) { &clients } else { &servers };
         let victim = dice.one_in(2).then(|| dice.pick(struck).cloned()).flatten();
-        Self { subject, servers, clients, minority, victim, issuer: scenario.cluster.renew_before.is_some() }
+        Self { subject, servers, clients, minority, victim, renews: scenario.cluster.renew_before }
     }
 
     /// A step's action, whole; `None` where this fault has nobody to strike here.
@@ -95,7 +96,7 @@ impl<'a> Scene<'a> {
         }
         match dice.below(16) {
             0 if auditor => Some(vec![HostRef::Auditor]),
-            1 | 2 if issuer && self.issuer => Some(vec![HostRef::Issuer]),
+            1 | 2 if issuer && self.renews.is_some() => Some(vec![HostRef::Issuer]),
             3..=5 if clients => self.some_clients(dice),
             _ if servers => self.some_servers(dice),
             _ => None,
@@ -131,8 +132,8 @@ impl<'a> Scene<'a> {
         let there = match dice.below(12) {
             0..=4 if self.servers.len() > 1 => self.some_servers(dice)?,
             5 => vec![HostRef::Auditor],
-            6 if self.issuer => vec![HostRef::Issuer],
-            7 if self.issuer && dice.one_in(2) => {
+            6 if self.renews.is_some() => vec![HostRef::Issuer],
+            7 if self.renews.is_some() && dice.one_in(2) => {
                 return Some(Link::Between(self.some_clients(dice)?, vec![HostRef::Issuer]));
             }
             _ => self.some_clients(dice)?,
@@ -181,13 +182,13 @@ impl<'a> Scene<'a> {
     /// A fault of the issuer, where there is one and it can suffer it.
     pub(super) fn of_the_issuer(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
         let ActsOn::Hosts { issuer: true, .. } = fault.acts_on else { return None };
-        let on = self.issuer.then(|| vec![HostRef::Issuer]);
+        let on = self.renews.map(|_| vec![HostRef::Issuer]);
         self.plainly(dice, fault, Given { on: Some(on?), ..Given::default() })
     }
 
-    /// Whether certificates are renewed.
-    pub(super) fn renews(&self) -> bool {
-        self.issuer
+    /// How long before its end a certificate is renewed, where they are.
+    pub(super) fn renews(&self) -> Option<Duration> {
+        self.renews
     }
 
     /// As something was written and is not synced yet, once a step before it has begun.

@@ -81,7 +81,7 @@ pub(super) fn fill(
         let family = dice.pick(&weighted).and_then(|at| faults.get(*at));
         let Some(mut fault) = family.and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
         // They outlast a run where none is made to end.
-        if fault.name.starts_with("cert-") && scene.renews() && dice.one_in(2) {
+        if fault.name.starts_with("cert-") && scene.renews().is_some() && dice.one_in(2) {
             fault = faults
                 .iter()
                 .flat_map(|(_, all)| all)

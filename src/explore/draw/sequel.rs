@@ -55,6 +55,11 @@ static SEQUELS: &[Sequel] = &[
     sequel("bit-rot", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("bit-rot", "power-loss", 3, When::Meets("corruption-found")),
     sequel("bit-rot", "crash", 2, When::Meets("corruption-found")),
+    // And the few milliseconds in which it takes that place.
+    sequel("bit-rot", "power-loss", 3, When::Meets("replica-rebuilt")),
+    sequel("bit-rot", "crash", 2, When::Meets("replica-rebuilt")),
+    sequel("misdirected-write", "power-loss", 3, When::Meets("replica-rebuilt")),
+    sequel("torn-write", "crash", 2, When::Meets("replica-rebuilt")),
     // And what a repair put in place may not be there to stay.
     sequel("bit-rot", "power-loss", 2, When::Meets("replica-repaired")),
     sequel("misdirected-write", "power-loss", 2, When::Meets("replica-repaired")),
@@ -63,10 +68,16 @@ static SEQUELS: &[Sequel] = &[
     sequel("misdirected-write", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("misdirected-write", "power-loss", 2, When::Meets("corruption-found")),
     // A tail that is torn where one was torn before.
-    sequel("power-loss", "power-loss", 1, When::Meets("torn-tail-truncated")),
+    sequel("power-loss", "power-loss", 3, When::Meets("torn-tail-truncated")),
+    // What a lying disk claimed to hold is lost before anything on it says that it was there.
+    sequel("torn-write", "power-loss", 3, When::Meets("batch-written")),
     // A new machine that is lost on its way into the log.
     sequel("replace", "crash", 2, When::While(4_000)),
     sequel("replace", "power-loss", 2, When::Meets("member-changed")),
+    // Or that is there, and does not answer, or catches up slowly.
+    sequel("replace", "pause", 2, When::Meets("member-changed")),
+    sequel("replace", "isolate", 2, When::Meets("member-changed")),
+    sequel("replace", "slow-disk", 2, When::While(2_000)),
 ];
 
 /// The steps that follow `first`, none in many cases. `name` names the nth of them, from 0 on.
@@ -94,13 +105,15 @@ pub(super) fn of(
             add(dice, action, start);
         }
     }
-    for (action, start) in connecting(dice, scene, first).into_iter().chain(renewing(dice, scene, first)) {
+    let others = [connecting(dice, scene, first), renewing(dice, scene, first), asking_again(dice, scene, first)];
+    for (action, start) in others.into_iter().flatten() {
         add(dice, action, start);
     }
     if first.action.name() == "replace"
         && dice.one_in(2)
         && scene.is_led()
-        && let Some(action) = find("crash").and_then(|crash| scene.on_servers(dice, crash, vec![HostRef::Leader]))
+        && let Some(blow) = dice.pick(BLOWS).and_then(|blow| find(blow))
+        && let Some(action) = scene.on_servers(dice, blow, vec![HostRef::Leader])
         && let Some(start) = start(dice, scene, first, When::Meets("member-changed"), work)
     {
         add(dice, action, start);
@@ -111,7 +124,7 @@ pub(super) fn of(
 /// Faults that take a leader away.
 static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
 
-/// In every fourth case of a fault that can take a leader away it does, and what follows meets the next one in its
+/// In every third case of a fault that can take a leader away it does, and what follows meets the next one in its
 /// beginning, when what the old leader promised stands with few and is yet to be shown: another blow as it begins to lead, or
 /// disks that are slow all the while.
 pub(super) fn next_blow(
@@ -123,11 +136,11 @@ pub(super) fn next_blow(
 ) -> Option<Step> {
     let event = "leader-change";
     let able = BLOWS.contains(&first.action.name()) && scene.is_led() && scene.moments().contains(&event);
-    if !able || !dice.one_in(4) {
+    if !able || !dice.one_in(3) {
         return None;
     }
     let begins = Moment::Begins(first.name.clone());
-    let (action, start) = if dice.one_in(4) {
+    let (action, start) = if dice.one_in(3) {
         let start = Start::After { moment: begins, wait: Duration::ZERO, since: None };
         (scene.on_servers(dice, find("slow-disk")?, vec![HostRef::Servers])?, start)
     } else {
@@ -189,17 +202,37 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
 /// Faults of whoever issues certificates.
 static ISSUER_FAULTS: &[&str] = &["crash", "power-loss", "pause", "isolate", "clock-jump", "clock-skew"];
 
-/// Where hosts renew by themselves, the issuer is struck while a certificate comes to its end: all the tries before it may be
-/// in vain.
+/// Where disks are slow, clients lose their connections: what they send again comes beside what waits for the disk.
+fn asking_again(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
+    let Action::SlowDisk { on, .. } = &first.action else { return None };
+    scene.resets().filter(|_| dice.below(8) < 3 && on.iter().any(HostRef::is_server))?;
+    let link = Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]);
+    let wait = Duration::from_millis(dice.magnitude(1, 4_000));
+    Some((Action::Reset { link }, Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }))
+}
+
+/// How long before its end a certificate that is made to end is installed (`cert-expire`).
+const INSTALLED: Duration = Duration::from_secs(10);
+
+/// Where hosts renew by themselves, the issuer is struck while certificates come to their end or an authority is replaced: all
+/// the tries before that may be in vain, or what it grants begins tomorrow, or has ended.
 fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
-    let Action::CertExpire { .. } = first.action else { return None };
+    let renewed_before = match first.action {
+        // It is asked for another one at the earliest when this one is installed.
+        Action::CertExpire { .. } => scene.renews()?.min(INSTALLED),
+        Action::CaRotate { .. } => Duration::ZERO,
+        _ => return None,
+    };
     let fault = find(dice.pick(ISSUER_FAULTS).copied()?).filter(|_| dice.below(8) < 5)?;
     let action = scene.of_the_issuer(dice, fault)?;
     let start = match first.start {
-        // It is asked for another one at the earliest when this one is installed, ten seconds before its end.
-        Start::At(ends) => {
-            let before = Duration::from_millis(dice.between(500, 11_000));
-            Start::At(ends.checked_sub(before).filter(|at| !at.is_zero())?)
+        Start::At(at) => {
+            // Shortly before it is asked, or while it is asked again and again.
+            let before = match dice.one_in(2) {
+                true => renewed_before + Duration::from_millis(dice.magnitude(1, 2_000)),
+                false => Duration::from_millis(dice.between(500, 11_000)),
+            };
+            Start::At(at.checked_sub(before).filter(|at| !at.is_zero())?)
         }
         Start::After { .. } => {
             let wait = Duration::from_millis(dice.magnitude(1, 4_000));

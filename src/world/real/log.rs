@@ -30,6 +30,9 @@ impl Observer for TracingObserver {
             E::RepairStalled { why } => {
                 error!(target: TARGET, why, "the damaged replica cannot be repaired yet, it neither votes nor serves");
             }
+            E::ReplicaRebuilt { frames, leaves, from } => {
+                info!(target: TARGET, frames, leaves, from, "what replaces the damaged replica is verified, and takes its place");
+            }
             E::ReplicaRepaired { frames, leaves, from, .. } => {
                 warn!(target: TARGET, frames, leaves, from, "the damaged replica was repaired");
             }
