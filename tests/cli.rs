@@ -28,7 +28,7 @@ mod words;
 const GAPLESS: &str = env!("CARGO_BIN_EXE_gapless");
 
 /// A command that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A folder of its own for each test, in which commands run.
 struct Bench(TempDir);

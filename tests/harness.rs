@@ -8,8 +8,8 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use gapless::{
     check::{Finding, Verdict},
-    explore::{self, Order, Outcome as Ran, RUN_MAX},
-    history::Name,
+    explore::{self, Order, Outcome as Ran, RUN_MAX, Scratch},
+    history::{Name, What},
     report::RunSummary,
     system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
     world::{File, OpenMode, Stream},
@@ -336,7 +336,16 @@ fn a_log_without_work_is_inconclusive() -> Result<(), Failed> {
 
 fn a_panic_in_a_task_fails_the_run_and_names_its_place() -> Result<(), Failed> {
     let error = failed(Flaw::Panics, RUN_MAX)?;
-    says(&error, &["a task panicked", "entry ten is one too many", "tests/harness.rs:", "of simulated time"])
+    says(&error, &["a task panicked", "entry ten is one too many", "tests/harness.rs:", "of simulated time"])?;
+    // What happened until then is kept as of any other run.
+    let scratch = Scratch::new()?;
+    let order = Order { history: Some(scratch.path()), ..order(Flaw::Panics, "", "") };
+    explore::run(&order, RUN_MAX)?;
+    let events = gapless::history::read(&scratch.path())?.events;
+    match events.iter().any(|event| matches!(event.what, What::Submitted { .. })) {
+        true => Ok(()),
+        false => Err(format!("{} events, and nobody submitted anything", events.len()).into()),
+    }
 }
 
 fn a_thread_fails_the_run_and_names_its_place() -> Result<(), Failed> {

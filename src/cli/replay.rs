@@ -47,18 +47,29 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Resu
     };
     let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
         Outcome::Judged { summary, screen, .. } => (summary, screen),
-        Outcome::Failed { error } => return Err(broken(error)),
+        Outcome::Failed { error } => {
+            // What happened until then, where there was anything.
+            if let Ok(history) = history::read(&kept).map(|history| of_hosts(history, &arguments.host)) {
+                let timeline = report::timeline(&history, layout);
+                writeln!(io::stdout(), "{}\n", timeline.trim_end()).or_else(closed)?;
+            }
+            return Err(broken(error));
+        }
     };
-    let mut history = history::read(&kept).map_err(|error| broken(error.to_string()))?;
-    if !arguments.host.is_empty() {
-        history.events.retain(|event| arguments.host.iter().any(|host| **host == *event.host));
-    }
+    let history = history::read(&kept).map_err(|error| broken(error.to_string()))?;
+    let history = of_hosts(history, &arguments.host);
     show(&history, &summary, &screen, layout).or_else(closed)?;
     Ok(match summary.judgement.verdict {
         Verdict::Holds => Exit::Holds,
         Verdict::Violated => Exit::Violated,
         Verdict::Inconclusive => Exit::Inconclusive,
     })
+}
+
+/// The events of some hosts; of all where none is named.
+fn of_hosts(mut history: History, hosts: &[String]) -> History {
+    history.events.retain(|event| hosts.is_empty() || hosts.iter().any(|host| **host == *event.host));
+    history
 }
 
 fn show(history: &History, summary: &RunSummary, screen: &str, layout: Layout) -> io::Result<()> {

@@ -26,7 +26,7 @@ use crate::{
     report::{COLUMNS_MAX, Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
     seam,
-    sim::{self, Options, Run},
+    sim::{self, Options, Run, Unfinished},
     system::System,
 };
 
@@ -208,15 +208,27 @@ fn overdue(order: &Order, limit: Duration) -> String {
 fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'static) -> Result<Outcome, String> {
     let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
     let begun = Instant::now();
-    let thread = thread.spawn(move || {
-        let (scenario, run) = simulate(&order, system())?;
-        Ok::<_, String>((order, scenario, run, seam::processor_time()))
+    let thread = thread.spawn({
+        let order = order.clone();
+        move || {
+            let (scenario, run) = simulate(&order, system())?;
+            Ok((scenario, run, seam::processor_time()))
+        }
     });
     let joined = thread.map_err(|error| format!("no thread to simulate on: {error}"))?.join();
     // Nobody simulates any more, so this thread may look at the clock again.
     seam::disarm();
     let wall = begun.elapsed();
-    let (order, scenario, run, processor) = joined.unwrap_or_else(|_| Err(panicked("the simulator")))?;
+    let simulated = joined.unwrap_or_else(|_| Err((panicked("the simulator"), None)));
+    let (scenario, run, processor) = match simulated {
+        Ok(simulated) => simulated,
+        Err((error, history)) => {
+            if let Some(history) = history {
+                keep(&order, &history, None)?;
+            }
+            return Err(error);
+        }
+    };
     keep(&order, &run.history, run.trail.as_deref())?;
     let (judgement, judging) = spent(|| check::judge(&run.history, &expectations(&scenario)));
     let summary = RunSummary {
@@ -246,12 +258,17 @@ fn spent<T>(work: impl FnOnce() -> T) -> (T, Spent) {
     (result, Spent { wall: wall.elapsed(), processor: seam::processor_time().saturating_sub(processor) })
 }
 
-fn simulate<S: System>(order: &Order, system: S) -> Result<(Scenario, Run), String> {
-    let scenario = scenario::parse(&order.path, &order.text)
-        .map_err(|problems| format!("{} has {} errors: run `gapless check`", order.path.display(), problems.len()))?;
+/// Why a run came to no end, and what happened until then.
+type Unended = (String, Option<Box<History>>);
+
+fn simulate<S: System>(order: &Order, system: S) -> Result<(Scenario, Run), Unended> {
+    let scenario = scenario::parse(&order.path, &order.text).map_err(|problems| {
+        (format!("{} has {} errors: run `gapless check`", order.path.display(), problems.len()), None)
+    })?;
     let plan = scenario::plan(&scenario, order.seed);
     let options = Options { trail: order.trail.is_some(), bare: order.bare };
-    let run = sim::simulate(system, &scenario, &plan, options).map_err(|error| error.to_string())?;
+    let run = sim::simulate(system, &scenario, &plan, options)
+        .map_err(|Unfinished { error, history }| (error.to_string(), history))?;
     Ok((scenario, run))
 }
 

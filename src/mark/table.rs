@@ -77,7 +77,6 @@ pub static MARKS: &[Mark] = &[
         "repair-dropped-a-void-tail",
         "A repair left out the tail of the damaged log, for another leader's entries stand in its place.",
     ),
-    mark("repair", "repair-found-its-swap", "A repair found that only the swap of an earlier one had to be finished."),
     mark("repair", "repair-found-too-little", "What a member gave was less than the repaired one had promised."),
     mark(
         "repair",

@@ -134,22 +134,38 @@ pub enum SimError {
     },
 }
 
+/// A run that came to no end.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// Why.
+    pub error: SimError,
+    /// What happened until then; `None` where it did not even begin.
+    pub history: Option<Box<History>>,
+}
+
+impl From<SimError> for Unfinished {
+    fn from(error: SimError) -> Self {
+        Unfinished { error, history: None }
+    }
+}
+
 /// Simulates one run on this thread. The process must simulate nothing else, before or after.
 ///
 /// # Errors
 /// Where the run comes to no end; see [`SimError`]. Everything else is in the history.
-pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, SimError> {
+pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, Unfinished> {
     let hosts = hosts(plan);
-    seam::arm(plan.seed, hosts.len(), stage::epoch(scenario))?;
+    seam::arm(plan.seed, hosts.len(), stage::epoch(scenario)).map_err(SimError::from)?;
     watch_panics();
     let promises = system.promises();
     if scenario.cluster.servers > system.servers_max() {
-        return Err(SimError::TooManyServers { asked: scenario.cluster.servers, most: system.servers_max() });
+        let (asked, most) = (scenario.cluster.servers, system.servers_max());
+        return Err(SimError::TooManyServers { asked, most }.into());
     }
     for step in &plan.steps {
         let name = step.action.name();
         if let Err(why) = system.can_suffer(name) {
-            return Err(SimError::Unsupported { step: step.name.clone(), why: why.into_owned() });
+            return Err(SimError::Unsupported { step: step.name.clone(), why: why.into_owned() }.into());
         }
     }
     for step in &plan.steps {
@@ -158,7 +174,7 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
         };
         let known = system.revisions().join("`, `");
         let why = format!("this log has no revision `{}`, only `{known}`\ncure: name one of those", to.word());
-        return Err(SimError::Unsupported { step: step.name.clone(), why });
+        return Err(SimError::Unsupported { step: step.name.clone(), why }.into());
     }
     let recorder = Recorder::new(hosts, options.trail, !options.bare);
     let (stage, system) = Stage::build(system, scenario, plan, recorder.clone())?;
@@ -176,17 +192,15 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
         recovers_within: scenario.expect.recovers_within,
     };
     let mut director = Director::new(scenario, plan, stage);
-    director.direct()?;
+    let directed = director.direct();
     let simulated = director.now();
     drop(director);
     let recorded = recorder.finish();
-    Ok(Run {
-        history: History { header, events: recorded.events },
-        hash: recorded.hash,
-        packets: recorded.packets,
-        trail: recorded.trail,
-        simulated,
-    })
+    let history = History { header, events: recorded.events };
+    match directed {
+        Ok(()) => Ok(Run { history, hash: recorded.hash, packets: recorded.packets, trail: recorded.trail, simulated }),
+        Err(error) => Err(Unfinished { error, history: Some(Box::new(history)) }),
+    }
 }
 
 /// The revision that a step asks for. A rollback leads to one that was asked for before.

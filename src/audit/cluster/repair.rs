@@ -78,7 +78,6 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     let _lock = lock(world).await?;
     Identity::check(world, settings).await?;
     if finish_swap(world).await? {
-        mark!("repair-found-its-swap");
         return Ok(());
     }
     mark!("repair-begun");

@@ -70,7 +70,7 @@ static SEQUELS: &[Sequel] = &[
     // A tail that is torn where one was torn before.
     sequel("power-loss", "power-loss", 3, When::Meets("torn-tail-truncated")),
     // What a lying disk claimed to hold is lost before anything on it says that it was there.
-    sequel("torn-write", "power-loss", 3, When::Meets("batch-written")),
+    sequel("torn-write", "power-loss", 3, When::Meets("batch-committed")),
     // A new machine that is lost on its way into the log.
     sequel("replace", "crash", 2, When::While(4_000)),
     sequel("replace", "power-loss", 2, When::Meets("member-changed")),
@@ -147,7 +147,7 @@ pub(super) fn next_blow(
         let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
         let start = Start::After { moment: Moment::First(event.to_owned()), wait, since: Some(begins) };
         let blow = find(dice.pick(BLOWS).copied()?)?;
-        let on = vec![scene.any_server(dice)?];
+        let on = vec![if dice.one_in(2) { HostRef::Leader } else { scene.any_server(dice)? }];
         (scene.on_servers(dice, blow, on)?, start)
     };
     first.action = first.action.map(&mut |_| vec![HostRef::Leader]);
