@@ -1,6 +1,6 @@
 //! A replacement: a file that is written under another name, `.new` behind it, and takes its own only once it is whole and
-//! durable. A crash leaves the file that was there, or none, or the whole new one; and perhaps one called `.new`, which the
-//! next replacement empties and whoever lists the folder removes.
+//! durable. A crash leaves the file that was there, or none, or the whole new one; and perhaps one with `.new` behind its name,
+//! which the next replacement begins anew.
 
 use std::{
     path::{Path, PathBuf},
