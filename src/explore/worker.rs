@@ -223,10 +223,8 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     let (scenario, run, processor) = match simulated {
         Ok(simulated) => simulated,
         Err((error, history)) => {
-            if let Some(history) = history {
-                keep(&order, &history, None)?;
-            }
-            return Err(error);
+            let kept = history.map_or(Ok(()), |history| keep(&order, &history, None));
+            return Err(kept.err().map_or(error.clone(), |why| format!("{error}\nits history was not kept: {why}")));
         }
     };
     keep(&order, &run.history, run.trail.as_deref())?;

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -139,7 +140,7 @@ impl Place<'_> {
         mark!("frames-above-marker-kept", marked.offset < end.offset);
         // A crash in here leaves the tail where it is, and perhaps a copy of it: the next recovery does it again.
         let torn = match end.offset < len {
-            true => Some(self.keep_aside(&*file, segment.first, end.offset, len).await?),
+            true => Some(self.keep_aside((&*file, &path), segment.first, end.offset, len).await?),
             false => None,
         };
         segment.file = Some(match self.write_anew(&*file, &path, &mut segment).await {
@@ -171,13 +172,8 @@ impl Place<'_> {
         segment: &mut Segment,
     ) -> Result<Arc<dyn File>, StoreError> {
         let new = Replacement::begin(self.disk, path).await?;
-        let (end, mut offset) = (segment.end(), 0);
-        while offset < end.offset {
-            let chunk = chunk_at(file, path, offset, end.offset).await?;
-            let bytes = chunk.len() as u64;
-            new.write_at(offset, chunk).await?;
-            offset += bytes;
-        }
+        let end = segment.end();
+        copy((file, path), 0..end.offset, new.file(), 0).await?;
         // Both slots: one of the two may be damaged.
         for (offset, marker) in [segment.mark_again(), segment.mark(end)] {
             new.write_at(offset, marker).await?;
@@ -201,13 +197,7 @@ impl Place<'_> {
         file.sync().await.map_err(StoreError::io("sync", path))?;
         let (offset, marker) = segment.mark_again();
         file.write_at(offset, marker).await.map_err(StoreError::io("write", path))?;
-        let mut offset = marked.offset;
-        while offset < end.offset {
-            let chunk = chunk_at(file, path, offset, end.offset).await?;
-            let bytes = chunk.len() as u64;
-            file.write_at(offset, chunk).await.map_err(StoreError::io("write", path))?;
-            offset += bytes;
-        }
+        copy((file, path), marked.offset..end.offset, (file, path), marked.offset).await?;
         file.sync().await.map_err(StoreError::io("sync", path))?;
         let (offset, marker) = segment.mark(end);
         file.write_at(offset, marker).await.map_err(StoreError::io("write", path))?;
@@ -218,7 +208,13 @@ impl Place<'_> {
     }
 
     /// Copies a torn tail to a file of its own, durably.
-    async fn keep_aside(&self, file: &dyn File, first: u64, from: u64, len: u64) -> Result<PathBuf, StoreError> {
+    async fn keep_aside(
+        &self,
+        torn: (&dyn File, &Path),
+        first: u64,
+        from: u64,
+        len: u64,
+    ) -> Result<PathBuf, StoreError> {
         let folder = self.folder.join("torn");
         create_folder(self.disk, &folder).await?;
         let taken = self.disk.list(&folder).await.map_err(StoreError::io("list", &folder))?;
@@ -229,15 +225,9 @@ impl Place<'_> {
             again += 1;
         }
         let path = folder.join(name);
-        let copy = self.disk.open(&path, OpenMode::CreateNew).await.map_err(StoreError::io("create", &path))?;
-        let mut offset = from;
-        while offset < len {
-            let chunk = chunk_at(file, &path, offset, len).await?;
-            let bytes = chunk.len() as u64;
-            copy.write_at(offset - from, chunk).await.map_err(StoreError::io("write", &path))?;
-            offset += bytes;
-        }
-        copy.sync().await.map_err(StoreError::io("sync", &path))?;
+        let kept = self.disk.open(&path, OpenMode::CreateNew).await.map_err(StoreError::io("create", &path))?;
+        copy(torn, from..len, (&*kept, &path), 0).await?;
+        kept.sync().await.map_err(StoreError::io("sync", &path))?;
         self.disk.sync_folder(&folder).await.map_err(StoreError::io("sync", &folder))?;
         Ok(path)
     }
@@ -422,6 +412,23 @@ impl<'a> Window<'a> {
         }
         Ok(self.buffer.split_to(bytes).freeze())
     }
+}
+
+/// Copies bytes of one file to another, or over themselves, from `at` on.
+async fn copy(
+    (source, path): (&dyn File, &Path),
+    range: Range<u64>,
+    (target, name): (&dyn File, &Path),
+    at: u64,
+) -> Result<(), StoreError> {
+    let mut done = 0;
+    while range.start + done < range.end {
+        let chunk = chunk_at(source, path, range.start + done, range.end).await?;
+        let bytes = chunk.len() as u64;
+        target.write_at(at + done, chunk).await.map_err(StoreError::io("write", name))?;
+        done += bytes;
+    }
+    Ok(())
 }
 
 /// The next bytes of `from..to`, at least one.

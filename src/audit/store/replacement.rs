@@ -31,6 +31,11 @@ impl<'a> Replacement<'a> {
         Ok(Self { disk, path, new, file })
     }
 
+    /// The new file, under the name that it has until then.
+    pub(super) fn file(&self) -> (&dyn File, &Path) {
+        (&*self.file, &self.new)
+    }
+
     pub(super) async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<(), StoreError> {
         self.file.write_at(offset, bytes).await.map_err(StoreError::io("write", &self.new))
     }
