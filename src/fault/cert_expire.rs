@@ -1,6 +1,12 @@
 //! A certificate that runs out: the renewal that nobody noticed had failed.
 
+use std::time::Duration;
+
 use super::{Action, Broken, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+
+/// A certificate that could not be issued from the start, because the host has another until then or was not known, is
+/// installed this long before its end.
+pub(crate) const INSTALLED_BEFORE: Duration = Duration::from_secs(10);
 
 /// The entry of `cert-expire`.
 pub(super) static FAULT: Fault = Fault {

@@ -46,6 +46,7 @@ mod wipe;
 use std::{fmt::Write as _, time::Duration};
 
 pub use action::{Access, Action, Mismatch, Role};
+pub(crate) use cert_expire::INSTALLED_BEFORE;
 pub use target::{HostRef, Link};
 pub use value::{Given, Kind, PATH_BYTES_MAX, Per, Rate, Value, path_matches, path_problem};
 

@@ -12,7 +12,7 @@ use super::{
     scene::{Scene, length},
 };
 use crate::{
-    fault::{Action, HostRef, Link, find},
+    fault::{Action, HostRef, INSTALLED_BEFORE, Link, find},
     scenario::{Moment, Start, Step},
 };
 
@@ -211,15 +211,12 @@ fn asking_again(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Act
     Some((Action::Reset { link }, Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }))
 }
 
-/// How long before its end a certificate that is made to end is installed (`cert-expire`).
-const INSTALLED: Duration = Duration::from_secs(10);
-
 /// Where hosts renew by themselves, the issuer is struck while certificates come to their end or an authority is replaced: all
 /// the tries before that may be in vain, or what it grants begins tomorrow, or has ended.
 fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
     let renewed_before = match first.action {
         // It is asked for another one at the earliest when this one is installed.
-        Action::CertExpire { .. } => scene.renews()?.min(INSTALLED),
+        Action::CertExpire { .. } => scene.renews()?.min(INSTALLED_BEFORE),
         Action::CaRotate { .. } => Duration::ZERO,
         _ => return None,
     };

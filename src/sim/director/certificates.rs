@@ -12,7 +12,7 @@ use std::{
 use super::Director;
 use crate::{
     audit::tls::{Identity, TlsError, Usage},
-    fault::{Action, Mismatch},
+    fault::{Action, INSTALLED_BEFORE, Mismatch},
     history::{Event, Name, What},
     scenario::Start,
     sim::{SimError, authorities::ISSUER, stage::Role},
@@ -22,10 +22,6 @@ use crate::{
 /// Where a certificate ends `at` some time after t = 0, t = 0 is this long after the start of the run: so it can be issued
 /// before the first connection is made.
 const T_ZERO: Duration = Duration::from_secs(5);
-
-/// A certificate that could not be issued from the start, because the host has another until then or was not known, is
-/// installed this long before its end.
-const INSTALLED_BEFORE: Duration = Duration::from_secs(10);
 
 /// At the final heal a certificate has to last for at least this much longer where nobody renews it.
 const LASTS: Duration = Duration::from_secs(600);
