@@ -203,7 +203,6 @@ impl Auditor {
             biased;
             read = read => read.err().map(|error| told(&*error)),
             () = stuck(&count) => {
-                mark!("reading-got-stuck");
                 Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}"))
             }
             () = tokio::time::sleep(READING_MAX) => Some(format!("not read to its end within {READING_MAX:?}")),

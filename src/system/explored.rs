@@ -29,7 +29,7 @@ pub struct Explored {
     pub renewals: bool,
     /// The log keeps to `[cluster] payload-max`, and its clients keep what is larger as dead letters.
     pub dead_letters: bool,
-    /// Files and folders of a server that a fault of its disk may single out, as `path` has them.
+    /// Files and folders of a server that a fault of its disk may single out, as `path` has them; where entries stand first.
     pub paths: Vec<&'static str>,
     /// The same of a client.
     pub client_paths: Vec<&'static str>,

@@ -192,7 +192,6 @@ impl LogReader {
             let why = format!("no server gives more than {size} leaves although {wanted} are signed");
             return Err(ClientError::Call { what: "read leaves", why });
         }
-        mark!("reader-waited-for-one-ahead");
         self.drop_connection();
         sleep(self.retry.base).await;
         Ok(())

@@ -223,7 +223,6 @@ impl LogReader {
             // A leader that was replaced still reads for its members while another one's entries take the place of its
             // own: these are gone, and nothing is damaged. Raft makes of nothing a heartbeat.
             Err(StoreError::Outside { .. }) => {
-                mark!("replaced-leader-read-what-was-cut");
                 return Ok(Vec::new());
             }
             Err(error) => return Err(self.ledger.fatal(&error, StorageIOError::read_logs)),

@@ -231,14 +231,13 @@ struct CommonPart<'a> {
     last: Option<LogId<u64>>,
     /// The newest entry that both may have: both have it, once there is nothing more to ask.
     guess: Option<LogId<u64>>,
-    parted: bool,
 }
 
 impl<'a> CommonPart<'a> {
     fn of(ledger: &'a Ledger, last: Option<LogId<u64>>) -> Self {
         // Entries of one leader stand in one order in all logs, so that whoever has its newest has all before it.
         let guess = last.and_then(|last| ledger.newest_by(last.leader_id, last.index));
-        Self { ledger, last, guess, parted: false }
+        Self { ledger, last, guess }
     }
 
     /// The entry of which the member has to be asked whether it has it.
@@ -250,8 +249,6 @@ impl<'a> CommonPart<'a> {
     /// have parted more than once.
     fn parted_at(&mut self, asked: LogId<u64>) {
         mark!("logs-had-parted");
-        mark!("logs-had-parted-twice", self.parted);
-        self.parted = true;
         self.guess = self.ledger.newest_before(asked.leader_id);
     }
 }

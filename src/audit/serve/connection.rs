@@ -215,7 +215,6 @@ async fn ended(lifetime: Lifetime, untaken: &Untaken, answer_max: Duration) -> &
                 return "certificate-not-yet-valid";
             }
             Ok(()) if untaken.is_overdue(answer_max) => {
-                mark!("answers-not-taken");
                 return "answers-not-taken";
             }
             Ok(()) => sleep(CLOCK_CHECK).await,

@@ -4,6 +4,10 @@
 //! overtaken by smaller ones, and tasks on several threads overtake each other as well. To the log an entry that comes before
 //! its predecessor is a gap, which costs the client another round trip. So such an entry waits for a moment until its
 //! predecessor has come over the same connection. It waits in vain where that one was lost; then the log decides.
+//!
+//! An entry for which the node has no room comes again, and those behind it do. They are in order from there on once more: if
+//! the later ones of the next round went ahead, they would fill the queue, for nothing but gaps, and the first one would find
+//! no room again, round after round.
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
@@ -29,14 +33,15 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Submits an entry of this epoch and sequence when it is its turn: the first poll of `submitting` hands it to the node.
-    /// `next` is what the node takes of this epoch whatever this connection has carried.
-    pub(super) async fn take<T>(
+    /// Submits an entry of this epoch and sequence when it is its turn: the first poll of `submitting` hands it to the node,
+    /// or is told at once that it is not taken, and then it is this one's turn again. `next` is what the node takes of this
+    /// epoch whatever this connection has carried.
+    pub(super) async fn take<T, E>(
         &self,
         (epoch, sequence): (Epoch, u64),
         next: impl Fn() -> u64,
-        submitting: impl Future<Output = T>,
-    ) -> T {
+        submitting: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let follows = |turn: &Turn| turn.is_some_and(|(of, next)| of == epoch && sequence <= next);
         let has_come = |turn: &Turn| follows(turn) || sequence <= next();
         let mut turns = self.0.subscribe();
@@ -46,7 +51,8 @@ impl Turns {
         drop(turns);
         let mut submitting = pin!(submitting);
         let first = futures::poll!(submitting.as_mut());
-        self.0.send_replace(Some((epoch, sequence.saturating_add(1))));
+        let is_taken = !matches!(first, Poll::Ready(Err(_)));
+        self.0.send_replace(Some((epoch, if is_taken { sequence.saturating_add(1) } else { sequence })));
         match first {
             Poll::Ready(done) => done,
             Poll::Pending => submitting.await,
@@ -83,9 +89,10 @@ mod tests {
             turns.take((Epoch(7), sequence), move || expected, async move {
                 submitted.lock().unwrap().push(sequence);
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, ()>(())
             })
         };
-        join_all(sequences.iter().map(|sequence| submit(*sequence))).await;
+        join_all(sequences.iter().map(|sequence| submit(*sequence))).await.into_iter().for_each(Result::unwrap);
         (submitted.into_inner().unwrap(), begun.elapsed())
     }
 
@@ -112,6 +119,18 @@ mod tests {
         let (submitted, took) = order(&turns, &[u64::MAX, u64::MAX], 2).await;
         assert_eq!((submitted, took >= WAIT_MAX), (vec![u64::MAX; 2], true));
         turns.pass(u64::MAX);
+    }
+
+    /// A node without room for the first entry turns it away and those behind it are given up. In the next round their bodies
+    /// arrive in another order.
+    #[tokio::test(start_paused = true)]
+    async fn behind_one_for_which_there_is_no_room_nobody_goes_ahead() {
+        let turns = Turns::default();
+        order(&turns, &[2, 3, 4, 5, 6], 2).await;
+        let full = turns.take((Epoch(7), 3), || 3, async { Err::<(), _>("no room") });
+        assert_eq!(full.await, Err("no room"));
+        let (submitted, took) = order(&turns, &[5, 6, 4, 3], 3).await;
+        assert_eq!((submitted, took < WAIT_MAX), (vec![3, 4, 5, 6], true));
     }
 
     #[tokio::test(start_paused = true)]

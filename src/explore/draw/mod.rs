@@ -8,6 +8,7 @@
 mod cluster;
 mod dice;
 mod family;
+mod plot;
 mod rules;
 mod scene;
 mod schedule;

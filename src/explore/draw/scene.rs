@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Link, Need, Role, Value},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Value},
     scenario::{Moment, Scenario, Start, Step},
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Scene<'a> {
     victim: Option<HostRef>,
     /// How long before its end a certificate is renewed, where there is an issuer.
     renews: Option<Duration>,
+    /// The size of an entry, in bytes.
+    size: u64,
 }
 
 impl<'a> Scene<'a> {
@@ -34,7 +36,8 @@ impl<'a> Scene<'a> {
         };
         let struck = if dice.one_in(4) { &clients } else { &servers };
         let victim = dice.one_in(2).then(|| dice.pick(struck).cloned()).flatten();
-        Self { subject, servers, clients, minority, victim, renews: scenario.cluster.renew_before }
+        let (renews, size) = (scenario.cluster.renew_before, scenario.workload.size);
+        Self { subject, servers, clients, minority, victim, renews, size }
     }
 
     /// A step's action, whole; `None` where this fault has nobody to strike here.
@@ -58,6 +61,13 @@ impl<'a> Scene<'a> {
         };
         for parameter in fault.parameters {
             let mut drawn = value(dice, fault, parameter, paths, &self.subject.revisions);
+            // In every fourth case there is room for a few entries, and not for everything that is done with them.
+            if let ("memory-pressure", Value::Size(budget)) = (fault.name, &mut drawn)
+                && let Kind::Size { min, max } = parameter.kind
+                && dice.one_in(4)
+            {
+                *budget = self.size.saturating_mul(dice.between(8, 32)).clamp(min, max);
+            }
             // `fault.rule`: a process is down for less than the time between two crashes.
             if let ("churn", "down", Some(every)) = (fault.name, parameter.name, given.duration("every")) {
                 let most = every.saturating_sub(Duration::from_millis(1));
@@ -161,9 +171,12 @@ impl<'a> Scene<'a> {
         self.plainly(dice, fault, given)
     }
 
-    /// With the default values, and with those that a fault cannot do without.
+    /// With the default values where none are given, and with those that a fault cannot do without.
     fn plainly(&self, dice: &mut Dice, fault: &'static Fault, mut given: Given) -> Option<Action> {
         for parameter in fault.parameters {
+            if given.values.contains_key(parameter.name) {
+                continue;
+            }
             let plain = match &parameter.need {
                 Need::Default(_) if parameter.name == "reconnect" => Value::Flag(true),
                 Need::Default(default) => default.clone(),
@@ -174,16 +187,23 @@ impl<'a> Scene<'a> {
         self.is_able(fault.name).then(|| (fault.build)(&given)).flatten()
     }
 
-    /// A fault on these servers.
-    pub(super) fn on_servers(&self, dice: &mut Dice, fault: &'static Fault, on: Vec<HostRef>) -> Option<Action> {
-        self.plainly(dice, fault, Given { on: Some(on), ..Given::default() })
+    /// A fault on these hosts, with these values, and with the default ones for what is not among them.
+    pub(super) fn with(
+        &self,
+        dice: &mut Dice,
+        fault: &'static Fault,
+        on: Vec<HostRef>,
+        values: &[(&'static str, Value)],
+    ) -> Option<Action> {
+        let values = values.iter().cloned().collect();
+        self.plainly(dice, fault, Given { on: Some(on), values, ..Given::default() })
     }
 
     /// A fault of the issuer, where there is one and it can suffer it.
     pub(super) fn of_the_issuer(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
         let ActsOn::Hosts { issuer: true, .. } = fault.acts_on else { return None };
-        let on = self.renews.map(|_| vec![HostRef::Issuer]);
-        self.plainly(dice, fault, Given { on: Some(on?), ..Given::default() })
+        let on = self.renews.map(|_| vec![HostRef::Issuer])?;
+        self.with(dice, fault, on, &[])
     }
 
     /// How long before its end a certificate is renewed, where they are.
@@ -204,9 +224,20 @@ impl<'a> Scene<'a> {
         dice.pick(&self.servers).cloned()
     }
 
+    /// Where entries stand on a server's disk, where a fault can single that out.
+    pub(super) fn entries_path(&self) -> Option<&'static str> {
+        self.subject.explored.paths.first().copied()
+    }
+
     /// Connections can be cut off.
     pub(super) fn resets(&self) -> Option<()> {
         self.is_able("reset").then_some(())
+    }
+
+    /// Those of all clients are.
+    pub(super) fn clients_cut_off(&self) -> Option<Action> {
+        let link = Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]);
+        self.resets().map(|()| Action::Reset { link })
     }
 
     fn is_able(&self, fault: &str) -> bool {

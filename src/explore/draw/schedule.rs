@@ -7,6 +7,7 @@ use super::{
     Subject,
     dice::Dice,
     family::{Family, swarm},
+    plot,
     scene::{Scene, length},
     sequel,
 };
@@ -70,8 +71,13 @@ pub(super) fn fill(
         .collect();
     let scene = Scene::new(dice, subject, scenario);
     let wanted = if dice.one_in(32) { 0 } else { dice.between(1, STEPS_MAX) };
+    // Where hosts renew by themselves, certificates have a life of their own.
+    let often = |family: &Family| match family.name {
+        "certificates" if scene.renews().is_some() => 2 * family.weight,
+        _ => family.weight,
+    };
     let weighted: Vec<usize> =
-        faults.iter().enumerate().flat_map(|(at, (family, _))| std::iter::repeat_n(at, family.weight)).collect();
+        faults.iter().enumerate().flat_map(|(at, (family, _))| std::iter::repeat_n(at, often(family))).collect();
     let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
     let shape = Shape::draw(dice, work);
     for _ in 0..wanted * TRIES {
@@ -138,6 +144,11 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
             let least = Duration::from_millis(dice.between(1_000, 10_000));
             duration = duration.map(|duration| duration.max(least));
         }
+        // Longer than a server waits for its answers to be taken.
+        "slow-reader" if dice.one_in(3) => {
+            let least = Duration::from_millis(dice.between(30_000, 60_000));
+            duration = duration.map(|duration| duration.max(least));
+        }
         // In the few milliseconds between a write and its sync.
         "power-loss" if dice.one_in(4) => {
             if let Some(written) = scene.written(dice, &scenario.steps) {
@@ -147,6 +158,9 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
         _ => {}
     }
     let mut first = Step { name: name(0), duration, action, start, line: 0 };
+    if let Some(course) = plot::of(dice, scene, &first, &|nth| name(1 + nth)) {
+        return course;
+    }
     if let Some(next) = sequel::next_blow(dice, scene, &mut first, name(1), work) {
         return vec![first, next];
     }
@@ -185,15 +199,16 @@ fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'stati
             };
             Start::After { moment, wait: wait(dice), since: None }
         }
-        (7..=11, before) if !moments.is_empty() => {
+        // Moments count from when all clients are served: most events come only where a step before has set them going.
+        (7..=11, Some(before)) if !moments.is_empty() => {
             let event = dice.pick(moments).copied().unwrap_or_default().to_owned();
-            // Without it, the first one of most events comes in the first second of the run.
-            let since = before.map(|step| match dice.below(4) {
-                0 => Moment::Ended(step.name.clone()),
-                1 => Moment::Bites(step.name.clone()),
-                _ => Moment::Begins(step.name.clone()),
-            });
-            Start::After { moment: Moment::First(event), wait: wait(dice), since }
+            let name = before.name.clone();
+            let since = match dice.below(4) {
+                0 => Moment::Ended(name),
+                1 => Moment::Bites(name),
+                _ => Moment::Begins(name),
+            };
+            Start::After { moment: Moment::First(event), wait: wait(dice), since: Some(since) }
         }
         _ => Start::At(Duration::from_millis(shape.time(dice, work))),
     }

@@ -46,7 +46,7 @@ static SEQUELS: &[Sequel] = &[
     sequel("upgrade", "crash", 4, When::While(20_000)),
     sequel("torn-write", "power-loss", 7, When::While(20_000)),
     sequel("misdirected-write", "power-loss", 7, When::While(20_000)),
-    sequel("bit-rot", "crash", 7, When::While(10_000)),
+    sequel("bit-rot", "crash", 5, When::While(10_000)),
     sequel("clock-skew", "cert-rotate", 4, When::While(10_000)),
     sequel("clock-drift", "cert-rotate", 4, When::While(10_000)),
     sequel("clock-jump", "cert-rotate", 4, When::While(10_000)),
@@ -69,8 +69,6 @@ static SEQUELS: &[Sequel] = &[
     sequel("misdirected-write", "power-loss", 2, When::Meets("corruption-found")),
     // A tail that is torn where one was torn before.
     sequel("power-loss", "power-loss", 3, When::Meets("torn-tail-truncated")),
-    // What a lying disk claimed to hold is lost before anything on it says that it was there.
-    sequel("torn-write", "power-loss", 3, When::Meets("batch-committed")),
     // A new machine that is lost on its way into the log.
     sequel("replace", "crash", 2, When::While(4_000)),
     sequel("replace", "power-loss", 2, When::Meets("member-changed")),
@@ -91,6 +89,10 @@ pub(super) fn of(
     let mut more: Vec<Step> = Vec::new();
     let mut add = |dice: &mut Dice, action: Action, start: Start| {
         let mut duration = length(dice, &action, work);
+        // Longer than a renewal is waited for, and tried again.
+        if action.on().is_some_and(|on| matches!(on[..], [HostRef::Issuer])) && dice.one_in(2) {
+            duration = duration.map(|duration| duration.max(Duration::from_millis(dice.between(10_000, 40_000))));
+        }
         // Over while the first one lasts: damage that is put right before the process comes back is never read.
         if let (Start::After { moment: Moment::Begins(_), wait, .. }, Some(lasts)) = (&start, first.duration) {
             let most = lasts.saturating_sub(*wait).max(Duration::from_millis(2)) / 2;
@@ -105,15 +107,14 @@ pub(super) fn of(
             add(dice, action, start);
         }
     }
-    let others = [connecting(dice, scene, first), renewing(dice, scene, first), asking_again(dice, scene, first)];
-    for (action, start) in others.into_iter().flatten() {
+    for (action, start) in [connecting(dice, scene, first), renewing(dice, scene, first)].into_iter().flatten() {
         add(dice, action, start);
     }
     if first.action.name() == "replace"
         && dice.one_in(2)
         && scene.is_led()
         && let Some(blow) = dice.pick(BLOWS).and_then(|blow| find(blow))
-        && let Some(action) = scene.on_servers(dice, blow, vec![HostRef::Leader])
+        && let Some(action) = scene.with(dice, blow, vec![HostRef::Leader], &[])
         && let Some(start) = start(dice, scene, first, When::Meets("member-changed"), work)
     {
         add(dice, action, start);
@@ -122,7 +123,7 @@ pub(super) fn of(
 }
 
 /// Faults that take a leader away.
-static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
+pub(super) static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
 
 /// In every third case of a fault that can take a leader away it does, and what follows meets the next one in its
 /// beginning, when what the old leader promised stands with few and is yet to be shown: another blow as it begins to lead, or
@@ -142,13 +143,13 @@ pub(super) fn next_blow(
     let begins = Moment::Begins(first.name.clone());
     let (action, start) = if dice.one_in(3) {
         let start = Start::After { moment: begins, wait: Duration::ZERO, since: None };
-        (scene.on_servers(dice, find("slow-disk")?, vec![HostRef::Servers])?, start)
+        (scene.with(dice, find("slow-disk")?, vec![HostRef::Servers], &[])?, start)
     } else {
         let wait = Duration::from_millis(if dice.one_in(2) { 0 } else { dice.magnitude(1, 200) });
         let start = Start::After { moment: Moment::First(event.to_owned()), wait, since: Some(begins) };
         let blow = find(dice.pick(BLOWS).copied()?)?;
         let on = vec![if dice.one_in(2) { HostRef::Leader } else { scene.any_server(dice)? }];
-        (scene.on_servers(dice, blow, on)?, start)
+        (scene.with(dice, blow, on, &[])?, start)
     };
     first.action = first.action.map(&mut |_| vec![HostRef::Leader]);
     let duration = length(dice, &action, work);
@@ -202,15 +203,6 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
 /// Faults of whoever issues certificates.
 static ISSUER_FAULTS: &[&str] = &["crash", "power-loss", "pause", "isolate", "clock-jump", "clock-skew"];
 
-/// Where disks are slow, clients lose their connections: what they send again comes beside what waits for the disk.
-fn asking_again(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
-    let Action::SlowDisk { on, .. } = &first.action else { return None };
-    scene.resets().filter(|_| dice.below(8) < 3 && on.iter().any(HostRef::is_server))?;
-    let link = Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]);
-    let wait = Duration::from_millis(dice.magnitude(1, 4_000));
-    Some((Action::Reset { link }, Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }))
-}
-
 /// Where hosts renew by themselves, the issuer is struck while certificates come to their end or an authority is replaced: all
 /// the tries before that may be in vain, or what it grants begins tomorrow, or has ended.
 fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
@@ -220,7 +212,7 @@ fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action,
         Action::CaRotate { .. } => Duration::ZERO,
         _ => return None,
     };
-    let fault = find(dice.pick(ISSUER_FAULTS).copied()?).filter(|_| dice.below(8) < 5)?;
+    let fault = find(dice.pick(ISSUER_FAULTS).copied()?).filter(|_| dice.below(8) < 6)?;
     let action = scene.of_the_issuer(dice, fault)?;
     let start = match first.start {
         Start::At(at) => {

@@ -30,7 +30,7 @@ static USUAL: &[Usual] = &[
     usual("misdirected-write", "nth", 1, 40),
     usual("latency", "delay", 1, 500),
     usual("latency", "jitter", 0, 250),
-    usual("slow-reader", "bytes", 4 << 10, 2 << 20),
+    usual("slow-reader", "bytes", 512, 2 << 20),
     usual("bit-flip", "every", 50, 5_000),
     usual("ca-rotate", "overlap", 0, 10_000),
     usual("clock-skew", "offset", 10, 600_000),

@@ -1,0 +1,173 @@
+//! Courses of several steps that lead to one rare place, each with the values and the waits that it takes: chance would not
+//! bring them together in a night.
+
+use std::time::Duration;
+
+use super::{dice::Dice, scene::Scene, sequel::BLOWS};
+use crate::{
+    fault::{End, HostRef, Value, find},
+    scenario::{Moment, Start, Step},
+};
+
+/// What may come of a fault.
+struct Plot {
+    after: &'static [&'static str],
+    /// In how many of sixteen cases.
+    in_sixteen: u64,
+    /// Adds the steps, and gives the first one the values that they need; `None` where nobody is there to play it.
+    play: fn(&mut Course<'_>) -> Option<()>,
+}
+
+static PLOTS: &[Plot] = &[
+    Plot { after: &["torn-write"], in_sixteen: 6, play: lost_after_its_word },
+    Plot { after: &["replace"], in_sixteen: 3, play: lost_with_its_first_entry },
+    Plot { after: &["replace"], in_sixteen: 5, play: change_left_half_way },
+    Plot { after: BLOWS, in_sixteen: 1, play: leaders_in_a_row },
+    Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
+];
+
+/// The steps of a plot while they are written.
+struct Course<'a> {
+    dice: &'a mut Dice,
+    scene: &'a Scene<'a>,
+    first: Step,
+    more: Vec<Step>,
+    name: &'a dyn Fn(usize) -> String,
+}
+
+/// The steps of a course that begins with `first`, none where this is to be none. `name` names the nth step behind it.
+pub(super) fn of(
+    dice: &mut Dice,
+    scene: &Scene<'_>,
+    first: &Step,
+    name: &dyn Fn(usize) -> String,
+) -> Option<Vec<Step>> {
+    let fault = first.action.name();
+    for plot in PLOTS.iter().filter(|plot| plot.after.contains(&fault)) {
+        if dice.below(16) < plot.in_sixteen {
+            let mut course = Course { dice, scene, first: first.clone(), more: Vec::new(), name };
+            (plot.play)(&mut course)?;
+            return Some(std::iter::once(course.first).chain(course.more).collect());
+        }
+    }
+    None
+}
+
+impl Course<'_> {
+    /// Gives the first step another whole: on whom, with these values, and for how long.
+    fn first(&mut self, on: Vec<HostRef>, values: &[(&'static str, Value)], least_ms: u64) -> Option<()> {
+        self.first.action = self.scene.with(self.dice, self.first.action.fault(), on, values)?;
+        let least = Duration::from_millis(least_ms);
+        self.first.duration = self.first.duration.map(|duration| duration.max(least));
+        Some(())
+    }
+
+    /// Adds a step.
+    fn step(
+        &mut self,
+        fault: &str,
+        on: Vec<HostRef>,
+        values: &[(&'static str, Value)],
+        start: Start,
+        ms: u64,
+    ) -> Option<()> {
+        let fault = find(fault)?;
+        let action = self.scene.with(self.dice, fault, on, values)?;
+        let duration = (fault.end != End::Instant).then(|| Duration::from_millis(ms));
+        self.more.push(Step { name: (self.name)(self.more.len()), duration, action, start, line: 0 });
+        Some(())
+    }
+
+    /// With the first such event since the step before began.
+    fn meets(&self, event: &str, wait_ms: u64) -> Option<Start> {
+        self.scene.moments().iter().find(|moment| **moment == event)?;
+        let since = Some(Moment::Begins(self.more.last().unwrap_or(&self.first).name.clone()));
+        Some(Start::After { moment: Moment::First(event.to_owned()), wait: Duration::from_millis(wait_ms), since })
+    }
+
+    /// So long after the first step began.
+    fn later(&self, wait_ms: u64) -> Start {
+        let moment = Moment::Begins(self.first.name.clone());
+        Start::After { moment, wait: Duration::from_millis(wait_ms), since: None }
+    }
+
+    /// Those whom the first step strikes.
+    fn same(&self) -> Vec<HostRef> {
+        vec![HostRef::Step(self.first.name.clone())]
+    }
+
+    /// One of the faults that take a leader away.
+    fn blow(&mut self) -> &'static str {
+        self.dice.pick(BLOWS).copied().unwrap_or(BLOWS[0])
+    }
+}
+
+fn latency(ms: u64) -> (&'static str, Value) {
+    ("latency", Value::Duration(Duration::from_millis(ms)))
+}
+
+/// A lying disk loses what its host has just acknowledged, before anything that it holds says that it was there.
+fn lost_after_its_word(course: &mut Course<'_>) -> Option<()> {
+    let path = course.scene.entries_path().filter(|_| !course.dice.one_in(4));
+    let path = path.map(|path| ("path", Value::Path(path.to_owned())));
+    let values: Vec<_> = std::iter::once(("nth", Value::Count(1))).chain(path).collect();
+    let on = course.first.action.on()?.to_vec();
+    course.first(on, &values, 10_000)?;
+    let wait = course.dice.below(12);
+    let start = course.meets("batch-committed", wait)?;
+    let down = course.dice.magnitude(50, 4_000);
+    course.step("power-loss", course.same(), &[], start, down)
+}
+
+/// A new machine with a slow disk is lost between its first entry and the note that it has one.
+fn lost_with_its_first_entry(course: &mut Course<'_>) -> Option<()> {
+    let slow = course.dice.magnitude(50, 1_000);
+    let start = course.meets("member-changed", 0)?;
+    course.step("slow-disk", course.same(), &[latency(slow)], start, 20_000)?;
+    let wait = course.dice.between(slow, slow * 4);
+    let (fault, down) = (if course.dice.one_in(2) { "crash" } else { "power-loss" }, course.dice.magnitude(50, 2_000));
+    let moment = Moment::Begins(course.more.first()?.name.clone());
+    let start = Start::After { moment, wait: Duration::from_millis(wait), since: None };
+    course.step(fault, course.same(), &[], start, down)
+}
+
+/// A leader is lost in the middle of a change of the members, which slow disks draw out: the next one finds it half-way, and
+/// members differ for a while about who they are. Where it is cut off for long, nobody tells its operator how it ended.
+fn change_left_half_way(course: &mut Course<'_>) -> Option<()> {
+    course.scene.is_led().then_some(())?;
+    let slow = course.dice.magnitude(5, 300);
+    if !course.dice.one_in(4) {
+        course.step("slow-disk", vec![HostRef::Servers], &[latency(slow)], course.later(0), 20_000)?;
+    }
+    let wait = course.dice.between(0, slow * 12);
+    let (fault, start) = (course.blow(), course.meets("member-changed", wait)?);
+    let lasts =
+        if course.dice.one_in(3) { course.dice.between(20_000, 35_000) } else { course.dice.magnitude(200, 8_000) };
+    course.step(fault, vec![HostRef::Leader], &[], start, lasts)
+}
+
+/// One leader after the other is lost as it begins.
+fn leaders_in_a_row(course: &mut Course<'_>) -> Option<()> {
+    course.scene.is_led().then_some(())?;
+    course.first(vec![HostRef::Leader], &[], 0)?;
+    for _ in 0..course.dice.between(3, 6) {
+        let wait = if course.dice.one_in(3) { course.dice.magnitude(1, 50) } else { 0 };
+        let (fault, start) = (course.blow(), course.meets("leader-change", wait)?);
+        let lasts = course.dice.magnitude(300, 6_000);
+        course.step(fault, vec![HostRef::Leader], &[], start, lasts)?;
+    }
+    Some(())
+}
+
+/// Clients lose their connections while entries wait for a disk, and send them again before it is done.
+fn sent_while_the_first_one_waits(course: &mut Course<'_>) -> Option<()> {
+    let slow = course.dice.between(400, 2_500);
+    course.first(vec![HostRef::Servers], &[latency(slow)], slow * 5)?;
+    for nth in 1..=3 {
+        let wait = slow * nth + course.dice.below(slow);
+        let start = course.later(wait);
+        let action = course.scene.clients_cut_off()?;
+        course.more.push(Step { name: (course.name)(course.more.len()), duration: None, action, start, line: 0 });
+    }
+    Some(())
+}
