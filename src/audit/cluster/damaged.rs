@@ -22,7 +22,7 @@ use super::{
     ledger::Ledger,
     log::LogStore,
     machine::Machine,
-    recovery::{Recovered, check_extent, check_vote, compare, load_checkpoint, open_cell, open_vote, replay},
+    recovery::{Recovered, check_extent, check_vote, compare, load_checkpoint, look_at_cell, look_at_vote, replay},
 };
 use crate::world::{LogEvent, World, observer::Unobserved};
 
@@ -56,13 +56,13 @@ async fn examine(world: &World, settings: &NodeSettings, durable: bool) -> Resul
     replay(&journal, &ledger, &mut machine, u64::MAX).await?;
     ledger.synced();
 
-    let checkpoint = open_cell(world, CHECKPOINT).await;
+    let checkpoint = look_at_cell(world, CHECKPOINT).await;
     let mut kept = aside(checkpoint.and_then(|cell| load_checkpoint(&cell, settings)), &mut damage)?.flatten();
     if kept.as_ref().is_some_and(|kept| kept.checkpoint.size > ledger.size()) {
         aside(compare(&ledger, kept.take().as_ref()), &mut damage)?;
     }
     compare(&ledger, kept.as_ref())?;
-    let vote = open_vote(world).await;
+    let vote = look_at_vote(world).await;
     aside(vote.and_then(|vote| check_vote(&vote, &ledger)), &mut damage)?;
     Ok(Examined { journal, ledger, machine, kept, damage })
 }

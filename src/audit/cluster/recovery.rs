@@ -21,7 +21,7 @@ use super::{
     ledger::Ledger,
     log::LogStore,
     machine::Machine,
-    types::{decode_frame, decode_vote},
+    types::{decode_frame, decode_vote, leaves},
 };
 use crate::world::{LogEvent, Observer, OpenMode, World};
 
@@ -49,7 +49,13 @@ pub(super) async fn recover(
     check_settings(settings)?;
     let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
     let (disk, observer) = (world.disk.clone(), world.observer.clone());
-    let journal = Journal::open(disk, observer, Path::new(JOURNAL), settings.log_id, options).await?;
+    // What is wrong with the cell is told once it is opened.
+    let kept = look_at_cell(world, CHECKPOINT).await.and_then(|cell| load_checkpoint(&cell, settings));
+    let covered = kept.ok().flatten().map_or(0, |kept| kept.checkpoint.size);
+    // Before the journal cuts a torn tail: it may be what is missing, and the damage of a disk that is put right.
+    let accepts =
+        |last: Option<&Frame>| reaches(last, covered).inspect_err(|error| tell_corruption(&*world.observer, error));
+    let journal = Journal::open_if(disk, observer, Path::new(JOURNAL), settings.log_id, options, accepts).await?;
     let recovered = recover_over(journal, world, settings, joining, lock).await;
     recovered.inspect_err(|error| tell_corruption(&*world.observer, error))
 }
@@ -90,20 +96,40 @@ async fn recover_over(
 
 /// Opens the cell of the vote. Where it is missing or damaged, this node does not know whom it voted for.
 pub(super) async fn open_vote(world: &World) -> Result<Cell, NodeError> {
-    match open_cell(world, VOTE).await {
-        Err(NodeError::RolledBack(why)) => Err(NodeError::VoteLost(why)),
-        Err(NodeError::Store(damage @ StoreError::Corrupt { .. })) => Err(NodeError::VoteLost(damage.to_string())),
-        opened => opened,
+    open_cell(world, VOTE).await.map_err(vote_lost)
+}
+
+/// The same, to look at it: nothing is changed.
+pub(super) async fn look_at_vote(world: &World) -> Result<Cell, NodeError> {
+    look_at_cell(world, VOTE).await.map_err(vote_lost)
+}
+
+fn vote_lost(error: NodeError) -> NodeError {
+    match error {
+        NodeError::RolledBack(why) => NodeError::VoteLost(why),
+        NodeError::Store(damage @ StoreError::Corrupt { .. }) => NodeError::VoteLost(damage.to_string()),
+        error => error,
     }
 }
 
 /// Opens a cell that was made with the folder. One that is missing is not made anew: its value was lost.
 pub(super) async fn open_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
-    let there = world.disk.open(Path::new(name), OpenMode::Existing).await;
-    if there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        return Err(NodeError::RolledBack(format!("the file `{name}` is missing")));
-    }
+    is_there(world, name).await?;
     Ok(Cell::open(world.disk.clone(), Path::new(name)).await?)
+}
+
+/// The same, to look at it: nothing is changed.
+pub(super) async fn look_at_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
+    is_there(world, name).await?;
+    Ok(Cell::look(&*world.disk, Path::new(name)).await?)
+}
+
+async fn is_there(world: &World, name: &str) -> Result<(), NodeError> {
+    let there = world.disk.open(Path::new(name), OpenMode::Existing).await;
+    match there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        true => Err(NodeError::RolledBack(format!("the file `{name}` is missing"))),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Option<SignedCheckpoint>, NodeError> {
@@ -121,8 +147,12 @@ pub(super) fn check_extent(journal: &Journal, may_be_empty: bool) -> Result<(), 
     if first == 0 && (next > 0 || may_be_empty) {
         return Ok(());
     }
+    Err(without_beginning(first, next))
+}
+
+fn without_beginning(first: u64, next: u64) -> NodeError {
     let what = format!("the log holds entries {first}..{next}");
-    Err(NodeError::RolledBack(format!("{what}; a log that was begun or joined has entry 0, its membership")))
+    NodeError::RolledBack(format!("{what}; a log that was begun or joined has entry 0, its membership"))
 }
 
 /// Hashes every leaf, and applies the entries whose leaves are among the first `covered`.
@@ -174,15 +204,30 @@ pub(super) fn replay_frame(
     Ok(())
 }
 
+/// Whether a log that ends with this frame has as many leaves as its own checkpoint covers.
+fn reaches(last: Option<&Frame>, covered: u64) -> Result<(), NodeError> {
+    match last.map(decode_frame).transpose() {
+        Ok(None) if covered > 0 => Err(without_beginning(0, 0)),
+        Ok(Some((entry, first_leaf))) => match first_leaf + leaves(&entry).len() as u64 {
+            found if found < covered => Err(went_back(found, covered)),
+            _ => Ok(()),
+        },
+        // What is no entry is refused where all of them are read.
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
+fn went_back(found: u64, covered: u64) -> NodeError {
+    mark!("log-went-back");
+    NodeError::RolledBack(format!("the log has {found} leaves, its own checkpoint covers {covered}"))
+}
+
 /// Compares the log with this node's own checkpoint.
 pub(super) fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Result<(), NodeError> {
     let Some(SignedCheckpoint { checkpoint, .. }) = kept else { return Ok(()) };
     let (size, found) = (checkpoint.size, ledger.size());
     match ledger.root_at(size) {
-        None => {
-            mark!("log-went-back");
-            Err(NodeError::RolledBack(format!("the log has {found} leaves, its own checkpoint covers {size}")))
-        }
+        None => Err(went_back(found, size)),
         Some(root) if root != checkpoint.root => {
             Err(NodeError::RolledBack(format!("the root of the first {size} leaves is not that of its own checkpoint")))
         }

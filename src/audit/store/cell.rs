@@ -61,14 +61,7 @@ impl Cell {
             }
             opened => opened.map_err(StoreError::io("open", path))?,
         };
-        let bytes = file.read_at(0, 2 * SLOT_BYTES).await.map_err(StoreError::io("read", path))?;
-        let slots = (0..2).filter_map(|slot| Some((slot, decode(bytes.get(slot * SLOT_BYTES..)?)?)));
-        let newest = slots.max_by_key(|(_, (generation, _))| *generation);
-        let Some((durable, (generation, value))) = newest else {
-            return Err(StoreError::corrupt(path, 0, "both slots of the cell are damaged"));
-        };
-        mark!("cell-slot-torn", (0..2).any(|slot| bytes.get(slot * SLOT_BYTES..).and_then(decode).is_none()));
-        drop(file);
+        let Self { value, generation, durable, .. } = Self::of(path, file).await?;
         // Given to nobody before it is durable.
         match put(&*disk, path, generation, value.as_ref()).await {
             Ok(file) => Ok(Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false }),
@@ -86,6 +79,27 @@ impl Cell {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens a cell that is there to look at it: nothing is changed on disk, and nothing can be stored.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and where there is no such file.
+    pub(in crate::audit) async fn look(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        let file = disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))?;
+        Self::of(path, file).await
+    }
+
+    /// What a file says; it takes no value.
+    async fn of(path: &Path, file: Arc<dyn File>) -> Result<Self, StoreError> {
+        let bytes = file.read_at(0, 2 * SLOT_BYTES).await.map_err(StoreError::io("read", path))?;
+        let slots = (0..2).filter_map(|slot| Some((slot, decode(bytes.get(slot * SLOT_BYTES..)?)?)));
+        let newest = slots.max_by_key(|(_, (generation, _))| *generation);
+        let Some((durable, (generation, value))) = newest else {
+            return Err(StoreError::corrupt(path, 0, "both slots of the cell are damaged"));
+        };
+        mark!("cell-slot-torn", (0..2).any(|slot| bytes.get(slot * SLOT_BYTES..).and_then(decode).is_none()));
+        Ok(Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: true })
     }
 
     /// The value stored last.

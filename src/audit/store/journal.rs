@@ -96,8 +96,24 @@ impl Journal {
         id: [u8; 16],
         options: JournalOptions,
     ) -> Result<Self, StoreError> {
+        Self::open_if(disk, observer, folder, id, options, |_| Ok(())).await
+    }
+
+    /// The same, once `accepts` has seen the last whole frame. What it refuses is left as it is: a torn tail that is not cut
+    /// can still be restored.
+    ///
+    /// # Errors
+    /// Also those of `accepts`.
+    pub(in crate::audit) async fn open_if<E: From<StoreError>>(
+        disk: Arc<dyn Disk>,
+        observer: Arc<dyn Observer>,
+        folder: &Path,
+        id: [u8; 16],
+        options: JournalOptions,
+        accepts: impl FnOnce(Option<&Frame>) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let place = Place { disk: &*disk, observer: &*observer, folder, id };
-        let segments = place.recover(options.first_index).await?;
+        let segments = place.recover(options.first_index, accepts).await?;
         Ok(Self::over(disk.clone(), observer.clone(), place.segments(), id, options.segment_bytes, segments))
     }
 

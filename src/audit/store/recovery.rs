@@ -39,13 +39,19 @@ impl Place<'_> {
         self.folder.join("segments")
     }
 
-    /// Reads and repairs; answers the segments in order, at least one, the last one open and all of it durable.
-    pub(super) async fn recover(&self, first_index: u64) -> Result<Vec<Segment>, StoreError> {
+    /// Reads and repairs; answers the segments in order, at least one, the last one open and all of it durable. `accepts` is
+    /// asked about the last whole frame before anything is changed.
+    pub(super) async fn recover<E: From<StoreError>>(
+        &self,
+        first_index: u64,
+        accepts: impl FnOnce(Option<&Frame>) -> Result<(), E>,
+    ) -> Result<Vec<Segment>, E> {
         let folder = self.segments();
         create_folder(self.disk, &folder).await?;
         let mut names = self.disk.list(&folder).await.map_err(StoreError::io("list", &folder))?;
         names.sort();
         let scans = self.scan_all(&names).await.inspect_err(|error| self.tell_corruption(error))?;
+        accepts(scans.iter().rev().find_map(|scan| scan.last.as_ref()))?;
 
         self.remove_unfinished(&names).await?;
         let mut segments = Vec::with_capacity(scans.len());
@@ -116,8 +122,9 @@ impl Place<'_> {
             before.file = None;
         }
         let mut scan = Scan::of(self.disk, segment::path_of(&self.segments(), first), self.id, first).await?;
-        if let Some(before) = scans.last() {
+        if let Some(before) = scans.last_mut() {
             scan.check_follows(before)?;
+            before.last = before.last.take().filter(|_| scan.last.is_none());
         }
         let corrupt = scan.corrupt.take();
         scans.push(scan);
@@ -255,6 +262,8 @@ struct Scan {
     damage: Option<String>,
     /// Why it ended before it came to the marker.
     corrupt: Option<StoreError>,
+    /// The last whole frame, until one in a later segment is known.
+    last: Option<Frame>,
     file: Option<Arc<dyn File>>,
 }
 
@@ -281,20 +290,20 @@ impl Scan {
         let mut segment = Segment::of(layout, first, header.chain_before);
         segment.slots = slots;
         segment.synced = marked;
-        let (damage, corrupt) =
-            match walk(&mut Window::new(&*file, &path, len, layout.frames_at()), &mut segment, marked).await {
-                Ok(damage) => (damage, None),
-                Err(corrupt @ StoreError::Corrupt { .. }) => {
-                    mark!("synced-frame-damaged");
-                    if segment.end().offset >= marked.offset {
-                        // All are whole, and together they are not what was synced: which one is not, nobody can tell.
-                        segment.cut(first);
-                    }
-                    (None, Some(corrupt))
+        let (mut window, mut last) = (Window::new(&*file, &path, len, layout.frames_at()), None);
+        let (damage, corrupt) = match walk(&mut window, &mut segment, marked, &mut last).await {
+            Ok(damage) => (damage, None),
+            Err(corrupt @ StoreError::Corrupt { .. }) => {
+                mark!("synced-frame-damaged");
+                if segment.end().offset >= marked.offset {
+                    // All are whole, and together they are not what was synced: which one is not, nobody can tell.
+                    segment.cut(first);
                 }
-                Err(error) => return Err(error),
-            };
-        Ok(Scan { path, len, segment, marked, damage, corrupt, file: Some(file) })
+                (None, Some(corrupt))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Scan { path, len, segment, marked, damage, corrupt, last, file: Some(file) })
     }
 
     /// A segment that is not the last was closed: its final marker was durable before the next one was created.
@@ -325,9 +334,14 @@ impl Scan {
     }
 }
 
-/// Adds the frames of a file to its segment; answers the damage behind the last whole one. Damage at or below the marker
-/// is an error.
-async fn walk(window: &mut Window<'_>, segment: &mut Segment, marked: Point) -> Result<Option<String>, StoreError> {
+/// Adds the frames of a file to its segment, of which the newest is `last`; answers the damage behind it. Damage at or below
+/// the marker is an error.
+async fn walk(
+    window: &mut Window<'_>,
+    segment: &mut Segment,
+    marked: Point,
+    last: &mut Option<Frame>,
+) -> Result<Option<String>, StoreError> {
     let path = window.path;
     let corrupt = |offset, what: String| Err(StoreError::corrupt(path, offset, what));
     loop {
@@ -351,6 +365,7 @@ async fn walk(window: &mut Window<'_>, segment: &mut Segment, marked: Point) -> 
             Next::Damage(what) => return Ok(Some(what)),
         };
         segment.push(encoded, frame.term);
+        *last = Some(frame);
         if end.offset < marked.offset && segment.end().offset > marked.offset {
             return corrupt(end.offset, format!("the marker at byte {} points into a frame", marked.offset));
         }

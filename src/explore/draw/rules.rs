@@ -176,7 +176,23 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     // Behind each entry that is refused, those in flight are sent anew.
     let sent = entries.saturating_add(refused(scenario).saturating_mul(SENT_ANEW));
     let per_entry = sent.saturating_mul(200 + 150 * servers);
-    at_rest.saturating_add(per_entry).saturating_add(bytes.saturating_mul(servers) / 10)
+    let per_start = starts(scenario, seconds, hosts).saturating_mul(60_000);
+    at_rest.saturating_add(per_entry).saturating_add(bytes.saturating_mul(servers) / 10).saturating_add(per_start)
+}
+
+/// How often processes start again at most, in steps that end them over and over; one without an end does so for all of the
+/// run's `seconds`.
+fn starts(scenario: &Scenario, seconds: u64, hosts: u64) -> u64 {
+    let of = |step: &Step| {
+        let Action::Churn { on, every, .. } = &step.action else { return 0 };
+        let lasts = step.duration.unwrap_or(Duration::from_secs(seconds)).as_millis();
+        let times = u64::try_from(lasts / every.as_millis().max(1)).unwrap_or(u64::MAX);
+        let one = |host: &HostRef| {
+            matches!(host, HostRef::Server(_) | HostRef::Client(_) | HostRef::AnyServer | HostRef::AnyClient)
+        };
+        times.saturating_mul(if on.iter().all(one) { on.len() as u64 } else { hosts })
+    };
+    scenario.steps.iter().map(of).fold(0, u64::saturating_add)
 }
 
 /// How many entries the workload and its surges offer at most.

@@ -113,6 +113,41 @@ fn what_a_fault_sets_going_is_struck_in_its_middle_and_a_certificate_ends_in_a_c
 }
 
 #[test]
+fn courses_lead_through_several_steps_to_one_place() {
+    let all = drawn(&own(), 0..1_500);
+    let steps = |it: &Scenario| it.steps.iter().map(|step| step.action.name().to_owned()).collect::<Vec<_>>();
+    let count = |wanted: &[&str], meets: &str| {
+        let is = |it: &&Scenario| {
+            let at =
+                |from: usize| steps(it)[from..].iter().zip(wanted).filter(|(step, wanted)| step == *wanted).count();
+            let begins = (0..it.steps.len()).filter(|from| at(*from) == wanted.len());
+            let last = begins.map(|from| &it.steps[from + wanted.len() - 1].start).collect::<Vec<_>>();
+            last.iter().any(|start| {
+                matches!(start, Start::After { moment: Moment::First(event), since: Some(_), .. } if event == meets)
+                    || (meets.is_empty() && matches!(start, Start::After { moment: Moment::Begins(_), .. }))
+            })
+        };
+        all.iter().filter(is).count()
+    };
+    assert!(count(&["torn-write", "power-loss"], "batch-committed") >= 15, "lost after its word");
+    assert!(count(&["replace", "slow-disk", "crash"], "") >= 3, "lost with its first entry");
+    assert!(count(&["replace", "slow-disk", "crash"], "member-changed") >= 3, "a change left half-way");
+    assert!(count(&["crash", "crash"], "leader-change") >= 10, "leaders in a row");
+    assert!(count(&["slow-disk", "reset", "reset", "reset"], "") >= 10, "sent while the first one waits");
+}
+
+#[test]
+fn no_run_begins_with_an_event_that_only_a_step_sets_going() {
+    for scenario in drawn(&own(), 0..600) {
+        if let Some(Start::After { moment: Moment::First(event), since: None, .. }) =
+            scenario.steps.first().map(|it| &it.start)
+        {
+            panic!("{event} of {}", scenario.source);
+        }
+    }
+}
+
+#[test]
 fn clusters_and_workloads_reach_both_of_their_ends() {
     let all = drawn(&own(), 0..1_500);
     let any = |wanted: &dyn Fn(&Scenario) -> bool| all.iter().any(wanted);
@@ -181,6 +216,12 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         ),
         (step("surge", "appends = \"90000/s\"\nat = \"1s\""), 1, Some("a-run-can-be-waited-for")),
         (step("surge", "appends = \"900/s\"\nat = \"1s\""), 1, None),
+        (
+            step("churn", "on = \"server-1\"\nevery = \"2s\"\nat = \"1s\"\nfor = \"3h\""),
+            1,
+            Some("a-run-can-be-waited-for"),
+        ),
+        (step("churn", "on = \"server-1\"\nevery = \"2s\"\nat = \"1s\""), 1, None),
         (step("ca-rotate", "on = \"servers\"\noverlap = \"24h\"\nat = \"1s\""), 3, Some("a-run-can-be-waited-for")),
     ];
     for (steps, servers, rule) in cases {

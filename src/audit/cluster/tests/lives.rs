@@ -16,6 +16,9 @@ use super::{
 };
 use crate::world::LogEvent;
 
+/// Header and markers of a segment file.
+const BLOCKS_BYTES: usize = 3 * 4096;
+
 #[tokio::test(start_paused = true)]
 async fn a_restart_keeps_leaves_sessions_and_the_checkpoint() {
     let (bench, node) = Bench::started().await;
@@ -125,10 +128,47 @@ async fn a_folder_whose_journal_was_rolled_back_is_refused() {
     append_all(&node, [billing.event(2, "b"), billing.event(3, "c")]).await;
     node.shut_down().await.unwrap();
 
+    let newest = bench.disk.copy("journal");
     bench.disk.restore("journal", &older);
     let error = bench.start().await.unwrap_err();
     assert!(matches!(error, NodeError::RolledBack(_)), "{error}");
     assert_eq!(bench.count("corruption-found"), 1);
+    assert!(bench.disk.copy("journal") == older, "it is left as it was found");
+
+    bench.disk.restore("journal", &newest);
+    let node = bench.start().await.unwrap();
+    append_all(&node, [billing.event(4, "d")]).await;
+}
+
+/// What looks like a torn tail may be damage of what the checkpoint covers: the mark behind it can be damaged as well.
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_the_checkpoint_covers_is_not_cut() {
+    let (bench, node) = Bench::started().await;
+    let billing = Writer::new("billing", 1);
+    append_all(&node, [billing.open(), billing.event(1, "a")]).await;
+    node.shut_down().await.unwrap();
+    let marked = bench.disk.copy("journal");
+    let node = bench.start().await.unwrap();
+    append_all(&node, [billing.event(2, "b"), billing.event(3, "c")]).await;
+    node.shut_down().await.unwrap();
+
+    // The newest bytes with the older markers, and the last byte flipped.
+    let whole = bench.disk.copy("journal");
+    let mut damaged = whole.clone();
+    for (path, bytes) in &mut damaged {
+        let Some(older) = marked.get(path).filter(|_| path.extension().is_some_and(|it| it == "seg")) else { continue };
+        bytes[..BLOCKS_BYTES].copy_from_slice(&older[..BLOCKS_BYTES]);
+        *bytes.last_mut().unwrap() ^= 1;
+    }
+    bench.disk.restore("journal", &damaged);
+    let error = bench.start().await.unwrap_err();
+    assert!(matches!(error, NodeError::RolledBack(_)), "{error}");
+    assert!(bench.disk.copy("journal") == damaged, "neither cut nor written anew");
+    assert_eq!(bench.count("torn-tail-truncated"), 0);
+
+    bench.disk.restore("journal", &whole);
+    let node = bench.start().await.unwrap();
+    append_all(&node, [billing.event(4, "d")]).await;
 }
 
 #[tokio::test(start_paused = true)]
