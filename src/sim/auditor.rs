@@ -202,9 +202,7 @@ impl Auditor {
         let error = tokio::select! {
             biased;
             read = read => read.err().map(|error| told(&*error)),
-            () = stuck(&count) => {
-                Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}"))
-            }
+            () = stuck(&count) => Some(format!("not read to its end, and nothing was found for {FOUND_WITHIN:?}")),
             () = tokio::time::sleep(READING_MAX) => Some(format!("not read to its end within {READING_MAX:?}")),
         };
         let result = if error.is_none() { Ok(count.load(Ordering::Relaxed)) } else { Err(()) };

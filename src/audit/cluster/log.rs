@@ -222,9 +222,7 @@ impl LogReader {
             Ok(frames) => frames,
             // A leader that was replaced still reads for its members while another one's entries take the place of its
             // own: these are gone, and nothing is damaged. Raft makes of nothing a heartbeat.
-            Err(StoreError::Outside { .. }) => {
-                return Ok(Vec::new());
-            }
+            Err(StoreError::Outside { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(self.ledger.fatal(&error, StorageIOError::read_logs)),
         };
         let entries: Result<_, DecodeError> = frames.iter().map(|frame| Ok(decode_frame(frame)?.0)).collect();

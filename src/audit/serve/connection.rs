@@ -214,9 +214,7 @@ async fn ended(lifetime: Lifetime, untaken: &Untaken, answer_max: Duration) -> &
                 mark!("clock-before-the-certificate");
                 return "certificate-not-yet-valid";
             }
-            Ok(()) if untaken.is_overdue(answer_max) => {
-                return "answers-not-taken";
-            }
+            Ok(()) if untaken.is_overdue(answer_max) => return "answers-not-taken",
             Ok(()) => sleep(CLOCK_CHECK).await,
         }
     }

@@ -33,9 +33,9 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Submits an entry of this epoch and sequence when it is its turn: the first poll of `submitting` hands it to the node,
-    /// or is told at once that it is not taken, and then it is this one's turn again. `next` is what the node takes of this
-    /// epoch whatever this connection has carried.
+    /// Submits an entry of this epoch and sequence when it is its turn: the first poll of `submitting` hands it to the node.
+    /// Where that fails at once, the node has not taken it, and it stays this entry's turn. `next` is what the node takes of
+    /// this epoch whatever this connection has carried.
     pub(super) async fn take<T, E>(
         &self,
         (epoch, sequence): (Epoch, u64),

@@ -45,6 +45,8 @@ pub use cell::{Cell, VALUE_BYTES_MAX};
 pub use frame::{FRAME_BYTES_MAX, Frame};
 pub use journal::{Journal, JournalOptions, SEGMENT_BYTES};
 pub use reader::JournalReader;
+#[cfg(test)]
+pub(in crate::audit) use segment::BLOCKS_BYTES;
 pub(in crate::audit) use survey::Survey;
 pub(in crate::audit) use swap::{Part, Swap};
 

@@ -2,7 +2,8 @@
 //!
 //! All segments are read and judged before anything is changed. Damage where a sync had completed is corruption:
 //! recovery tells it, changes nothing and gives up, because cutting there would lose what somebody was promised. Damage
-//! behind the last marker is what a crash leaves of writes that nobody was promised: it is kept aside and cut off.
+//! behind the last marker is what a crash leaves of writes that nobody was promised: it is kept aside and cut off, unless whoever
+//! opens the journal knows that there was more.
 
 use std::{
     io,

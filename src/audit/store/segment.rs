@@ -74,7 +74,7 @@ impl Layout {
 }
 
 /// Bytes at the beginning of a file in which header and markers are, whatever its layout.
-pub(super) const BLOCKS_BYTES: usize = 3 * 4096;
+pub(in crate::audit) const BLOCKS_BYTES: usize = 3 * 4096;
 
 /// Where a frame is, 24 bytes each. Its index is its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

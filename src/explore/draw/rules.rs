@@ -176,6 +176,7 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     // Behind each entry that is refused, those in flight are sent anew.
     let sent = entries.saturating_add(refused(scenario).saturating_mul(SENT_ANEW));
     let per_entry = sent.saturating_mul(200 + 150 * servers);
+    // With all the connections that are made anew.
     let per_start = starts(scenario, seconds, hosts).saturating_mul(60_000);
     at_rest.saturating_add(per_entry).saturating_add(bytes.saturating_mul(servers) / 10).saturating_add(per_start)
 }

@@ -144,7 +144,7 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
             let least = Duration::from_millis(dice.between(1_000, 10_000));
             duration = duration.map(|duration| duration.max(least));
         }
-        // Longer than a server waits for its answers to be taken.
+        // Longer than any call, so that what is given up and asked for again is slow as well.
         "slow-reader" if dice.one_in(3) => {
             let least = Duration::from_millis(dice.between(30_000, 60_000));
             duration = duration.map(|duration| duration.max(least));

@@ -1,6 +1,6 @@
 //! One folder over several lives: restarts, power losses, failing disks, folders that are not what they should be.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
@@ -9,15 +9,13 @@ use super::{
         super::{
             leaf::{Content, Index},
             note::SigningKey,
+            store::BLOCKS_BYTES,
         },
         AppendError, Appended, NodeError, incarnation,
     },
     bench::{Bench, Writer, all_leaves, append_all},
 };
 use crate::world::LogEvent;
-
-/// Header and markers of a segment file.
-const BLOCKS_BYTES: usize = 3 * 4096;
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_keeps_leaves_sessions_and_the_checkpoint() {
@@ -117,8 +115,11 @@ async fn a_failed_sync_ends_the_node_and_the_next_life_serves() {
     append_all(&node, [billing.event(1, "a")]).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_folder_whose_journal_was_rolled_back_is_refused() {
+/// The files of a journal.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A folder that nobody holds, its writer, and its journal after the first life and after the second.
+async fn two_lives() -> (Bench, Writer, Files, Files) {
     let (bench, node) = Bench::started().await;
     let billing = Writer::new("billing", 1);
     append_all(&node, [billing.open(), billing.event(1, "a")]).await;
@@ -127,48 +128,41 @@ async fn a_folder_whose_journal_was_rolled_back_is_refused() {
     let node = bench.start().await.unwrap();
     append_all(&node, [billing.event(2, "b"), billing.event(3, "c")]).await;
     node.shut_down().await.unwrap();
-
     let newest = bench.disk.copy("journal");
-    bench.disk.restore("journal", &older);
+    (bench, billing, older, newest)
+}
+
+/// A start refuses these files as rolled back, tells it once, and leaves them as they are; with the newest ones it goes on.
+async fn refused_until_restored(bench: &Bench, billing: &Writer, files: &Files, newest: &Files) {
+    bench.disk.restore("journal", files);
     let error = bench.start().await.unwrap_err();
     assert!(matches!(error, NodeError::RolledBack(_)), "{error}");
     assert_eq!(bench.count("corruption-found"), 1);
-    assert!(bench.disk.copy("journal") == older, "it is left as it was found");
+    assert_eq!(bench.count("torn-tail-truncated"), 0);
+    assert!(bench.disk.copy("journal") == *files, "neither cut nor written anew");
 
-    bench.disk.restore("journal", &newest);
+    bench.disk.restore("journal", newest);
     let node = bench.start().await.unwrap();
     append_all(&node, [billing.event(4, "d")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_whose_journal_was_rolled_back_is_refused() {
+    let (bench, billing, older, newest) = two_lives().await;
+    refused_until_restored(&bench, &billing, &older, &newest).await;
 }
 
 /// What looks like a torn tail may be damage of what the checkpoint covers: the mark behind it can be damaged as well.
 #[tokio::test(start_paused = true)]
 async fn a_tail_that_the_checkpoint_covers_is_not_cut() {
-    let (bench, node) = Bench::started().await;
-    let billing = Writer::new("billing", 1);
-    append_all(&node, [billing.open(), billing.event(1, "a")]).await;
-    node.shut_down().await.unwrap();
-    let marked = bench.disk.copy("journal");
-    let node = bench.start().await.unwrap();
-    append_all(&node, [billing.event(2, "b"), billing.event(3, "c")]).await;
-    node.shut_down().await.unwrap();
-
+    let (bench, billing, older, newest) = two_lives().await;
     // The newest bytes with the older markers, and the last byte flipped.
-    let whole = bench.disk.copy("journal");
-    let mut damaged = whole.clone();
-    for (path, bytes) in &mut damaged {
-        let Some(older) = marked.get(path).filter(|_| path.extension().is_some_and(|it| it == "seg")) else { continue };
-        bytes[..BLOCKS_BYTES].copy_from_slice(&older[..BLOCKS_BYTES]);
+    let mut damaged = newest.clone();
+    for (path, bytes) in damaged.iter_mut().filter(|(path, _)| path.extension().is_some_and(|it| it == "seg")) {
+        bytes[..BLOCKS_BYTES].copy_from_slice(&older[path][..BLOCKS_BYTES]);
         *bytes.last_mut().unwrap() ^= 1;
     }
-    bench.disk.restore("journal", &damaged);
-    let error = bench.start().await.unwrap_err();
-    assert!(matches!(error, NodeError::RolledBack(_)), "{error}");
-    assert!(bench.disk.copy("journal") == damaged, "neither cut nor written anew");
-    assert_eq!(bench.count("torn-tail-truncated"), 0);
-
-    bench.disk.restore("journal", &whole);
-    let node = bench.start().await.unwrap();
-    append_all(&node, [billing.event(4, "d")]).await;
+    refused_until_restored(&bench, &billing, &damaged, &newest).await;
 }
 
 #[tokio::test(start_paused = true)]
