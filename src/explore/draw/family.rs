@@ -27,7 +27,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family { name: "failing disks", weight: 2, faults: &["fsync-error", "disk-error", "disk-full", "slow-disk"] },
     Family { name: "lying disks", weight: 3, faults: &["torn-write", "bit-rot", "misdirected-write"] },
     Family { name: "memory that lies", weight: 1, faults: &["bit-flip"] },
-    Family { name: "lost machines", weight: 2, faults: &["wipe", "replace"] },
+    Family { name: "lost machines", weight: 3, faults: &["wipe", "replace"] },
     Family { name: "certificates", weight: 2, faults: &["cert-expire", "cert-rotate", "cert-mismatch", "ca-rotate"] },
     Family { name: "clocks", weight: 1, faults: &["clock-skew", "clock-drift", "clock-jump"] },
     Family { name: "releases", weight: 2, faults: &["upgrade", "rolling-upgrade", "rollback"] },

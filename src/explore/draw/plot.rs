@@ -21,7 +21,9 @@ struct Plot {
 static PLOTS: &[Plot] = &[
     Plot { after: &["torn-write"], in_sixteen: 6, play: lost_after_its_word },
     Plot { after: &["replace"], in_sixteen: 3, play: lost_with_its_first_entry },
-    Plot { after: &["replace"], in_sixteen: 5, play: change_left_half_way },
+    Plot { after: &["replace", "wipe"], in_sixteen: 5, play: change_left_half_way },
+    Plot { after: &["replace", "wipe"], in_sixteen: 5, play: change_left_undecided },
+    Plot { after: &["bit-rot"], in_sixteen: 3, play: damage_met_by_readers },
     Plot { after: BLOWS, in_sixteen: 1, play: leaders_in_a_row },
     Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
 ];
@@ -62,6 +64,14 @@ impl Course<'_> {
         Some(())
     }
 
+    /// Lets a new machine take the place of the one that is struck.
+    fn replaces(&mut self) -> Option<()> {
+        self.scene.is_led().then_some(())?;
+        let on = self.first.action.on()?.to_vec();
+        self.first.action = self.scene.with(self.dice, find("replace")?, on, &[])?;
+        Some(())
+    }
+
     /// Adds a step.
     fn step(
         &mut self,
@@ -80,9 +90,18 @@ impl Course<'_> {
 
     /// With the first such event since the step before began.
     fn meets(&self, event: &str, wait_ms: u64) -> Option<Start> {
+        self.since(self.more.last().unwrap_or(&self.first), event, wait_ms)
+    }
+
+    /// With the first such event since the first step began.
+    fn meets_from_the_first(&self, event: &str, wait_ms: u64) -> Option<Start> {
+        self.since(&self.first, event, wait_ms)
+    }
+
+    fn since(&self, step: &Step, event: &str, wait_ms: u64) -> Option<Start> {
         self.scene.moments().iter().find(|moment| **moment == event)?;
-        let since = Some(Moment::Begins(self.more.last().unwrap_or(&self.first).name.clone()));
-        Some(Start::After { moment: Moment::First(event.to_owned()), wait: Duration::from_millis(wait_ms), since })
+        let (moment, since) = (Moment::First(event.to_owned()), Some(Moment::Begins(step.name.clone())));
+        Some(Start::After { moment, wait: Duration::from_millis(wait_ms), since })
     }
 
     /// So long after the first step began.
@@ -133,17 +152,45 @@ fn lost_with_its_first_entry(course: &mut Course<'_>) -> Option<()> {
 
 /// A leader is lost in the middle of a change of the members, which slow disks draw out: the next one finds it half-way, and
 /// members differ for a while about who they are. Where it is cut off for long, nobody tells its operator how it ended.
+///
+/// From a new machine's first entry to the change of its vote it takes some five syncs.
 fn change_left_half_way(course: &mut Course<'_>) -> Option<()> {
-    course.scene.is_led().then_some(())?;
-    let slow = course.dice.magnitude(5, 300);
+    course.replaces()?;
+    let slow = course.dice.between(60, 300);
     if !course.dice.one_in(4) {
-        course.step("slow-disk", vec![HostRef::Servers], &[latency(slow)], course.later(0), 20_000)?;
+        let start = if course.dice.one_in(4) { course.later(0) } else { course.meets("member-changed", 0)? };
+        course.step("slow-disk", vec![HostRef::Servers], &[latency(slow)], start, 20_000)?;
     }
-    let wait = course.dice.between(0, slow * 12);
-    let (fault, start) = (course.blow(), course.meets("member-changed", wait)?);
+    let wait =
+        if course.dice.one_in(4) { course.dice.between(0, slow * 12) } else { course.dice.between(slow * 5, slow * 7) };
+    let fault = course.blow();
+    let start = course.meets_from_the_first("member-changed", wait)?;
     let lasts =
         if course.dice.one_in(3) { course.dice.between(20_000, 35_000) } else { course.dice.magnitude(200, 8_000) };
     course.step(fault, vec![HostRef::Leader], &[], start, lasts)
+}
+
+/// The disks of all but the new machine take longer than a change of the members may.
+fn change_left_undecided(course: &mut Course<'_>) -> Option<()> {
+    course.replaces()?;
+    let others = course.scene.servers_but(course.first.action.on()?)?;
+    let (slow, wait) = (course.dice.between(10_000, 60_000), course.dice.below(500));
+    let start = course.meets("member-changed", wait)?;
+    course.step("slow-disk", others, &[latency(slow)], start, 40_000)
+}
+
+/// Little memory sends readers to the disk while bits of it are flipped; then they are as they were.
+fn damage_met_by_readers(course: &mut Course<'_>) -> Option<()> {
+    let path = course.scene.entries_path().map(|path| ("path", Value::Path(path.to_owned())));
+    let bits = course.dice.between(4, 32);
+    let on = course.first.action.on()?.to_vec();
+    let values: Vec<_> = std::iter::once(("bits", Value::Count(bits))).chain(path).collect();
+    let lasts = course.dice.between(4_000, 15_000);
+    course.first(on, &values, lasts)?;
+    let budget = ("budget", Value::Size(course.dice.between(256 << 10, 512 << 10)));
+    let wait = course.dice.below(500);
+    let start = course.later(wait);
+    course.step("memory-pressure", course.same(), &[budget], start, lasts)
 }
 
 /// One leader after the other is lost as it begins.

@@ -224,6 +224,13 @@ impl<'a> Scene<'a> {
         dice.pick(&self.servers).cloned()
     }
 
+    /// All servers but those; `None` where it is decided only in the run who they are, or nobody is left.
+    pub(super) fn servers_but(&self, on: &[HostRef]) -> Option<Vec<HostRef>> {
+        let known = on.iter().all(|host| self.servers.contains(host));
+        let others: Vec<HostRef> = self.servers.iter().filter(|server| !on.contains(server)).cloned().collect();
+        Some(others).filter(|others| known && !others.is_empty())
+    }
+
     /// Where entries stand on a server's disk, where a fault can single that out.
     pub(super) fn entries_path(&self) -> Option<&'static str> {
         self.subject.explored.paths.first().copied()

@@ -23,6 +23,8 @@ enum When {
     While(u64),
     /// With, or soon after, the first such event since the first one began.
     Meets(&'static str),
+    /// Within a few milliseconds of it.
+    Amid(&'static str),
 }
 
 /// What follows a fault.
@@ -56,10 +58,10 @@ static SEQUELS: &[Sequel] = &[
     sequel("bit-rot", "power-loss", 3, When::Meets("corruption-found")),
     sequel("bit-rot", "crash", 2, When::Meets("corruption-found")),
     // And the few milliseconds in which it takes that place.
-    sequel("bit-rot", "power-loss", 3, When::Meets("replica-rebuilt")),
-    sequel("bit-rot", "crash", 2, When::Meets("replica-rebuilt")),
-    sequel("misdirected-write", "power-loss", 3, When::Meets("replica-rebuilt")),
-    sequel("torn-write", "crash", 2, When::Meets("replica-rebuilt")),
+    sequel("bit-rot", "power-loss", 3, When::Amid("replica-rebuilt")),
+    sequel("bit-rot", "crash", 2, When::Amid("replica-rebuilt")),
+    sequel("misdirected-write", "power-loss", 3, When::Amid("replica-rebuilt")),
+    sequel("torn-write", "crash", 2, When::Amid("replica-rebuilt")),
     // And what a repair put in place may not be there to stay.
     sequel("bit-rot", "power-loss", 2, When::Meets("replica-repaired")),
     sequel("misdirected-write", "power-loss", 2, When::Meets("replica-repaired")),
@@ -165,9 +167,10 @@ fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Dur
             let wait = if dice.one_in(4) { dice.magnitude(1, within) } else { dice.between(1, within.max(1)) };
             Start::After { moment: begins, wait: Duration::from_millis(wait), since: None }
         }
-        When::Meets(event) => {
+        When::Meets(event) | When::Amid(event) => {
             scene.moments().iter().find(|moment| **moment == event)?;
-            let wait = if dice.one_in(4) { 0 } else { dice.magnitude(1, 1_000) };
+            let most = if matches!(when, When::Amid(_)) { 30 } else { 1_000 };
+            let wait = if dice.one_in(4) { 0 } else { dice.magnitude(1, most) };
             let moment = Moment::First(event.to_owned());
             Start::After { moment, wait: Duration::from_millis(wait), since: Some(begins) }
         }
