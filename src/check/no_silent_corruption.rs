@@ -15,8 +15,8 @@
 //! since the damage, or ended with an error that names the damaged file or says what is wrong with it (corrupt, damaged,
 //! a checksum, a hash). An end for any other reason is no word about damage. Whoever lost the last of what it had
 //! acknowledged may not know it; the leader's word that it did (`member-lost-tail`) is as good, for as much as it tells.
-//! A server whose newest start says that it found all of it on its disk has lost nothing, though it may not show all of it
-//! yet.
+//! A server whose newest start since it showed them says that it found all of them on its disk has lost nothing by what came
+//! before that start, though it may not show all of them yet. That start may lie before the damage as well.
 //!
 //! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
 //! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence
@@ -53,9 +53,9 @@ struct Server {
     noticed: Option<usize>,
     /// Readings of it after the damage, whether they reached the end or not.
     read_since: u64,
-    /// Behind the last position that it showed while it was sound, and the event that showed it.
+    /// Behind the last position that it showed while it was sound, and the newest event that showed it.
     shown: Option<(u64, usize)>,
-    /// How many leaves each start since the damage found on its disk, and the event that says so.
+    /// How many leaves each start found on its disk, and the event that says so.
     recovered: Vec<(usize, u64)>,
     /// How many leaves a leader told that it still holds, and the event that says so.
     lost_tail: Vec<(usize, u64)>,
@@ -80,18 +80,19 @@ impl Server {
             && (WORDS_OF_DAMAGE.iter().any(|word| error.contains(word)) || self.damaged.iter().any(named))
     }
 
-    /// Whether its newest start before an event found all that it had shown. What it does not show then is not lost: a
-    /// member of several shows no more than what it knows a quorum to have cosigned.
-    fn has_it_all(&self, event: usize, shown: u64) -> bool {
+    /// Whether its newest start between two events found all that it had shown before them. What it does not show then is
+    /// not lost: a member of several shows no more than what it knows a quorum to have cosigned.
+    fn found_all(&self, [since, event]: [usize; 2], shown: u64) -> bool {
         let newest = self.recovered.iter().rfind(|(recovered, _)| *recovered < event);
-        newest.is_some_and(|(_, leaves)| *leaves >= shown)
+        newest.is_some_and(|(recovered, leaves)| *recovered > since && *leaves >= shown)
     }
 
     /// Whether, before an event, a leader told of what is missing in a reading up to `end`: not of less, which it could not
     /// have lost without a word, too.
     fn is_missed(&self, event: usize, end: u64) -> bool {
         let mut told = self.lost_tail.iter().filter(|(told, _)| *told < event);
-        told.any(|(_, holds)| *holds <= end || self.has_it_all(event, *holds))
+        let damaged = self.damaged.first().copied().unwrap_or(event);
+        told.any(|(_, holds)| *holds <= end || self.found_all([damaged, event], *holds))
     }
 
     fn noticed_by(&self, event: usize) -> bool {
@@ -144,9 +145,7 @@ fn servers<'h>(index: &Index<'h>) -> Servers<'h> {
             What::Log { event: LogEvent::CorruptionFound { .. } } if !server.is_sound_at(at) => {
                 server.noticed.get_or_insert(at);
             }
-            What::Log { event: LogEvent::LogRecovered { leaves, .. } } if !server.is_sound_at(at) => {
-                server.recovered.push((at, *leaves));
-            }
+            What::Log { event: LogEvent::LogRecovered { leaves, .. } } => server.recovered.push((at, *leaves)),
             What::Failed { error } if server.speaks_of_damage(index, error) => {
                 server.noticed.get_or_insert(at);
             }
@@ -222,7 +221,7 @@ fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Vi
         let end = last.map_or(0, |find| find.found.position.saturating_add(1));
         if server.is_sound_at(reading.began) {
             if let Some(find) = last.filter(|find| server.is_sound_at(find.event))
-                && server.shown.is_none_or(|(shown, _)| shown < end)
+                && server.shown.is_none_or(|(shown, _)| shown <= end)
             {
                 server.shown = Some((end, find.event));
             }
@@ -233,7 +232,7 @@ fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Vi
         // A reading may have waited for a server that was down, and said what it had found when it came up.
         let ended = reading.ended.unwrap_or(reading.began);
         let told = server.noticed_by(ended) || server.is_missed(ended, end);
-        if reading.complete && !told && !server.has_it_all(ended, shown) {
+        if reading.complete && !told && !server.found_all([event, ended], shown) {
             violations.add("passed-over", None, || {
                 let (name, gone) = (reading.server, words::count(shown - end, "position", "positions"));
                 let at = words::time(index.event(reading.began).at);
@@ -455,6 +454,26 @@ mod tests {
         assert!(matches!(read_after(&[2]), Finding::Holds { .. }));
         assert!(matches!(read_after(&[1]), Finding::Violated(_)), "the start had dropped one");
         assert!(matches!(read_after(&[2, 1]), Finding::Violated(_)), "the newest start counts");
+    }
+
+    #[test]
+    fn a_start_before_the_damage_counts_as_long_as_nothing_more_was_shown_behind_it() {
+        let recovered = What::Log { event: LogEvent::LogRecovered { frames: 1, leaves: 2 } };
+        for shown_again in [false, true] {
+            let mut story = Story::new();
+            story.history.header.promises.kept.push(Promise::NoSilentCorruption);
+            story.at(100).submits("client-1", 0).submits("client-1", 1);
+            let both = both(&story);
+            story.at(1_000).reads("server-1", false, &both);
+            story.at(1_500).says("server-1", recovered.clone());
+            if shown_again {
+                story.at(1_600).reads("server-1", false, &both);
+            }
+            story.at(2_000).says("server-1", damage("journal/0.seg"));
+            story.at(3_000).reads("server-1", true, &both[..1]);
+            let is_held = matches!(found(&story), Finding::Holds { .. });
+            assert_eq!(is_held, !shown_again, "what it showed in that life, it must not drop without a word");
+        }
     }
 
     #[test]
