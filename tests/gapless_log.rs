@@ -15,6 +15,7 @@ use std::{
     process::{Child, ChildStdin, Command, Output, Stdio},
     sync::{
         Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
         mpsc::{Receiver, channel},
     },
     thread,
@@ -74,6 +75,20 @@ fn succeeded(command: &mut Command) -> String {
     stdout(&output)
 }
 
+/// A port at which nobody listens, and that no other test of this process was given.
+///
+/// It lies below those that the system chooses for outgoing connections (from 32768 on). One of those could be taken by a
+/// connection of another test before the server that is to listen there has started.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id().wrapping_mul(61);
+    let mut ports = (0..20_000).map(|_| {
+        let nth = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).into());
+        10_000 + u16::try_from(nth % 20_000).unwrap()
+    });
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of 20,000 ports is free")
+}
+
 /// A log and a client, configured and initialised in a folder of their own.
 struct Bench {
     folder: tempfile::TempDir,
@@ -90,7 +105,7 @@ impl Bench {
     fn bare() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         for name in ["log.toml", "client.toml"] {
             let text = fs::read_to_string(examples.join(name)).unwrap();
             fs::write(folder.path().join(name), text.replace("50051", &port.to_string())).unwrap();
@@ -102,12 +117,11 @@ impl Bench {
     fn cluster() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster");
-        // All held until the last is found, so that they differ.
-        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = [(); 3].map(|()| free_port());
         for name in ["server-1.toml", "server-2.toml", "server-3.toml", "client.toml"] {
             let text = fs::read_to_string(examples.join(name)).unwrap();
             let text = (1..).zip(&ports).fold(text, |text, (n, port)| {
-                text.replace(&format!(":5006{n}"), &format!(":{}", port.local_addr().unwrap().port()))
+                text.replace(&format!(":5006{n}"), &format!(":{port}"))
             });
             fs::write(folder.path().join(name), text).unwrap();
         }

@@ -27,7 +27,7 @@ fn list(bench: &Bench) -> serde_json::Value {
 #[test]
 fn a_member_is_added_and_removed_and_the_leader_moves_away_for_maintenance() {
     let bench = Bench::cluster();
-    let fourth = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let fourth = free_port().to_string();
     ["server-4.toml", "operator.toml"].iter().for_each(|name| take(&bench, name, &fourth));
     let serve = |n| Server::start(gapless_log().arg("serve").args(bench.member(n)));
     let append = |entry: &str| succeeded(gapless_log().arg("append").args(bench.client()).arg(entry));
