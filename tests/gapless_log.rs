@@ -120,9 +120,8 @@ impl Bench {
         let ports = [(); 3].map(|()| free_port());
         for name in ["server-1.toml", "server-2.toml", "server-3.toml", "client.toml"] {
             let text = fs::read_to_string(examples.join(name)).unwrap();
-            let text = (1..).zip(&ports).fold(text, |text, (n, port)| {
-                text.replace(&format!(":5006{n}"), &format!(":{port}"))
-            });
+            let text =
+                (1..).zip(&ports).fold(text, |text, (n, port)| text.replace(&format!(":5006{n}"), &format!(":{port}")));
             fs::write(folder.path().join(name), text).unwrap();
         }
         let bench = Bench { folder };
