@@ -193,7 +193,14 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
     let too_late = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"15s\"");
     let crash = |on: &str| step("crash", &format!("on = \"{on}\"\nat = \"1s\"\nfor = \"12s\""));
     let full = |length: &str| step("disk-full", &format!("on = \"server-1\"\nat = \"1s\"\n{length}"));
+    let tears = step("torn-write", "name = \"t\"\non = \"server-1\"\nat = \"1s\"");
+    let dark = |on: &str| step("power-loss", &format!("on = \"{on}\"\nat = \"2s\"\nfor = \"1s\""));
     let cases = [
+        (tears.clone() + &dark("servers"), 1, Some("one-disk-alone-keeps-its-syncs")),
+        (tears.clone() + &dark("@t"), 1, Some("one-disk-alone-keeps-its-syncs")),
+        (tears.clone() + &dark("clients"), 1, None),
+        (tears + &dark("server-1"), 3, None),
+        (rots("\"server-1\"") + &dark("server-1"), 1, None),
         (rots("\"server-1\""), 3, None),
         (rots("[\"server-1\", \"server-2\"]"), 5, None),
         (rots("[\"server-1\", \"server-2\"]"), 3, Some("damage-stays-with-a-minority")),
