@@ -1,5 +1,7 @@
 //! The layout of the source: what ARCHITECTURE.md says of it is what it is.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test are tests")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
