@@ -31,7 +31,7 @@ pub struct Server {
 /// How entries are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// One unary call per entry, 16 to 112 in flight, by the distance.
+    /// One unary call per entry, 16 to 240 in flight, by the distance.
     Append,
     /// One bidirectional stream, 128 to 16,384 entries in flight, by the distance and as the memory allows.
     AppendStream,
