@@ -312,6 +312,11 @@ pub static MARKS: &[Mark] = &[
         "gap-behind-another",
         "A log named a gap behind an entry that was under way, and the client went back.",
     ),
+    mark(
+        "delivery",
+        "lane-squeezed",
+        "A client was turned away until it sent fewer entries at once than it sends at any distance.",
+    ),
     mark("delivery", "led-elsewhere", "A client followed the word of who leads at once."),
     mark(
         "delivery",

@@ -135,6 +135,7 @@ impl Deliverer {
                     }
                 }
                 End::Busy { why, pushback } => {
+                    self.pace.turned_away();
                     if !self.back_off(Cure::Time, why, pushback).await {
                         return;
                     }

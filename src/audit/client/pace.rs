@@ -5,6 +5,10 @@
 //! where it was what held entries back, it is doubled, and kept where answers then come faster; now and then it is halved, and
 //! kept where they come as fast. A log that is busy rather than far gains nothing from more, and gets no more.
 //!
+//! A server without room turns an entry away, and with it all that were sent behind it. Whoever sends as many again fills what
+//! little room there is with entries that cannot count yet, and so do all the others. So each time the width is halved, down
+//! to a single entry, and grows again by one entry every few rounds, much as a TCP connection does after a loss (RFC 5681, 3.1).
+//!
 //! A rate is taken from when an entry was sent to when it was answered, as in BBR (draft-cardwell-iccrg-bbr, "delivery rate
 //! samples"): what came meanwhile, over that time. It spans a round trip at least, so that a burst does not look like speed.
 
@@ -18,6 +22,9 @@ const WORTH: f64 = 1.25;
 const AS_FAST: f64 = 0.9;
 /// Rounds between two trials of another width.
 const ROUNDS_HELD: u32 = 8;
+/// Rounds in which a lane that was turned away has to be too narrow before it grows by one entry: an entry too many costs a
+/// round and a wait.
+const ROUNDS_SQUEEZED: u32 = 3;
 /// A wider lane has twice the width, and until the first trial fails four times, where an answer takes so long that the way to
 /// the right width would be one of many seconds.
 const FAR: Duration = Duration::from_millis(100);
@@ -130,6 +137,13 @@ impl Pace {
         }
     }
 
+    /// The server had no room for the oldest entry in flight.
+    pub(super) fn turned_away(&mut self) {
+        self.width = (self.width / 2).max(1);
+        self.phase = Phase::Held(0);
+        mark!("lane-squeezed", self.width < self.least);
+    }
+
     /// What was in flight is given up: the next entries begin anew, at this width.
     pub(super) fn restarted(&mut self) {
         self.answers = 0;
@@ -144,6 +158,14 @@ impl Pace {
         let Round { limited, rate, .. } = std::mem::take(&mut self.round);
         self.round.begun = self.answers;
         self.phase = match self.phase {
+            Phase::Held(rounds) if self.width < self.least && limited => match rounds + 1 {
+                ROUNDS_SQUEEZED => {
+                    self.width += 1;
+                    Phase::Held(0)
+                }
+                rounds => Phase::Held(rounds),
+            },
+            phase if self.width < self.least => phase,
             // A lane that is not used to the full needs no other width; once it is, the next trial is due.
             Phase::Held(rounds) if !limited => Phase::Held((rounds + 1).min(ROUNDS_HELD)),
             _ if !limited => Phase::Held(0),
@@ -192,6 +214,8 @@ mod tests {
     /// A lane to a log, of which [`run`](Lane::run) says how far and how fast it is.
     struct Lane {
         pace: Pace,
+        /// So many entries find room at the log; with one more, all are turned away for a while.
+        places: usize,
         now: Instant,
         flight: VecDeque<(Instant, Mark)>,
         free_at: Instant,
@@ -201,7 +225,14 @@ mod tests {
     impl Lane {
         fn new(least: usize, most: usize) -> Lane {
             let now = Instant::now();
-            Lane { pace: Pace::new(least, most), now, flight: VecDeque::new(), free_at: now, waiting: 0.0 }
+            Lane {
+                pace: Pace::new(least, most),
+                places: usize::MAX,
+                now,
+                flight: VecDeque::new(),
+                free_at: now,
+                waiting: 0.0,
+            }
         }
 
         /// For some time, over a line of this round trip, to a log that takes `rate` entries a second, with `offered` of
@@ -219,6 +250,15 @@ mod tests {
                 while self.waiting >= 1.0 {
                     if self.flight.len() >= self.pace.width() {
                         self.pace.held_back();
+                        break;
+                    }
+                    if self.flight.len() == self.places {
+                        self.waiting += self.flight.len() as f64;
+                        self.flight.clear();
+                        self.pace.turned_away();
+                        self.pace.restarted();
+                        self.now += trip + ms(200);
+                        self.free_at = self.now;
                         break;
                     }
                     let mark = self.pace.sent(self.now, self.flight.is_empty());
@@ -282,6 +322,20 @@ mod tests {
             lane.run(SECOND * 12, ms(1_500), 1e4, 70.0);
             let answers = lane.run(SECOND * 10, ms(1_500), 1e4, 70.0);
             assert!(answers >= 690, "{answers} in 10 s at a width of {}, after {idle} s", lane.pace.width());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_with_little_room_is_sent_what_it_has_room_for() {
+        for places in [1, 2, 5, 15, 100] {
+            let mut lane = Lane { places, ..Lane::new(16, 240) };
+            lane.run(SECOND * 60, ms(400), 1e4, 1e4);
+            let answers = lane.run(SECOND * 240, ms(400), 1e4, 1e4);
+            let most = places as u64 * 240 * 10 / 4;
+            assert!(answers >= most * 2 / 5, "{answers} of {most} with {places} places");
+            lane.places = usize::MAX;
+            lane.run(SECOND * 60, ms(400), 1e4, 1e4);
+            assert_eq!(lane.pace.width(), 240, "there is room again, after {places} places");
         }
     }
 
