@@ -70,6 +70,17 @@ pub enum Targets {
     Several(Vec<Targets>),
 }
 
+impl Targets {
+    /// Whether who leads decides who they are, at the moment at which they are struck.
+    pub fn depend_on_the_leader(&self) -> bool {
+        match self {
+            Targets::Leader | Targets::Followers => true,
+            Targets::Several(all) => all.iter().any(Targets::depend_on_the_leader),
+            Targets::Fixed(_) | Targets::SameAs(_) => false,
+        }
+    }
+}
+
 /// Makes every choice. Equal arguments give equal plans, in every build.
 pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
     let names = |kind: &str, count: u32| (1..=count).map(|n| format!("{kind}-{n}")).collect::<Vec<_>>();

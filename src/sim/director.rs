@@ -12,7 +12,11 @@ mod perform;
 mod readings;
 mod upgrades;
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{SimError, auditor::Reading, panicked, stage::Stage, workload::Phase};
 use crate::{
@@ -56,6 +60,8 @@ pub(super) struct Director<'a> {
     began: Duration,
     /// Who leads, as far as the servers said.
     leader: Option<Name>,
+    /// Whose power went at the very moment, for steps that have not begun yet.
+    struck: perform::Struck,
     /// Hosts that are to be down, with the steps that want it so.
     held_down: BTreeMap<Name, Vec<usize>>,
     /// Hosts that ended by themselves, and when they are started again.
@@ -79,6 +85,7 @@ impl<'a> Director<'a> {
             now: Duration::ZERO,
             began: Duration::ZERO,
             leader: None,
+            struck: perform::Struck::default(),
             held_down: BTreeMap::new(),
             to_restart: BTreeMap::new(),
             last_failure: None,
@@ -256,10 +263,13 @@ impl<'a> Director<'a> {
         }
     }
 
-    /// Steps whose moment did not come while the workload ran will not run.
+    /// Steps whose moment did not come while the workload ran will not run. One that struck inside the last tick begins.
     fn give_up_waiting(&mut self) {
         for index in 0..self.steps.len() {
-            if self.steps[index].status == Status::Waiting {
+            let has_struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&index);
+            if has_struck {
+                self.begin(index);
+            } else if self.steps[index].status == Status::Waiting {
                 mark!("moment-never-came");
                 self.steps[index].status = Status::NotRun;
                 let why = match &self.plan.steps[index].start {

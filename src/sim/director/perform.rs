@@ -131,9 +131,10 @@ impl Director<'_> {
         true
     }
 
-    fn begin(&mut self, index: usize) {
+    pub(super) fn begin(&mut self, index: usize) {
         let step: &PlannedStep = &self.plan.steps[index];
-        let hosts = self.struck_hosts(&step.action);
+        let struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
+        let hosts = struck.unwrap_or_else(|| self.struck_hosts(&step.action));
         mark!("nobody-to-strike", step.action.on().is_some() && hosts.is_empty());
         let state = &mut self.steps[index];
         state.status = Status::Active;
@@ -533,7 +534,8 @@ impl Director<'_> {
 
     // ---- striking at the very instant ----
 
-    /// Arms power losses that wait for an event of the log itself: the power goes inside the tick, at the event.
+    /// Arms power losses that wait for an event of the log itself: the power goes inside the tick, at the event. Where the
+    /// event itself says who leads, whoever is struck for leading, or for not leading, is struck in the next tick instead.
     fn arm(&self) {
         let mut armed = Vec::new();
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -545,27 +547,32 @@ impl Director<'_> {
             if self.steps[index].status == Status::Waiting
                 && open
                 && let Action::PowerLoss { on } = &step.action
+                && !(event == "leader-change" && on.depend_on_the_leader())
             {
                 let disks = self.resolve(on).into_iter().filter_map(|host| {
                     self.stage.actor(&host).filter(|actor| actor.role != Role::Auditor).map(|a| (host, a.disk.clone()))
                 });
-                armed.push(Armed { event: event.clone(), hosts: disks.collect() });
+                armed.push(Armed { index, event: event.clone(), hosts: disks.collect() });
             }
         }
         if armed.is_empty() {
             return self.stage.recorder.set_alarm(None);
         }
-        self.stage.recorder.set_alarm(Some(alarm(&self.stage, armed)));
+        self.stage.recorder.set_alarm(Some(alarm(&self.stage, armed, self.struck.clone())));
     }
 }
 
+/// Hosts whose power went inside a tick, by the step that did it and has not begun yet.
+pub(super) type Struck = Arc<Mutex<BTreeMap<usize, Vec<Name>>>>;
+
 struct Armed {
+    index: usize,
     event: String,
     hosts: Vec<(Name, SimDisk)>,
 }
 
-/// Cuts disk and links of the armed hosts at the first event that they wait for.
-fn alarm(stage: &Stage, armed: Vec<Armed>) -> crate::sim::recorder::Alarm {
+/// Cuts disk and links of the armed hosts at the first event that they wait for, and says whose.
+fn alarm(stage: &Stage, armed: Vec<Armed>, struck: Struck) -> crate::sim::recorder::Alarm {
     let (links, recorder) = (stage.links.clone(), stage.recorder.clone());
     let armed = Arc::new(Mutex::new(armed));
     Box::new(move |event, at| {
@@ -574,6 +581,8 @@ fn alarm(stage: &Stage, armed: Vec<Armed>) -> crate::sim::recorder::Alarm {
             let strikes = step.event == event;
             if strikes {
                 mark!("power-lost-at-the-moment");
+                let hosts = step.hosts.iter().map(|(host, _)| host.clone()).collect();
+                struck.lock().unwrap_or_else(PoisonError::into_inner).insert(step.index, hosts);
                 for (host, disk) in &step.hosts {
                     links.darken(host);
                     recorder.silence(host);
