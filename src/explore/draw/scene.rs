@@ -24,6 +24,8 @@ pub(super) struct Scene<'a> {
     renews: Option<Duration>,
     /// The size of an entry, in bytes.
     size: u64,
+    /// The network's own, one way.
+    latency: Duration,
 }
 
 impl<'a> Scene<'a> {
@@ -37,7 +39,8 @@ impl<'a> Scene<'a> {
         let struck = if dice.one_in(4) { &clients } else { &servers };
         let victim = dice.one_in(2).then(|| dice.pick(struck).cloned()).flatten();
         let (renews, size) = (scenario.cluster.renew_before, scenario.workload.size);
-        Self { subject, servers, clients, minority, victim, renews, size }
+        let latency = scenario.cluster.latency;
+        Self { subject, servers, clients, minority, victim, renews, size, latency }
     }
 
     /// A step's action, whole; `None` where this fault has nobody to strike here.
@@ -254,6 +257,11 @@ impl<'a> Scene<'a> {
     /// Several servers, of which one leads.
     pub(super) fn is_led(&self) -> bool {
         self.servers.len() > 1 && self.subject.explored.leader
+    }
+
+    /// The network's own latency, one way, in milliseconds.
+    pub(super) fn latency_ms(&self) -> u64 {
+        u64::try_from(self.latency.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Events of the log to aim at.
