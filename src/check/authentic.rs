@@ -230,8 +230,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        audit::wire,
-        check::{merkle::tests as tree, note::tests::Signer, testing::Story},
+        check::{merkle::tests as tree, note::tests::Signer, testing::Story, wire},
         history::Promise,
     };
 

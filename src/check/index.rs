@@ -13,9 +13,9 @@ use prost::{DecodeError, Message as _};
 use super::{
     expect::Expectations,
     note::{self, Note},
+    wire,
 };
 use crate::{
-    audit::wire,
     history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark},
     world::LogEvent,
 };

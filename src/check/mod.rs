@@ -38,6 +38,7 @@ mod trusted_peers;
 mod verdict;
 mod violations;
 mod wall;
+mod wire;
 pub(crate) mod words;
 
 pub use expect::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};

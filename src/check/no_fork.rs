@@ -72,8 +72,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        audit::wire,
-        check::{note::tests::Signer, testing::Story},
+        check::{note::tests::Signer, testing::Story, wire},
         history::{Promise, What},
         world::LogEvent,
     };

@@ -1,0 +1,53 @@
+//! The part of the contract that the judge reads by itself: code that a log shares with its judge could be wrong on both
+//! sides in the same way.
+
+use bytes::Bytes;
+
+/// What is judged of a receipt: the fields 1 to 4 of `gapless.audit.v1.Receipt` (`proto/gapless/audit/v1/audit.proto`).
+/// Others are passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Receipt {
+    /// Index of the leaf.
+    #[prost(uint64, tag = "1")]
+    pub(super) index: u64,
+    /// The leaf as stored.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) leaf: Bytes,
+    /// C2SP tlog-checkpoint in a signed note.
+    #[prost(string, tag = "3")]
+    pub(super) checkpoint: String,
+    /// Audit path from the leaf to the root of the checkpoint, from the leaf up; 32 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub(super) inclusion: Vec<Bytes>,
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::audit::wire;
+
+    #[test]
+    fn a_receipt_of_the_log_is_read_as_it_was_meant() {
+        let told = wire::Receipt {
+            index: 7,
+            leaf: Bytes::from_static(b"leaf"),
+            checkpoint: "checkpoint".to_owned(),
+            inclusion: vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")],
+            consistency: vec![Bytes::from_static(b"three")],
+            repeated: true,
+        };
+        let read = Receipt::decode(&told.encode_to_vec()[..]).unwrap();
+        let wire::Receipt { index, leaf, checkpoint, inclusion, .. } = told;
+        assert_eq!(read, Receipt { index, leaf, checkpoint, inclusion });
+    }
+
+    #[test]
+    fn what_is_no_receipt_is_not_taken_for_one() {
+        // A length that runs past the end, also in a field that is passed over.
+        for damaged in [&[0x12, 9, 1][..], &[0x2a, 9, 1], &[0xff; 4]] {
+            assert!(Receipt::decode(damaged).is_err(), "{damaged:?}");
+        }
+    }
+}
