@@ -26,16 +26,16 @@ use std::{
 use bytes::Bytes;
 use gapless::{
     audit::{
-        client::{AuditClient, ClientSettings, Delivered, Known, Server, examine},
+        client::{AuditClient, ClientSettings, Delivered, Known, examine},
         leaf::{Body, ClientId, Entry, Epoch, Sequence},
         note::{CosignerKey, NoteKey, Policy, SigningKey},
-        tls::Identity,
         wire::{AppendRequest, append_response::Outcome, audit_log_client::AuditLogClient},
     },
     world::{
-        World,
+        Server, World,
         observer::Unobserved,
         real::{RealDisk, RealNet},
+        tls::Identity,
     },
 };
 use machine::{machine, median};

@@ -14,7 +14,7 @@ use crate::{
     cli::{self, Home, quoted},
     explore::{self, Order, Outcome, RUN_MAX, draw::Subject},
     report::{Palette, terminal},
-    scenario::{self, Scenario},
+    scenario::{self, Scenario, Sizes},
     system::System,
 };
 
@@ -106,13 +106,14 @@ pub fn main<S: System>(
 ) -> ExitCode {
     explore::become_worker_if_asked(system.clone());
     let folder = target.folder(scenarios);
+    let sizes = system.clone()().sizes();
     if env::args_os().nth(1).is_some_and(|word| word == "--gapless") {
         let command = format!("{} --gapless", target.launch());
-        let home = Home { command, name: target.name(), scenarios: folder, by_name: true };
+        let home = Home { command, name: target.name(), scenarios: folder, by_name: true, sizes };
         return cli::run_as(&home, || Subject::of(&system()), env::args_os().skip(2));
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = match trials(&folder, &target.launch(), arguments.nocapture) {
+    let trials = match trials(&folder, &target.launch(), arguments.nocapture, &sizes) {
         Ok(trials) => trials,
         Err(error) => {
             eprintln!("error: {error}");
@@ -122,7 +123,7 @@ pub fn main<S: System>(
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trials(folder: &Path, launch: &str, talk: bool) -> Result<Vec<Trial>, String> {
+fn trials(folder: &Path, launch: &str, talk: bool, sizes: &Sizes) -> Result<Vec<Trial>, String> {
     let seed = match env::var_os("GAPLESS_SEED") {
         Some(text) => Some(seed(&text.to_string_lossy())?),
         None => None,
@@ -130,7 +131,7 @@ fn trials(folder: &Path, launch: &str, talk: bool) -> Result<Vec<Trial>, String>
     let files = scenario::discover(&[folder.to_owned()]).map_err(|error| error.to_string())?;
     let trial = |path: PathBuf| {
         let name = name(folder, &path);
-        let case = Case { path, seed, reproduce: reproduce(launch, &name), talk };
+        let case = Case { path, sizes: sizes.clone(), seed, reproduce: reproduce(launch, &name), talk };
         Trial::test(name, move || case.run())
     };
     Ok(files.into_iter().map(trial).collect())
@@ -153,6 +154,8 @@ fn reproduce(launch: &str, name: &str) -> String {
 /// One scenario file as a test.
 struct Case {
     path: PathBuf,
+    /// Those that the log takes.
+    sizes: Sizes,
     seed: Option<u64>,
     reproduce: String,
     /// Say what every run came to (`--nocapture`).
@@ -161,7 +164,7 @@ struct Case {
 
 impl Case {
     fn run(&self) -> Result<(), Failed> {
-        let scenario = scenario::read(&self.path).map_err(|error| match error {
+        let scenario = scenario::read(&self.path, &self.sizes).map_err(|error| match error {
             scenario::ReadError::Invalid { path, text, problems } => {
                 scenario::render::problems(&path, &text, &problems)
             }

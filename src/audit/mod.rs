@@ -2,21 +2,17 @@
 //! exists; everything outside reaches it through [`crate::world`].
 
 pub mod budget;
-pub mod calls;
 pub mod client;
 pub mod cluster;
-mod doorstep;
 mod key;
 pub mod leaf;
 pub mod note;
-mod refusals;
-pub mod renew;
 mod revisions;
 pub mod schema;
 pub mod serve;
 pub mod store;
-pub mod tls;
 pub mod tree;
+pub mod words;
 
 /// The wire contract, generated from `proto/`: revision `current`, and the others where they differ from it.
 pub mod wire {
@@ -49,10 +45,4 @@ pub mod wire {
 pub(crate) mod cluster_wire {
     #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.cluster.v1");
-}
-
-/// The contract between whoever renews a certificate and its issuer, generated from `proto/`.
-pub mod issuer_wire {
-    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
-    tonic::include_proto!("gapless.issuer.v1");
 }

@@ -24,7 +24,7 @@ pub(super) fn check(arguments: &Arguments, home: &Home, layout: Layout) -> Resul
     let (mut errors, mut more) = (0, false);
     let mut text = String::new();
     for path in &files {
-        match scenario::read(path) {
+        match scenario::read(path, &home.sizes) {
             Ok(_) => {}
             Err(scenario::ReadError::Invalid { path, text: source, problems }) => {
                 errors += problems.len();

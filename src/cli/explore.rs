@@ -149,7 +149,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
                 break;
             }
             // What was run was sound.
-            if let Ok(scenario) = scenario::parse(&path, &text) {
+            if let Ok(scenario) = scenario::parse_for(&path, &text, &home.sizes) {
                 shrinker.shrink(&scenario, seed, Some(shrunk(&path)))?;
             }
         }

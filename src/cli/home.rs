@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::{
+    scenario::Sizes,
+    system::{AuditLog, System as _},
+};
+
 /// What differs between the command line of `gapless` and that of somebody's test binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
@@ -13,6 +18,8 @@ pub struct Home {
     pub scenarios: PathBuf,
     /// Tell scenarios of the folder by their names. Otherwise by their paths.
     pub by_name: bool,
+    /// The sizes that the log takes which is tested here.
+    pub sizes: Sizes,
 }
 
 impl Home {
@@ -23,6 +30,7 @@ impl Home {
             name: "gapless".to_owned(),
             scenarios: PathBuf::from("scenarios"),
             by_name: false,
+            sizes: AuditLog::default().sizes(),
         }
     }
 
@@ -62,7 +70,7 @@ mod tests {
 
     fn mine(scenarios: &Path) -> Home {
         let command = "cargo test --test survives -- --gapless".to_owned();
-        Home { command, name: "survives".to_owned(), scenarios: scenarios.to_owned(), by_name: true }
+        Home { command, name: "survives".to_owned(), scenarios: scenarios.to_owned(), by_name: true, ..Home::gapless() }
     }
 
     #[test]

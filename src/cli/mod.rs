@@ -162,7 +162,7 @@ pub fn run_as(home: &Home, subject: impl FnOnce() -> Subject, words: impl IntoIt
         Verb::New(verb) => new::new(&verb, home, layout),
         Verb::List(verb) => list::list(&verb, home, layout),
         Verb::Explain(verb) => explain::explain(&verb, layout),
-        Verb::Schema => schema::schema(),
+        Verb::Schema => schema::schema(home),
         Verb::Completions(verb) => completions::completions(&verb, home),
     };
     match result {

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::{Exit, Stop, closed};
+use super::{Exit, Home, Stop, closed};
 
 /// Prints it.
-pub(super) fn schema() -> Result<Exit, Stop> {
-    io::stdout().lock().write_all(crate::scenario::schema().as_bytes()).or_else(closed)?;
+pub(super) fn schema(home: &Home) -> Result<Exit, Stop> {
+    io::stdout().lock().write_all(crate::scenario::schema(&home.sizes).as_bytes()).or_else(closed)?;
     Ok(Exit::Holds)
 }

@@ -70,7 +70,7 @@ pub(super) fn scenarios(home: &Home, paths: &[PathBuf], layout: Layout) -> Resul
     let mut problems = 0;
     let mut unreadable = false;
     for path in files(home, paths)? {
-        match scenario::read(&path) {
+        match scenario::read(&path, &home.sizes) {
             Ok(scenario) => good.push(scenario),
             Err(ReadError::Invalid { path, text, problems: found }) => {
                 problems += found.len();

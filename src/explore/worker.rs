@@ -260,7 +260,7 @@ fn spent<T>(work: impl FnOnce() -> T) -> (T, Spent) {
 type Unended = (String, Option<Box<History>>);
 
 fn simulate<S: System>(order: &Order, system: S) -> Result<(Scenario, Run), Unended> {
-    let scenario = scenario::parse(&order.path, &order.text).map_err(|problems| {
+    let scenario = scenario::parse_for(&order.path, &order.text, &system.sizes()).map_err(|problems| {
         (format!("{} has {} errors: run `gapless check`", order.path.display(), problems.len()), None)
     })?;
     let plan = scenario::plan(&scenario, order.seed);

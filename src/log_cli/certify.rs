@@ -13,9 +13,9 @@ use super::{
     config::{LogConfig, TlsFiles, read_secret},
     files::{self, Access},
 };
-use crate::audit::{
-    leaf::ClientId,
-    tls::{Issuer, KeyKind, fresh_serial},
+use crate::{
+    audit::leaf::ClientId,
+    world::tls::{Issuer, KeyKind, fresh_serial},
 };
 
 #[derive(Debug, clap::Args)]

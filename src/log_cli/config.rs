@@ -17,13 +17,18 @@ use super::{
     files::{self, Secret},
     key::{LogKey, MemberKey},
 };
-use crate::audit::{
-    budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
-    client::{ClientSettings, Server},
-    cluster::{ClusterSettings, Contact, Limits, MemberSettings, NodeSettings},
-    leaf::ClientId,
-    note::{self, CosignerKey, NoteKey, Policy},
-    tls::{self, Identity, TlsError},
+use crate::{
+    audit::{
+        budget::{MEMORY_DEFAULT, MEMORY_MIN, fixed},
+        client::ClientSettings,
+        cluster::{ClusterSettings, Contact, Limits, MemberSettings, NodeSettings},
+        leaf::ClientId,
+        note::{self, CosignerKey, NoteKey, Policy},
+    },
+    world::{
+        Server,
+        tls::{self, Identity, TlsError},
+    },
 };
 
 /// Why a configuration cannot be used.

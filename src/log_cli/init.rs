@@ -10,11 +10,12 @@ use super::{
     key::{LogKey, verifier_path},
 };
 use crate::{
-    audit::{cluster, tls::Identity},
+    audit::cluster,
     world::{
         World,
         observer::Unobserved,
         real::{RealDisk, RealNet},
+        tls::Identity,
     },
 };
 

@@ -12,14 +12,12 @@ use super::{
     key::{LogKey, MemberKey, verifier_path},
 };
 use crate::{
-    audit::{
-        cluster::{self, ClusterSettings, NodeSettings},
-        tls::Identity,
-    },
+    audit::cluster::{self, ClusterSettings, NodeSettings},
     world::{
         World,
         observer::Unobserved,
         real::{RealDisk, RealNet},
+        tls::Identity,
     },
 };
 

@@ -11,7 +11,7 @@ pub(super) struct LevelArgs {
     pub(super) linearizable: bool,
     /// Reads only from servers that miss nothing acknowledged longer ago than this, for instance `2s`. Followers keep
     /// within about half a second while all is well; for less the leader is asked.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(super) max_age: Option<Duration>,
 }
 
@@ -23,10 +23,6 @@ impl LevelArgs {
             None => Level::Any,
         }
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    crate::scenario::duration(text).map_err(|error| error.to_string())
 }
 
 /// Milliseconds, rounded up.

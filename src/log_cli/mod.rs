@@ -7,6 +7,7 @@ mod append;
 mod certify;
 mod config;
 mod cosigner;
+mod descriptors;
 mod files;
 mod folder;
 mod init;
@@ -28,11 +29,13 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::audit::{
-    client::{ClientError, OperatorError},
-    cluster::NodeError,
-    serve::ServeError,
-    tls::TlsError,
+use crate::{
+    audit::{
+        client::{ClientError, OperatorError},
+        cluster::NodeError,
+        serve::ServeError,
+    },
+    world::tls::TlsError,
 };
 
 /// A signed, append-only audit log over gRPC.

@@ -16,18 +16,15 @@ use tokio::{
 use super::{
     Failure,
     config::{LogConfig, TlsFiles},
-    folder,
+    descriptors, folder,
     key::LogKey,
 };
 use crate::{
-    audit::{
-        serve::{ServeSettings, serve, start},
-        tls::{self, Identity, Succession},
-    },
-    seam,
+    audit::serve::{ServeSettings, serve, start},
     world::{
         Observer,
         real::{self, EventFile, Several, TracingObserver},
+        tls::{self, Identity, Succession},
     },
 };
 
@@ -109,7 +106,7 @@ fn allow_descriptors(config: &Path, settings: &ServeSettings, memory: u64) {
     // A read of what is no longer cached opens a file, and sets aside a part of the memory: in general a mebibyte.
     let needed = connections.saturating_add(DESCRIPTORS_BESIDE + (memory >> 20));
     let (config, connections_max) = (config.display(), settings.connections_max);
-    match seam::allow_descriptors(needed) {
+    match descriptors::allow_descriptors(needed) {
         Ok(allowed) if allowed < needed => tracing::warn!(
             "this process may have {allowed} file descriptors open and may need {needed}: {connections} for connections \
              (`connections-max` of {config} is {connections_max}), the rest for files and other members; where they are \

@@ -7,13 +7,12 @@
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use crate::{
-    audit::leaf::PAYLOAD_BYTES_MAX,
     fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Link, Overlap, Value},
     world::{EventDoc, ToldBy},
 };
 
 use super::{
-    model::{EventPattern, Moment, Start},
+    model::{EventPattern, Moment, Sizes, Start},
     order::{Order, Reference},
     parse::{Draft, PROBLEMS_MAX, Pattern},
     problem::{Problem, quote, suggest},
@@ -56,7 +55,7 @@ pub fn happens_anyway(event: &str) -> bool {
 }
 
 /// Files everything that is wrong between the parts of a draft.
-pub(super) fn judge(draft: &Draft, problems: &mut Problems) {
+pub(super) fn judge(draft: &Draft, sizes: &Sizes, problems: &mut Problems) {
     let names = Names { draft };
     names.judge_names(problems);
     for (index, step) in draft.steps.iter().enumerate() {
@@ -67,7 +66,7 @@ pub(super) fn judge(draft: &Draft, problems: &mut Problems) {
     for pattern in &draft.patterns {
         judge_pattern(&names, pattern, problems);
     }
-    judge_payloads(draft, problems);
+    judge_payloads(draft, sizes, problems);
     let order = Order::of(&draft.steps);
     order.report_circles(&draft.steps, problems);
     judge_times(draft, &order, problems);
@@ -75,7 +74,7 @@ pub(super) fn judge(draft: &Draft, problems: &mut Problems) {
 }
 
 /// What is too large, and for whom.
-fn judge_payloads(draft: &Draft, problems: &mut Problems) {
+fn judge_payloads(draft: &Draft, sizes: &Sizes, problems: &mut Problems) {
     let most = draft.cluster.as_ref().and_then(|cluster| cluster.payload_max);
     if let Some(span) = &draft.oversize_span {
         match (&draft.payload_max_span, most) {
@@ -85,11 +84,11 @@ fn judge_payloads(draft: &Draft, problems: &mut Problems) {
                 "`oversize-every` without a `payload-max` that its entries exceed",
                 "write payload-max = \"1KiB\" under [cluster]",
             ),
-            (Some(at), Some(most)) if most + most / 2 > PAYLOAD_BYTES_MAX as u64 => problems.file(
+            (Some(at), Some(most)) if most + most / 2 > sizes.payload_max => problems.file(
                 "out-of-range",
                 at.clone(),
                 "an entry larger than this by half is one that no client takes",
-                format!("with `oversize-every` at most {}", print_size(PAYLOAD_BYTES_MAX as u64 * 2 / 3)),
+                format!("with `oversize-every` at most {}", print_size(sizes.payload_max * 2 / 3)),
             ),
             _ => {}
         }

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -58,13 +59,31 @@ pub struct Cluster {
     pub wall_clock: i64,
     /// Bytes for all queues and caches of a process together.
     pub memory: u64,
-    /// The largest payload that servers take, in bytes, at most 61,440. `None`: as much as the log can.
+    /// The largest payload that servers take, in bytes, within [`Sizes::payload_max`]. `None`: as much as the log can.
     pub payload_max: Option<u64>,
     /// Bytes that a disk writes whole or not at all, one of [`SECTORS`].
     pub sector: u64,
     /// A file of a server's log or of a client's outbox is closed behind the sync in which it grew past this many bytes,
-    /// and the next one begun; within [`SEGMENT_BYTES`](crate::audit::store::SEGMENT_BYTES). `None`: as the log has it.
+    /// and the next one begun; within [`Sizes::segment`]. `None`: as the log has it.
     pub segment: Option<u64>,
+}
+
+/// The sizes that the log under test takes. A file that asks for others is refused at the place where it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    /// The largest entry of a workload, in bytes.
+    pub entry_max: u64,
+    /// The largest payload that any server can be told to take, in bytes.
+    pub payload_max: u64,
+    /// Sizes in bytes past which a file of the log can be told to be closed.
+    pub segment: RangeInclusive<u64>,
+}
+
+/// Those that a file can say, whatever the log: entries and payloads of up to 1 MiB, segments of 4 KiB to 1 GiB.
+impl Default for Sizes {
+    fn default() -> Self {
+        Sizes { entry_max: 1 << 20, payload_max: 1 << 20, segment: 4 << 10..=1 << 30 }
+    }
 }
 
 /// The sectors that disks may have, in bytes; the first if a file does not say.
@@ -92,7 +111,7 @@ pub struct Workload {
     pub call: Call,
     /// Bytes of each payload, 64 to 61,440.
     pub size: u64,
-    /// Each so manieth entry of each client, from 2, is larger than `payload_max` by half. `None`: none is.
+    /// Every nth entry of each client is larger than `payload_max` by half; n is at least 2. `None`: no entry is.
     pub oversize_every: Option<u64>,
 }
 

@@ -9,7 +9,6 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc, time::Durati
 use toml::de::DeTable;
 
 use crate::{
-    audit::{leaf::PAYLOAD_BYTES_MAX, schema::EVENT_ROOM, store::SEGMENT_BYTES},
     fault::HostRef,
     world::{EventDoc, LogEvent},
 };
@@ -18,7 +17,7 @@ use super::{
     judge,
     model::{
         Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS,
-        SIZE_DEFAULT, Scenario, WALL_CLOCK_DEFAULT, Workload,
+        SIZE_DEFAULT, Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
     },
     problem::{NOT_SHOWN, Problem, quote, suggest},
     quantity::{LONGEST, print_size},
@@ -39,12 +38,21 @@ pub(super) const LIST_MAX: usize = 1_000;
 /// The shortest length of most things.
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Reads a scenario file's text; `path` is only remembered.
+/// Reads a scenario file's text, whatever the log; `path` is only remembered.
 ///
 /// # Errors
 ///
 /// Every problem of the file, in the order of the file; at least one, at most [`PROBLEMS_MAX`].
 pub fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
+    parse_for(path, text, &Sizes::default())
+}
+
+/// The same for a log that takes these sizes.
+///
+/// # Errors
+///
+/// As [`parse`] has them.
+pub fn parse_for(path: &Path, text: &str, sizes: &Sizes) -> Result<Scenario, Vec<Problem>> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has {} bytes; at most {FILE_BYTES_MAX} (1 MiB) are read", text.len());
         return Err(vec![Problem::new("too-many", 0..0, message, "split it: one file per incident")]);
@@ -53,8 +61,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
     let syntax: Vec<Problem> = syntax.iter().map(|error| syntax_problem(text, error)).collect();
     let mut draft = Draft { lines: Lines::new(text), ..Draft::default() };
     let mut problems = Problems::default();
-    read_document(root.get_ref(), &mut draft, &mut problems);
-    judge::judge(&draft, &mut problems);
+    read_document(root.get_ref(), sizes, &mut draft, &mut problems);
+    judge::judge(&draft, sizes, &mut problems);
     let mut problems = join(text, syntax, problems.0);
     if problems.is_empty() {
         if let Some(scenario) = draft.finish(path, text) {
@@ -155,7 +163,7 @@ impl Lines {
     }
 }
 
-fn read_document(root: &DeTable<'_>, draft: &mut Draft, problems: &mut Problems) {
+fn read_document(root: &DeTable<'_>, sizes: &Sizes, draft: &mut Draft, problems: &mut Problems) {
     let mut top = Table::new("a scenario", 0..0, root);
     if let Some(node) = top.need("title", "\"…\" as the first line", problems) {
         draft.title = problems.text("title", node, false);
@@ -167,10 +175,10 @@ fn read_document(root: &DeTable<'_>, draft: &mut Draft, problems: &mut Problems)
         draft.story = problems.text("story", node, true).unwrap_or_default();
     }
     if let Some(node) = top.need("cluster", "… : [cluster] with servers = 1", problems) {
-        read_cluster(node, draft, problems);
+        read_cluster(node, sizes, draft, problems);
     }
     if let Some(node) = top.need("workload", "… : [workload] with clients, appends, for", problems) {
-        read_workload(node, draft, problems);
+        read_workload(node, sizes, draft, problems);
     }
     if let Some(node) = top.take("step") {
         read_steps(node, draft, problems);
@@ -189,7 +197,7 @@ fn read_document(root: &DeTable<'_>, draft: &mut Draft, problems: &mut Problems)
     top.finish(problems);
 }
 
-fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
+fn read_cluster(node: Node<'_>, sizes: &Sizes, draft: &mut Draft, problems: &mut Problems) {
     let Some(mut table) = problems.table("[cluster]", node) else { return };
     let servers = table.need("servers", "1", problems).and_then(|node| problems.count("servers", node, 1..=9));
     let latency = table.take("latency");
@@ -204,12 +212,11 @@ fn read_cluster(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     let memory =
         table.take("memory").map_or(Some(MEMORY_DEFAULT), |node| problems.size("memory", node, 64 << 10, 1 << 30));
     draft.servers = servers.and_then(|servers| u32::try_from(servers).ok());
-    let max = PAYLOAD_BYTES_MAX as u64;
     let payload_max = table.take("payload-max");
     draft.payload_max_span = payload_max.map(|node| node.span());
-    let payload_max = payload_max.and_then(|node| problems.size("payload-max", node, 64, max));
+    let payload_max = payload_max.and_then(|node| problems.size("payload-max", node, 64, sizes.payload_max));
     let sector = table.take("sector").map_or(Some(SECTORS[0]), |node| read_sector(node, problems));
-    let (least, most) = SEGMENT_BYTES.into_inner();
+    let (least, most) = (*sizes.segment.start(), *sizes.segment.end());
     let segment = table.take("segment").and_then(|node| problems.size("segment", node, least, most));
     if let (Some(servers), Some(latency), Some(wall_clock), Some(memory), Some(sector)) =
         (draft.servers, latency, wall_clock, memory, sector)
@@ -231,16 +238,14 @@ fn read_sector(node: Node<'_>, problems: &mut Problems) -> Option<u64> {
     Some(bytes)
 }
 
-fn read_workload(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
+fn read_workload(node: Node<'_>, sizes: &Sizes, draft: &mut Draft, problems: &mut Problems) {
     let Some(mut table) = problems.table("[workload]", node) else { return };
     let clients = table.need("clients", "4", problems).and_then(|node| problems.count("clients", node, 1..=64));
     let appends = table.need("appends", "\"40/s\"", problems).and_then(|node| problems.rate("appends", node));
     let work = table.need("for", "\"60s\"", problems);
     let work = work.and_then(|node| problems.duration("for", node, Duration::from_secs(1), LONGEST));
     let call = table.take("call").map_or(Some(Call::default()), |node| read_call(node, problems));
-    // An entry of the workload is the detail of an event, which is the payload.
-    let max = (PAYLOAD_BYTES_MAX - EVENT_ROOM) as u64;
-    let size = table.take("size").map_or(Some(SIZE_DEFAULT), |node| problems.size("size", node, 64, max));
+    let size = table.take("size").map_or(Some(SIZE_DEFAULT), |node| problems.size("size", node, 64, sizes.entry_max));
     let oversize = table.take("oversize-every");
     draft.oversize_span = oversize.map(|node| node.span());
     let oversize_every = oversize.and_then(|node| problems.count("oversize-every", node, 2..=COUNT_MAX));

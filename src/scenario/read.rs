@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    model::Scenario,
-    parse::{FILE_BYTES_MAX, parse},
+    model::{Scenario, Sizes},
+    parse::{FILE_BYTES_MAX, parse_for},
     problem::Problem,
 };
 
@@ -85,12 +85,12 @@ pub enum DiscoverError {
 /// How deep folders are searched.
 const DEPTH_MAX: usize = 16;
 
-/// Reads and parses one file. The size is checked before a byte is read.
+/// Reads and parses one file, for a log that takes these sizes. The size of the file is checked before a byte is read.
 ///
 /// # Errors
 ///
 /// See [`ReadError`]; problems of the text itself come with the text.
-pub fn read(path: &Path) -> Result<Scenario, ReadError> {
+pub fn read(path: &Path, sizes: &Sizes) -> Result<Scenario, ReadError> {
     let unreadable = |source| ReadError::Unreadable { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
@@ -108,7 +108,7 @@ pub fn read(path: &Path) -> Result<Scenario, ReadError> {
     }
     let text = String::from_utf8(bytes)
         .map_err(|error| ReadError::NotUtf8 { path: path.to_owned(), at: error.utf8_error().valid_up_to() })?;
-    parse(path, &text).map_err(|problems| ReadError::Invalid { path: path.to_owned(), text, problems })
+    parse_for(path, &text, sizes).map_err(|problems| ReadError::Invalid { path: path.to_owned(), text, problems })
 }
 
 /// The files given, and every `*.toml` below the folders given: each folder's in the order of their names, each file
@@ -175,6 +175,10 @@ fn list(paths: &[PathBuf]) -> String {
 mod tests {
     use super::*;
 
+    fn read_any(path: &Path) -> Result<Scenario, ReadError> {
+        read(path, &Sizes::default())
+    }
+
     #[test]
     fn every_way_in_which_a_file_cannot_be_read_has_its_own_error() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -183,12 +187,12 @@ mod tests {
             fs::write(&path, bytes).expect("written");
             path
         };
-        assert!(matches!(read(&folder.path().join("none.toml")), Err(ReadError::Unreadable { .. })));
-        assert!(matches!(read(folder.path()), Err(ReadError::NotAFile { .. })));
+        assert!(matches!(read_any(&folder.path().join("none.toml")), Err(ReadError::Unreadable { .. })));
+        assert!(matches!(read_any(folder.path()), Err(ReadError::NotAFile { .. })));
         let large = file("large.toml", &vec![b'#'; FILE_BYTES_MAX + 1]);
-        assert!(matches!(read(&large), Err(ReadError::TooLarge { bytes: 1_048_577, .. })));
-        assert!(matches!(read(&file("latin.toml", b"a = \"\xe9\"")), Err(ReadError::NotUtf8 { at: 5, .. })));
-        assert!(matches!(read(&file("empty.toml", b"")), Err(ReadError::Invalid { .. })));
+        assert!(matches!(read_any(&large), Err(ReadError::TooLarge { bytes: 1_048_577, .. })));
+        assert!(matches!(read_any(&file("latin.toml", b"a = \"\xe9\"")), Err(ReadError::NotUtf8 { at: 5, .. })));
+        assert!(matches!(read_any(&file("empty.toml", b"")), Err(ReadError::Invalid { .. })));
     }
 
     #[test]

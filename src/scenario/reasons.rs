@@ -7,8 +7,8 @@
 use tonic::Code;
 
 use crate::{
-    audit::calls::code_name,
     fault::{Fault, Mismatch, Value},
+    world::calls::code_name,
 };
 
 /// What can bring a reason about.
@@ -20,7 +20,7 @@ pub enum Cause {
     Only(&'static [&'static str], Option<Mismatch>),
 }
 
-/// Reasons of `handshake-refused`: the words of `audit::tls::handshake_reason`, and the server's own.
+/// Reasons of `handshake-refused`: the words of `world::tls::handshake_reason`, and the server's own.
 const HANDSHAKE: &[(&str, Cause)] = &[
     ("expired", Cause::Only(&["cert-expire", "clock-skew", "clock-drift", "clock-jump"], None)),
     ("not-yet-valid", Cause::Only(&["clock-skew", "clock-drift", "clock-jump"], Some(Mismatch::NotYetValid))),
@@ -85,7 +85,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{audit::client::reason_name, fault::CATALOGUE};
+    use crate::{audit::words::reason_name, fault::CATALOGUE};
 
     /// The string literals between two marks of a source file.
     fn words<'s>(source: &'s str, from: &str, to: &str) -> BTreeSet<&'s str> {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_reason_of_a_handshake_is_known_and_no_other() {
-        let tls = words(include_str!("../audit/tls.rs"), "pub fn handshake_reason", "#[cfg(test)]");
+        let tls = words(include_str!("../world/tls.rs"), "pub fn handshake_reason", "#[cfg(test)]");
         let connection = include_str!("../audit/serve/connection.rs");
         let connection = words(connection, "pub(super) async fn run(", "/// Serves calls until");
         let known: BTreeSet<_> = HANDSHAKE.iter().map(|(word, _)| *word).collect();

@@ -8,13 +8,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    audit::{leaf::PAYLOAD_BYTES_MAX, schema::EVENT_ROOM},
     fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter},
     world::LogEvent,
 };
 
 use super::{
-    model::{Call, INVARIANTS, SECTORS, STEPS_MAX},
+    model::{Call, INVARIANTS, SECTORS, STEPS_MAX, Sizes},
     parse::LIST_MAX,
     quantity::{print_duration, print_size},
     walk::COUNT_MAX,
@@ -30,13 +29,13 @@ const PATH: &str = "^[!-.0-\\[\\]-~][!-\\[\\]-~]*$";
 /// The name of a step.
 const STEP: &str = "[a-z][a-z0-9-]{0,63}";
 
-/// The schema as JSON text, the same for every call.
-pub fn schema() -> String {
-    let text = serde_json::to_string_pretty(&document());
+/// The schema as JSON text, for a log that takes these sizes; the same for every call.
+pub fn schema(sizes: &Sizes) -> String {
+    let text = serde_json::to_string_pretty(&document(sizes));
     text.unwrap_or_default() + "\n"
 }
 
-fn document() -> Value {
+fn document(sizes: &Sizes) -> Value {
     let mut document = table(
         "A scenario for gapless: what stands, what runs, what happens when, what we then want to see.",
         &["title", "cluster", "workload"],
@@ -46,8 +45,8 @@ fn document() -> Value {
                 "story",
                 json!({ "type": "string", "description": "Why this scenario exists; several lines are welcome." }),
             ),
-            ("cluster", cluster()),
-            ("workload", workload()),
+            ("cluster", cluster(sizes)),
+            ("workload", workload(sizes)),
             ("step", json!({ "type": "array", "maxItems": STEPS_MAX, "items": step() })),
             ("expect", expect()),
             (
@@ -126,7 +125,8 @@ fn count(min: u64, max: u64, description: &str) -> Value {
     value
 }
 
-fn cluster() -> Value {
+fn cluster(sizes: &Sizes) -> Value {
+    let (least, most) = (print_size(*sizes.segment.start()), print_size(*sizes.segment.end()));
     table(
         "What stands.",
         &["servers"],
@@ -135,7 +135,7 @@ fn cluster() -> Value {
             ("latency", of("duration", "The network's own latency one way between any two hosts. Default 5ms.")),
             (
                 "renew-before",
-                of("duration", "Ask the host `issuer` for a new certificate this long before the own one ends."),
+                of("duration", "Every host asks the host `issuer` for a new certificate this long before its own ends."),
             ),
             (
                 "wall-clock",
@@ -145,7 +145,13 @@ fn cluster() -> Value {
                 }),
             ),
             ("memory", of("size", "Bytes for all queues and caches of a process together. Default 64MiB.")),
-            ("payload-max", of("size", "The largest payload that servers take. Default 60KiB.")),
+            (
+                "payload-max",
+                of(
+                    "size",
+                    &format!("The largest payload that servers take, 64B to {}.", print_size(sizes.payload_max)),
+                ),
+            ),
             (
                 "sector",
                 json!({
@@ -155,19 +161,15 @@ fn cluster() -> Value {
             ),
             (
                 "segment",
-                of(
-                    "size",
-                    "The size past which a file of a log or an outbox is closed, 16KiB to 64MiB. Default 16MiB.",
-                ),
+                of("size", &format!("The size past which a file of a log or an outbox is closed, {least} to {most}.")),
             ),
         ],
     )
 }
 
-fn workload() -> Value {
+fn workload(sizes: &Sizes) -> Value {
     let calls: Vec<&str> = Call::NAMES.iter().map(|(name, _)| *name).collect();
-    let size =
-        format!("Bytes of each payload, 64B to {}. Default 256B.", print_size((PAYLOAD_BYTES_MAX - EVENT_ROOM) as u64));
+    let size = format!("Bytes of each payload, 64B to {}. Default 256B.", print_size(sizes.entry_max));
     table(
         "What runs.",
         &["clients", "appends", "for"],
@@ -177,7 +179,7 @@ fn workload() -> Value {
             ("for", of("duration", "How long, counted from the first acknowledgement of every client.")),
             ("call", json!({ "enum": calls, "description": "By which call entries are appended. Default append." })),
             ("size", of("size", &size)),
-            ("oversize-every", count(2, COUNT_MAX, "Each so manieth entry of a client is larger than `payload-max`.")),
+            ("oversize-every", count(2, COUNT_MAX, "Every nth entry of each client is larger than `payload-max`.")),
         ],
     )
 }
@@ -341,10 +343,13 @@ mod tests {
     use regex::Regex;
 
     use super::*;
-    use crate::scenario::{
-        discover, parse,
-        quantity::{drift, duration, offset, size},
-        walk::known_keys,
+    use crate::{
+        scenario::{
+            discover, parse,
+            quantity::{drift, duration, offset, size},
+            walk::known_keys,
+        },
+        system::{AuditLog, System as _},
     };
 
     const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -353,7 +358,10 @@ mod tests {
     fn the_committed_schema_is_the_generated_one() {
         let committed = fs::read_to_string(Path::new(HERE).join("schema/scenario.json")).expect("schema/scenario.json");
         let committed: Value = serde_json::from_str(&committed).expect("JSON");
-        assert!(committed == document(), "stale: run `cargo run -- schema > schema/scenario.json`");
+        assert!(
+            committed == document(&AuditLog::default().sizes()),
+            "stale: run `cargo run -- schema > schema/scenario.json`"
+        );
     }
 
     /// As much of a validator as this schema needs, in the words of the specification. A keyword that it does not know
@@ -464,7 +472,7 @@ mod tests {
     }
 
     fn errors(text: &str) -> Vec<String> {
-        let schema = document();
+        let schema = document(&Sizes::default());
         let value = json_of(toml::Value::Table(toml::from_str(text).expect("TOML")));
         Validator(schema.clone()).errors(&schema, &value, "")
     }
@@ -539,7 +547,7 @@ mod tests {
         let of = |action: &str| {
             known_keys(|| drop(parse(Path::new("a.toml"), &(with(&format!("action = \"{action}\"")) + rest))))
         };
-        let document = document();
+        let document = document(&Sizes::default());
         let properties = &document["properties"];
         let read = of("crash");
         let expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::from([
@@ -569,7 +577,8 @@ mod tests {
     }
 
     fn pattern_of(definition: &str) -> String {
-        let pattern = document()["$defs"][definition]["pattern"].as_str().expect("a pattern").to_owned();
+        let pattern =
+            document(&Sizes::default())["$defs"][definition]["pattern"].as_str().expect("a pattern").to_owned();
         pattern.trim_start_matches('^').trim_end_matches('$').replace("[0-9]+", "[0-9]{1,4}")
     }
 

@@ -30,8 +30,10 @@ wait = "1s"
 seen = [{ event = "retry", on = "clients", during = "cut" }]
 "#;
 
+/// For a log that takes less than a file can say.
 fn read_text(text: &str) -> Result<Scenario, Vec<Problem>> {
-    parse(Path::new("scenarios/test.toml"), text)
+    let sizes = Sizes { entry_max: 59 << 10, payload_max: 60 << 10, segment: 16 << 10..=64 << 20 };
+    parse_for(Path::new("scenarios/test.toml"), text, &sizes)
 }
 
 fn codes(text: &str) -> Vec<&'static str> {
@@ -61,11 +63,29 @@ fn a_sound_file_is_read_with_its_defaults() {
 }
 
 #[test]
-fn segments_may_be_as_small_and_as_large_as_the_store_allows() {
+fn segments_may_be_as_small_and_as_large_as_the_log_allows() {
     assert_eq!(read_text(SOUND).expect("sound").cluster.segment, None);
     for (text, bytes) in [("16KiB", 16 << 10), ("64MiB", 64 << 20)] {
         let scenario = read_text(&SOUND.replacen("servers = 3", &format!("servers = 3\nsegment = \"{text}\""), 1));
         assert_eq!(scenario.expect(text).cluster.segment, Some(bytes));
+    }
+}
+
+#[test]
+fn what_is_too_large_depends_on_the_log_and_what_no_log_is_asked_on_the_format() {
+    let asks = |place: &str, what: &str| SOUND.replacen(place, &format!("{place}\n{what}"), 1);
+    let cases = [
+        ("clients = 2", "size", "61KiB", "1025KiB"),
+        ("servers = 3", "payload-max", "61KiB", "1025KiB"),
+        ("servers = 3", "segment", "65MiB", "1025MiB"),
+        ("servers = 3", "segment", "4KiB", "4095B"),
+    ];
+    for (place, key, beyond_this_log, beyond_any) in cases {
+        let [this, any] = [beyond_this_log, beyond_any].map(|size| asks(place, &format!("{key} = \"{size}\"")));
+        assert_eq!(codes(&this), ["out-of-range"], "{key}");
+        assert!(parse(Path::new("t.toml"), &this).is_ok(), "{key}");
+        let problems = parse(Path::new("t.toml"), &any).expect_err(key);
+        assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["out-of-range"], "{key}");
     }
 }
 
@@ -410,7 +430,7 @@ fn every_shipped_scenario_is_sound_and_reads_back_as_printed() {
     let paths = discover(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")]).expect("some");
     assert!(paths.len() >= 7);
     for path in paths {
-        match read(&path) {
+        match read(&path, &Sizes::default()) {
             Ok(scenario) => assert_eq!(bare(read_text(&scenario.print()).expect("sound")), bare(scenario)),
             Err(ReadError::Invalid { text, problems, .. }) => {
                 panic!("{}", render::problems(&path, &text, &problems));

@@ -18,7 +18,6 @@
 //! This is the only room with `unsafe`, so what else a process asks of libc stands here, too.
 
 #[cfg(feature = "cli")]
-mod descriptors;
 mod leak;
 mod libc_calls;
 #[cfg(test)]
@@ -38,7 +37,6 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 #[cfg(feature = "cli")]
-pub(crate) use descriptors::allow_descriptors;
 pub use leak::leaks;
 #[cfg(target_os = "linux")]
 pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::audit::{
+use crate::world::{
     renew::{Authority, Replaced},
     tls::{Grant, Identity, Issuer, TlsError, Usage},
 };

@@ -20,11 +20,10 @@ use std::{
 
 use super::{SimError, auditor::Reading, panicked, stage::Stage, workload::Phase};
 use crate::{
-    audit::calls::error_chain,
     history::{Event, Moment, Name, Outcome, What},
     scenario::{Plan, Scenario},
     seam,
-    world::LogEvent,
+    world::{LogEvent, error_chain},
 };
 use moments::Moments;
 use perform::{Status, StepState};

@@ -27,12 +27,12 @@ pub use disk::SimDisk;
 pub use recorder::Recorder;
 
 use crate::{
-    audit::calls::error_chain,
     fault::{Action, Role},
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
     seam,
     system::System,
+    world::error_chain,
 };
 use director::Director;
 use stage::Stage;

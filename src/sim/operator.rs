@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use super::recorder::Recorder;
 use crate::{
-    audit::calls::error_chain,
     history::{Name, What},
     system::{Host, Peer, System},
+    world::error_chain,
 };
 
 /// Between two tries.

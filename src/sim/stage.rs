@@ -24,18 +24,17 @@ use super::{
     workload::{Load, Phase, Surges, Workload},
 };
 use crate::{
-    audit::{
-        calls::error_chain,
-        renew::{GRACE, IssuerSettings, REPLACED, serve_issuer},
-        tls::{Identity, TlsError},
-    },
     fault,
     history::{Down, Name, What},
     link::Links,
     scenario::{Call, Plan, Scenario},
     seam::{self, HostIndex},
     system::{Certificates, DataFolder, Host, Peer, ReplyFilter, System},
-    world::World,
+    world::{
+        World, error_chain,
+        renew::{GRACE, IssuerSettings, REPLACED, serve_issuer},
+        tls::{Identity, TlsError},
+    },
 };
 
 /// Where servers listen.

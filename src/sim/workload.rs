@@ -52,7 +52,7 @@ pub(super) struct Load {
     /// From one entry to the next, of whichever client.
     interval: Duration,
     size: usize,
-    /// Each so manieth entry of each client has so many bytes instead.
+    /// Every nth entry of each client has so many bytes instead: (n, bytes).
     oversize: Option<(u64, usize)>,
 }
 

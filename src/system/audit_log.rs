@@ -16,22 +16,25 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, System};
+use super::{Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, Sizes, System};
 use crate::{
     audit::{
-        calls::error_chain,
         client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
         cluster::{self, ClusterSettings, Contact, MemberSettings, NodeSettings},
-        leaf::{Body, ClientId, Content, Epoch, Leaf, Sequence},
+        leaf::{Body, ClientId, Content, Epoch, Leaf, PAYLOAD_BYTES_MAX, Sequence},
         note::{CosignerKey, NoteKey, Policy, SigningKey},
-        renew::{RenewSettings, Renewer},
-        schema::{EVENT_DETAIL, Revision, bytes_of_field},
+        schema::{EVENT_DETAIL, EVENT_ROOM, Revision, bytes_of_field},
         serve::{self, ReplyHook, ServeSettings},
-        tls::Identity,
+        store::SEGMENT_BYTES,
         wire::{self, audit_event, breaking, next, previous},
     },
     history::{EntryId, Found},
     scenario::Call,
+    world::{
+        Server, error_chain,
+        renew::{RenewSettings, Renewer},
+        tls::Identity,
+    },
 };
 
 /// The origin line of the simulated log's checkpoints.
@@ -208,6 +211,12 @@ impl System for AuditLog {
 
     fn revisions(&self) -> &[&str] {
         &Revision::NAMES
+    }
+
+    fn sizes(&self) -> Sizes {
+        // An entry of the workload is the detail of an event, which is the payload.
+        let entry_max = (PAYLOAD_BYTES_MAX - EVENT_ROOM) as u64;
+        Sizes { entry_max, payload_max: PAYLOAD_BYTES_MAX as u64, segment: SEGMENT_BYTES }
     }
 
     fn explored(&self) -> Explored {
@@ -391,7 +400,7 @@ fn position(host: &Host, name: &str) -> Result<usize, Failure> {
 /// servers, clients and readers to take up like anything else that is installed.
 async fn renewing(host: Host) -> Infallible {
     let Some(renewal) = host.renewal() else { return std::future::pending().await };
-    let issuer = client::Server { address: renewal.issuer.address(), tls_name: renewal.issuer.name().to_owned() };
+    let issuer = Server { address: renewal.issuer.address(), tls_name: renewal.issuer.name().to_owned() };
     let settings = RenewSettings::new(issuer, renewal.issuer_ca_pem, renewal.before);
     let (world, identities): (_, watch::Receiver<Identity>) = (host.world().clone(), host.identities());
     let keep = Box::new(move |identity| host.install(identity));
@@ -474,8 +483,8 @@ fn contacts(host: &Host) -> Vec<Contact> {
     (1..).zip(host.servers()).map(contact).collect()
 }
 
-fn servers_of(peers: &[Peer]) -> Vec<client::Server> {
-    let server = |peer: &Peer| client::Server { address: peer.address(), tls_name: peer.name().to_owned() };
+fn servers_of(peers: &[Peer]) -> Vec<Server> {
+    let server = |peer: &Peer| Server { address: peer.address(), tls_name: peer.name().to_owned() };
     peers.iter().map(server).collect()
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-use crate::{audit::tls::Identity, history::What};
+use crate::{history::What, world::tls::Identity};
 
 /// The certificate files of one host.
 #[derive(Debug)]

@@ -9,11 +9,10 @@ use tokio::sync::watch;
 
 use super::{Certificates, Connector, DataFolder, Incoming};
 use crate::{
-    audit::tls::Identity,
     fault::Role,
     history::{EntryId, Found, LeafBytes, Name, What},
     scenario::Call,
-    world::World,
+    world::{World, tls::Identity},
 };
 
 /// Another host, by name.

@@ -14,7 +14,10 @@ use std::{borrow::Cow, future::Future};
 
 use bytes::Bytes;
 
-pub use crate::history::{EntryId, Name, Outcome, Promise, Promises};
+pub use crate::{
+    history::{EntryId, Name, Outcome, Promise, Promises},
+    scenario::Sizes,
+};
 pub use audit_log::AuditLog;
 pub(crate) use certificates::Certificates;
 pub use explored::{Explored, Rule};
@@ -50,6 +53,12 @@ pub trait System: Send + Sync + 'static {
     /// that asks for another one is refused. [`Host::revision`] says which one a host is to run.
     fn revisions(&self) -> &[&str] {
         &["current"]
+    }
+
+    /// The largest entry, the payloads and the segments that this log takes. A scenario that asks for others is refused where
+    /// it does. By default whatever a file can say.
+    fn sizes(&self) -> Sizes {
+        Sizes::default()
     }
 
     /// How many servers this log can run as one cluster.

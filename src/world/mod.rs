@@ -1,22 +1,38 @@
-//! The seams to the outside: disk, network, and somebody who watches.
+//! The seams to the outside: disk, network, and somebody who watches; and what any log needs in order to use them with
+//! mutual TLS.
 //!
 //! The audit log reaches everything outside itself through a [`World`]. In production the parts are real; under
 //! simulation they are not, and the log cannot tell. Entropy and clocks need no seam here: they are answered at libc.
+//!
+//! Nothing here knows of any log: [`tls`] makes identities and both ends of a connection, [`renew`] renews certificates
+//! over the network, `doorstep` and `refusals` deal with handshakes that are not over, or came to nothing, and [`calls`]
+//! tells the observer of gRPC calls.
 
+pub mod calls;
 pub mod disk;
+pub(crate) mod doorstep;
 mod event_doc;
 #[cfg(test)]
 pub(crate) mod meddled;
 pub mod net;
 pub mod observer;
 pub mod real;
+pub(crate) mod refusals;
+pub mod renew;
+pub mod tls;
 
 use std::sync::Arc;
 
 pub use disk::{Disk, File, OpenMode, Pending};
 pub use event_doc::{EventDoc, ToldBy};
-pub use net::{Listener, Net, Stream};
-pub use observer::{LogEvent, Observer};
+pub use net::{Listener, Net, Server, Stream};
+pub use observer::{LogEvent, Observer, error_chain};
+
+/// The contract between whoever renews a certificate and its issuer, generated from `proto/`.
+pub mod issuer_wire {
+    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    tonic::include_proto!("gapless.issuer.v1");
+}
 
 /// All that a process gets from outside.
 #[derive(Clone)]

@@ -26,3 +26,12 @@ pub trait Listener: Send + 'static {
     /// The bound address, with the real port where port 0 was asked for.
     fn local_address(&self) -> String;
 }
+
+/// A server, as those who connect to it know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// The name that its certificate must hold.
+    pub tls_name: String,
+}

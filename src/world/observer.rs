@@ -4,6 +4,8 @@
 //! files name them in kebab-case (`seen = [{ event = "retry" }]`), so a name here is part of the file format. Events
 //! never carry keys.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,21 @@ pub enum Direction {
     Request,
     /// To the caller.
     Response,
+}
+
+/// An error and all its sources as one text, as events carry it: outermost first, each said once.
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let said = source.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = source.source();
+    }
+    text
 }
 
 /// One thing that the log, or its client, did or noticed. Names are given by [`LogEvent::name`].

@@ -1,6 +1,6 @@
 //! Keys and certificates as they lie in files: which are served, which are refused, and what is said of those.
 
-use gapless::audit::tls::{Issuer, KeyKind};
+use gapless::world::tls::{Issuer, KeyKind};
 
 use super::*;
 

@@ -23,21 +23,16 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 
 use crate::{
-    audit::{
+    audit::schema::Exchange,
+    world::{
+        LogEvent, Server, Stream, World,
         calls::Calls,
-        schema::Exchange,
         tls::{self, Identity, Lifetime, Outside, Peer},
     },
-    world::{LogEvent, Stream, World},
 };
 
 use super::{
-    agreement::Agreed,
-    distance::Distance,
-    error::ClientError,
-    expiring::Expiring,
-    rpc::Rpc,
-    settings::{Deadlines, Server},
+    agreement::Agreed, distance::Distance, error::ClientError, expiring::Expiring, rpc::Rpc, settings::Deadlines,
 };
 
 /// Makes one stream to a server, ready for HTTP/2, within a time. The condition learns what goes wrong, also later on.

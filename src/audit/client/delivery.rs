@@ -16,10 +16,9 @@ use tonic::{Code, Status};
 use crate::{
     audit::{
         budget::Account,
-        calls::{code_name, error_chain},
         note::{NoteKey, Policy},
     },
-    world::{LogEvent, World},
+    world::{LogEvent, World, calls::code_name, error_chain},
 };
 
 use super::{

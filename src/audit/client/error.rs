@@ -1,6 +1,9 @@
 //! What a client cannot do, and what to do about it.
 
-use crate::audit::{note::NoteError, schema::SchemaError, store::StoreError, tls::TlsError};
+use crate::{
+    audit::{note::NoteError, schema::SchemaError, store::StoreError},
+    world::tls::TlsError,
+};
 
 use super::receipt::Rejection;
 

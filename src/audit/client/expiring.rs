@@ -19,9 +19,9 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{
-    audit::tls::{self, Lifetime, wall_seconds},
-    world::{LogEvent, Observer},
+use crate::world::{
+    LogEvent, Observer,
+    tls::{self, Lifetime, wall_seconds},
 };
 
 use super::connection::{Condition, credentials_are_at_fault};

@@ -8,9 +8,9 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::audit::{
-    calls::Attempt,
-    wire::{AppendRequest, AppendResponse},
+use crate::{
+    audit::wire::{AppendRequest, AppendResponse},
+    world::calls::Attempt,
 };
 
 use super::{

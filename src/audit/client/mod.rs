@@ -54,13 +54,11 @@ use tokio::{
 
 use super::{
     budget::{Account, FLIGHT, SUBMITS},
-    calls::Calls,
     leaf::{Epoch, PAYLOAD_BYTES_MAX, Sequence},
     schema::Exchange,
     store::JournalOptions,
-    tls::Identity,
 };
-use crate::world::World;
+use crate::world::{World, calls::Calls, tls::Identity};
 
 pub(in crate::audit) use connection::dial_as;
 use connection::{Connector, Credentials, Dial, dial_tls};
@@ -73,8 +71,7 @@ pub use freshness::{Bound, Level};
 pub use operator::{Change, Member, MembersResponse, Operator, OperatorError};
 pub use reader::{LogReader, Read};
 pub use receipt::{Examined, Known, Rejection, VerifiedReceipt, examine};
-pub use refusal::reason_name;
-pub use settings::{Call, ClientSettings, Deadlines, OUTBOX_ENTRIES_MAX, ReaderSettings, RetrySettings, Server};
+pub use settings::{Call, ClientSettings, Deadlines, OUTBOX_ENTRIES_MAX, ReaderSettings, RetrySettings};
 pub use tail::Tail;
 
 /// Submissions that may wait for the outbox besides the one it holds; further callers wait in line.

@@ -16,18 +16,17 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{Deadlines, Server, dial_as, distance::Distance};
+use super::{Deadlines, dial_as, distance::Distance};
 use crate::{
     audit::{
-        calls::LEADER,
         cluster::MemberSettings,
         cluster_wire::{
             AddRequest, MembersRequest, NewMember, PromoteRequest, RemoveRequest, membership_client::MembershipClient,
         },
         note::{CosignerKey, NoteKey},
-        tls::Identity,
+        words::LEADER,
     },
-    world::World,
+    world::{Server, World, tls::Identity},
 };
 
 pub use crate::audit::cluster_wire::{Member, MembersResponse};

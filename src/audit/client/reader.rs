@@ -17,15 +17,17 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     audit::{
-        calls::{Attempt, Calls, code_name},
         leaf::Index,
         note::{Checkpoint, NoteKey, Policy},
         schema::Exchange,
-        tls::Identity,
         tree::{self, Frontier},
         wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, ReadRequest},
     },
-    world::{LogEvent, Observer, World},
+    world::{
+        LogEvent, Observer, World,
+        calls::{Attempt, Calls, code_name},
+        tls::Identity,
+    },
 };
 
 use super::{

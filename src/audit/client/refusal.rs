@@ -6,6 +6,7 @@
 use crate::audit::{
     leaf::{Body, SignedEntry},
     wire::{Refusal, refusal::Reason},
+    words::reason_name,
 };
 
 /// What follows from a refusal.
@@ -60,18 +61,5 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
         (_, Body::EpochOpened { .. } | Body::DeadLettered { .. }) => {
             Verdict::Park { why: format!("{name}: the log refuses sequence {}: {detail}", entry.entry().sequence.0) }
         }
-    }
-}
-
-/// The reason in kebab-case, as events and dead letters carry it.
-pub fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Unspecified => "unspecified",
-        Reason::Oversize => "oversize",
-        Reason::Malformed => "malformed",
-        Reason::WrongClient => "wrong-client",
-        Reason::SequenceGap => "sequence-gap",
-        Reason::SequenceReused => "sequence-reused",
-        Reason::WrongEpoch => "wrong-epoch",
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::{connection::Trouble, settings::RetrySettings};
-use crate::audit::calls::{LEADER, PUSHBACK};
+use crate::audit::words::{LEADER, PUSHBACK};
 
 /// What it takes until a failed call may work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

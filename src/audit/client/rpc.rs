@@ -6,14 +6,16 @@ use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, transport::Channel};
 
 use super::agreement::Agreed;
-use crate::audit::{
-    calls::Observed,
-    schema::Revision,
-    wire::{
-        AppendRequest, AppendResponse, GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest,
-        GetConsistencyProofResponse, GetInclusionProofRequest, GetInclusionProofResponse, ReadRequest, ReadResponse,
-        TailRequest, TailResponse, audit_log_client::AuditLogClient, breaking, next, previous,
+use crate::{
+    audit::{
+        schema::Revision,
+        wire::{
+            AppendRequest, AppendResponse, GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest,
+            GetConsistencyProofResponse, GetInclusionProofRequest, GetInclusionProofResponse, ReadRequest,
+            ReadResponse, TailRequest, TailResponse, audit_log_client::AuditLogClient, breaking, next, previous,
+        },
     },
+    world::calls::Observed,
 };
 
 /// Answers larger than this (8 MiB) are refused.

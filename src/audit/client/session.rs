@@ -26,12 +26,11 @@ use tonic::{Code, Request, Status};
 
 use crate::{
     audit::{
-        calls::code_name,
         leaf::SignedEntry,
         tree::Hash,
         wire::{AppendRequest, AppendResponse, GetConsistencyProofRequest, Receipt, Refusal, append_response::Outcome},
     },
-    world::LogEvent,
+    world::{LogEvent, calls::code_name},
 };
 
 use super::{

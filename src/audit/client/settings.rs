@@ -7,26 +7,19 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::audit::{
-    budget::{MEMORY_DEFAULT, fixed},
-    leaf::ClientId,
-    note::{NoteKey, Policy},
-    schema::Revision,
-    store::JournalOptions,
-    tls::Identity,
+use crate::{
+    audit::{
+        budget::{MEMORY_DEFAULT, fixed},
+        leaf::ClientId,
+        note::{NoteKey, Policy},
+        schema::Revision,
+        store::JournalOptions,
+    },
+    world::{Server, tls::Identity},
 };
 
 /// Entries that an outbox owes at most before `submit` waits.
 pub const OUTBOX_ENTRIES_MAX: u64 = 10_000;
-
-/// One server of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Where it listens, `host:port`.
-    pub address: String,
-    /// The name that its certificate must hold.
-    pub tls_name: String,
-}
 
 /// How entries are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

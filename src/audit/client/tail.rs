@@ -21,15 +21,17 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     audit::{
-        calls::{Attempt, Calls},
         leaf::Index,
         note::{Checkpoint, NoteKey, Policy},
         schema::Exchange,
-        tls::Identity,
         tree::{self, Hash},
         wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, TailRequest, TailResponse},
     },
-    world::{LogEvent, World},
+    world::{
+        LogEvent, World,
+        calls::{Attempt, Calls},
+        tls::Identity,
+    },
 };
 
 use super::{

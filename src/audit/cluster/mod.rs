@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use super::{
     leaf::{Index, PAYLOAD_BYTES_MAX},
     note::{Checkpoint, SigningKey, VerifyingKey},
-    tls::Identity,
     wire::refusal::Reason,
 };
+use crate::world::tls::Identity;
 
 mod answers;
 mod beside;

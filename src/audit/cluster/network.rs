@@ -23,7 +23,7 @@ use tonic::{
 
 use super::{
     super::{
-        client::{Server, dial_as},
+        client::dial_as,
         cluster_wire::{self as wire, replication_client::ReplicationClient},
         leaf::DecodeError,
         store::{FRAME_BYTES_MAX, Frame},
@@ -35,7 +35,7 @@ use super::{
     types::{Member, Membership, RaftEntry, decode_frame},
     vouch::vouch,
 };
-use crate::world::World;
+use crate::world::{Server, World};
 
 /// From one attempt to reach a member that cannot be reached to the next.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);

@@ -215,7 +215,7 @@ mod tests {
 
     use super::{
         super::{
-            super::{budget::MEMORY_DEFAULT, note::SigningKey, store::Journal, tls::Identity},
+            super::{budget::MEMORY_DEFAULT, note::SigningKey, store::Journal},
             ClusterSettings, NodeSettings,
             identity::JOURNAL,
             tests::{bench::Bench, slow::Slow},
@@ -223,7 +223,7 @@ mod tests {
         },
         *,
     };
-    use crate::audit::store::JournalOptions;
+    use crate::{audit::store::JournalOptions, world::tls::Identity};
 
     /// A member's journal and what it knows of it.
     struct Log {

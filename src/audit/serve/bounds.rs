@@ -9,9 +9,9 @@ use tonic::Status;
 
 use super::service::not_appended;
 use crate::audit::{
-    calls::{LEADER, PUSHBACK},
     cluster::{AppendError, Bound, Node},
     wire::{self, Freshness, freshness::Demand},
+    words::{LEADER, PUSHBACK},
 };
 
 /// The bound of an answer made now, which keeps what is asked for.

@@ -34,12 +34,10 @@ use super::{
     listener::Terms,
     turns::Turns,
 };
-use crate::{
-    audit::{
-        doorstep::{Outcome, Standing},
-        tls::{self, Lifetime, Outside, Peer},
-    },
-    world::{LogEvent, Stream},
+use crate::world::{
+    LogEvent, Stream,
+    doorstep::{Outcome, Standing},
+    tls::{self, Lifetime, Outside, Peer},
 };
 
 /// How often the wall clock is compared with the certificates: it may jump at any time, in either direction.

@@ -235,7 +235,7 @@ mod tests {
 
     async fn answered(path: &str, timeout: Option<&str>) -> (Response<Body>, tokio::sync::watch::Sender<bool>) {
         let (closing, closed) = tokio::sync::watch::channel(false);
-        let lifetime = crate::audit::tls::Lifetime { not_before: 0, not_after: i64::MAX };
+        let lifetime = crate::world::tls::Lifetime { not_before: 0, not_after: i64::MAX };
         let caller = Caller { name: "client-1".into(), closing: closed, lifetime, turns: Default::default() };
         let mut request = Request::post(path).body(Body::empty()).unwrap();
         if let Some(timeout) = timeout {

@@ -17,13 +17,13 @@ use tonic::service::Routes;
 
 use super::{Deadlines, ReplyHook, ServeError, ServeSettings, connection, gate::Gate, places::Places};
 use crate::{
-    audit::{
+    audit::schema::Exchange,
+    world::{
+        Listener, Stream, World,
         doorstep::Doorstep,
         refusals::Refusals,
-        schema::Exchange,
         tls::{self, Identity, Peer, TlsError},
     },
-    world::{Listener, Stream, World},
 };
 
 /// Pause after an accept that failed for want of something (descriptors, memory) that a moment may bring back.

@@ -37,12 +37,14 @@ pub use start::start;
 use super::{
     cluster::{Node, NodeError},
     cluster_wire::{membership_server::MembershipServer, replication_server::ReplicationServer},
-    doorstep::Doorstep,
     schema::{Exchange, Revision, SchemaError},
-    tls::{Identity, TlsError},
     wire::{audit_log_server::AuditLogServer, breaking, next, previous},
 };
-use crate::world::{LogEvent, World};
+use crate::world::{
+    LogEvent, World,
+    doorstep::Doorstep,
+    tls::{Identity, TlsError},
+};
 
 /// Largest request in bytes: an entry of the largest payload with its envelope, twice over. What members send each other
 /// comes in smaller pieces.

@@ -1,7 +1,7 @@
 //! How many connections there may be, and whose: nobody may hold so many that others find none.
 //!
 //! A name is known only once its handshake is over, so this counts connections that are established; those that shake
-//! hands have places beside them ([`Doorstep`](crate::audit::doorstep)). Members of a cluster have places of their own, because a log that its members
+//! hands have places beside them ([`Doorstep`](crate::world::doorstep)). Members of a cluster have places of their own, because a log that its members
 //! cannot reach serves nobody.
 
 use std::{

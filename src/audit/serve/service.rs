@@ -14,7 +14,6 @@ use super::{agreement::Doorkeeper, answer::with_room, append_stream, bounds, con
 use crate::{
     audit::{
         budget::Held,
-        calls::{LEADER, PUSHBACK},
         cluster::{AppendError, Appended, Node, NodeError, Refusal},
         leaf::{Body, PAYLOAD_BYTES_MAX, SignedEntry},
         schema::DESCRIPTORS_BYTES_MAX,
@@ -25,6 +24,7 @@ use crate::{
             GetInclusionProofRequest, GetInclusionProofResponse, ReadRequest, ReadResponse, TailRequest,
             append_response::Outcome, refusal::Reason,
         },
+        words::{LEADER, PUSHBACK, reason_name},
     },
     world::{LogEvent, World},
 };
@@ -102,7 +102,7 @@ impl Service {
             Ok(entry) => entry,
             Err((sequence, refusal)) => {
                 // Of refusals that follow from the log the node tells.
-                let (client, reason) = (caller.name.to_string(), kebab(refusal.reason));
+                let (client, reason) = (caller.name.to_string(), reason_name(refusal.reason).to_owned());
                 self.world.tell(LogEvent::EntryRefused { client, sequence, reason });
                 turns.inspect(|turns| turns.pass(sequence));
                 return Ok(refused(sequence, refusal));
@@ -319,11 +319,6 @@ fn refused(sequence: u64, refusal: Refusal) -> AppendResponse {
     let refusal =
         wire::Refusal { reason: refusal.reason.into(), detail: refusal.detail, expected_sequence: refusal.expected };
     AppendResponse { sequence, outcome: Some(Outcome::Refusal(refusal)) }
-}
-
-/// The reason as events name it.
-fn kebab(reason: Reason) -> String {
-    reason.as_str_name().to_ascii_lowercase().replace('_', "-")
 }
 
 /// An append without an outcome, or a read that there is no room for.

@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use super::{Subject, dice::Dice};
-use crate::{
-    audit::{leaf::PAYLOAD_BYTES_MAX, store::SEGMENT_BYTES},
-    scenario::{
-        Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Per, Rate, SECTORS, SIZE_DEFAULT, Scenario,
-        WALL_CLOCK_DEFAULT, Workload,
-    },
+use crate::scenario::{
+    Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Per, Rate, SECTORS, SIZE_DEFAULT, Scenario,
+    WALL_CLOCK_DEFAULT, Workload,
 };
 
 /// The farthest that members are apart, one way: any two cities, by satellite.
 const LATENCY_MAX_MS: u64 = 200;
 
-/// The largest entry of a scenario: with what else stands in a leaf it is the largest payload.
+/// The largest entry of a scenario, in bytes, where the log takes as much.
 const SIZE_MAX: u64 = 59 << 10;
+
+/// The largest segment of a scenario, in bytes: with a larger one no run begins a second.
+const SEGMENT_MAX: u64 = 1 << 20;
 
 /// The wall clocks of some runs: from the first certificate of a new century to the end of what a file can say.
 const WALL_CLOCKS: (u64, u64) = (946_684_800, 4_102_444_799);
@@ -42,11 +42,12 @@ pub(super) fn quiet(dice: &mut Dice, subject: &Subject, seed: u64) -> Scenario {
 
 fn workload(dice: &mut Dice, subject: &Subject) -> Workload {
     let clients = *dice.pick(&[1, 2, 3, 3, 5, 8]).unwrap_or(&3);
+    let largest = SIZE_MAX.min(subject.sizes.entry_max);
     let size = match dice.below(8) {
-        0..=3 => SIZE_DEFAULT,
+        0..=3 => SIZE_DEFAULT.min(largest),
         4 => 64,
-        5 => SIZE_MAX,
-        _ => dice.magnitude(64, SIZE_MAX),
+        5 => largest,
+        _ => dice.magnitude(64, largest),
     };
     // In a minute: one entry, or as many as a simulation can carry; mostly in between.
     let appends = match dice.below(12) {
@@ -71,10 +72,11 @@ fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
     let clock = if dice.one_in(8) { dice.between(WALL_CLOCKS.0, WALL_CLOCKS.1) as i64 } else { WALL_CLOCK_DEFAULT };
     let payload_max = workload.oversize_every.map(|_| {
         // What exceeds it by half is still something that a client takes.
-        let most = PAYLOAD_BYTES_MAX as u64 * 2 / 3;
+        let most = subject.sizes.payload_max * 2 / 3;
         workload.size.saturating_add(dice.magnitude(64, 4_096)).min(most)
     });
-    let segment = dice.one_in(3).then(|| dice.magnitude(*SEGMENT_BYTES.start(), 1 << 20));
+    let (least, most) = (*subject.sizes.segment.start(), *subject.sizes.segment.end());
+    let segment = dice.one_in(3).then(|| dice.magnitude(least, SEGMENT_MAX.clamp(least, most)));
     let memory = if dice.one_in(4) { dice.magnitude(256 << 10, 16 << 20) } else { MEMORY_DEFAULT };
     Cluster {
         servers: *dice.pick(&subject.explored.servers).unwrap_or(&1),

@@ -38,13 +38,13 @@ pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, DrawError> {
         return Err(DrawError::Rule(rule.name));
     }
     let accepts = |scenario: &Scenario| {
-        rules::broken(subject, scenario).is_none() && scenario::parse(&scenario.path, &scenario.print()).is_ok()
+        rules::broken(subject, scenario).is_none() && scenario::parse_for(&scenario.path, &scenario.print(), &subject.sizes).is_ok()
     };
     let families = schedule::fill(&mut Dice::new(seed, 1), subject, &mut scenario, accepts);
     scenario.expect = rules::expectations(&scenario);
     tell(&mut scenario, seed, &families);
     let text = scenario.print();
-    scenario::parse(&scenario.path, &text).map_err(|problems| DrawError::Format { seed, problems })
+    scenario::parse_for(&scenario.path, &text, &subject.sizes).map_err(|problems| DrawError::Format { seed, problems })
 }
 
 /// Why nothing can be drawn.

@@ -2,6 +2,7 @@
 
 use crate::{
     fault::{CATALOGUE, Fault, Role},
+    scenario::Sizes,
     system::{Explored, System},
 };
 
@@ -14,6 +15,8 @@ pub struct Subject {
     pub left_out: Vec<(&'static Fault, String)>,
     /// The revisions that it can run.
     pub revisions: Vec<Role>,
+    /// The sizes that it takes.
+    pub sizes: Sizes,
     /// Clusters, words and rules.
     pub explored: Explored,
 }
@@ -28,7 +31,8 @@ impl Subject {
             explored.servers.push(1);
         }
         let most = explored.servers.iter().copied().max().unwrap_or(1);
-        let mut subject = Self { faults: Vec::new(), left_out: Vec::new(), revisions, explored };
+        let sizes = system.sizes();
+        let mut subject = Self { faults: Vec::new(), left_out: Vec::new(), revisions, sizes, explored };
         for fault in CATALOGUE {
             let upgrades = ["upgrade", "rolling-upgrade", "rollback"].contains(&fault.name);
             let why = match system.can_suffer(fault.name) {

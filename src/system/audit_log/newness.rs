@@ -21,11 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    audit::{
-        client::{Deadlines, Level, LogReader, ReaderSettings},
-        tls::Identity,
-    },
+    audit::client::{Deadlines, Level, LogReader, ReaderSettings},
     system::Host,
+    world::tls::Identity,
 };
 
 /// From one question to the next of the same server: while the log grows, and at most.

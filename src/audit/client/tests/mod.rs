@@ -30,8 +30,8 @@ use super::{
     *,
 };
 use crate::{
-    audit::{leaf::ClientId, tls::Issuer, wire::audit_log_server::AuditLogServer},
-    world::{Listener, LogEvent, Net, Observer, Stream, net::BoxFuture},
+    audit::{leaf::ClientId, wire::audit_log_server::AuditLogServer},
+    world::{Listener, LogEvent, Net, Observer, Server, Stream, net::BoxFuture, tls::Issuer},
 };
 use disk::{MemoryDisk, Unsynced};
 use log::{FakeLog, Fault};

@@ -3,12 +3,12 @@
 use tonic::{Request, Response, Status};
 
 use super::{tls::Peerless, *};
-use crate::audit::{
-    cluster_wire::{
+use crate::{
+    audit::cluster_wire::{
         AddRequest, Member, MembersRequest, MembersResponse, PromoteRequest, RemoveRequest,
         membership_server::{Membership, MembershipServer},
     },
-    tls::server_config,
+    world::tls::server_config,
 };
 
 /// A cluster of one leader.

@@ -195,7 +195,7 @@ fn a_tail_leaves_a_server_that_shows_more_than_it_gives() {
 
 fn led_by(name: &str) -> tonic::Status {
     let mut status = tonic::Status::unavailable("this node does not lead");
-    status.metadata_mut().insert(crate::audit::calls::LEADER, name.parse().unwrap());
+    status.metadata_mut().insert(crate::audit::words::LEADER, name.parse().unwrap());
     status
 }
 

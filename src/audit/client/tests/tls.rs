@@ -4,7 +4,7 @@ use futures::StreamExt;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::audit::tls::server_config;
+use crate::world::tls::server_config;
 
 /// Like [`live`], with TLS at both ends.
 fn live_tls<T, F: Future<Output = T>>(log: &FakeLog, server: Identity, life: impl FnOnce(Life) -> F) -> T {

@@ -167,7 +167,7 @@ mod tests {
     use super::{
         super::{
             super::{
-                super::{note::SigningKey, tls},
+                super::note::SigningKey,
                 NodeSettings,
                 types::RaftEntry,
                 vouch::vouch,
@@ -176,7 +176,7 @@ mod tests {
         },
         *,
     };
-    use crate::world::observer::Unobserved;
+    use crate::world::{observer::Unobserved, tls};
 
     #[test]
     fn no_size_is_signed_twice_and_none_beyond_the_log() {

@@ -15,7 +15,6 @@ use super::{
             },
             note::SigningKey,
             store::Frame as StoredFrame,
-            tls,
         },
         ClusterSettings, Node, NodeError, NodeSettings, join,
         types::{Member, Membership, RaftEntry, encode_frame},
@@ -23,6 +22,7 @@ use super::{
     },
     bench::Bench,
 };
+use crate::world::tls;
 
 fn key(node: u64) -> Arc<SigningKey> {
     Arc::new(SigningKey::from_seed(&[node as u8; 32]))

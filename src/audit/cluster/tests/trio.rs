@@ -18,7 +18,6 @@ use super::{
             leaf::SignedEntry,
             note::SigningKey,
             store::{Cell, Frame, Journal, JournalOptions},
-            tls::Identity as Certificate,
         },
         ClusterSettings, Contact, MemberSettings, Node, NodeError, NodeSettings, SignedCheckpoint,
         identity::{CHECKPOINT, JOURNAL, VOTE},
@@ -31,7 +30,7 @@ use super::{
     bench::{Bench, Writer},
     flips::Found,
 };
-use crate::world::{LogEvent, observer::Unobserved};
+use crate::world::{LogEvent, observer::Unobserved, tls::Identity as Certificate};
 
 /// The node whose disk is damaged.
 pub(super) const DAMAGED: u64 = 3;

@@ -31,10 +31,15 @@ use crate::{
         leaf::{Body, ClientId, Entry, Epoch, Sequence},
         note::{NoteKey, SigningKey},
         serve::{ServeError, ServeSettings, serve},
-        tls::{self, Identity, Issuer},
         wire::{AppendRequest, audit_log_client::AuditLogClient},
     },
-    world::{Listener, LogEvent, Net, Observer, Stream, World, meddled::Meddled, net::BoxFuture, real::RealDisk},
+    world::{
+        Listener, LogEvent, Net, Observer, Stream, World,
+        meddled::Meddled,
+        net::BoxFuture,
+        real::RealDisk,
+        tls::{self, Identity, Issuer},
+    },
 };
 
 const ORIGIN: &str = "log.example/test";

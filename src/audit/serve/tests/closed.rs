@@ -14,13 +14,12 @@ use crate::{
         leaf::SignedEntry,
         note::SigningKey,
         serve::{ServeSettings, serve, start},
-        tls::Issuer,
         wire::{
             Freshness, GetCheckpointRequest, ReadRequest, TailRequest, audit_log_client::AuditLogClient,
             freshness::Demand,
         },
     },
-    world::{World, real::RealDisk},
+    world::{World, real::RealDisk, tls::Issuer},
 };
 
 const SEGMENT: &str = "journal/segments/00000000000000000000.seg";

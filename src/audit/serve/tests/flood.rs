@@ -10,11 +10,11 @@ use tokio::{
 
 use super::bench::{Bench, MemoryNet, channel};
 use crate::{
-    audit::{
+    audit::wire::{GetCheckpointRequest, audit_log_client::AuditLogClient},
+    world::{
+        LogEvent, Net as _, Stream,
         tls::{self, Identity},
-        wire::{GetCheckpointRequest, audit_log_client::AuditLogClient},
     },
-    world::{LogEvent, Net as _, Stream},
 };
 
 const SERVER: &str = "server-1:50051";

@@ -21,14 +21,16 @@ use crate::{
     audit::{
         leaf::{Body, Content, Leaf, PAYLOAD_BYTES_MAX},
         note::Checkpoint,
-        tls::{Identity, Issuer},
         tree::{self, Hash},
         wire::{
             self, AppendRequest, GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest,
             ReadRequest, TailRequest, append_response::Outcome, audit_log_client::AuditLogClient, refusal::Reason,
         },
     },
-    world::{LogEvent, Net as _},
+    world::{
+        LogEvent, Net as _,
+        tls::{Identity, Issuer},
+    },
 };
 
 fn proof(hashes: &[Bytes]) -> Vec<Hash> {

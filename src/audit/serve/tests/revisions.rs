@@ -14,13 +14,13 @@ use crate::{
     audit::{
         client::{
             AuditClient, Call, ClientError, ClientSettings, Delivered, Level, LogReader, ReaderSettings, RetrySettings,
-            Server, calls_of,
+            calls_of,
         },
         leaf::ClientId,
         schema::{ASKED_FOR, EVENT_DETAIL, EVENT_ROOM, FINGERPRINT, Fingerprint, Revision, bytes_of_field},
         wire::{ExchangeSchemaRequest, Receipt, audit_event, breaking, next, previous},
     },
-    world::{World, real::RealDisk},
+    world::{Server, World, real::RealDisk},
 };
 
 /// Somebody who speaks to the server of a bench, with a disk and an ear of its own.

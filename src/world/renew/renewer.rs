@@ -20,14 +20,12 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{
-    audit::{
-        calls::{Attempt, Calls, code_name, error_chain},
-        client::Server,
-        issuer_wire::{RenewRequest, issuer_client::IssuerClient},
-        tls::{self, CertificateRequest, Identity, KeyKind, Succession, TlsError},
-    },
-    world::{LogEvent, World},
+use crate::world::{
+    LogEvent, Server, World,
+    calls::{Attempt, Calls, code_name},
+    error_chain,
+    issuer_wire::{RenewRequest, issuer_client::IssuerClient},
+    tls::{self, CertificateRequest, Identity, KeyKind, Succession, TlsError},
 };
 
 /// The wall clock is looked at this often at least.

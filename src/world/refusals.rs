@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// What one server tells of its refusals.
 #[derive(Clone)]
-pub(super) struct Refusals(Arc<Inner>);
+pub(crate) struct Refusals(Arc<Inner>);
 
 struct Inner {
     world: World,
@@ -44,12 +44,12 @@ struct Window {
 
 impl Refusals {
     /// Nothing was refused yet.
-    pub(super) fn new(world: World) -> Refusals {
+    pub(crate) fn new(world: World) -> Refusals {
         Refusals(Arc::new(Inner { world, by_reason: Mutex::default(), untold: Notify::new() }))
     }
 
     /// One more was refused.
-    pub(super) fn add(&self, peer: String, reason: &'static str) {
+    pub(crate) fn add(&self, peer: String, reason: &'static str) {
         let (now, mut by_reason) = (Instant::now(), self.lock());
         let window = by_reason.entry(reason).or_insert(Window { began: now, told: 0, untold: 0 });
         if now >= window.began + WINDOW {
@@ -66,7 +66,7 @@ impl Refusals {
     }
 
     /// Counts aloud what was not told, whenever a window has ended. Goes on for as long as it is polled. Cancel safe.
-    pub(super) async fn count(&self) -> Infallible {
+    pub(crate) async fn count(&self) -> Infallible {
         loop {
             let more = self.0.untold.notified();
             let next =
@@ -82,7 +82,7 @@ impl Refusals {
     }
 
     /// Counts aloud what was not told, whether or not its window has ended: nobody will count any more.
-    pub(super) fn count_the_last(&self) {
+    pub(crate) fn count_the_last(&self) {
         self.count_those_until(Instant::now() + WINDOW);
     }
 

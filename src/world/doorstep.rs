@@ -36,7 +36,7 @@ const STEP_PLACES: (usize, usize) = (64, 512);
 
 /// The door of one server.
 #[derive(Debug, Clone)]
-pub(super) struct Doorstep(Arc<Inner>);
+pub(crate) struct Doorstep(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -54,7 +54,7 @@ struct Steps {
 
 /// One connection at the door, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     doorstep: Doorstep,
     origin: Origin,
     number: u64,
@@ -63,24 +63,24 @@ pub(super) struct Standing {
 
 /// Told when a newcomer took the place.
 #[derive(Debug)]
-pub(super) struct Outcome(Arc<Notify>);
+pub(crate) struct Outcome(Arc<Notify>);
 
 impl Doorstep {
     /// The door of a server that serves so many connections: half as many may stand on each step, at least 64 and at most
     /// 512.
-    pub(super) fn new(connections_max: usize) -> Doorstep {
+    pub(crate) fn new(connections_max: usize) -> Doorstep {
         let places = (connections_max / 2).clamp(STEP_PLACES.0, STEP_PLACES.1);
         let (silent, speaking) = (Crowd::new(places), Crowd::new(places));
         Doorstep(Arc::new(Inner { places, steps: Mutex::new(Steps { silent, speaking, came: 0 }) }))
     }
 
     /// So many may stand at the door, on both steps together.
-    pub(super) fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         2 * self.0.places
     }
 
     /// One more stands on the first step. `address` is `host:port`.
-    pub(super) fn enter(&self, address: &str) -> (Standing, Outcome) {
+    pub(crate) fn enter(&self, address: &str) -> (Standing, Outcome) {
         let gives_way = Arc::new(Notify::new());
         let origin = Origin::of(address);
         let mut steps = self.lock();
@@ -108,7 +108,7 @@ impl Standing {
     ///
     /// # Errors
     /// As TLS has it, which the peer is told, too.
-    pub(super) async fn hear<S>(self, stream: S) -> io::Result<(Standing, StartHandshake<S>)>
+    pub(crate) async fn hear<S>(self, stream: S) -> io::Result<(Standing, StartHandshake<S>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -139,7 +139,7 @@ impl Drop for Standing {
 
 impl Outcome {
     /// Resolves when a newcomer took the place, and never once the connection has left the door by itself. Cancel safe.
-    pub(super) async fn crowded_out(&self) {
+    pub(crate) async fn crowded_out(&self) {
         self.0.notified().await;
     }
 }

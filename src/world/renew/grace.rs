@@ -12,7 +12,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::audit::tls;
+use crate::world::tls;
 
 /// See the file.
 #[derive(Debug)]

@@ -13,12 +13,11 @@ use tokio::{
 };
 
 use super::{Authority, IssuerSettings, REPLACED, RenewSettings, Renewer, Replaced, serve_issuer};
-use crate::{
-    audit::{
-        client::Server,
-        tls::{self, Grant, Identity, Issuer, Usage, wall_seconds},
-    },
-    world::{Listener, LogEvent, Net, Observer, Stream, World, net::BoxFuture, real::RealDisk},
+use crate::world::{
+    Listener, LogEvent, Net, Observer, Server, Stream, World,
+    net::BoxFuture,
+    real::RealDisk,
+    tls::{self, Grant, Identity, Issuer, Usage, wall_seconds},
 };
 
 const LONG_AGO: i64 = 1_000_000_000;

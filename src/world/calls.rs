@@ -23,7 +23,7 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 
-use crate::world::{LogEvent, Observer, observer::Direction};
+use crate::world::{LogEvent, Observer, error_chain, observer::Direction};
 
 /// Frames above this many bytes (16 MiB) pass untold, so that a hostile length costs no memory.
 const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -31,11 +31,6 @@ const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
 const RESERVED_BYTES_MAX: usize = 256 * 1024;
 /// One byte of compression flag and four of length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX_BYTES: usize = 5;
-
-/// Metadata by which a server says when to come back, in milliseconds (gRFC A6).
-pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// Metadata by which a server that does not lead says who does: the name in the leader's certificate.
-pub(crate) const LEADER: &str = "gapless-leader";
 
 /// Which attempt at one piece of work a call is, from 1. Put into a request's extensions; 1 where it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,21 +266,6 @@ fn transport_status(error: &(dyn Error + Send + Sync + 'static)) -> (Code, Strin
         next = error.source();
     }
     (Code::Unknown, error_chain(error))
-}
-
-/// An error and all its sources, outermost first, each said once.
-pub(crate) fn error_chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let said = source.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = source.source();
-    }
-    text
 }
 
 /// The name of a gRPC status in kebab-case, as events carry it.

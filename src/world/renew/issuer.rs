@@ -21,17 +21,15 @@ use tokio::{
 use tonic::{Request, Response, Status, service::Routes};
 
 use super::grace::Lenient;
-use crate::{
-    audit::{
-        doorstep::{Doorstep, Outcome, Standing},
-        issuer_wire::{
-            RenewRequest, RenewResponse,
-            issuer_server::{Issuer, IssuerServer},
-        },
-        refusals::Refusals,
-        tls::{self, Grant, Identity, TlsError, Usage},
+use crate::world::{
+    LogEvent, Stream, World,
+    doorstep::{Doorstep, Outcome, Standing},
+    issuer_wire::{
+        RenewRequest, RenewResponse,
+        issuer_server::{Issuer, IssuerServer},
     },
-    world::{LogEvent, Stream, World},
+    refusals::Refusals,
+    tls::{self, Grant, Identity, TlsError, Usage},
 };
 
 /// For how long after an authority was replaced its certificates are still good for a renewal: whoever was away for that

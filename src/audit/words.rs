@@ -1,0 +1,34 @@
+//! Words that both ends of a call have to write in the same way: keys of metadata, and names of reasons.
+
+use super::wire::refusal::Reason;
+
+/// Metadata by which a server says when to come back, in milliseconds (gRFC A6).
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Metadata by which a server that does not lead says who does: the name in the leader's certificate.
+pub(crate) const LEADER: &str = "gapless-leader";
+
+/// The name of a refusal's reason, kebab-case, as events and dead letters carry it.
+pub fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unspecified => "unspecified",
+        Reason::Oversize => "oversize",
+        Reason::Malformed => "malformed",
+        Reason::WrongClient => "wrong-client",
+        Reason::SequenceGap => "sequence-gap",
+        Reason::SequenceReused => "sequence-reused",
+        Reason::WrongEpoch => "wrong-epoch",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_named_as_the_contract_names_it() {
+        for reason in (0..).map_while(|number| Reason::try_from(number).ok()) {
+            let contract = reason.as_str_name().trim_start_matches("REASON_").to_ascii_lowercase().replace('_', "-");
+            assert_eq!(reason_name(reason), contract);
+        }
+    }
+}
