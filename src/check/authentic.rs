@@ -250,7 +250,6 @@ mod tests {
             leaf,
             checkpoint: signer().note(3, &tree::by_definition(&leaves)),
             inclusion: tree::path(1, &leaves).into_iter().map(|hash| hash.to_vec().into()).collect(),
-            ..Default::default()
         };
         spoil(&mut receipt);
         let receipt = receipt.encode_to_vec().into();
