@@ -26,7 +26,8 @@ pub use crate::fault::{Per, Rate};
 pub use judge::happens_anyway;
 pub use model::{
     Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link,
-    MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, STEPS_MAX, Scenario, Sizes, Start, Step, WALL_CLOCK_DEFAULT, Workload,
+    MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, STEPS_MAX, Scenario, Sizes, Start, Step, WALL_CLOCK_DEFAULT,
+    Workload,
 };
 pub use parse::{FILE_BYTES_MAX, PROBLEMS_MAX, parse, parse_for};
 pub use plan::{Plan, PlannedStep, Targets, plan, step_names};

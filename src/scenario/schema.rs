@@ -135,7 +135,10 @@ fn cluster(sizes: &Sizes) -> Value {
             ("latency", of("duration", "The network's own latency one way between any two hosts. Default 5ms.")),
             (
                 "renew-before",
-                of("duration", "Every host asks the host `issuer` for a new certificate this long before its own ends."),
+                of(
+                    "duration",
+                    "Every host asks the host `issuer` for a new certificate this long before its own ends.",
+                ),
             ),
             (
                 "wall-clock",

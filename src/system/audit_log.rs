@@ -16,7 +16,9 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, Sizes, System};
+use super::{
+    Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, Sizes, System,
+};
 use crate::{
     audit::{
         client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},

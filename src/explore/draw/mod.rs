@@ -38,7 +38,8 @@ pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, DrawError> {
         return Err(DrawError::Rule(rule.name));
     }
     let accepts = |scenario: &Scenario| {
-        rules::broken(subject, scenario).is_none() && scenario::parse_for(&scenario.path, &scenario.print(), &subject.sizes).is_ok()
+        rules::broken(subject, scenario).is_none()
+            && scenario::parse_for(&scenario.path, &scenario.print(), &subject.sizes).is_ok()
     };
     let families = schedule::fill(&mut Dice::new(seed, 1), subject, &mut scenario, accepts);
     scenario.expect = rules::expectations(&scenario);

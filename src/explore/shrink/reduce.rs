@@ -19,6 +19,7 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
     less_work,
     fewer_steps,
     fewer_hosts,
+    fewer_steps_under_a_near_seed,
     plainer_cluster,
     plainer_expectations,
     plainer_starts,
@@ -31,30 +32,47 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
 /// How many other seeds are tried for each step.
 const OTHER_SEEDS: u64 = 8;
 
-/// Without half of the steps, a quarter, and so on to each single one, the last first.
-fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
-    let count = scenario.steps.len();
-    let mut reduced = Vec::new();
+/// How many other seeds are tried while there are many steps: any step that is gone changes the course of a run, and what
+/// depends on its course does not fail then under the same seed.
+const NEAR_SEEDS: u64 = 3;
+
+/// All of the steps, half of them, a quarter, and so on to each single one, the last first.
+fn groups(count: usize) -> Vec<BTreeSet<usize>> {
+    let mut groups = Vec::new();
     let mut size = count;
     while size > 0 {
         let mut end = count;
         while end > 0 {
             let begin = end.saturating_sub(size);
-            reduced.push(without(scenario, &(begin..end).collect()));
+            groups.push((begin..end).collect());
             end = begin;
         }
         size /= 2;
     }
-    reduced
+    groups
+}
+
+fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
+    groups(scenario.steps.len()).iter().map(|gone| without(scenario, gone)).collect()
+}
+
+/// Without as many steps as can be spared, under the few seeds that come next.
+fn fewer_steps_under_a_near_seed(scenario: &Scenario) -> Vec<Scenario> {
+    let groups = groups(scenario.steps.len());
+    groups.iter().flat_map(|gone| under_others(scenario, NEAR_SEEDS, gone)).collect()
 }
 
 /// Without each single step, under the seeds that come next.
 fn fewer_steps_under_another_seed(scenario: &Scenario) -> Vec<Scenario> {
+    let single = (0..scenario.steps.len()).rev().map(|step| BTreeSet::from([step]));
+    single.flat_map(|gone| under_others(scenario, OTHER_SEEDS, &gone)).collect()
+}
+
+/// Without some steps, under each of the next seeds.
+fn under_others(scenario: &Scenario, seeds: u64, gone: &BTreeSet<usize>) -> Vec<Scenario> {
     let [seed] = scenario.seeds[..] else { return Vec::new() };
-    let others = (1..=OTHER_SEEDS).filter_map(|more| seed.checked_add(more)).filter(|it| i64::try_from(*it).is_ok());
-    let at = |seed| (0..scenario.steps.len()).rev().map(move |step| (seed, step));
-    let reduced = |(seed, step)| Scenario { seeds: vec![seed], ..without(scenario, &BTreeSet::from([step])) };
-    others.flat_map(at).map(reduced).collect()
+    let others = (1..=seeds).filter_map(|more| seed.checked_add(more)).filter(|it| i64::try_from(*it).is_ok());
+    others.map(|seed| Scenario { seeds: vec![seed], ..without(scenario, gone) }).collect()
 }
 
 /// A scenario without some of its steps. What began after one of those begins when it would have, as far as that is known

@@ -166,12 +166,7 @@ mod tests {
 
     use super::{
         super::{
-            super::{
-                super::note::SigningKey,
-                NodeSettings,
-                types::RaftEntry,
-                vouch::vouch,
-            },
+            super::{super::note::SigningKey, NodeSettings, types::RaftEntry, vouch::vouch},
             tests::{entry, ledger},
         },
         *,
