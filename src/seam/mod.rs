@@ -17,7 +17,6 @@
 //!
 //! This is the only room with `unsafe`, so what else a process asks of libc stands here, too.
 
-#[cfg(feature = "cli")]
 mod leak;
 mod libc_calls;
 #[cfg(test)]
@@ -36,7 +35,6 @@ use std::{
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-#[cfg(feature = "cli")]
 pub use leak::leaks;
 #[cfg(target_os = "linux")]
 pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};
