@@ -71,7 +71,7 @@ pub struct Cluster {
 /// The sizes that the log under test takes. A file that asks for others is refused at the place where it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
-    /// The largest entry of a workload, in bytes.
+    /// The largest entry of a workload, in bytes; at least 64.
     pub entry_max: u64,
     /// The largest payload that any server can be told to take, in bytes.
     pub payload_max: u64,
