@@ -15,7 +15,8 @@
 //! [`enter_host`]. Where none is current (a runtime is being made or dropped) it is the host that the driver named with
 //! [`driving`].
 //!
-//! This is the only room with `unsafe`, so what else a process asks of libc stands here, too.
+//! What else a run asks of libc stands here, too: no other room has `unsafe`, except that the command line asks for the
+//! terminal's width and for Ctrl-C.
 
 mod leak;
 mod libc_calls;
