@@ -151,8 +151,9 @@ impl SimDisk {
         if paused {
             state.settle(now);
             state.paused_since.get_or_insert(now);
-        } else if let Some(since) = state.paused_since.take() {
-            state.postpone(now.saturating_sub(since), since);
+        } else {
+            // What would have been done meanwhile is done now, as its caller is told now.
+            state.paused_since = None;
         }
         let held = std::mem::take(&mut state.syncs_held);
         state.paused.send_replace(paused);
@@ -193,18 +194,6 @@ impl State {
         let done: Vec<(Duration, PathBuf)> = done;
         for (_, folder) in done {
             self.sync_names(&folder);
-        }
-    }
-
-    /// Everything under way completes later, by the time that the host stood still.
-    fn postpone(&mut self, by: Duration, since: Duration) {
-        for file in &mut self.files {
-            for sync in file.syncs.iter_mut().filter(|sync| sync.at > since) {
-                sync.at += by;
-            }
-        }
-        for (at, _) in self.folder_syncs.iter_mut().filter(|(at, _)| *at > since) {
-            *at += by;
         }
     }
 

@@ -314,6 +314,24 @@ async fn a_pause_holds_syncs_and_then_lets_them_go() {
     tokio::time::timeout(Duration::from_secs(1), sync).await.expect("goes on").expect("done");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_pause_held_is_durable_once_that_was_answered() {
+    for seed in 0..20 {
+        let disk = disk(seed);
+        let file = file(&disk, "a");
+        now(file.append("before".into()));
+        let before = file.sync();
+        disk.pause(true, BEFORE);
+        now(file.append(", and meanwhile".into()));
+        let meanwhile = file.sync();
+        disk.pause(false, AFTER);
+        before.await.expect("synced");
+        meanwhile.await.expect("synced");
+        disk.lose_power(AFTER);
+        assert_eq!(content(&disk, "a"), Some(b"before, and meanwhile".to_vec()), "seed {seed}");
+    }
+}
+
 #[test]
 fn nothing_becomes_durable_while_the_host_stands_still() {
     let lost = often(|seed| {

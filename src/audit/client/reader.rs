@@ -35,7 +35,7 @@ use super::{
     error::ClientError,
     freshness::{Bound, Level},
     receipt::{self, Known, Rejection},
-    retry::{Backoff, Cure, cure, leader, pushback},
+    retry::{Backoff, Cure, cure, is_answer, leader, pushback},
     rpc::Rpc,
     settings::{Deadlines, ReaderSettings, RetrySettings},
 };
@@ -272,8 +272,9 @@ impl LogReader {
                 let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
                 return Err(ClientError::Call { what, why });
             }
-            let preferred = self.turn_to(named.as_deref());
-            let cure = cure(&status, connection.trouble().as_ref());
+            let trouble = connection.trouble();
+            let preferred = self.turn_to(named.as_deref(), is_answer(&status, trouble.as_ref()));
+            let cure = cure(&status, trouble.as_ref());
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
             // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
             // next leader yet.
@@ -289,10 +290,13 @@ impl LogReader {
     }
 
     /// The server of this connection did not serve. The next one goes to who is said to lead; false where it does not,
-    /// because nobody is named, or whoever is was asked in vain.
-    fn turn_to(&self, leader: Option<&str>) -> bool {
+    /// because nobody is named, or whoever is was asked in vain. The only server that there is, where it answered, is asked
+    /// again over the same connection.
+    fn turn_to(&self, leader: Option<&str>, answered: bool) -> bool {
         let mut link = self.link();
-        link.connection = None;
+        if !answered || link.connector.servers() > 1 {
+            link.connection = None;
+        }
         link.connector.in_vain();
         leader.is_some_and(|leader| link.connector.prefer(leader))
     }

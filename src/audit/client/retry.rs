@@ -36,6 +36,12 @@ pub(crate) fn cure(status: &Status, trouble: Option<&Trouble>) -> Cure {
     }
 }
 
+/// Whether a server said this itself, over a connection that is good for the next call, and may serve then.
+pub(crate) fn is_answer(status: &Status, trouble: Option<&Trouble>) -> bool {
+    let passes = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted);
+    passes && trouble.is_none() && !of_transport(status)
+}
+
 /// Errors of the transport name a source. A stream that ended without any status is told by its text only.
 fn of_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some() || status.message().contains("missing grpc-status")
@@ -208,6 +214,19 @@ mod tests {
         assert_eq!(with("-1"), Some(cap));
         assert_eq!(with("soon"), Some(cap));
         assert_eq!(pushback(&Status::unavailable(""), cap), None);
+    }
+
+    #[test]
+    fn a_connection_stays_for_what_its_server_said_and_will_not_say_again() {
+        let closed = Trouble::Transport("closed by the server".to_owned());
+        for code in [Code::Unavailable, Code::ResourceExhausted, Code::Aborted] {
+            assert!(is_answer(&Status::new(code, ""), None), "{code:?}");
+            assert!(!is_answer(&Status::new(code, ""), Some(&closed)), "{code:?}");
+        }
+        for code in [Code::DeadlineExceeded, Code::PermissionDenied, Code::Unauthenticated, Code::Unknown] {
+            assert!(!is_answer(&Status::new(code, ""), None), "{code:?}");
+        }
+        assert!(!is_answer(&Status::from_error("connection reset".into()), None));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
     less_work,
     fewer_steps,
     fewer_hosts,
+    one_course,
     fewer_steps_under_a_near_seed,
     plainer_cluster,
     plainer_expectations,
@@ -54,6 +55,43 @@ fn groups(count: usize) -> Vec<BTreeSet<usize>> {
 
 fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
     groups(scenario.steps.len()).iter().map(|gone| without(scenario, gone)).collect()
+}
+
+/// A single step, with those that it refers to: what fails seldom needs more. Under its own seed, then under the few that come
+/// next.
+fn one_course(scenario: &Scenario) -> Vec<Scenario> {
+    let all: BTreeSet<usize> = (0..scenario.steps.len()).collect();
+    let mut courses: Vec<BTreeSet<usize>> = all.iter().map(|step| course(scenario, *step)).collect();
+    courses.sort_by_key(BTreeSet::len);
+    courses.dedup();
+    let gone: Vec<BTreeSet<usize>> = courses.iter().map(|kept| &all - kept).filter(|gone| !gone.is_empty()).collect();
+    let mut reduced: Vec<Scenario> = gone.iter().map(|gone| without(scenario, gone)).collect();
+    reduced.extend(gone.iter().flat_map(|gone| under_others(scenario, NEAR_SEEDS, gone)));
+    reduced
+}
+
+/// A step and whatever it refers to, and so on.
+fn course(scenario: &Scenario, step: usize) -> BTreeSet<usize> {
+    let (mut course, mut next) = (BTreeSet::new(), vec![step]);
+    while let Some(at) = next.pop() {
+        if !course.insert(at) {
+            continue;
+        }
+        let Some(step) = scenario.steps.get(at) else { continue };
+        let moments = match &step.start {
+            Start::After { moment, since, .. } => [Some(moment), since.as_ref()],
+            Start::At(_) => [None, None],
+        };
+        let of_hosts = step.action.on().into_iter().flatten().filter_map(|host| match host {
+            HostRef::Step(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let named: Vec<&str> = moments.into_iter().flatten().filter_map(Moment::step).chain(of_hosts).collect();
+        next.extend(
+            scenario.steps.iter().enumerate().filter(|(_, it)| named.contains(&it.name.as_str())).map(|it| it.0),
+        );
+    }
+    course
 }
 
 /// Without as many steps as can be spared, under the few seeds that come next.
@@ -192,8 +230,36 @@ fn changed(scenario: &Scenario, changes: Vec<Change<'_>>) -> Vec<Scenario> {
     changes.into_iter().map(apply).filter(|copy| copy != scenario).collect()
 }
 
-/// An eighth of the time, up to three quarters of it; fewer appends, smaller ones.
+/// Everything earlier; an eighth of the time, up to three quarters of it; fewer appends, smaller ones.
 fn less_work(scenario: &Scenario) -> Vec<Scenario> {
+    let mut reduced = everything_earlier(scenario);
+    reduced.extend(less_of_it(scenario));
+    reduced
+}
+
+/// The first step after a second, or after half of the time, and all the others as long before as that one.
+fn everything_earlier(scenario: &Scenario) -> Vec<Scenario> {
+    let starts = scenario.steps.iter().filter_map(|step| match step.start {
+        Start::At(at) => Some(at),
+        Start::After { .. } => None,
+    });
+    let Some(first) = starts.min() else { return Vec::new() };
+    let second = Duration::from_secs(1);
+    let sooner = |by: Duration| {
+        let mut copy = scenario.clone();
+        copy.workload.duration = copy.workload.duration.saturating_sub(by).max(second);
+        for step in &mut copy.steps {
+            if let Start::At(at) = &mut step.start {
+                *at = at.saturating_sub(by);
+            }
+        }
+        copy
+    };
+    let by = [first.saturating_sub(second), first / 2].map(|by| Duration::from_secs(by.as_secs()));
+    by.into_iter().filter(|by| !by.is_zero()).map(sooner).collect()
+}
+
+fn less_of_it(scenario: &Scenario) -> Vec<Scenario> {
     let seconds = |eighths: u32| {
         let whole = scenario.workload.duration / 8 * eighths;
         Duration::from_secs(whole.as_secs().max(1)).min(scenario.workload.duration)
@@ -500,6 +566,28 @@ mod tests {
             let problems = parse(Path::new("t.toml"), &text).err().unwrap_or_default();
             assert!(problems.iter().all(|problem| problem.code == "cannot-happen"), "{mask}: {problems:?}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_course_is_a_step_with_whatever_it_refers_to() {
+        let courses: Vec<Vec<usize>> = (0..4).map(|step| course(&chain(), step).into_iter().collect()).collect();
+        assert_eq!(courses, [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3]]);
+        let scenario = Scenario { seeds: vec![7], ..chain() };
+        let tried: Vec<(u64, usize)> = one_course(&scenario).iter().map(|it| (it.seeds[0], it.steps.len())).collect();
+        assert_eq!(tried[..3], [(7, 1), (7, 2), (7, 3)]);
+        assert_eq!(tried[3..6], [(8, 1), (9, 1), (10, 1)]);
+        assert_eq!(tried.len(), 3 * 4, "all of the steps are no smaller than what there is");
+    }
+
+    #[test]
+    fn everything_comes_earlier_by_as_much() {
+        let earlier = everything_earlier(&chain());
+        let found =
+            earlier.iter().map(|it| (start(it, "a"), start(it, "b") == start(&chain(), "b"), it.workload.duration));
+        let at = |seconds| Start::At(Duration::from_secs(seconds));
+        let expected = [(at(1), true, Duration::from_secs(38)), (at(2), true, Duration::from_secs(39))];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        assert!(everything_earlier(&earlier[0]).is_empty(), "a second is early enough");
     }
 
     #[test]

@@ -17,11 +17,11 @@ use futures::future::join_all;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    audit::client::{Deadlines, Level, LogReader, ReaderSettings},
+    audit::client::{Deadlines, Level, LogReader, ReaderSettings, RetrySettings},
     system::Host,
     world::tls::Identity,
 };
@@ -33,21 +33,26 @@ const APART: Duration = Duration::from_millis(270);
 /// Where nobody has answered as the leader for this long, the next one is looked for: whoever begins to lead is asked at
 /// once, while it has yet to show what the one before had promised. Not for ever: a log that nobody leads stays one.
 const UNLED: (Duration, Duration) = (Duration::from_millis(1_700), Duration::from_secs(8));
-/// From one question to the next while the leader is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// From one question to the next while the leader is looked for: as long as a server takes to say that it does not lead, within
+/// these. One that begins to lead owes its readers what it has not shown yet for little more than a round trip.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 /// Questions that one server may owe an answer to.
 const ASKED_MAX: usize = 6;
 /// Long enough for a question that a server was frozen over to be answered when it wakes up: by one who led before.
 const CALL_MAX: Duration = Duration::from_secs(4);
+/// From a call that failed to the same again: longer than it may take. The next question is due soon enough.
+const NO_RETRY: Duration = Duration::from_secs(3_600);
 
 /// Asks for ever. `settings` are those of a reader of that server alone.
 pub(super) async fn ask(reader: Host, identities: watch::Receiver<Identity>, settings: Vec<ReaderSettings>) {
     let (newest, led) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Instant::now())));
     let asking = (0..).zip(settings).filter_map(|(n, mut settings)| {
         settings.deadlines = Deadlines { call: CALL_MAX, ..Deadlines::among(1) };
+        settings.retry = RetrySettings { base: NO_RETRY, cap: NO_RETRY, ..RetrySettings::default() };
         let log = LogReader::connect(reader.world().clone(), settings).ok()?;
         let log = Arc::new(log);
-        let asker = Asker { log, newest: newest.clone(), shown: Arc::default(), led: led.clone() };
+        let asker =
+            Asker { log, newest: newest.clone(), shown: Arc::default(), led: led.clone(), refused: Arc::default() };
         Some(asker.run(APART * n, identities.clone()))
     });
     join_all(asking).await;
@@ -62,6 +67,8 @@ struct Asker {
     shown: Arc<AtomicU64>,
     /// When any of them last answered as the leader.
     led: Arc<Mutex<Instant>>,
+    /// How long this one took to answer that it does not lead, in milliseconds.
+    refused: Arc<AtomicU64>,
 }
 
 impl Asker {
@@ -80,19 +87,26 @@ impl Asker {
                 asked.spawn(self.clone().turn(if looks { 0 } else { turn }));
             }
             if looks {
-                sleep(LOOK_EVERY).await;
+                let round_trip = Duration::from_millis(self.refused.load(Ordering::Relaxed));
+                sleep(round_trip.clamp(LOOK_EVERY.0, LOOK_EVERY.1)).await;
                 continue;
             }
             let newest = self.newest.load(Ordering::Relaxed);
             pace = if newest > known { PACE.0 } else { (pace * 2).min(PACE.1) };
             known = newest;
-            sleep(pace).await;
+            let (next, unled) = (Instant::now() + pace, self.led() + UNLED.0);
+            // While the log grows, the leader is looked for at once.
+            let looks_first = pace < PACE.1 && unled > Instant::now();
+            sleep_until(if looks_first { next.min(unled) } else { next }).await;
         }
     }
 
+    fn led(&self) -> Instant {
+        *self.led.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn looks_for_the_leader(&self) -> bool {
-        let led = *self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        (UNLED.0..UNLED.1).contains(&led.elapsed())
+        (UNLED.0..UNLED.1).contains(&self.led().elapsed())
     }
 
     /// By turns a linearizable answer and whatever there is, as a checkpoint and as leaves. A server that does not answer
@@ -100,16 +114,20 @@ impl Asker {
     async fn turn(self, turn: u64) {
         let level = if turn.is_multiple_of(2) { Level::Linearizable } else { Level::Any };
         let last = self.shown.load(Ordering::Relaxed).saturating_sub(1);
+        let asked = Instant::now();
         let size = match turn % 4 {
             0 | 1 => self.log.signed_checkpoint_at(level).await.map(|(checkpoint, ..)| checkpoint.size),
             _ => self.log.read_at(last, 1, level).await.map(|read| read.bound.size),
         };
-        if let Ok(size) = size {
-            if level == Level::Linearizable {
-                *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-            }
-            self.shown.fetch_max(size, Ordering::Relaxed);
-            self.newest.fetch_max(size, Ordering::Relaxed);
+        let Ok(size) = size else {
+            let took = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.refused.store(took, Ordering::Relaxed);
+            return;
+        };
+        if level == Level::Linearizable {
+            *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
+        self.shown.fetch_max(size, Ordering::Relaxed);
+        self.newest.fetch_max(size, Ordering::Relaxed);
     }
 }

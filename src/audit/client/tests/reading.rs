@@ -1,5 +1,7 @@
 //! Reading: verified, in order, resumed at exactly the next leaf.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::{audit::leaf::Index, seam::memory, world::observer::Unobserved};
 
@@ -218,6 +220,28 @@ fn a_linearizable_read_follows_the_word_of_who_leads_and_is_told() {
         assert_eq!(peers, ["server-1", "server-4"]);
         assert_eq!(life.seen.count("linearizable-read"), 1);
     });
+}
+
+#[test]
+fn the_only_server_is_asked_again_over_the_same_connection() {
+    for (servers, connections) in [(vec!["server-1"], 1), (vec!["server-1", "server-3"], 2)] {
+        let log = log_with(4);
+        live(&MemoryDisk::default(), &log, Call::Append, |mut life| async move {
+            let server = |name: &&str| Server { address: format!("{name}:50051"), tls_name: (*name).to_owned() };
+            life.settings.servers = servers.iter().map(server).collect();
+            life.log.state().turned_away.push_back(tonic::Status::unavailable("this node does not lead"));
+            let (dial, credentials) = life.plain();
+            let dialled = Arc::new(AtomicUsize::new(0));
+            let counter = dialled.clone();
+            let counted: Dial = Arc::new(move |server, condition, credentials| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                dial(server, condition, credentials)
+            });
+            let reader = LogReader::connect_with(life.world.clone(), (&life.settings).into(), counted, credentials);
+            reader.unwrap().signed_checkpoint().await.unwrap();
+            assert_eq!(dialled.load(Ordering::Relaxed), connections, "{servers:?}");
+        });
+    }
 }
 
 #[test]
