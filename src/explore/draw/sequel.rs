@@ -58,7 +58,7 @@ static SEQUELS: &[Sequel] = &[
     sequel("bit-rot", "power-loss", 3, When::Meets("corruption-found")),
     sequel("bit-rot", "crash", 2, When::Meets("corruption-found")),
     // And the few milliseconds in which it takes that place.
-    sequel("bit-rot", "power-loss", 3, When::Amid("replica-rebuilt")),
+    sequel("bit-rot", "power-loss", 5, When::Amid("replica-rebuilt")),
     sequel("bit-rot", "crash", 2, When::Amid("replica-rebuilt")),
     sequel("misdirected-write", "power-loss", 3, When::Amid("replica-rebuilt")),
     sequel("torn-write", "crash", 2, When::Amid("replica-rebuilt")),
@@ -169,8 +169,12 @@ fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Dur
         }
         When::Meets(event) | When::Amid(event) => {
             scene.moments().iter().find(|moment| **moment == event)?;
-            let most = if matches!(when, When::Amid(_)) { 30 } else { 1_000 };
-            let wait = if dice.one_in(4) { 0 } else { dice.magnitude(1, most) };
+            let wait = match when {
+                // What it sets going goes on step by step, and each step is as good as the next.
+                When::Amid(_) => dice.between(0, 30),
+                _ if dice.one_in(4) => 0,
+                _ => dice.magnitude(1, 1_000),
+            };
             let moment = Moment::First(event.to_owned());
             Start::After { moment, wait: Duration::from_millis(wait), since: Some(begins) }
         }
