@@ -24,6 +24,7 @@ static PLOTS: &[Plot] = &[
     Plot { after: &["replace", "wipe"], in_sixteen: 5, play: change_left_half_way },
     Plot { after: &["replace", "wipe"], in_sixteen: 5, play: change_left_undecided },
     Plot { after: &["bit-rot"], in_sixteen: 3, play: damage_met_by_readers },
+    Plot { after: &["bit-rot"], in_sixteen: 4, play: lost_in_its_repair },
     Plot { after: BLOWS, in_sixteen: 1, play: leaders_in_a_row },
     Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
 ];
@@ -187,6 +188,23 @@ fn change_left_undecided(course: &mut Course<'_>) -> Option<()> {
     let (slow, wait) = (course.dice.between(10_000, 60_000), course.dice.below(500));
     let start = course.meets("member-changed", wait)?;
     course.step("slow-disk", others, &[latency(slow)], start, 40_000)
+}
+
+/// A member finds at its start that its disk has rotted, builds its log anew from the others, and is lost again in one of the
+/// few milliseconds in which the new files take the place of the old ones.
+fn lost_in_its_repair(course: &mut Course<'_>) -> Option<()> {
+    course.scene.is_led().then_some(())?;
+    let path = course.scene.entries_path().map(|path| ("path", Value::Path(path.to_owned())));
+    let bits = course.dice.between(8, 64);
+    let on = course.first.action.on()?.to_vec();
+    let values: Vec<_> = std::iter::once(("bits", Value::Count(bits))).chain(path).collect();
+    course.first(on, &values, 10_000)?;
+    let (wait, down) = (course.dice.magnitude(20, 1_000), course.dice.magnitude(50, 2_000));
+    course.step("crash", course.same(), &[], course.later(wait), down)?;
+    let (wait, down) = (course.dice.between(0, 30), course.dice.magnitude(50, 4_000));
+    let fault = if course.dice.one_in(4) { "crash" } else { "power-loss" };
+    let start = course.meets_from_the_first("replica-rebuilt", wait)?;
+    course.step(fault, course.same(), &[], start, down)
 }
 
 /// Little memory sends readers to the disk while bits of it are flipped; then they are as they were.
