@@ -73,7 +73,6 @@ struct State {
     lost: u64,
     /// Stands still: syncs complete only once this is false.
     paused: watch::Sender<bool>,
-    paused_since: Option<Duration>,
     syncs_held: u64,
     locked: bool,
     /// Counts lives: a lock of a former life does not unlock this one.
@@ -98,7 +97,6 @@ impl SimDisk {
             sector,
             lost: 0,
             paused: watch::Sender::new(false),
-            paused_since: None,
             syncs_held: 0,
             locked: false,
             life: 0,
@@ -148,12 +146,9 @@ impl SimDisk {
     /// Stands still or goes on; answers how many syncs had to wait.
     pub fn pause(&self, paused: bool, now: Duration) -> u64 {
         let mut state = self.lock_state();
+        // What would have been done while it stood still is done when it goes on, as its caller is told then.
         if paused {
             state.settle(now);
-            state.paused_since.get_or_insert(now);
-        } else {
-            // What would have been done meanwhile is done now, as its caller is told now.
-            state.paused_since = None;
         }
         let held = std::mem::take(&mut state.syncs_held);
         state.paused.send_replace(paused);
@@ -182,7 +177,7 @@ impl SimDisk {
 impl State {
     /// Makes durable what has become so by `now`.
     fn settle(&mut self, now: Duration) {
-        if self.paused_since.is_some() {
+        if *self.paused.borrow() {
             return;
         }
         for file in 0..self.files.len() {
@@ -333,7 +328,7 @@ impl SimDisk {
     /// Waits for simulated time; answers whether the host stands still then.
     async fn wait_until(&self, done: Duration) -> bool {
         tokio::time::sleep(done.saturating_sub(seam::now())).await;
-        self.lock_state().paused_since.is_some()
+        *self.lock_state().paused.borrow()
     }
 
     async fn wait_until_it_goes_on(&self) {

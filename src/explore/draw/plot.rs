@@ -65,6 +65,14 @@ impl Course<'_> {
         Some(())
     }
 
+    /// Lets so many bits of the entries rot on the disk.
+    fn rots(&mut self, bits: u64, least_ms: u64) -> Option<()> {
+        let path = self.scene.entries_path().map(|path| ("path", Value::Path(path.to_owned())));
+        let values: Vec<_> = std::iter::once(("bits", Value::Count(bits))).chain(path).collect();
+        let on = self.first.action.on()?.to_vec();
+        self.first(on, &values, least_ms)
+    }
+
     /// Lets a new machine take the place of the one that is struck.
     fn replaces(&mut self) -> Option<()> {
         self.scene.is_led().then_some(())?;
@@ -194,11 +202,8 @@ fn change_left_undecided(course: &mut Course<'_>) -> Option<()> {
 /// few milliseconds in which the new files take the place of the old ones.
 fn lost_in_its_repair(course: &mut Course<'_>) -> Option<()> {
     course.scene.is_led().then_some(())?;
-    let path = course.scene.entries_path().map(|path| ("path", Value::Path(path.to_owned())));
     let bits = course.dice.between(8, 64);
-    let on = course.first.action.on()?.to_vec();
-    let values: Vec<_> = std::iter::once(("bits", Value::Count(bits))).chain(path).collect();
-    course.first(on, &values, 10_000)?;
+    course.rots(bits, 10_000)?;
     let (wait, down) = (course.dice.magnitude(20, 1_000), course.dice.magnitude(50, 2_000));
     course.step("crash", course.same(), &[], course.later(wait), down)?;
     let (wait, down) = (course.dice.between(0, 30), course.dice.magnitude(50, 4_000));
@@ -209,12 +214,8 @@ fn lost_in_its_repair(course: &mut Course<'_>) -> Option<()> {
 
 /// Little memory sends readers to the disk while bits of it are flipped; then they are as they were.
 fn damage_met_by_readers(course: &mut Course<'_>) -> Option<()> {
-    let path = course.scene.entries_path().map(|path| ("path", Value::Path(path.to_owned())));
-    let bits = course.dice.between(4, 32);
-    let on = course.first.action.on()?.to_vec();
-    let values: Vec<_> = std::iter::once(("bits", Value::Count(bits))).chain(path).collect();
-    let lasts = course.dice.between(4_000, 15_000);
-    course.first(on, &values, lasts)?;
+    let (bits, lasts) = (course.dice.between(4, 32), course.dice.between(4_000, 15_000));
+    course.rots(bits, lasts)?;
     let budget = ("budget", Value::Size(course.dice.between(256 << 10, 512 << 10)));
     let wait = course.dice.below(500);
     let start = course.later(wait);

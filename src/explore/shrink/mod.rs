@@ -8,6 +8,7 @@
 
 mod failure;
 mod reduce;
+mod steps;
 mod tell;
 
 use std::collections::BTreeSet;

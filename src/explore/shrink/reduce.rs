@@ -1,11 +1,9 @@
 //! What a scenario can be reduced to: fewer steps, fewer hosts, less work, plainer values. Pure; each reduction takes
 //! something away for good, so that no chain of them is endless.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
+use super::steps::{fewer_steps, fewer_steps_under_a_near_seed, fewer_steps_under_another_seed, one_course};
 use crate::{
     fault::{Action, End, Fault, Given, HostRef, Link, Need, Per, Rate, Value},
     scenario::{
@@ -29,194 +27,6 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
     plainer_hosts,
     fewer_steps_under_another_seed,
 ];
-
-/// How many other seeds are tried for each step.
-const OTHER_SEEDS: u64 = 8;
-
-/// How many other seeds are tried while there are many steps: any step that is gone changes the course of a run, and what
-/// depends on its course does not fail then under the same seed.
-const NEAR_SEEDS: u64 = 3;
-
-/// All of the steps, half of them, a quarter, and so on to each single one, the last first.
-fn groups(count: usize) -> Vec<BTreeSet<usize>> {
-    let mut groups = Vec::new();
-    let mut size = count;
-    while size > 0 {
-        let mut end = count;
-        while end > 0 {
-            let begin = end.saturating_sub(size);
-            groups.push((begin..end).collect());
-            end = begin;
-        }
-        size /= 2;
-    }
-    groups
-}
-
-fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
-    groups(scenario.steps.len()).iter().map(|gone| without(scenario, gone)).collect()
-}
-
-/// A single step, with those that it refers to: what fails seldom needs more. Under its own seed, then under the few that come
-/// next.
-fn one_course(scenario: &Scenario) -> Vec<Scenario> {
-    let all: BTreeSet<usize> = (0..scenario.steps.len()).collect();
-    let mut courses: Vec<BTreeSet<usize>> = all.iter().map(|step| course(scenario, *step)).collect();
-    courses.sort_by_key(BTreeSet::len);
-    courses.dedup();
-    let gone: Vec<BTreeSet<usize>> = courses.iter().map(|kept| &all - kept).filter(|gone| !gone.is_empty()).collect();
-    let mut reduced: Vec<Scenario> = gone.iter().map(|gone| without(scenario, gone)).collect();
-    reduced.extend(gone.iter().flat_map(|gone| under_others(scenario, NEAR_SEEDS, gone)));
-    reduced
-}
-
-/// A step and whatever it refers to, and so on.
-fn course(scenario: &Scenario, step: usize) -> BTreeSet<usize> {
-    let (mut course, mut next) = (BTreeSet::new(), vec![step]);
-    while let Some(at) = next.pop() {
-        if !course.insert(at) {
-            continue;
-        }
-        let Some(step) = scenario.steps.get(at) else { continue };
-        let moments = match &step.start {
-            Start::After { moment, since, .. } => [Some(moment), since.as_ref()],
-            Start::At(_) => [None, None],
-        };
-        let of_hosts = step.action.on().into_iter().flatten().filter_map(|host| match host {
-            HostRef::Step(name) => Some(name.as_str()),
-            _ => None,
-        });
-        let named: Vec<&str> = moments.into_iter().flatten().filter_map(Moment::step).chain(of_hosts).collect();
-        next.extend(
-            scenario.steps.iter().enumerate().filter(|(_, it)| named.contains(&it.name.as_str())).map(|it| it.0),
-        );
-    }
-    course
-}
-
-/// Without as many steps as can be spared, under the few seeds that come next.
-fn fewer_steps_under_a_near_seed(scenario: &Scenario) -> Vec<Scenario> {
-    let groups = groups(scenario.steps.len());
-    groups.iter().flat_map(|gone| under_others(scenario, NEAR_SEEDS, gone)).collect()
-}
-
-/// Without each single step, under the seeds that come next.
-fn fewer_steps_under_another_seed(scenario: &Scenario) -> Vec<Scenario> {
-    let single = (0..scenario.steps.len()).rev().map(|step| BTreeSet::from([step]));
-    single.flat_map(|gone| under_others(scenario, OTHER_SEEDS, &gone)).collect()
-}
-
-/// Without some steps, under each of the next seeds.
-fn under_others(scenario: &Scenario, seeds: u64, gone: &BTreeSet<usize>) -> Vec<Scenario> {
-    let [seed] = scenario.seeds[..] else { return Vec::new() };
-    let others = (1..=seeds).filter_map(|more| seed.checked_add(more)).filter(|it| i64::try_from(*it).is_ok());
-    others.map(|seed| Scenario { seeds: vec![seed], ..without(scenario, gone) }).collect()
-}
-
-/// A scenario without some of its steps. What began after one of those begins when it would have, as far as that is known
-/// before the run; what struck the hosts of one of those strikes them by its words.
-pub(super) fn without(scenario: &Scenario, gone: &BTreeSet<usize>) -> Scenario {
-    let mut left = scenario.clone();
-    // A step may refer to one that is gone and refers to another one that is gone: as often as there are steps.
-    for _ in 0..=scenario.steps.len() {
-        let named: BTreeMap<String, Step> =
-            gone.iter().filter_map(|at| left.steps.get(*at)).map(|step| (step.name.clone(), step.clone())).collect();
-        // Those that are gone, too: their own references lead on.
-        for step in &mut left.steps {
-            let me = step.name.clone();
-            let known = |name: &str| named.get(name).filter(|it| it.name != me);
-            step.start = instead(&step.start, &known);
-            let hosts = |on: &Vec<HostRef>| on.iter().flat_map(|host| spelled(host, &known)).collect::<Vec<_>>();
-            step.action = step.action.map(&mut |on| hosts(on));
-        }
-    }
-    let mut at = 0;
-    left.steps.retain(|_| {
-        at += 1;
-        !gone.contains(&(at - 1))
-    });
-    let stays = |name: &str| left.steps.iter().any(|step| step.name == name);
-    let expect = &mut left.expect;
-    for list in [&mut expect.seen, &mut expect.never, &mut expect.sometimes] {
-        let speaks = |it: &crate::scenario::EventPattern| {
-            let moment = it.after.as_ref().and_then(Moment::step);
-            moment.into_iter().chain(it.during.as_deref()).all(&stays)
-        };
-        list.retain(speaks);
-    }
-    left
-}
-
-fn instead<'a>(start: &Start, gone: &impl Fn(&str) -> Option<&'a Step>) -> Start {
-    let Start::After { moment, wait, since } = start else { return start.clone() };
-    let since = match since {
-        Some(since) => match since.step().and_then(gone) {
-            Some(step) => match &step.start {
-                Start::After { moment: before @ (Moment::Ended(_) | Moment::Begins(_) | Moment::Bites(_)), .. } => {
-                    Some(before.clone())
-                }
-                _ => None,
-            },
-            None => Some(since.clone()),
-        },
-        None => None,
-    };
-    let Some(step) = moment.step().and_then(gone) else {
-        return Start::After { moment: moment.clone(), wait: *wait, since };
-    };
-    let later = match moment {
-        Moment::Ended(_) => step.duration.unwrap_or_default(),
-        _ => Duration::ZERO,
-    };
-    match &step.start {
-        Start::At(at) => Start::At(*at + later + *wait),
-        Start::After { moment, wait: before, since } => {
-            Start::After { moment: moment.clone(), wait: *before + later + *wait, since: since.clone() }
-        }
-    }
-}
-
-/// `@step` of a step that is gone, by the words of that step.
-fn spelled<'a>(host: &HostRef, gone: &impl Fn(&str) -> Option<&'a Step>) -> Vec<HostRef> {
-    let HostRef::Step(name) = host else { return vec![host.clone()] };
-    match gone(name).and_then(|step| step.action.on()) {
-        Some(on) => on.clone(),
-        None => vec![host.clone()],
-    }
-}
-
-/// The same scenario with other names for its steps.
-pub(super) fn rename(scenario: &Scenario, names: &BTreeMap<String, String>) -> Scenario {
-    let mut renamed = scenario.clone();
-    let name = |old: &String| names.get(old).unwrap_or(old).clone();
-    let moment = |moment: &Moment| match moment {
-        Moment::Ended(step) => Moment::Ended(name(step)),
-        Moment::Begins(step) => Moment::Begins(name(step)),
-        Moment::Bites(step) => Moment::Bites(name(step)),
-        Moment::Nth(step, n) => Moment::Nth(name(step), *n),
-        Moment::First(event) => Moment::First(event.clone()),
-    };
-    let host = |host: &HostRef| match host {
-        HostRef::Step(step) => HostRef::Step(name(step)),
-        other => other.clone(),
-    };
-    for step in &mut renamed.steps {
-        step.name = name(&step.name);
-        if let Start::After { moment: after, since, .. } = &mut step.start {
-            *after = moment(after);
-            *since = since.as_ref().map(moment);
-        }
-        step.action = step.action.map(&mut |on| on.iter().map(host).collect());
-    }
-    for list in [&mut renamed.expect.seen, &mut renamed.expect.never, &mut renamed.expect.sometimes] {
-        for pattern in list {
-            pattern.during = pattern.during.as_ref().map(name);
-            pattern.after = pattern.after.as_ref().map(moment);
-            pattern.on = pattern.on.as_ref().map(|on| on.iter().map(host).collect());
-        }
-    }
-    renamed
-}
 
 type Change<'a> = Box<dyn Fn(&mut Scenario) + 'a>;
 
@@ -518,66 +328,11 @@ fn round(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::*;
+    use super::{
+        super::steps::tests::{chain, start},
+        *,
+    };
     use crate::scenario::parse;
-
-    const CHAIN: &str = "title = \"t\"\n[cluster]\nservers = 3\nlatency = \"20ms\"\n[workload]\nclients = 4\nappends = \"70/s\"\nfor = \"40s\"\n\
-        [[step]]\nname = \"a\"\naction = \"crash\"\non = \"server-3\"\nat = \"3s\"\nfor = \"2s\"\n\
-        [[step]]\nname = \"b\"\naction = \"pause\"\non = \"@a\"\nafter = \"a\"\nwait = \"500ms\"\nfor = \"1s\"\n\
-        [[step]]\nname = \"c\"\naction = \"power-loss\"\non = [\"@b\", \"server-1\"]\nafter = \"first:retry\"\nsince = \"b:begins\"\nfor = \"1230ms\"\n\
-        [[step]]\nname = \"d\"\naction = \"reset\"\nbetween = [\"clients\", \"servers\"]\nafter = \"c:bites\"\nwait = \"7ms\"\n";
-
-    fn chain() -> Scenario {
-        parse(Path::new("t.toml"), CHAIN).expect("sound")
-    }
-
-    fn start(scenario: &Scenario, name: &str) -> Start {
-        scenario.step(name).expect("there").start.clone()
-    }
-
-    #[test]
-    fn what_began_after_a_step_that_is_gone_begins_when_it_would_have() {
-        let left = without(&chain(), &[0].into());
-        assert_eq!(start(&left, "b"), Start::At(Duration::from_millis(5_500)));
-        assert_eq!(left.step("b").and_then(|step| step.action.on()), Some(&vec![HostRef::Server(3)]));
-        let left = without(&chain(), &[0, 1].into());
-        let since = match start(&left, "c") {
-            Start::After { moment: Moment::First(event), since, .. } if event == "retry" => since,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(since, None);
-        let on = left.step("c").and_then(|step| step.action.on());
-        assert_eq!(on, Some(&vec![HostRef::Server(3), HostRef::Server(1)]));
-        let left = without(&chain(), &[2].into());
-        assert!(matches!(start(&left, "d"), Start::After { moment: Moment::First(_), wait, since: Some(_) }
-            if wait == Duration::from_millis(7)));
-    }
-
-    #[test]
-    fn every_set_of_steps_can_be_taken_away_and_what_is_left_refers_to_nothing_that_is_gone() {
-        for mask in 0_u32..16 {
-            let gone: BTreeSet<usize> = (0..4).filter(|bit| mask >> bit & 1 == 1).collect();
-            let left = without(&chain(), &gone);
-            assert_eq!(left.steps.len(), 4 - gone.len());
-            let text = left.print();
-            // Without what can cause it, `first:retry` never comes: such a candidate is refused, and that is all.
-            let problems = parse(Path::new("t.toml"), &text).err().unwrap_or_default();
-            assert!(problems.iter().all(|problem| problem.code == "cannot-happen"), "{mask}: {problems:?}\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_course_is_a_step_with_whatever_it_refers_to() {
-        let courses: Vec<Vec<usize>> = (0..4).map(|step| course(&chain(), step).into_iter().collect()).collect();
-        assert_eq!(courses, [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3]]);
-        let scenario = Scenario { seeds: vec![7], ..chain() };
-        let tried: Vec<(u64, usize)> = one_course(&scenario).iter().map(|it| (it.seeds[0], it.steps.len())).collect();
-        assert_eq!(tried[..3], [(7, 1), (7, 2), (7, 3)]);
-        assert_eq!(tried[3..6], [(8, 1), (9, 1), (10, 1)]);
-        assert_eq!(tried.len(), 3 * 4, "all of the steps are no smaller than what there is");
-    }
 
     #[test]
     fn everything_comes_earlier_by_as_much() {
@@ -588,16 +343,6 @@ mod tests {
         let expected = [(at(1), true, Duration::from_secs(38)), (at(2), true, Duration::from_secs(39))];
         assert_eq!(found.collect::<Vec<_>>(), expected);
         assert!(everything_earlier(&earlier[0]).is_empty(), "a second is early enough");
-    }
-
-    #[test]
-    fn names_are_changed_wherever_they_stand() {
-        let names = [("a", "crash"), ("b", "pause"), ("c", "power-loss")];
-        let names = names.into_iter().map(|(old, new)| (old.to_owned(), new.to_owned())).collect();
-        let text = rename(&chain(), &names).print();
-        assert!(text.contains("\"@crash\"") && text.contains("since = \"pause:begins\""), "{text}");
-        assert!(text.contains("after = \"power-loss:bites\"") && text.contains("name = \"d\""), "{text}");
-        assert!(parse(Path::new("t.toml"), &text).is_ok(), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{super::worker::Outcome, failure::Failure, reduce};
+use super::{super::worker::Outcome, failure::Failure, steps};
 use crate::{
     report::text::wrap,
     scenario::{self, Scenario},
@@ -24,7 +24,7 @@ pub(super) fn told(
 ) -> Scenario {
     scenario.title = title(&scenario, failure);
     scenario.story = story(&scenario, seed, outcome, minimal);
-    let renamed = reduce::rename(&scenario, &names(&scenario));
+    let renamed = steps::rename(&scenario, &names(&scenario));
     let sound = |scenario: &Scenario| scenario::parse(&scenario.path, &scenario.print());
     // Only what is not read back as the same run is left as it was.
     sound(&renamed).or_else(|_| sound(&scenario)).unwrap_or(scenario)

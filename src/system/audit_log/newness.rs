@@ -67,7 +67,7 @@ struct Asker {
     shown: Arc<AtomicU64>,
     /// When any of them last answered as the leader.
     led: Arc<Mutex<Instant>>,
-    /// How long this one took to answer that it does not lead, in milliseconds.
+    /// How long the last call took that this one refused, or did not answer, in milliseconds.
     refused: Arc<AtomicU64>,
 }
 
