@@ -1,93 +1,36 @@
-//! Compiles `proto/`, in all its revisions, with protox, so that no `protoc` has to be installed, and keeps the
-//! descriptor set of each for the reflection service and for the exchange of schemas.
+//! Tells builds apart: a seed holds for one build.
 
 use std::{
-    collections::BTreeSet,
-    env, fs, io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use prost_types::{DescriptorProto, FileDescriptorSet};
-use protox::prost::Message;
+/// Everything from which the program and the log under test are made.
+const SOURCES: [&str; 5] = ["Cargo.lock", "log/src", "proto", "src", "world/src"];
 
-const FILES: [&str; 2] = ["gapless/audit/v1/audit.proto", "gapless/audit/v1/event.proto"];
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=proto");
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    // Apart, so that the descriptors and the fingerprint of the log's own contract know nothing of them.
-    let issuer = protox::compile(["gapless/issuer/v1/issuer.proto"], ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(issuer)?;
-    let cluster = ["gapless/cluster/v1/replication.proto", "gapless/cluster/v1/membership.proto"];
-    let cluster = protox::compile(cluster, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(cluster)?;
-    let current = protox::compile(FILES, ["proto"])?;
-    keep(&current, &out)?;
-    tonic_prost_build::configure().bytes(".").compile_fds(current.clone())?;
-    for revision in ["previous", "next", "breaking"] {
-        let descriptors = protox::compile(FILES, [format!("proto/revisions/{revision}")])?;
-        let out = out.join(revision);
-        fs::create_dir_all(&out)?;
-        keep(&descriptors, &out)?;
-        let mut build = tonic_prost_build::configure().bytes(".").out_dir(&out);
-        for message in shared(&current, &descriptors) {
-            let ours = format!("crate::audit::wire::{message}");
-            build = build.extern_path(format!(".gapless.audit.v1.{message}"), ours);
-        }
-        build.compile_fds(descriptors)?;
+fn main() -> io::Result<()> {
+    let mut hash = FNV_OFFSET;
+    // Those of the other packages are not there where this one stands alone.
+    for source in SOURCES.map(Path::new).into_iter().filter(|source| source.exists()) {
+        println!("cargo:rerun-if-changed={}", source.display());
+        hash = digest(source, hash)?;
     }
-    println!("cargo:rerun-if-changed=src");
-    println!(
-        "cargo:rustc-env=GAPLESS_SOURCE={:016x}",
-        digest(Path::new("proto"), digest(Path::new("src"), FNV_OFFSET)?)?
-    );
+    println!("cargo:rustc-env=GAPLESS_SOURCE={hash:016x}");
     Ok(())
-}
-
-/// Writes what travels: comments and places in the source say nothing about the wire.
-fn keep(descriptors: &FileDescriptorSet, out: &Path) -> io::Result<()> {
-    let mut bare = descriptors.clone();
-    bare.file.iter_mut().for_each(|file| file.source_code_info = None);
-    fs::write(out.join("audit.v1.bin"), bare.encode_to_vec())
-}
-
-/// The messages that a revision has in common with `current`, down to everything that they contain: one Rust type
-/// stands for both.
-fn shared(current: &FileDescriptorSet, revision: &FileDescriptorSet) -> Vec<String> {
-    let messages = |set: &FileDescriptorSet| -> Vec<DescriptorProto> {
-        set.file.iter().flat_map(|file| file.message_type.clone()).collect()
-    };
-    let (ours, theirs) = (messages(current), messages(revision));
-    let mut differ: BTreeSet<String> =
-        theirs.iter().filter(|message| !ours.contains(message)).map(|message| message.name().to_owned()).collect();
-    loop {
-        let holds_one = |message: &&DescriptorProto| {
-            let types = message.field.iter().filter_map(|field| field.type_name().rsplit('.').next());
-            !differ.contains(message.name()) && types.into_iter().any(|name| differ.contains(name))
-        };
-        let more: Vec<String> = theirs.iter().filter(holds_one).map(|message| message.name().to_owned()).collect();
-        if more.is_empty() {
-            break;
-        }
-        differ.extend(more);
-    }
-    theirs.iter().map(|message| message.name().to_owned()).filter(|name| !differ.contains(name)).collect()
 }
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// FNV-1a over all source files of a folder: a seed holds for one build, and this tells builds apart.
-fn digest(folder: &Path, mut hash: u64) -> io::Result<u64> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            hash = digest(&path, hash)?;
-            continue;
-        }
-        for byte in fs::read(&path)? {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+/// FNV-1a over a file, or over all files of a folder.
+fn digest(source: &Path, mut hash: u64) -> io::Result<u64> {
+    if source.is_dir() {
+        let entries = fs::read_dir(source)?.map(|entry| Ok(entry?.path()));
+        let mut paths = entries.collect::<io::Result<Vec<PathBuf>>>()?;
+        paths.sort();
+        return paths.iter().try_fold(hash, |hash, path| digest(path, hash));
+    }
+    for byte in fs::read(source)? {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     Ok(hash)
 }

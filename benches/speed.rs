@@ -10,8 +10,10 @@
 //! `cargo bench --bench speed` prints all rows; words after `--` choose the rows whose name contains one of them.
 
 mod distance;
+#[path = "../log/benches/machine/mod.rs"]
 mod machine;
 mod price;
+#[path = "../log/benches/real/mod.rs"]
 mod real;
 
 use std::{
@@ -44,7 +46,7 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     explore::become_worker_if_asked(AuditLog::default);
     let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    print!("{}", machine());
+    print!("{}", machine(&format!("gapless {}", gapless::build_id())));
     println!("{:<54} {:>10} {:>10} {:>9} {:>9}  how", "", "wall", "processor", "floor", "aim");
     let mut exit = ExitCode::SUCCESS;
     for row in ROWS {

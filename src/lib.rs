@@ -33,9 +33,8 @@
 
 // First, so that its macro is known to all the others.
 #[macro_use]
-pub mod mark;
+extern crate gapless_world as _;
 
-pub mod audit;
 pub mod check;
 pub mod cli;
 pub mod entry;
@@ -44,15 +43,15 @@ pub mod explore;
 pub mod fault;
 pub mod history;
 pub mod link;
-#[cfg(feature = "cli")]
-pub mod log_cli;
+pub mod marks;
 pub mod report;
 pub mod scenario;
 pub mod seam;
 pub mod sim;
 pub mod system;
-pub mod world;
 
+/// The seams between a log and what is outside it, and what any log needs in order to use them with mutual TLS.
+pub use gapless_world as world;
 pub use history::Promise as Invariant;
 pub use system::{
     Client, Entry, Explored, Failure, File, Findings as Found, Host, Outcome, Peer, Promises, Rule, System,

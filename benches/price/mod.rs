@@ -9,19 +9,20 @@
 use std::{
     fs,
     io::{self, Write as _},
+    path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use gapless::audit::wire::AuditEvent;
+use gapless::explore::Order;
+use gapless_log::wire::AuditEvent;
 
 use crate::{
     Failure, Measured, held, median, order, ran,
-    real::{self, Log, Process, gapless_log},
+    real::{self, Log, Process},
     whole,
 };
-use gapless::explore::Order;
 
 const CLIENTS: usize = 3;
 /// Of each client, every so often.
@@ -73,14 +74,29 @@ fn simulate(servers: usize, bare: bool) -> Result<f64, Failure> {
     Ok(more.as_secs_f64() * 1e6 / entries(MEASURED))
 }
 
+/// The program for production, built as it is shipped: without what only a rehearsal needs.
+fn production() -> Result<PathBuf, real::Failure> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no folder for what is built")?;
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--release", "--locked", "--package", "gapless-log", "--target-dir"]).arg(target);
+    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
+    let built = target.join("release/gapless-log");
+    if status.success() {
+        Ok(built)
+    } else {
+        Err(format!("gapless-log was not built: {build:?} ended with {status}").into())
+    }
+}
+
 /// The same for each real entry, by all processes together.
 fn make(servers: usize) -> Result<f64, real::Failure> {
-    let log = Log::start(servers, CLIENTS)?;
+    let gapless_log = production()?;
+    let log = Log::start(&gapless_log, servers, CLIENTS)?;
     let mut clients = Vec::new();
     for n in 0..CLIENTS {
-        let mut command = gapless_log("append");
+        let mut command = Command::new(&gapless_log);
         // Nobody takes what it says before its end, so it says no more than why it failed.
-        command.arg("--config").arg(client(&log, n)?).env("RUST_LOG", "error");
+        command.args(["append", "--config"]).arg(client(&log, n)?).env("RUST_LOG", "error");
         clients.push(fed(&mut command)?);
     }
     let (processes, inputs): (Vec<Process>, Vec<ChildStdin>) = clients.into_iter().unzip();

@@ -23,6 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use gapless_world::LogEvent;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -33,10 +34,7 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::{
-    history::{Name, What, same_bytes},
-    world::LogEvent,
-};
+use crate::history::{Name, What, same_bytes};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();

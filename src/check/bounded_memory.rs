@@ -20,16 +20,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use gapless_world::LogEvent;
+
 use super::{
     index::Index,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
-use crate::{
-    history::{Name, RunClock, What},
-    world::LogEvent,
-};
+use crate::history::{Name, RunClock, What};
 
 /// For how long after a budget shrank a queue may still hold what it held.
 const GRACE: Duration = Duration::from_secs(1);

@@ -18,16 +18,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use gapless_world::LogEvent;
+
 use super::{
     index::Index,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
-use crate::{
-    history::{Name, RunClock, What},
-    world::LogEvent,
-};
+use crate::history::{Name, RunClock, What};
 
 /// What a timer's lateness and the caller's being told may cost beyond two ticks.
 const SLACK: Duration = Duration::from_millis(50);

@@ -4,16 +4,15 @@
 //! entry whose acknowledgement reached its client before that earlier moment must stand below that size. One look at each
 //! bound suffices: of all acknowledgements before a moment only the highest position matters.
 
+use gapless_world::LogEvent;
+
 use super::{
     index::{Entry, Index},
     verdict::Violation,
     violations::Violations,
     words,
 };
-use crate::{
-    history::{Outcome, RunClock, What},
-    world::LogEvent,
-};
+use crate::history::{Outcome, RunClock, What};
 
 /// Bounds that were told.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -7,18 +7,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-
+use gapless_world::LogEvent;
 use prost::{DecodeError, Message as _};
 
 use super::{
-    expect::Expectations,
+    expectations::Expectations,
     note::{self, Note},
     wire,
 };
-use crate::{
-    history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark},
-    world::LogEvent,
-};
+use crate::history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark};
 
 /// What is known of one entry.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod cause;
 mod deadlines_kept;
 mod dials;
 mod expect;
+mod expectations;
 mod facts;
 mod faithful_reads;
 mod fresh_reads;
@@ -41,7 +42,7 @@ mod wall;
 mod wire;
 pub(crate) mod words;
 
-pub use expect::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
+pub use expectations::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
 pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
 pub use wall::WallClocks;
 
@@ -205,8 +206,8 @@ mod tests {
         check::testing::Story,
         history::{Down, Found, LeafBytes, Outcome, What},
         report::{Hints, Palette, RunSummary, terminal},
-        world::LogEvent,
     };
+    use gapless_world::LogEvent;
 
     #[test]
     fn a_healthy_run_holds_and_every_promise_has_a_finding() {

@@ -74,8 +74,8 @@ mod tests {
     use crate::{
         check::{note::tests::Signer, testing::Story, wire},
         history::{Promise, What},
-        world::LogEvent,
     };
+    use gapless_world::LogEvent;
 
     fn signed(size: u64, root: u8) -> What {
         let note = Signer::new("log.example", 1).note(size, &[root; 32]);

@@ -29,6 +29,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use gapless_world::LogEvent;
 
 use super::{
     index::{Find, Index, Source},
@@ -36,10 +37,7 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::{
-    history::{Found, Name, What},
-    world::LogEvent,
-};
+use crate::history::{Found, Name, What};
 
 /// Beginnings of words by which an error says that what was read is not what was written.
 const WORDS_OF_DAMAGE: [&str; 8] = ["corrupt", "damage", "checksum", "crc", "hash", "digest", "mismatch", "integrity"];

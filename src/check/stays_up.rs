@@ -23,6 +23,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gapless_world::LogEvent;
+
 use super::{
     cause,
     index::Index,
@@ -30,10 +32,7 @@ use super::{
     violations::Violations,
     words,
 };
-use crate::{
-    history::{Down, Name, What},
-    world::LogEvent,
-};
+use crate::history::{Down, Name, What};
 
 /// What is known of one server.
 #[derive(Debug, Default)]

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use gapless_world::LogEvent;
 
 use super::{Expectations, Finding, Judgement, Violation, judge};
-use crate::{
-    history::{EntryId, Event, Found, Header, History, LeafBytes, Outcome, Promise, Promises, What},
-    world::LogEvent,
-};
+use crate::history::{EntryId, Event, Found, Header, History, LeafBytes, Outcome, Promise, Promises, What};
 
 /// A history under construction. Time stands still until it is told.
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::audit::wire;
+    use gapless_log::wire;
 
     #[test]
     fn a_receipt_of_the_log_is_read_as_it_was_meant() {

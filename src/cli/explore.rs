@@ -13,10 +13,11 @@ use super::{
     causes::{self, Causes},
     interrupt,
     progress::Progress,
-    run::{Format, cores, duration},
+    run::Format,
     select::{self, Seeds, Shard},
     shrink::{self, Shrinker},
     told::{self, again, indent, name, told_as, word},
+    values::{cores, duration},
     words::{counted, short},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         draw::{self, Subject},
         sweep,
     },
-    mark::{Reached, Sum},
+    marks::{Reached, Sum},
     report::{Layout, Palette, RunSummary, terminal, text::wrap},
     scenario,
 };
@@ -93,7 +94,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
         return Ok(Exit::Holds);
     }
     if arguments.marks {
-        writeln!(io::stdout(), "{}", told::all_marks(subject.explored.marks, layout)).or_else(super::closed)?;
+        writeln!(io::stdout(), "{}", told::all_marks(&subject.explored.marks, layout)).or_else(super::closed)?;
         return Ok(Exit::Holds);
     }
     if arguments.shrink && arguments.format == Format::Json {
@@ -124,7 +125,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
         until: arguments.max_time.and_then(|limit| begun.checked_add(limit)),
         interrupted: interrupt::asked,
     };
-    let marks = Sum::new(subject.explored.marks);
+    let marks = Sum::new(&subject.explored.marks);
     let mut teller = Teller::new(arguments, layout, marks, mine, limits.jobs);
     interrupt::listen();
     teller.begin()?;

@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    scenario::Sizes,
-    system::{AuditLog, System as _},
-};
+use crate::scenario::Sizes;
 
 /// What differs between the command line of `gapless` and that of somebody's test binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,14 +20,14 @@ pub struct Home {
 }
 
 impl Home {
-    /// That of the program `gapless`: `scenarios/` in the current folder.
-    pub fn gapless() -> Self {
+    /// That of the program `gapless`, which tests a log with these sizes: `scenarios/` in the current folder.
+    pub fn gapless(sizes: Sizes) -> Self {
         Self {
             command: "gapless".to_owned(),
             name: "gapless".to_owned(),
             scenarios: PathBuf::from("scenarios"),
             by_name: false,
-            sizes: AuditLog::default().sizes(),
+            sizes,
         }
     }
 
@@ -70,12 +67,18 @@ mod tests {
 
     fn mine(scenarios: &Path) -> Home {
         let command = "cargo test --test survives -- --gapless".to_owned();
-        Home { command, name: "survives".to_owned(), scenarios: scenarios.to_owned(), by_name: true, ..Home::gapless() }
+        Home {
+            command,
+            name: "survives".to_owned(),
+            scenarios: scenarios.to_owned(),
+            by_name: true,
+            ..Home::gapless(Sizes::default())
+        }
     }
 
     #[test]
     fn a_path_with_a_space_is_pasted_as_one_word() {
-        let home = Home::gapless();
+        let home = Home::gapless(Sizes::default());
         assert_eq!(home.reproduce(Path::new("a/b-1.toml")), "gapless replay a/b-1.toml --seed {seed}");
         assert_eq!(home.reproduce(Path::new("it's $x.toml")), "gapless replay 'it'\\''s $x.toml' --seed {seed}");
     }
@@ -87,7 +90,7 @@ mod tests {
         assert_eq!(by_name, "cargo test --test survives -- --gapless replay tls/expired --seed {seed}");
         let elsewhere = mine(Path::new("tests/scenarios")).word(Path::new("other/x.toml"));
         assert_eq!(elsewhere, "other/x.toml");
-        let gapless = Home { scenarios: "tests/scenarios".into(), ..Home::gapless() };
+        let gapless = Home { scenarios: "tests/scenarios".into(), ..Home::gapless(Sizes::default()) };
         assert_eq!(gapless.reproduce(path), "gapless replay tests/scenarios/tls/expired.toml --seed {seed}");
     }
 

@@ -5,11 +5,12 @@ use std::{
     path::PathBuf,
 };
 
+use gapless_world::{EventDoc, ToldBy};
+
 use super::{Exit, Home, Stop, closed, select};
 use crate::{
     explain::{self, Subject},
     report::{Layout, text::cut},
-    world::{EventDoc, ToldBy},
 };
 
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,7 @@ mod schema;
 mod select;
 mod shrink;
 mod told;
+mod values;
 mod words;
 
 use std::{
@@ -32,7 +33,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::{
     explore::draw::Subject,
     report::{COLUMNS_MAX, Layout, Palette},
-    system::AuditLog,
+    system::System,
 };
 
 pub use home::Home;
@@ -141,9 +142,9 @@ fn terminal_columns() -> Option<usize> {
     (asked == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
-/// Reads the command line, does what it says, and answers with the exit status.
-pub fn main() -> ExitCode {
-    run_as(&Home::gapless(), || Subject::of(&AuditLog::default()), std::env::args_os().skip(1))
+/// Reads the command line of `gapless`, which tests `system`, does what it says, and returns the exit status.
+pub fn main<S: System>(system: &S) -> ExitCode {
+    run_as(&Home::gapless(system.sizes()), || Subject::of(system), std::env::args_os().skip(1))
 }
 
 /// The same for the words after the program's name, as the command line of `home`, for the log that `subject` describes.

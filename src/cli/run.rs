@@ -6,7 +6,6 @@ use std::{
     num::NonZeroUsize,
     ops::Range,
     path::{Component, Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,12 +17,13 @@ use super::{
     select::{self, Seeds, Shard},
     shrink::{self, Shrinker},
     told::{self, again, indent, name, told_as, word},
+    values::{cores, duration},
     words::counted,
 };
 use crate::{
     check::Verdict,
     explore::{Limits, Order, Outcome, RUN_MAX, Task, draw::Subject, sweep},
-    mark::{Reached, Sum},
+    marks::{Reached, Sum},
     report::{
         Layout, Palette, RunSummary, terminal,
         text::{fold, wrap},
@@ -82,10 +82,6 @@ pub(super) enum Format {
     Json,
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    crate::scenario::duration(text).map_err(|error| error.to_string())
-}
-
 /// Runs and tells; the exit status is that of the worst run.
 pub(super) fn run(
     arguments: &Arguments,
@@ -116,7 +112,7 @@ pub(super) fn run(
         interrupted: interrupt::asked,
     };
     let subject = (arguments.marks || arguments.shrink).then(subject);
-    let marks = Sum::new(subject.as_ref().is_some_and(|subject| subject.explored.marks));
+    let marks = Sum::new(subject.as_ref().map_or(&[], |subject| &subject.explored.marks));
     let mut teller = Teller::new(arguments, scenarios.len(), layout, marks, (mine, limits.jobs));
     interrupt::listen();
     teller.begin()?;
@@ -148,10 +144,6 @@ pub(super) fn run(
         }
     }
     Ok(exit)
-}
-
-pub(super) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// All runs that were asked for, by their number: scenario by scenario, each with its seeds. A sweep may have more than

@@ -11,8 +11,8 @@ use std::{
 use super::{
     Exit, Home, Stop, interrupt,
     progress::Progress,
-    run::{cores, duration},
     select,
+    values::{cores, duration},
     words::{counted, short},
 };
 use crate::{

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gapless_world::mark::{Mark, Table};
+
 use super::words::{counted, short};
 use crate::{
     check::Verdict,
     explore::Task,
-    mark::{MARKS, Mark, Reached, Sum},
+    marks::{self, Reached, Sum},
     report::{Layout, RunSummary, terminal, text::wrap},
 };
 
@@ -100,11 +102,11 @@ pub(super) fn marks(sum: &Sum, layout: Layout) -> String {
 /// Columns before what a sum says of marks.
 const LABEL: usize = 11;
 
-/// Every mark with what it means, by room; those of the harness alone where the log has none.
-pub(super) fn all_marks(with_log: bool, layout: Layout) -> String {
+/// Every mark with what it means, by room; those of the log before those of the harness.
+pub(super) fn all_marks(of_log: &[&Table], layout: Layout) -> String {
     let mut lines = Vec::new();
     let mut room = "";
-    for Mark { room: of, name, meaning } in MARKS.iter().filter(|mark| with_log || mark.is_of_harness()) {
+    for Mark { room: of, name, meaning } in marks::all(of_log) {
         if room != *of {
             room = of;
             lines.push(format!("{}{room}", if lines.is_empty() { "" } else { "\n" }));

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use gapless_world::{EventDoc, ToldBy};
+
 use super::{COLUMNS_MAX, lower, paragraph, plain};
 use crate::{
     fault::CATALOGUE,
     scenario::{happens_anyway, reasons},
-    world::{EventDoc, ToldBy},
 };
 
 /// The page of an event; `None` if none has this name.

@@ -9,7 +9,9 @@ mod word;
 
 use std::fmt;
 
-use crate::{check, fault, history::Promise, report::text::wrap, scenario, world::LogEvent};
+use gapless_world::LogEvent;
+
+use crate::{check, fault, history::Promise, report::text::wrap, scenario};
 
 /// The widest line of a page.
 pub const COLUMNS_MAX: usize = 100;

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     check,
     history::{self, History},
-    mark::{self, Reached},
+    marks::{self, Reached},
     report::{COLUMNS_MAX, Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
     seam,
@@ -154,7 +154,7 @@ fn serve_order<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'sta
     }
     let mut desk = scratch::handed_over()?;
     let Desk { order, limit }: Desk<Order> = serde_json::from_slice(&desk.tail(u64::MAX)?).map_err(io::Error::other)?;
-    mark::listen();
+    gapless_world::mark::listen();
     // Whoever holds the desk ends the process: one outcome, never two.
     let desk = Arc::new(Mutex::new(desk));
     // Born before the run, like the simulating thread itself. It must not read a clock while the run is on.
@@ -211,8 +211,10 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     let thread = thread.spawn({
         let order = order.clone();
         move || {
-            let (scenario, run) = simulate(&order, system())?;
-            Ok((scenario, run, seam::processor_time()))
+            let system = system();
+            let marks = system.explored().marks;
+            let (scenario, run) = simulate(&order, system)?;
+            Ok((scenario, run, marks, seam::processor_time()))
         }
     });
     let joined = thread.map_err(|error| format!("no thread to simulate on: {error}"))?.join();
@@ -220,7 +222,7 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     seam::disarm();
     let wall = begun.elapsed();
     let simulated = joined.unwrap_or_else(|_| Err((panicked("the simulator"), None)));
-    let (scenario, run, processor) = match simulated {
+    let (scenario, run, marks, processor) = match simulated {
         Ok(simulated) => simulated,
         Err((error, history)) => {
             let kept = history.map_or(Ok(()), |history| keep(&order, &history, None));
@@ -241,7 +243,7 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     let screen = screen(&order, &run.history, &summary);
     let events = run.history.events.len() as u64;
     let took = Took { simulating: Spent { wall, processor }, judging, process: seam::processor_time_of_process() };
-    let (packets, marks) = (run.packets, mark::reached());
+    let (packets, marks) = (run.packets, marks::reached(&marks));
     Ok(Outcome::Judged { summary: Box::new(summary), screen, events, packets, took, marks })
 }
 

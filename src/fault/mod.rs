@@ -396,7 +396,7 @@ fn rows(words: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::LogEvent;
+    use gapless_world::LogEvent;
 
     #[test]
     fn names_are_unique_and_events_exist() {

@@ -3,9 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use gapless_world::{LogEvent, observer::base64_bytes};
 use serde::{Deserialize, Serialize};
-
-use crate::world::{LogEvent, observer::base64_bytes};
 
 /// Name of a host, a step or a client.
 pub type Name = Arc<str>;

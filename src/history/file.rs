@@ -68,10 +68,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        history::{DiskOp, Down, EntryId, Found, LeafBytes, Moment, Outcome, Promise, Promises, What},
-        world::{LogEvent, observer::Direction},
-    };
+    use crate::history::{DiskOp, Down, EntryId, Found, LeafBytes, Moment, Outcome, Promise, Promises, What};
+    use gapless_world::{LogEvent, observer::Direction};
 
     fn header() -> Header {
         Header {

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::{Promise, What};
-use crate::world::LogEvent;
 
 impl What {
     /// The event's name in scenario files: that of the log's own event where it is one.
@@ -55,29 +54,9 @@ impl What {
             What::Step { moment: super::Moment::NotRun { why }, .. } => Some(why),
             What::Failed { error } => Some(error),
             What::Disk { error, .. } | What::ReadingEnded { error, .. } => error.as_deref(),
-            What::Log { event } => reason_of(event),
+            What::Log { event } => event.reason(),
             _ => None,
         }
-    }
-}
-
-fn reason_of(event: &LogEvent) -> Option<&str> {
-    match event {
-        LogEvent::EntryRefused { reason, .. }
-        | LogEvent::HandshakeRefused { reason, .. }
-        | LogEvent::RefusalsCounted { reason, .. }
-        | LogEvent::SchemaRefused { reason, .. }
-        | LogEvent::DeadLettered { reason, .. } => Some(reason),
-        LogEvent::ConnectionClosed { why, .. }
-        | LogEvent::Retry { why, .. }
-        | LogEvent::RenewalFailed { why, .. }
-        | LogEvent::ReceiptRejected { why, .. }
-        | LogEvent::ReadOnly { why, .. }
-        | LogEvent::RepairStalled { why }
-        | LogEvent::Parked { why } => Some(why),
-        LogEvent::CallEnded { status, .. } => Some(status),
-        LogEvent::CorruptionFound { what, .. } => Some(what),
-        _ => None,
     }
 }
 

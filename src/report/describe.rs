@@ -3,10 +3,11 @@
 //! ASCII of one line: its width is its length. Bytes are summed up, never shown: a history may hold secrets that
 //! somebody put into an audit entry, and a terminal is read over shoulders.
 
+use gapless_world::{LogEvent, observer::Direction};
+
 use crate::{
     check::words,
     history::{DiskOp, Down, EntryId, Event, Found, Moment, Name, Outcome, What},
-    world::{LogEvent, observer::Direction},
 };
 
 /// One event in a few words, without its time and host.

@@ -3,7 +3,7 @@
 //! An engineer writes a file after an incident or before a change. Everything that is wrong with it is said at once,
 //! each with its line and its cure. Only [`read()`] and [`discover`] touch the disk; all else is pure.
 
-mod judge;
+mod draft;
 mod model;
 mod order;
 mod parse;
@@ -15,6 +15,7 @@ mod read;
 mod reasons;
 mod schema;
 mod step;
+mod validate;
 mod walk;
 
 pub mod render;
@@ -23,17 +24,17 @@ pub mod render;
 mod tests;
 
 pub use crate::fault::{Per, Rate};
-pub use judge::happens_anyway;
 pub use model::{
     Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link,
     MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, STEPS_MAX, Scenario, Sizes, Start, Step, WALL_CLOCK_DEFAULT,
     Workload,
 };
-pub use parse::{FILE_BYTES_MAX, PROBLEMS_MAX, parse, parse_for};
+pub use parse::{FILE_BYTES_MAX, parse, parse_for};
 pub use plan::{Plan, PlannedStep, Targets, plan, step_names};
-pub use problem::Problem;
 pub(crate) use problem::suggest;
+pub use problem::{PROBLEMS_MAX, Problem};
 pub use quantity::{LONGEST, QuantityError, duration, print_duration, print_size};
 pub use read::{DiscoverError, ReadError, discover, read};
 pub use reasons::{Cause, reasons};
 pub use schema::schema;
+pub use validate::happens_anyway;

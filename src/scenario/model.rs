@@ -251,7 +251,7 @@ impl Default for Expect {
 /// An event of the log, narrowed by whatever is given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventPattern {
-    /// Its name, one of [`LogEvent::NAMES`](crate::world::LogEvent::NAMES).
+    /// Its name, one of [`LogEvent::NAMES`](gapless_world::LogEvent::NAMES).
     pub event: String,
     /// Told by one of these hosts (`on` or `by`: whichever reads better).
     pub on: Option<Vec<HostRef>>,

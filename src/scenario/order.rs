@@ -8,8 +8,8 @@ use std::{ops::Range, time::Duration};
 use crate::fault::HostRef;
 
 use super::{
+    draft::Step,
     model::{Moment, Start},
-    step::Step,
     walk::Problems,
 };
 

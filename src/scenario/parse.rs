@@ -1,42 +1,30 @@
 //! From the text of a scenario file to a [`Scenario`], or to everything that is wrong with it.
 //!
-//! Two passes over one tree: here each table is read by itself; then [`judge`](super::judge) asks what only the whole
+//! Two passes over one tree: here each table is read by itself; then [`validate`](super::validate) asks what only the whole
 //! can answer (does this step exist, can this event happen). Both file every problem they meet, so that an engineer
 //! mends a file in one go. Nothing here touches the disk.
 
-use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::Range, path::Path, time::Duration};
 
+use gapless_world::{EventDoc, LogEvent};
 use toml::de::DeTable;
 
-use crate::{
-    fault::HostRef,
-    world::{EventDoc, LogEvent},
-};
-
 use super::{
-    judge,
+    draft::{Draft, Lines, Pattern},
     model::{
         Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS,
         SIZE_DEFAULT, Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
     },
-    problem::{NOT_SHOWN, Problem, quote, suggest},
-    quantity::{LONGEST, print_size},
+    problem::{NOT_SHOWN, PROBLEMS_MAX, Problem, quote, suggest},
+    quantity::{LONGEST, MILLISECOND, print_size},
     reasons::reasons,
-    step::{Step, read_event, read_hosts, read_moment, read_steps},
-    walk::{COUNT_MAX, Node, Problems, Table},
+    step::{read_event, read_hosts, read_moment, read_steps},
+    validate::validate,
+    walk::{COUNT_MAX, LIST_MAX, Node, Problems, Table, too_many},
 };
 
 /// The largest scenario file, in bytes (1 MiB).
 pub const FILE_BYTES_MAX: usize = 1 << 20;
-
-/// The most problems that are shown of one file; a last one says how many more there are.
-pub const PROBLEMS_MAX: usize = 100;
-
-/// The most patterns in one list of `[expect]`, hosts in one list, and seeds in one file.
-pub(super) const LIST_MAX: usize = 1_000;
-
-/// The shortest length of most things.
-pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Reads a scenario file's text, whatever the log; `path` is only remembered.
 ///
@@ -62,7 +50,7 @@ pub fn parse_for(path: &Path, text: &str, sizes: &Sizes) -> Result<Scenario, Vec
     let mut draft = Draft { lines: Lines::new(text), ..Draft::default() };
     let mut problems = Problems::default();
     read_document(root.get_ref(), sizes, &mut draft, &mut problems);
-    judge::judge(&draft, sizes, &mut problems);
+    validate(&draft, sizes, &mut problems);
     let mut problems = join(text, syntax, problems.0);
     if problems.is_empty() {
         if let Some(scenario) = draft.finish(path, text) {
@@ -76,91 +64,6 @@ pub fn parse_for(path: &Path, text: &str, sizes: &Sizes) -> Result<Scenario, Vec
         ));
     }
     Err(problems)
-}
-
-/// What was read of a file so far; each part is missing if it was wrong.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) title: Option<String>,
-    pub(super) story: String,
-    pub(super) cluster: Option<Cluster>,
-    /// The number of servers if at least that could be read.
-    pub(super) servers: Option<u32>,
-    pub(super) clients: Option<u32>,
-    pub(super) work: Option<Duration>,
-    pub(super) workload: Option<Workload>,
-    /// Where the largest payload and what exceeds it stand, if they do.
-    pub(super) payload_max_span: Option<Range<usize>>,
-    pub(super) oversize_span: Option<Range<usize>>,
-    pub(super) steps: Vec<Step>,
-    pub(super) expect: Expect,
-    pub(super) patterns: Vec<Pattern>,
-    pub(super) seeds: Vec<u64>,
-    pub(super) known_violation: Option<KnownViolation>,
-    lines: Lines,
-}
-
-/// An event pattern with the places of its parts.
-#[derive(Debug)]
-pub(super) struct Pattern {
-    pub(super) list: &'static str,
-    pub(super) pattern: EventPattern,
-    pub(super) span: Range<usize>,
-    pub(super) hosts: Vec<(HostRef, Range<usize>)>,
-    pub(super) during_span: Range<usize>,
-    pub(super) after_span: Range<usize>,
-}
-
-impl Draft {
-    fn finish(self, path: &Path, text: &str) -> Option<Scenario> {
-        let lines = &self.lines;
-        let steps = self.steps.into_iter().map(|step| {
-            let line = lines.of(step.header.start);
-            Some(super::model::Step {
-                name: step.name,
-                action: step.action?,
-                start: step.start?,
-                duration: step.duration,
-                line,
-            })
-        });
-        let steps = steps.collect::<Option<Vec<_>>>()?;
-        let mut expect = self.expect;
-        for Pattern { list, pattern, .. } in self.patterns {
-            match list {
-                "seen" => expect.seen.push(pattern),
-                "never" => expect.never.push(pattern),
-                _ => expect.sometimes.push(pattern),
-            }
-        }
-        Some(Scenario {
-            title: self.title?,
-            story: self.story,
-            cluster: self.cluster?,
-            workload: self.workload?,
-            steps,
-            expect,
-            seeds: self.seeds,
-            known_violation: self.known_violation,
-            path: path.to_owned(),
-            source: Arc::from(text),
-        })
-    }
-}
-
-/// Where lines begin, to find the line of a byte.
-#[derive(Debug, Default)]
-struct Lines(Vec<usize>);
-
-impl Lines {
-    fn new(text: &str) -> Self {
-        Lines(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
-    }
-
-    /// From 1.
-    fn of(&self, at: usize) -> usize {
-        self.0.partition_point(|newline| *newline < at) + 1
-    }
 }
 
 fn read_document(root: &DeTable<'_>, sizes: &Sizes, draft: &mut Draft, problems: &mut Problems) {
@@ -372,13 +275,6 @@ fn read_reason(event: &str, reason: &str, span: Range<usize>, problems: &mut Pro
 
 fn span_of(node: Option<Node<'_>>, table: &Table<'_>) -> Range<usize> {
     node.map_or(table.span.clone(), |node| node.span())
-}
-
-pub(super) fn too_many(count: usize, max: usize, what: &str, node: Node<'_>, problems: &mut Problems) {
-    if count > max {
-        let message = format!("{count} {what} are too many");
-        problems.file("too-many", node.span(), message, format!("at most {max}"));
-    }
 }
 
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {

@@ -33,6 +33,9 @@ impl Problem {
     }
 }
 
+/// The most problems that are shown of one file; a last one says how many more there are.
+pub const PROBLEMS_MAX: usize = 100;
+
 /// The code of a last problem that stands for all that are not shown.
 pub(super) const NOT_SHOWN: &str = "not-shown";
 

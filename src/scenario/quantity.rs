@@ -7,6 +7,9 @@ use std::{fmt, time::Duration};
 
 use crate::fault::{Per, Rate, Value};
 
+/// The shortest length of most things.
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// The longest time that a scenario file may speak of.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 

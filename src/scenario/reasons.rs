@@ -4,12 +4,10 @@
 //! always end inconclusive. What a step can cause is asked of its fault and its values; where it depends on more than
 //! that, the step is given the benefit of the doubt.
 
+use gapless_world::calls::code_name;
 use tonic::Code;
 
-use crate::{
-    fault::{Fault, Mismatch, Value},
-    world::calls::code_name,
-};
+use crate::fault::{Fault, Mismatch, Value};
 
 /// What can bring a reason about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +83,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{audit::words::reason_name, fault::CATALOGUE};
+    use crate::fault::CATALOGUE;
+    use gapless_log::words::reason_name;
 
     /// The string literals between two marks of a source file.
     fn words<'s>(source: &'s str, from: &str, to: &str) -> BTreeSet<&'s str> {
@@ -97,8 +96,8 @@ mod tests {
 
     #[test]
     fn every_reason_of_a_handshake_is_known_and_no_other() {
-        let tls = words(include_str!("../world/tls.rs"), "pub fn handshake_reason", "#[cfg(test)]");
-        let connection = include_str!("../audit/serve/connection.rs");
+        let tls = words(include_str!("../../world/src/tls.rs"), "pub fn handshake_reason", "#[cfg(test)]");
+        let connection = include_str!("../../log/src/serve/connection.rs");
         let connection = words(connection, "pub(super) async fn run(", "/// Serves calls until");
         let known: BTreeSet<_> = HANDSHAKE.iter().map(|(word, _)| *word).collect();
         assert_eq!(known, [tls, connection].into_iter().flatten().collect());
@@ -106,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_reason_of_the_wire_contract_is_known() {
-        use crate::audit::wire::refusal::Reason;
+        use gapless_log::wire::refusal::Reason;
         let said = (1..).map_while(|n| Reason::try_from(n).ok()).map(reason_name);
         assert_eq!(ENTRY.iter().map(|(word, _)| *word).collect::<Vec<_>>(), said.collect::<Vec<_>>());
     }

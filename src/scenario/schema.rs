@@ -5,19 +5,15 @@
 //! invariants. It says what can be said of each place alone. Whether a step, a host or a moment exists, and whether
 //! anything can happen at all, only `gapless check` knows; its word counts.
 
+use gapless_world::LogEvent;
 use serde_json::{Map, Value, json};
-
-use crate::{
-    fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter},
-    world::LogEvent,
-};
 
 use super::{
     model::{Call, INVARIANTS, SECTORS, STEPS_MAX, Sizes},
-    parse::LIST_MAX,
     quantity::{print_duration, print_size},
-    walk::COUNT_MAX,
+    walk::{COUNT_MAX, LIST_MAX},
 };
+use crate::fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter};
 
 /// A length of time: units from large to small, each once.
 const DURATION: &str = "([0-9]+h([0-9]+m)?([0-9]+s)?([0-9]+ms)?|[0-9]+m([0-9]+s)?([0-9]+ms)?|[0-9]+s([0-9]+ms)?|\

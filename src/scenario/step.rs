@@ -5,46 +5,20 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use gapless_world::LogEvent;
 use toml::de::DeValue;
 
-use crate::{
-    fault::{self, Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Value},
-    world::LogEvent,
-};
-
 use super::{
+    draft::{Draft, Step},
     model::{Moment, STEPS_MAX, Start},
-    parse::{Draft, LIST_MAX, MILLISECOND, too_many},
     problem::{quote, suggest},
-    quantity::LONGEST,
-    walk::{Node, Problems, Table},
+    quantity::{LONGEST, MILLISECOND},
+    walk::{LIST_MAX, Node, Problems, Table, too_many},
 };
+use crate::fault::{self, Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Value};
 
 /// The longest name of a step, in bytes.
 const NAME_MAX: usize = 64;
-
-/// A step with the places of its parts.
-#[derive(Debug)]
-pub(super) struct Step {
-    pub(super) header: Range<usize>,
-    pub(super) name: String,
-    /// Given, and not the action's.
-    pub(super) named: bool,
-    pub(super) name_span: Range<usize>,
-    pub(super) fault: Option<&'static Fault>,
-    pub(super) action: Option<Action>,
-    /// Every host word with its place, those at the two ends of a link included.
-    pub(super) hosts: Vec<(HostRef, Range<usize>)>,
-    /// `on`, `between` or `from`: the place of the whole selection.
-    pub(super) place: Range<usize>,
-    pub(super) start: Option<Start>,
-    /// `at` or `after`.
-    pub(super) start_span: Range<usize>,
-    pub(super) since_span: Range<usize>,
-    pub(super) duration: Option<Duration>,
-    /// `for` was given, rightly or wrongly.
-    pub(super) has_for: bool,
-}
 
 /// Reads every `[[step]]`.
 pub(super) fn read_steps(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {

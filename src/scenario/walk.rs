@@ -354,6 +354,17 @@ impl Problems {
     }
 }
 
+/// The most patterns in one list of `[expect]`, hosts in one list, and seeds in one file.
+pub(super) const LIST_MAX: usize = 1_000;
+
+/// Files a problem where a list is longer than `max`.
+pub(super) fn too_many(count: usize, max: usize, what: &str, node: Node<'_>, problems: &mut Problems) {
+    if count > max {
+        let message = format!("{count} {what} are too many");
+        problems.file("too-many", node.span(), message, format!("at most {max}"));
+    }
+}
+
 /// The largest bare number: what TOML integers hold everywhere.
 pub(super) const COUNT_MAX: u64 = i64::MAX as u64;
 

@@ -20,8 +20,6 @@
 
 mod leak;
 mod libc_calls;
-#[cfg(test)]
-pub(crate) mod memory;
 mod parent;
 mod raw;
 mod standing;

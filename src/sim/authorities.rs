@@ -5,12 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
-use crate::world::{
+use gapless_world::{
     renew::{Authority, Replaced},
     tls::{Grant, Identity, Issuer, TlsError, Usage},
 };
+use tokio::sync::watch;
 
 /// Certificates last for longer than any run, unless a step says otherwise.
 pub(super) const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);

@@ -331,10 +331,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        history::{EntryId, Event, Found, LeafBytes, Outcome, What},
-        world::LogEvent,
-    };
+    use crate::history::{EntryId, Event, Found, LeafBytes, Outcome, What};
+    use gapless_world::LogEvent;
 
     fn bytes(what: What) -> Vec<u8> {
         let mut to = Sink::new();
@@ -406,7 +404,7 @@ mod tests {
     #[test]
     fn a_message_of_which_nothing_was_left_out_says_no_more_than_its_bytes() {
         let message = |omitted| {
-            let (direction, said) = (crate::world::observer::Direction::Request, b"x"[..].into());
+            let (direction, said) = (gapless_world::observer::Direction::Request, b"x"[..].into());
             bytes(What::Log { event: LogEvent::CallMessage { call: 1, direction, bytes: said, omitted } })
         };
         assert_eq!(message(1).len(), message(0).len() + 8);

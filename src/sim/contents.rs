@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use gapless_world::LogEvent;
 
-use crate::{
-    history::{Found, What},
-    world::LogEvent,
-};
+use crate::history::{Found, What};
 
 /// What is smaller is not worth looking for.
 const LARGE_BYTES: usize = 1024;
@@ -66,10 +64,8 @@ impl Contents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        history::{EntryId, LeafBytes},
-        world::observer::Direction,
-    };
+    use crate::history::{EntryId, LeafBytes};
+    use gapless_world::observer::Direction;
 
     fn read(leaf: Vec<u8>) -> What {
         What::Log { event: LogEvent::LeafRead { index: 0, leaf: leaf.into() } }

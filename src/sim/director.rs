@@ -18,15 +18,16 @@ use std::{
     time::Duration,
 };
 
+use gapless_world::{LogEvent, error_chain};
+use moments::Moments;
+use perform::{Status, StepState};
+
 use super::{SimError, auditor::Reading, panicked, stage::Stage, workload::Phase};
 use crate::{
     history::{Event, Moment, Name, Outcome, What},
     scenario::{Plan, Scenario},
     seam,
-    world::{LogEvent, error_chain},
 };
-use moments::Moments;
-use perform::{Status, StepState};
 
 /// The clients' first acknowledgements come within this.
 const WARM_UP_MAX: Duration = Duration::from_secs(30);

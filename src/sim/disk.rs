@@ -28,6 +28,8 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
 pub(super) use self::faults::DiskFault;
+use gapless_world::{Disk, File, OpenMode, Pending};
+
 use self::{
     faults::{Faults, io_error},
     names::Loss,
@@ -37,7 +39,6 @@ use super::recorder::Recorder;
 use crate::{
     history::{DiskOp, Name, What},
     seam,
-    world::{Disk, File, OpenMode, Pending},
 };
 
 /// A sync takes this long, and up to as much again.

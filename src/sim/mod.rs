@@ -26,16 +26,17 @@ use std::{
 pub use disk::SimDisk;
 pub use recorder::Recorder;
 
+use director::Director;
+use gapless_world::error_chain;
+use stage::Stage;
+
 use crate::{
     fault::{Action, Role},
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
     seam,
     system::System,
-    world::error_chain,
 };
-use director::Director;
-use stage::Stage;
 
 /// Why software under test ended, with all causes. An io error that says less than its kind, as one with an address for
 /// its whole text, is told with it.

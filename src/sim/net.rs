@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use gapless_world::{Listener, Net, Stream, net::BoxFuture};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -20,7 +21,6 @@ use crate::{
     history::{Name, What},
     link::{LinkStream, Links},
     seam,
-    world::{Listener, Net, Stream, net::BoxFuture},
 };
 
 /// Which host has which address. Complete before the first host runs.

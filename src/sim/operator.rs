@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
+use gapless_world::error_chain;
 use tokio::sync::watch;
 
 use super::recorder::Recorder;
 use crate::{
     history::{Name, What},
     system::{Host, Peer, System},
-    world::error_chain,
 };
 
 /// Between two tries.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use gapless_world::{LogEvent, Observer};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -18,7 +19,6 @@ use crate::{
     history::{Event, Name, What},
     link::Tap,
     seam::{self, HostIndex},
-    world::{LogEvent, Observer},
 };
 
 /// What follows in the bytes that are hashed.

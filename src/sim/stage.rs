@@ -9,6 +9,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use gapless_world::{
+    World, error_chain,
+    renew::{GRACE, IssuerSettings, REPLACED, serve_issuer},
+    tls::{Identity, TlsError},
+};
 use rand::Rng;
 use tokio::sync::watch;
 
@@ -30,11 +35,6 @@ use crate::{
     scenario::{Call, Plan, Scenario},
     seam::{self, HostIndex},
     system::{Certificates, DataFolder, Host, Peer, ReplyFilter, System},
-    world::{
-        World, error_chain,
-        renew::{GRACE, IssuerSettings, REPLACED, serve_issuer},
-        tls::{Identity, TlsError},
-    },
 };
 
 /// Where servers listen.

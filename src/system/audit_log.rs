@@ -12,6 +12,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use gapless_log::{
+    client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
+    cluster::{self, ClusterSettings, Contact, MemberSettings, NodeSettings},
+    leaf::{Body, ClientId, Content, Epoch, Leaf, PAYLOAD_BYTES_MAX, Sequence},
+    note::{CosignerKey, NoteKey, Policy, SigningKey},
+    schema::{EVENT_DETAIL, EVENT_ROOM, Revision, bytes_of_field},
+    serve::{self, ReplyHook, ServeSettings},
+    store::SEGMENT_BYTES,
+    wire::{self, audit_event, breaking, next, previous},
+};
+use gapless_world::{
+    Server, error_chain,
+    renew::{RenewSettings, Renewer},
+    tls::Identity,
+};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -20,23 +35,8 @@ use super::{
     Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, Sizes, System,
 };
 use crate::{
-    audit::{
-        client::{self, AuditClient, ClientError, ClientSettings, Delivered, LogReader, ReaderSettings, Tail},
-        cluster::{self, ClusterSettings, Contact, MemberSettings, NodeSettings},
-        leaf::{Body, ClientId, Content, Epoch, Leaf, PAYLOAD_BYTES_MAX, Sequence},
-        note::{CosignerKey, NoteKey, Policy, SigningKey},
-        schema::{EVENT_DETAIL, EVENT_ROOM, Revision, bytes_of_field},
-        serve::{self, ReplyHook, ServeSettings},
-        store::SEGMENT_BYTES,
-        wire::{self, audit_event, breaking, next, previous},
-    },
     history::{EntryId, Found},
     scenario::Call,
-    world::{
-        Server, error_chain,
-        renew::{RenewSettings, Renewer},
-        tls::Identity,
-    },
 };
 
 /// The origin line of the simulated log's checkpoints.
@@ -212,7 +212,7 @@ impl System for AuditLog {
     }
 
     fn revisions(&self) -> &[&str] {
-        &Revision::NAMES
+        Revision::NAMES
     }
 
     fn sizes(&self) -> Sizes {
@@ -230,7 +230,7 @@ impl System for AuditLog {
             paths: vec!["journal/", "journal/segments/", "checkpoint", "vote"],
             client_paths: vec!["outbox/"],
             moments: MOMENTS.to_vec(),
-            marks: true,
+            marks: vec![&gapless_log::marks::TABLE, &gapless_world::marks::TABLE],
             ..Explored::default()
         }
     }

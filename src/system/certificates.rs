@@ -5,10 +5,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use gapless_world::tls::Identity;
 use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-use crate::{history::What, world::tls::Identity};
+use crate::history::What;
 
 /// The certificate files of one host.
 #[derive(Debug)]

@@ -4,6 +4,8 @@
 //! A log says so in [`System::explored`](super::System::explored). The faults come from
 //! [`can_suffer`](super::System::can_suffer), the revisions from [`revisions`](super::System::revisions).
 
+use gapless_world::mark::Table;
+
 use crate::scenario::Scenario;
 
 /// A rule of what may be asked: a scenario that breaks it is not drawn, and no violation is reduced to one.
@@ -36,9 +38,9 @@ pub struct Explored {
     /// Events that the log tells, whose first one is a moment to aim at: it is in the middle of something. `gapless list
     /// events` has their names.
     pub moments: Vec<&'static str>,
-    /// The log is this crate's own, or made of its parts: a sweep also says how often the [marks](crate::mark::MARKS) of the log
-    /// were reached. Otherwise only those of the harness are told.
-    pub marks: bool,
+    /// The tables of the log's own [marks](mod@gapless_world::mark): a sweep says how often each of them was reached, beside those
+    /// of the harness.
+    pub marks: Vec<&'static Table>,
     /// Further rules.
     pub rules: Vec<Rule>,
     /// Names of rules for any log that do not bind this one.
@@ -55,7 +57,7 @@ impl Default for Explored {
             paths: Vec::new(),
             client_paths: Vec::new(),
             moments: Vec::new(),
-            marks: false,
+            marks: Vec::new(),
             rules: Vec::new(),
             free_of: Vec::new(),
         }

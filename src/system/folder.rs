@@ -14,8 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::FutureExt;
-
-use crate::world::{self, Disk, OpenMode, Pending};
+use gapless_world::{Disk, OpenMode, Pending};
 
 /// A disk that can also be used without waiting. Everything but a sync is done at its submission anyway.
 pub(crate) trait DiskAtOnce: Disk {
@@ -26,8 +25,8 @@ pub(crate) trait DiskAtOnce: Disk {
 }
 
 /// A file of such a disk.
-pub(crate) trait FileAtOnce: world::File {
-    /// As [`world::File::sync`], done when it returns.
+pub(crate) trait FileAtOnce: gapless_world::File {
+    /// As [`gapless_world::File::sync`], done when it returns.
     fn sync_at_once(&self) -> io::Result<()>;
 }
 

@@ -4,6 +4,7 @@ use std::{fmt, future::Future, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::FutureExt;
+use gapless_world::{World, tls::Identity};
 use http::Uri;
 use tokio::sync::watch;
 
@@ -12,7 +13,6 @@ use crate::{
     fault::Role,
     history::{EntryId, Found, LeafBytes, Name, What},
     scenario::Call,
-    world::{World, tls::Identity},
 };
 
 /// Another host, by name.

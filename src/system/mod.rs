@@ -1,7 +1,8 @@
 //! What a log must offer to be tested: how to start its parts, how to append, how to read back, and what it promises.
 //!
-//! [`AuditLog`] is this crate's own log, offered in the same way as anybody else's.
+//! [`AuditLog`] is the log of this repository, offered in the same way as anybody else's.
 
+#[cfg(any(test, feature = "audit-log"))]
 mod audit_log;
 mod certificates;
 mod explored;
@@ -18,6 +19,7 @@ pub use crate::{
     history::{EntryId, Name, Outcome, Promise, Promises},
     scenario::Sizes,
 };
+#[cfg(any(test, feature = "audit-log"))]
 pub use audit_log::AuditLog;
 pub(crate) use certificates::Certificates;
 pub use explored::{Explored, Rule};

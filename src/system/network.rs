@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::Stream;
+use gapless_world::{Listener, Net};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -20,7 +21,6 @@ use tonic::transport::server::Connected;
 use tower::Service;
 
 use super::Name;
-use crate::world::{self, Listener, Net};
 
 /// From one SYN to the next, doubled each time, and how many there are: as Linux has it by default
 /// (`tcp_syn_retries` = 6, after which a connect fails with `TimedOut`, 127 s in all).
@@ -29,7 +29,7 @@ const SYNS: u32 = 7;
 
 /// One connection, at either end.
 pub struct Connection {
-    stream: Box<dyn world::Stream>,
+    stream: Box<dyn gapless_world::Stream>,
     peer: Name,
 }
 
@@ -142,7 +142,7 @@ impl Service<Uri> for Connector {
 
 /// As a kernel connects: a SYN that nobody answers is sent again, so that a host that comes back is reached, and one
 /// that stays away is given up.
-async fn connect(net: &dyn Net, address: &str) -> io::Result<Box<dyn world::Stream>> {
+async fn connect(net: &dyn Net, address: &str) -> io::Result<Box<dyn gapless_world::Stream>> {
     let mut wait = SYN_AGAIN;
     for _ in 0..SYNS {
         if let Ok(connected) = timeout(wait, net.connect(address)).await {
@@ -158,7 +158,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::world::net::BoxFuture;
+    use gapless_world::net::BoxFuture;
 
     /// Answers the `n`-th attempt only, counted from 1.
     struct Shy(u32, AtomicU32);
@@ -168,13 +168,13 @@ mod tests {
             Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
         }
 
-        fn connect<'a>(&'a self, _address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn world::Stream>>> {
+        fn connect<'a>(&'a self, _address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn gapless_world::Stream>>> {
             let attempt = self.1.fetch_add(1, Ordering::Relaxed) + 1;
             Box::pin(async move {
                 if attempt < self.0 {
                     return std::future::pending().await;
                 }
-                Ok(Box::new(tokio::io::duplex(8).0) as Box<dyn world::Stream>)
+                Ok(Box::new(tokio::io::duplex(8).0) as Box<dyn gapless_world::Stream>)
             })
         }
     }

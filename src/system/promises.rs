@@ -1,7 +1,8 @@
 //! How a log says what it promises, and what the caller of its `append` knows afterwards, in few words.
 
+use gapless_world::error_chain;
+
 use super::{Failure, Outcome, Promise, Promises};
-use crate::world::error_chain;
 
 /// What any append-only log can be held to by what goes into it and what comes out again.
 const OF_ANY_LOG: [Promise; 12] = [

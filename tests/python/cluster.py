@@ -22,7 +22,7 @@ def program() -> pathlib.Path:
     """The binary under test: what GAPLESS_LOG names, or else the one of the release build."""
     path = pathlib.Path(os.environ.get("GAPLESS_LOG", REPOSITORY / "target" / "release" / "gapless-log"))
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: cargo build --release --bin gapless-log, or set GAPLESS_LOG")
+        raise FileNotFoundError(f"{path} is missing: cargo build --release -p gapless-log, or set GAPLESS_LOG")
     return path
 
 

@@ -2,13 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
+use gapless_world::LogEvent;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use crate::{
-    fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value},
-    world::LogEvent,
-};
+use crate::fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value};
 
 /// Steps one after the other, so that none overlaps another: this many milliseconds each.
 const SLOT: u64 = 10_000;

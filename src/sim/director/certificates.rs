@@ -9,16 +9,17 @@ use std::{
     time::Duration,
 };
 
+use gapless_world::{
+    LogEvent,
+    tls::{Identity, TlsError, Usage},
+};
+
 use super::Director;
 use crate::{
     fault::{Action, INSTALLED_BEFORE, Mismatch},
     history::{Event, Name, What},
     scenario::Start,
     sim::{SimError, authorities::ISSUER, stage::Role},
-    world::{
-        LogEvent,
-        tls::{Identity, TlsError, Usage},
-    },
 };
 
 /// Where a certificate ends `at` some time after t = 0, t = 0 is this long after the start of the run: so it can be issued

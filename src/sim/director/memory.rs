@@ -1,10 +1,11 @@
 //! Faults of memory and load: smaller budgets, more appends.
 
+use gapless_world::LogEvent;
+
 use super::Director;
 use crate::{
     fault::Action,
     history::{Event, Name, What},
-    world::LogEvent,
 };
 
 /// What the hosts of a step told of their memory while it lasted.

@@ -5,12 +5,13 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use gapless_world::OpenMode;
+
 use super::{Change, SimDisk, SimFile, io_error};
 use crate::{
     history::{DiskOp, What},
     seam,
     system::{DiskAtOnce, FileAtOnce, without_power},
-    world::OpenMode,
 };
 
 impl DiskAtOnce for SimDisk {

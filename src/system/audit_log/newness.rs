@@ -14,17 +14,15 @@ use std::{
 };
 
 use futures::future::join_all;
+use gapless_log::client::{Deadlines, Level, LogReader, ReaderSettings, RetrySettings};
+use gapless_world::tls::Identity;
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{
-    audit::client::{Deadlines, Level, LogReader, ReaderSettings, RetrySettings},
-    system::Host,
-    world::tls::Identity,
-};
+use crate::system::Host;
 
 /// From one question to the next of the same server: while the log grows, and at most.
 const PACE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(5));

@@ -1,0 +1,114 @@
+//! A real log to measure: processes of `gapless-log`, sockets on loopback, mutual TLS, a disk that is synced.
+//!
+//! It stands in a folder of its own on the disk of the build, and goes with it. Nothing but loopback is touched.
+
+use std::{
+    fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A process; killed when it is dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> io::Result<Process> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Process)
+    }
+
+    /// Processor time of all of them.
+    pub(crate) fn all<'p>(processes: impl IntoIterator<Item = &'p Process>) -> Result<Duration, Failure> {
+        processes.into_iter().map(|Process(child)| processor_of(&child.id().to_string())).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Processor time of a process: fields 14 and 15 of proc(5), `utime` and `stime`, in hundredths of a second.
+pub(crate) fn processor_of(pid: &str) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no command in /proc/PID/stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Ports that are free, all held until the last is found, so that they differ.
+pub(crate) fn ports(count: usize) -> io::Result<Vec<u16>> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    held.iter().map(|it| Ok(it.local_addr()?.port())).collect()
+}
+
+/// A folder on the disk of the build, which is more of a disk than the one for temporary files may be.
+pub(crate) fn folder() -> io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Up to three servers of one log, and certificates for its clients.
+pub(crate) struct Log {
+    // First: they end before their folder goes.
+    pub(crate) processes: Vec<Process>,
+    folder: tempfile::TempDir,
+    pub(crate) addresses: Vec<String>,
+}
+
+impl Log {
+    /// Of this program; configured as the examples are, with as many of their members.
+    pub(crate) fn start(gapless_log: &Path, servers: usize, clients: usize) -> Result<Log, Failure> {
+        let (folder, ports) = (folder()?, ports(servers)?);
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster");
+        for n in 1..=servers {
+            let text = fs::read_to_string(examples.join(format!("server-{n}.toml")))?;
+            // What stands before the members, and those that there are.
+            let parts: Vec<&str> = text.split("[[member]]").take(1 + servers).collect();
+            let text = (1..)
+                .zip(&ports)
+                .fold(parts.join("[[member]]"), |text, (n, port)| text.replace(&format!("5006{n}"), &port.to_string()));
+            fs::write(folder.path().join(format!("server-{n}.toml")), text)?;
+        }
+        let verb = |verb: &str, n: usize| {
+            let mut command = Command::new(gapless_log);
+            command
+                .arg(verb)
+                .env_remove("RUST_LOG")
+                .arg("--config")
+                .arg(folder.path().join(format!("server-{n}.toml")));
+            command
+        };
+        for n in 1..=servers {
+            done(&mut verb("cosigner", n))?;
+        }
+        done(verb("init", 1).arg("--with-certificates").arg("client-0"))?;
+        for n in 2..=servers {
+            done(&mut verb("init", n))?;
+            done(verb("certify", n).arg("--server"))?;
+        }
+        if clients > 1 {
+            done(verb("certify", 1).args((1..clients).map(|n| format!("client-{n}"))))?;
+        }
+        let processes = (1..=servers).map(|n| Process::start(&mut verb("serve", n))).collect::<Result<_, _>>()?;
+        let addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        Ok(Log { processes, folder, addresses })
+    }
+
+    /// Where something stands that its configuration names below `var`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("var").join(name)
+    }
+}
+
+fn done(command: &mut Command) -> Result<(), Failure> {
+    let output = command.output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    }
+}

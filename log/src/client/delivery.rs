@@ -1,0 +1,127 @@
+//! What delivery works with and how far it has come: the lowest sequence that is not proven to be in the log, and what
+//! becomes of it.
+
+use std::sync::Arc;
+
+use gapless_world::{LogEvent, World};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Delivered,
+    connection::{Connection, Connector},
+    ending::End,
+    lane::Lane,
+    outbox::{Order, View},
+    pace::Pace,
+    rejection::Rejection,
+    retry::{Backoff, Cure},
+    settings::{Call, Deadlines, RetrySettings},
+    witness::Witness,
+};
+use crate::{
+    budget::Account,
+    dial::Credentials,
+    note::{NoteKey, Policy},
+};
+
+/// A first entry that is refused as too early this often in a row is not refused because of a race.
+const GAPS_MAX: u32 = 3;
+
+/// What delivery works with.
+pub(crate) struct Parts {
+    pub(crate) world: World,
+    pub(crate) view: View,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) connector: Connector,
+    pub(crate) credentials: watch::Receiver<Arc<Credentials>>,
+    pub(crate) witness: Witness,
+    pub(crate) log_key: NoteKey,
+    pub(crate) policy: Policy,
+    pub(crate) call: Call,
+    pub(crate) memory: watch::Receiver<u64>,
+    /// What is in flight, and what was read to be sent next.
+    pub(crate) room: Arc<Account>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) retry: RetrySettings,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// How far delivery has come.
+pub(crate) struct DeliveryState {
+    pub(super) parts: Parts,
+    pub(super) connection: Option<Connection>,
+    pub(super) backoff: Backoff,
+    /// How many entries are in flight, by what the last sessions showed.
+    pub(super) pace: Pace,
+    /// A cure by somebody is awaited, and that has been told.
+    pub(super) parked: bool,
+    /// The lowest sequence that is not proven to be in the log.
+    pub(super) next: u64,
+    gaps: u32,
+    /// A server named the leader and was believed, since the last success. The next one is believed after a wait.
+    pub(super) redirected: bool,
+}
+
+impl DeliveryState {
+    pub(crate) fn new(parts: Parts) -> DeliveryState {
+        let next = parts.view.progress.borrow().acknowledged;
+        let backoff = Backoff::new(parts.retry, parts.connector.servers());
+        let (least, most) = Lane::widths(parts.call);
+        let pace = Pace::new(least, most);
+        DeliveryState { parts, connection: None, backoff, pace, parked: false, next, gaps: 0, redirected: false }
+    }
+
+    /// The lowest sequences are done with.
+    pub(super) async fn leave(&mut self, delivered: Vec<Delivered>) -> Result<(), End> {
+        let entries = delivered.len();
+        // The kept checkpoint is durable by now. A crash here sends the entries once more, nothing else.
+        let order = Order::Leave { first: self.next, delivered };
+        self.parts.orders.send(order).await.map_err(|_| End::Stop)?;
+        self.next += entries as u64;
+        self.gaps = 0;
+        self.redirected = false;
+        self.parts.connector.served();
+        (0..entries).for_each(|_| self.backoff.succeeded());
+        if self.parked {
+            self.parked = false;
+            mark!("resumed");
+            self.parts.world.tell(LogEvent::Resumed {});
+        }
+        Ok(())
+    }
+
+    /// Keeps the lowest sequence as a dead letter; then its slot is closed by what takes its place.
+    pub(super) async fn dead_letter(&mut self, reason: &'static str, detail: String) -> Result<(), End> {
+        let (done, kept) = oneshot::channel();
+        let order = Order::DeadLetter { sequence: self.next, reason, detail, done };
+        self.parts.orders.send(order).await.map_err(|_| End::Stop)?;
+        kept.await.map_err(|_| End::Stop)?;
+        Err(End::GoBack)
+    }
+
+    /// The log says that earlier sequences are missing.
+    pub(super) fn gap(&mut self, expected: u64, first: bool) -> End {
+        // Calls side by side may overtake each other: the older one has arrived by now.
+        if !first {
+            mark!("gap-behind-another");
+            return End::GoBack;
+        }
+        self.gaps += 1;
+        let cure = if self.gaps >= GAPS_MAX && expected < self.next { Cure::Somebody } else { Cure::Time };
+        let why = format!(
+            "the log expects sequence {expected} where everything below {} is proven to be in it; if this lasts, the \
+             log lost acknowledged entries",
+            self.next
+        );
+        End::Failed { cure, why, pushback: None }
+    }
+
+    /// A receipt that does not count. The entry stays; it is sent again under the same sequence.
+    pub(super) fn rejected(&mut self, sequence: u64, why: &Rejection) -> End {
+        mark!("receipt-rejected");
+        let cure = if why.needs_a_cure() { Cure::Somebody } else { Cure::Time };
+        let why = why.to_string();
+        self.parts.world.tell(LogEvent::ReceiptRejected { sequence, why: why.clone() });
+        End::Failed { cure, why, pushback: None }
+    }
+}

@@ -1,0 +1,44 @@
+//! Trees that a client has verified, and what it takes for another one to extend them.
+
+use super::rejection::Rejection;
+use crate::{
+    note::Checkpoint,
+    tree::{self, Hash},
+};
+
+/// A tree that this client has verified: the one that every later tree must extend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Number of leaves.
+    pub size: u64,
+    /// Root of those leaves.
+    pub root: Hash,
+}
+
+impl Known {
+    /// What a client knows that never got a receipt: the empty tree, which every tree extends.
+    pub fn nothing() -> Known {
+        Known { size: 0, root: tree::empty_root() }
+    }
+}
+
+impl From<&Checkpoint> for Known {
+    fn from(checkpoint: &Checkpoint) -> Known {
+        Known { size: checkpoint.size, root: checkpoint.root }
+    }
+}
+
+/// Verifies that the tree `new` begins with the tree `old`.
+pub(super) fn extends(old: &Known, new: &Known, proof: &[Hash]) -> Result<(), Rejection> {
+    if new.size < old.size {
+        return Err(Rejection::RolledBack { known: old.size, found: new.size });
+    }
+    if new.size == old.size && new.root != old.root {
+        return Err(Rejection::Forked { size: new.size });
+    }
+    tree::verify_consistency(old.size, new.size, proof, &old.root, &new.root).map_err(|why| Rejection::Inconsistent {
+        old: old.size,
+        new: new.size,
+        why,
+    })
+}

@@ -1,0 +1,411 @@
+//! The outbox: what was accepted and is not yet proven to be in the log.
+//!
+//! One task owns the files. Callers hand it payloads and wait; if they go away, their work goes on. An entry is
+//! accepted once its frame is synced, and many share one sync. An entry leaves in the order of sequences, on a verified
+//! receipt only. How far that went is written down lazily: losing it means that entries are sent once more, which the
+//! log answers with their first receipts. A full outbox makes callers wait; it never drops.
+//!
+//! Index in the journal = sequence in the epoch. What a dead letter replaces is told by its own journal, see
+//! [`dead_letter`](super::dead_letter).
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use gapless_world::{LogEvent, Observer};
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Delivered, Delivery, Submission,
+    dead_letter::{DeadLetter, DeadLetters, read_all, reason_text},
+    error::ClientError,
+    settings::READ_BYTES_MAX,
+};
+use crate::{
+    budget::Held,
+    leaf::{Body, ClientId, Entry, Epoch, Sequence, SignedEntry},
+    note::SigningKey,
+    store::{Cell, Frame, Journal, JournalReader, StoreError},
+};
+
+/// Submissions that share one sync, at most.
+const BATCH_ENTRIES_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The acknowledged sequence is written down after this many, or when this long none was added.
+const LAZY_ENTRIES: u64 = 256;
+const LAZY_TIME: Duration = Duration::from_secs(1);
+
+/// Kind of a frame whose entry opens the epoch.
+pub(crate) const KIND_OPENED: u8 = 1;
+/// Kind of a frame whose entry is an event.
+pub(crate) const KIND_EVENT: u8 = 2;
+
+/// How far the outbox has got. Everything below `acknowledged` is proven to be in the log, everything below `durable`
+/// is synced here; what lies between is owed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) acknowledged: u64,
+    pub(crate) durable: u64,
+    pub(crate) dead_letters: u64,
+    /// Why the outbox had to stop.
+    pub(crate) stopped: Option<String>,
+    /// The owner is gone; its files are closed.
+    pub(crate) ended: bool,
+}
+
+/// A payload on its way into the outbox.
+pub(crate) struct Submit {
+    pub(crate) payload: Bytes,
+    pub(crate) reply: oneshot::Sender<Result<Submission, ClientError>>,
+    /// What it takes of the memory until it is durable.
+    pub(crate) _room: Held,
+}
+
+/// What delivery asks of the outbox.
+pub(crate) enum Order {
+    /// These entries from `first` on are in the log, or their slots are closed: they leave. In order of sequence.
+    Leave { first: u64, delivered: Vec<Delivered> },
+    /// The entry was refused for good. Answered once the dead letter is durable.
+    DeadLetter { sequence: u64, reason: &'static str, detail: String, done: oneshot::Sender<()> },
+    /// Delivery cannot go on: the disk failed it.
+    Stop { why: ClientError },
+}
+
+/// The outbox as others see it: what is owed, read from the disk.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) epoch: Epoch,
+    entries: JournalReader,
+    dead: JournalReader,
+    /// Entries that replace refused ones, until they leave.
+    closings: Closings,
+    pub(crate) progress: watch::Receiver<Progress>,
+}
+
+type Closings = Arc<Mutex<BTreeMap<u64, SignedEntry>>>;
+
+impl View {
+    /// Up to `limit` entries from `start` on, durable ones only, as they are to be sent; no more than `bytes_max` bytes,
+    /// unless the first alone is larger.
+    pub(crate) async fn entries(
+        &self,
+        start: u64,
+        limit: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<SignedEntry>, ClientError> {
+        let end = self.progress.borrow().durable.min(start.saturating_add(limit));
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let frames = self.entries.read(start, end, bytes_max).await?;
+        let closings = self.closings.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.into_iter().map(|frame| closings.get(&frame.index).cloned().map_or_else(|| decode(frame), Ok)).collect()
+    }
+
+    /// Payloads that are owed, oldest first, read from the disk.
+    pub(crate) async fn outstanding(&self) -> Result<Vec<Bytes>, ClientError> {
+        let (mut payloads, mut next) = (Vec::new(), 0);
+        loop {
+            next = next.max(self.progress.borrow().acknowledged);
+            let entries = match self.entries(next, u64::MAX, READ_BYTES_MAX).await {
+                // Meanwhile the log got them, and their segments were given up.
+                Err(ClientError::Store(StoreError::Outside { .. })) => {
+                    continue;
+                }
+                entries => entries?,
+            };
+            let Some(last) = entries.last() else { return Ok(payloads) };
+            next = last.entry().sequence.0 + 1;
+            payloads.extend(entries.iter().filter_map(|entry| match &entry.entry().body {
+                Body::Event(payload) => Some(payload.clone()),
+                _ => None,
+            }));
+        }
+    }
+
+    pub(crate) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, ClientError> {
+        let end = self.progress.borrow().dead_letters;
+        read_all(&self.dead, 0, end).await
+    }
+}
+
+fn decode(frame: Frame) -> Result<SignedEntry, ClientError> {
+    let foreign = |why: String| ClientError::Foreign { what: "an entry of the outbox", why };
+    let entry = SignedEntry::decode(frame.body).map_err(|why| foreign(why.to_string()))?;
+    match entry.entry().sequence == Sequence(frame.index) {
+        true => Ok(entry),
+        false => Err(foreign(format!("sequence {} in slot {}", entry.entry().sequence.0, frame.index))),
+    }
+}
+
+/// What the owner starts from; recovered by [`recovery`](super::recovery).
+pub(crate) struct Recovered {
+    pub(crate) client: ClientId,
+    pub(crate) epoch: Epoch,
+    pub(crate) key: SigningKey,
+    pub(crate) journal: Journal,
+    pub(crate) dead: DeadLetters,
+    pub(crate) closings: BTreeMap<u64, SignedEntry>,
+    pub(crate) acknowledged: u64,
+    pub(crate) pointer: Cell,
+    /// The lock on the data folder, held until the owner ends.
+    pub(crate) _lock: Box<dyn Send + Sync>,
+}
+
+/// The task that owns the files.
+pub(crate) struct Owner {
+    recovered: Recovered,
+    entries_max: u64,
+    observer: Arc<dyn Observer>,
+    closings: Closings,
+    progress: watch::Sender<Progress>,
+    waiting: BTreeMap<u64, oneshot::Sender<Delivered>>,
+    /// A submission that found the outbox full.
+    held: Option<Submit>,
+    /// `acknowledged` as last written down.
+    written: u64,
+    write_by: Option<Instant>,
+}
+
+impl Owner {
+    pub(crate) fn new(recovered: Recovered, entries_max: u64, observer: Arc<dyn Observer>) -> (Owner, View) {
+        let closings: Closings = Arc::new(Mutex::new(recovered.closings.clone()));
+        let progress = watch::Sender::new(Progress {
+            acknowledged: recovered.acknowledged,
+            durable: recovered.journal.next_index(),
+            dead_letters: recovered.dead.next_index(),
+            ..Progress::default()
+        });
+        let view = View {
+            epoch: recovered.epoch,
+            entries: recovered.journal.reader(),
+            dead: recovered.dead.reader(),
+            closings: closings.clone(),
+            progress: progress.subscribe(),
+        };
+        let written = recovered.acknowledged;
+        let (waiting, held, write_by) = (BTreeMap::new(), None, None);
+        let entries_max = entries_max.max(1);
+        (Owner { recovered, entries_max, observer, closings, progress, waiting, held, written, write_by }, view)
+    }
+
+    /// Works until nobody submits any more, or `stop` says so, and delivery has ended (it drops its `orders`).
+    pub(crate) async fn run(
+        mut self,
+        mut submits: mpsc::Receiver<Submit>,
+        mut orders: mpsc::Receiver<Order>,
+        stop: watch::Sender<bool>,
+    ) {
+        let mut outcome = self.work(&mut submits, &mut orders, &stop).await;
+        stop.send_replace(true);
+        submits.close();
+        while let (Ok(()), Some(order)) = (&outcome, orders.recv().await) {
+            outcome = self.obey(order).await;
+        }
+        if outcome.is_ok() {
+            outcome = self.write_pointer().await;
+        }
+        let stopped = outcome.err().map(|why| why.to_string());
+        let Owner { recovered, progress, waiting, held, .. } = self;
+        // Files and lock go first: whoever waits for the end may open the folder at once.
+        drop(recovered);
+        progress.send_modify(|progress| {
+            progress.stopped = stopped;
+            progress.ended = true;
+        });
+        drop((waiting, held));
+    }
+
+    async fn work(
+        &mut self,
+        submits: &mut mpsc::Receiver<Submit>,
+        orders: &mut mpsc::Receiver<Order>,
+        stop: &watch::Sender<bool>,
+    ) -> Result<(), ClientError> {
+        let mut stopping = stop.subscribe();
+        while !*stopping.borrow_and_update() {
+            if self.held.is_some() && self.room() > 0 {
+                self.accept(submits).await?;
+            }
+            let write_by = self.write_by.unwrap_or_else(Instant::now);
+            tokio::select! {
+                biased;
+                // An error says that the sender is gone, which cannot be while it is borrowed here.
+                _ = stopping.changed() => {}
+                Some(order) = orders.recv() => self.obey(order).await?,
+                submit = submits.recv(), if self.held.is_none() => match submit {
+                    Some(submit) => self.hold(submit),
+                    None => return Ok(()),
+                },
+                () = sleep_until(write_by), if self.write_by.is_some() => self.write_pointer().await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> u64 {
+        self.entries_max.saturating_sub(self.owed())
+    }
+
+    fn owed(&self) -> u64 {
+        self.recovered.journal.next_index() - self.recovered.acknowledged
+    }
+
+    fn hold(&mut self, submit: Submit) {
+        self.held = Some(submit);
+        if self.room() == 0 {
+            mark!("outbox-full");
+            self.observer.see(LogEvent::OutboxFull { pending: self.owed() });
+        }
+    }
+
+    /// Accepts what waits, as one batch under one sync.
+    async fn accept(&mut self, submits: &mut mpsc::Receiver<Submit>) -> Result<(), ClientError> {
+        let batch = self.collect(submits);
+        let first = self.recovered.journal.next_index();
+        let frames: Vec<Frame> = (first..).zip(&batch).map(|(index, submit)| self.frame(index, submit)).collect();
+        self.recovered.journal.write(&frames)?;
+        // A crash before the end of this sync leaves entries that nobody was told of. Where their frames survive they
+        // are delivered: their callers know nothing, so both outcomes are true to them.
+        self.recovered.journal.sync().await?;
+        let epoch = self.recovered.epoch;
+        for (sequence, submit) in (first..).zip(batch) {
+            let entry = submit.payload;
+            self.observer.see(LogEvent::EntryAccepted { epoch: epoch.0, sequence, entry });
+            let (tell, delivered) = oneshot::channel();
+            self.waiting.insert(sequence, tell);
+            let delivered = Delivery::new(delivered);
+            // Nobody may be listening any more; the entry is accepted all the same.
+            let _ = submit.reply.send(Ok(Submission { epoch, sequence: Sequence(sequence), delivered }));
+        }
+        let durable = self.recovered.journal.next_index();
+        self.progress.send_modify(|progress| progress.durable = durable);
+        Ok(())
+    }
+
+    fn collect(&mut self, submits: &mut mpsc::Receiver<Submit>) -> Vec<Submit> {
+        let most = BATCH_ENTRIES_MAX.min(usize::try_from(self.room()).unwrap_or(usize::MAX));
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < most && bytes < BATCH_BYTES_MAX {
+            let Some(submit) = self.held.take().or_else(|| submits.try_recv().ok()) else { break };
+            bytes += submit.payload.len();
+            batch.push(submit);
+        }
+        batch
+    }
+
+    fn frame(&self, index: u64, submit: &Submit) -> Frame {
+        let entry = self.sign(index, Body::Event(submit.payload.clone()));
+        Frame { index, term: self.recovered.epoch.0, kind: KIND_EVENT, body: entry.bytes().clone() }
+    }
+
+    fn sign(&self, sequence: u64, body: Body) -> SignedEntry {
+        let Recovered { client, epoch, key, .. } = &self.recovered;
+        Entry { client: client.clone(), epoch: *epoch, sequence: Sequence(sequence), body }.sign(key)
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), ClientError> {
+        match order {
+            Order::Leave { first, delivered } => self.leave(first, delivered).await,
+            Order::DeadLetter { sequence, reason, detail, done } => {
+                self.dead_letter(sequence, reason_text(reason, &detail)).await?;
+                let _ = done.send(());
+                Ok(())
+            }
+            Order::Stop { why } => Err(why),
+        }
+    }
+
+    /// Lets entries go. Any but the next in order is a repeat, and changes nothing.
+    async fn leave(&mut self, first: u64, delivered: Vec<Delivered>) -> Result<(), ClientError> {
+        for (sequence, delivered) in (first..).zip(delivered) {
+            if sequence != self.recovered.acknowledged {
+                continue;
+            }
+            self.recovered.acknowledged += 1;
+            self.closings.lock().unwrap_or_else(PoisonError::into_inner).remove(&sequence);
+            if let Some(tell) = self.waiting.remove(&sequence) {
+                let _ = tell.send(delivered);
+            }
+        }
+        let acknowledged = self.recovered.acknowledged;
+        self.progress.send_modify(|progress| progress.acknowledged = acknowledged);
+        self.write_by = Some(Instant::now() + LAZY_TIME);
+        if acknowledged - self.written >= LAZY_ENTRIES { self.write_pointer().await } else { Ok(()) }
+    }
+
+    async fn dead_letter(&mut self, sequence: u64, reason: String) -> Result<(), ClientError> {
+        let (epoch, sequence_id) = (self.recovered.epoch, Sequence(sequence));
+        let frames = self.recovered.journal.read(sequence, sequence + 1, READ_BYTES_MAX).await?;
+        let Some(entry) = frames.into_iter().next().map(decode).transpose()? else { return Ok(()) };
+        let Body::Event(payload) = &entry.entry().body else { return Ok(()) };
+        let digest = Sha256::digest(payload).into();
+        let closing = self.sign(sequence, Body::DeadLettered { digest, reason: reason.clone() });
+        let letter =
+            DeadLetter { epoch, sequence: sequence_id, reason: reason.clone(), entry, closing: closing.clone() };
+        // One frame keeps the refused bytes and what takes their place: a crash on either side of this leaves both or
+        // neither, and with neither the outbox still owes the entry.
+        mark!("dead-letter-kept");
+        self.recovered.dead.keep(&letter).await?;
+        self.closings.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, closing);
+        let dead_letters = self.recovered.dead.next_index();
+        self.progress.send_modify(|progress| progress.dead_letters = dead_letters);
+        self.observer.see(LogEvent::DeadLettered { epoch: epoch.0, sequence, reason: reason.clone() });
+        if let Some(tell) = self.waiting.remove(&sequence) {
+            let _ = tell.send(Delivered::DeadLetter { reason });
+        }
+        Ok(())
+    }
+
+    /// Writes down how far the log has everything, and gives up segments below that.
+    async fn write_pointer(&mut self) -> Result<(), ClientError> {
+        self.write_by = None;
+        let acknowledged = self.recovered.acknowledged;
+        if acknowledged == self.written {
+            return Ok(());
+        }
+        self.recovered.pointer.store(Pointer { epoch: self.recovered.epoch, acknowledged }.encode()).await?;
+        self.written = acknowledged;
+        // The last frame stays: from it a restart knows which sequence comes next. A crash in here leaves segments that
+        // the next call removes.
+        Ok(self.recovered.journal.forget_before(acknowledged.saturating_sub(1)).await?)
+    }
+}
+
+/// The acknowledged sequence as written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    pub(crate) epoch: Epoch,
+    /// The first sequence that is not acknowledged.
+    pub(crate) acknowledged: u64,
+}
+
+impl Pointer {
+    fn encode(self) -> Bytes {
+        let mut to = BytesMut::with_capacity(16);
+        to.put_u64(self.epoch.0);
+        to.put_u64(self.acknowledged);
+        to.freeze()
+    }
+
+    pub(crate) async fn load(
+        world: &gapless_world::World,
+        path: &Path,
+    ) -> Result<(Cell, Option<Pointer>), ClientError> {
+        let cell = Cell::open(world.disk.clone(), path).await?;
+        let Some(mut value) = cell.load() else { return Ok((cell, None)) };
+        if value.len() != 16 {
+            let why = format!("{} bytes instead of 16", value.len());
+            return Err(ClientError::Foreign { what: "the acknowledged sequence", why });
+        }
+        Ok((cell, Some(Pointer { epoch: Epoch(value.get_u64()), acknowledged: value.get_u64() })))
+    }
+}

@@ -1,0 +1,65 @@
+//! Refusals: what the log means by them, and what becomes of the entry.
+//!
+//! A refusal is the log's word, not a proof. So it may move an entry's bytes from one durable place to another, and
+//! never out of both. Pure.
+
+use crate::{
+    leaf::{Body, SignedEntry},
+    wire::{Refusal, refusal::Reason},
+    words::reason_name,
+};
+
+/// What follows from a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Earlier sequences are missing: go back.
+    Gap,
+    /// Refused for good: the bytes are kept as a dead letter, the slot is closed by another entry.
+    DeadLetter {
+        /// In kebab-case.
+        reason: &'static str,
+        /// In the log's words.
+        detail: String,
+    },
+    /// The slot is taken in the log, and the bytes are a dead letter already: done.
+    Closed {
+        /// In the log's words.
+        reason: String,
+    },
+    /// Only a person can cure this.
+    Park {
+        /// What it is, and what to do.
+        why: String,
+    },
+}
+
+pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
+    let reason = refusal.reason();
+    let name = reason_name(reason);
+    let detail = refusal.detail.clone();
+    match (reason, &entry.entry().body) {
+        (Reason::SequenceGap, _) => Verdict::Gap,
+        (Reason::WrongEpoch, _) => Verdict::Park {
+            why: format!(
+                "wrong-epoch: the log refuses epoch {} of `{}`: {detail}; another outbox may deliver under this name, \
+                 or the clock was behind when this one was opened",
+                entry.entry().epoch.0,
+                entry.entry().client.as_str(),
+            ),
+        },
+        // An outbox holds entries of its own client only. If the log sees another name, the certificate is the wrong one.
+        (Reason::WrongClient, _) => Verdict::Park { why: format!("{name}: {detail}; replace the certificate") },
+        (Reason::Oversize | Reason::Malformed | Reason::SequenceReused, Body::Event(_)) => {
+            Verdict::DeadLetter { reason: name, detail }
+        }
+        // The entry that closes a dead letter's slot finds it taken: there is no gap, and the refused bytes are kept.
+        (Reason::SequenceReused, Body::DeadLettered { .. }) => Verdict::Closed { reason: format!("{name}: {detail}") },
+        (Reason::Unspecified, _) => {
+            Verdict::Park { why: format!("a refusal for a reason that this build does not know: {detail}") }
+        }
+        // What opens an epoch or closes a slot has nothing that could be a dead letter.
+        (_, Body::EpochOpened { .. } | Body::DeadLettered { .. }) => {
+            Verdict::Park { why: format!("{name}: the log refuses sequence {}: {detail}", entry.entry().sequence.0) }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Why a receipt does not count.
+
+use bytes::Bytes;
+
+use crate::{
+    leaf::DecodeError,
+    note::NoteError,
+    tree::{BadProof, Hash},
+};
+
+/// No proof in a tree of up to 2^64 leaves needs more hashes than this: longer ones are refused unread.
+const PROOF_HASHES_MAX: usize = 128;
+
+/// Why a receipt does not count. The entry stays in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The answer is to another entry.
+    #[error("the answer names sequence {found} where {expected} was next to be answered")]
+    WrongSequence {
+        /// Next in order.
+        expected: u64,
+        /// In the answer.
+        found: u64,
+    },
+    /// Neither a receipt nor a refusal.
+    #[error("the answer holds neither a receipt nor a refusal; the server may speak a newer revision")]
+    Empty,
+    /// Not a checkpoint of this log.
+    #[error("its checkpoint: {0}")]
+    Note(#[from] NoteError),
+    /// Not a leaf.
+    #[error("its leaf: {0}")]
+    Leaf(#[from] DecodeError),
+    /// Another entry's leaf.
+    #[error("its leaf does not hold the bytes that were sent")]
+    OtherEntry,
+    /// A hash of a wrong length, or too many of them.
+    #[error("its {what} proof is not a list of at most {PROOF_HASHES_MAX} hashes of 32 bytes")]
+    MalformedProof {
+        /// Which proof.
+        what: &'static str,
+    },
+    /// The leaf is not shown to be in the signed tree.
+    #[error("inclusion of leaf {index} in {size} leaves: {why}")]
+    NotIncluded {
+        /// Where it should be.
+        index: u64,
+        /// Leaves of the signed tree.
+        size: u64,
+        /// What the verification says.
+        why: BadProof,
+    },
+    /// The signed tree is not shown to extend the known one.
+    #[error("consistency from {old} to {new} leaves: {why}")]
+    Inconsistent {
+        /// Leaves of the smaller tree.
+        old: u64,
+        /// Leaves of the larger tree.
+        new: u64,
+        /// What the verification says.
+        why: BadProof,
+    },
+    /// Nothing shows that one of two trees begins with the other.
+    #[error("nothing proves that the tree of {new} leaves begins with the one of {old}; the server left a proof out")]
+    Unproven {
+        /// Leaves of the smaller tree.
+        old: u64,
+        /// Leaves of the larger tree.
+        new: u64,
+    },
+    /// Entries of one epoch that do not stand in the order of their sequences.
+    #[error(
+        "the log placed sequence {sequence} at index {index}, and sequence {other} of the same epoch at {other_index}: \
+         out of order, so one of them is void there; whoever led the log broke its rules, keep both receipts as evidence"
+    )]
+    OutOfOrder {
+        /// The entry that this receipt is for.
+        sequence: u64,
+        /// Where it says that the entry stands.
+        index: u64,
+        /// An entry that was acknowledged before.
+        other: u64,
+        /// Where that one stands.
+        other_index: u64,
+    },
+    /// The log is shorter than it was.
+    #[error(
+        "the log was rolled back: it signs {found} leaves where it had signed {known}; compare the kept checkpoint \
+         with the log's replicas before anything is appended"
+    )]
+    RolledBack {
+        /// Leaves this client had verified before it asked.
+        known: u64,
+        /// Leaves of the signed tree.
+        found: u64,
+    },
+    /// Two roots of one size, both signed.
+    #[error("the log forked: it signed two different roots of {size} leaves; keep both notes as evidence")]
+    Forked {
+        /// Leaves of both trees.
+        size: u64,
+    },
+}
+
+impl Rejection {
+    /// Whether asking again cannot help: the log itself is not the one that this client knew.
+    pub fn needs_a_cure(&self) -> bool {
+        matches!(self, Rejection::RolledBack { .. } | Rejection::Forked { .. } | Rejection::OutOfOrder { .. })
+    }
+}
+
+/// The hashes of a proof as it stands on the wire.
+pub(super) fn hashes(what: &'static str, proof: &[Bytes]) -> Result<Vec<Hash>, Rejection> {
+    if proof.len() > PROOF_HASHES_MAX {
+        return Err(Rejection::MalformedProof { what });
+    }
+    let hash = |bytes: &Bytes| Hash::try_from(bytes.as_ref()).map_err(|_| Rejection::MalformedProof { what });
+    proof.iter().map(hash).collect()
+}

@@ -1,0 +1,382 @@
+//! A tail: every leaf once, in order, from an index on, across all failures and from whichever server is there.
+//!
+//! Its position is the whole of its state, and only a leaf handed out moves it. So whatever breaks, it asks again for
+//! exactly the next leaf, and a server that skips or repeats is refused.
+//!
+//! Before a server is listened to it has to vouch for what was handed out already: its signed checkpoint covers it, extends
+//! the newest checkpoint that this tail has seen, and includes the last leaf. One that is merely behind is left for another
+//! and asked again later, and is never taken for the whole; one that has another past is an error. Whoever wants to know how
+//! new the log is that he follows names an age: the tail then asks again and again, and leaves a server that is older, that
+//! is silent, or that shows more than it gives.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use gapless_world::{
+    LogEvent, World,
+    calls::{Attempt, Calls},
+    tls::Identity,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    connection::{Connection, Connector},
+    error::ClientError,
+    freshness::{Bound, Level},
+    known::{Known, extends},
+    rejection::{Rejection, hashes},
+    retry::{Backoff, cure, leader, pushback},
+    rpc::{Leaves, Rpc},
+    settings::{Deadlines, ReaderSettings},
+};
+use crate::{
+    dial::{Credentials, Dial, Trouble, dial_tls},
+    leaf::Index,
+    note::{Checkpoint, NoteKey, Policy},
+    schema::Exchange,
+    tree::{self, Hash},
+    wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, TailRequest, TailResponse},
+};
+
+/// However small the age that is asked for, a server is asked no oftener than this.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// Follows the log.
+pub struct Tail {
+    world: World,
+    connector: Connector,
+    credentials: watch::Sender<Arc<Credentials>>,
+    log_key: NoteKey,
+    policy: Policy,
+    deadlines: Deadlines,
+    cap: Duration,
+    backoff: Backoff,
+    next: u64,
+    /// Hash of the leaf before it, once one was handed out.
+    last: Option<Hash>,
+    /// The newest checkpoint that a server vouched with.
+    known: Known,
+    age_max: Option<Duration>,
+    /// Of which moment a log of so many leaves has everything: the newest that was stated, and the newest of which everything
+    /// was handed out.
+    stated: Option<(u64, Instant)>,
+    covered: Option<(u64, Instant)>,
+    open: Option<Open>,
+    not_before: Instant,
+}
+
+/// A stream, and what its connection noticed about itself.
+struct Open {
+    leaves: Leaves,
+    connection: Connection,
+    /// When to ask how new it is, and where the tail stood at the last time.
+    look_at: Option<Instant>,
+    stood_at: u64,
+}
+
+/// Why a server is not listened to.
+enum Unfit {
+    /// It does not answer, or is behind: another may.
+    Passing(Status),
+    /// What it says is not signed, or contradicts what was said before.
+    Contradicts(ClientError),
+}
+
+impl From<Status> for Unfit {
+    fn from(status: Status) -> Self {
+        Unfit::Passing(status)
+    }
+}
+
+impl<E: Into<ClientError>> From<E> for Unfit {
+    fn from(error: E) -> Self {
+        Unfit::Contradicts(error.into())
+    }
+}
+
+impl Tail {
+    /// A tail that begins with leaf `from`. The connection is made by the first [`next`](Self::next).
+    pub fn new(world: World, settings: ReaderSettings, from: u64) -> Result<Tail, ClientError> {
+        let credentials = watch::Sender::new(Credentials::new(&settings.identity)?);
+        let dial = dial_tls(world.clone(), credentials.subscribe());
+        Tail::new_with(world, settings, from, dial, credentials)
+    }
+
+    pub(super) fn new_with(
+        world: World,
+        settings: ReaderSettings,
+        from: u64,
+        dial: Dial,
+        credentials: watch::Sender<Arc<Credentials>>,
+    ) -> Result<Tail, ClientError> {
+        let ReaderSettings { servers, deadlines, retry, revision, log_key, policy, .. } = settings;
+        let calls = Calls::new(world.observer.clone());
+        let connector = Connector::new(dial, servers, calls, Exchange::new(revision)?, deadlines)?;
+        let backoff = Backoff::new(retry, connector.servers());
+        Ok(Tail {
+            world,
+            connector,
+            credentials,
+            log_key,
+            policy,
+            deadlines,
+            cap: retry.cap,
+            backoff,
+            next: from,
+            last: None,
+            known: Known::nothing(),
+            age_max: None,
+            stated: None,
+            covered: None,
+            open: None,
+            not_before: Instant::now(),
+        })
+    }
+
+    /// Follows only servers that keep within this age, which is asked for twice as often. A server that does not is left.
+    pub fn within(mut self, age_max: Duration) -> Tail {
+        self.age_max = Some(age_max);
+        self
+    }
+
+    /// The index of the leaf that comes next.
+    pub fn position(&self) -> Index {
+        Index(self.next)
+    }
+
+    /// How new what was handed out is, now: whatever was acknowledged longer ago than `age` was handed out. `None` before a
+    /// server has said so.
+    pub fn bound(&self) -> Option<Bound> {
+        self.covered.map(|(size, as_of)| Bound { size, age: Some(as_of.elapsed()), linearizable: false })
+    }
+
+    /// Shows another certificate, over a new connection.
+    pub fn replace_identity(&mut self, identity: &Identity) -> Result<(), ClientError> {
+        self.credentials.send_replace(Credentials::new(identity)?);
+        self.open = None;
+        Ok(())
+    }
+
+    /// The next leaf, as soon as it is committed; waits as long as it takes. Failed calls are made again here. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// [`ClientError::OutOfOrder`] where the server skipped or repeated a leaf; [`ClientError::Note`] and
+    /// [`ClientError::Unproven`] where it cannot vouch for what was handed out before. The next call asks again, at the
+    /// same index, and whichever server is next.
+    pub async fn next(&mut self) -> Result<(Index, Bytes), ClientError> {
+        loop {
+            let Some(open) = &mut self.open else {
+                // Kept outside of this future, so that a caller who drops it and asks again does not skip the wait.
+                sleep_until(self.not_before).await;
+                self.open().await?;
+                continue;
+            };
+            let answer = tokio::select! {
+                biased;
+                () = at(open.look_at) => {
+                    self.look().await?;
+                    continue;
+                }
+                answer = timeout(self.deadlines.tail_idle, open.leaves.next()) => answer,
+            };
+            match answer {
+                // Nothing new for long: asks again, in case that this server forgot its reader.
+                Err(_) => self.open = None,
+                Ok(Some(Ok(answer))) => return self.take(answer),
+                Ok(Some(Err(status))) => {
+                    let trouble = open.connection.trouble();
+                    self.failed(&status, trouble);
+                }
+                Ok(None) => self.failed(&Status::unavailable("the server ended the tail"), None),
+            }
+        }
+    }
+
+    fn take(&mut self, answer: TailResponse) -> Result<(Index, Bytes), ClientError> {
+        let (expected, found) = (self.next, answer.index);
+        if found != expected {
+            self.failed(&Status::aborted("out of order"), None);
+            return Err(ClientError::OutOfOrder { expected, found });
+        }
+        self.backoff.succeeded();
+        self.next += 1;
+        self.last = Some(tree::leaf_hash(&answer.leaf));
+        self.covers();
+        self.world.tell(LogEvent::LeafRead { index: found, leaf: answer.leaf.clone() });
+        Ok((Index(found), answer.leaf))
+    }
+
+    /// Opens a stream at exactly the next leaf, of a server that vouches for those before; or waits before the next
+    /// attempt.
+    async fn open(&mut self) -> Result<(), ClientError> {
+        let connection = self.connector.open()?;
+        let mut rpc = connection.rpc.clone();
+        match timeout(self.deadlines.call, self.vouched(&mut rpc, &connection.server)).await {
+            Ok(vouched) => {
+                if let Err(unfit) = vouched {
+                    return self.leave(unfit, connection.trouble());
+                }
+            }
+            Err(_) => {
+                self.failed(&Status::deadline_exceeded("no answer in time"), connection.trouble());
+                return Ok(());
+            }
+        }
+        match timeout(self.deadlines.call, rpc.tail(self.request(TailRequest { start: self.next }))).await {
+            Ok(Ok(answer)) => {
+                self.world.tell(LogEvent::TailStarted { from: self.next });
+                let (leaves, look_at) = (answer.into_inner(), self.next_look());
+                self.open = Some(Open { leaves, connection, look_at, stood_at: self.next });
+            }
+            Ok(Err(status)) => self.failed(&status, connection.trouble()),
+            Err(_) => self.failed(&Status::deadline_exceeded("no answer in time"), connection.trouble()),
+        }
+        Ok(())
+    }
+
+    /// Asks the server that is listened to how new it is. Where it does not say so in time, it is left.
+    async fn look(&mut self) -> Result<(), ClientError> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let owed = self.stated.is_some_and(|(size, _)| size > self.next);
+        if owed && open.stood_at == self.next {
+            self.failed(&Status::unavailable("it shows more leaves than it gives"), None);
+            return Ok(());
+        }
+        let connection = open.connection.clone();
+        // An age counts from when it was stated, and what is behind it takes up to three questions.
+        let most = self.age_max.unwrap_or(self.deadlines.call).max(self.connector.few_round_trips());
+        let most = most.clamp(LOOK_EVERY_MIN, self.deadlines.call);
+        let mut rpc = connection.rpc.clone();
+        match timeout(most, self.vouched(&mut rpc, &connection.server)).await {
+            Ok(Ok(())) => {
+                let (look_at, stood_at) = (self.next_look(), self.next);
+                self.open.iter_mut().for_each(|open| (open.look_at, open.stood_at) = (look_at, stood_at));
+                Ok(())
+            }
+            Ok(Err(unfit)) => self.leave(unfit, connection.trouble()),
+            Err(_) => {
+                self.failed(&Status::deadline_exceeded("it does not say how new it is"), connection.trouble());
+                Ok(())
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        self.age_max.map(|age_max| Instant::now() + (age_max / 2).max(LOOK_EVERY_MIN))
+    }
+
+    /// Has a server vouch for what was handed out, and say how new it is.
+    async fn vouched(&mut self, rpc: &mut Rpc, server: &str) -> Result<(), Unfit> {
+        let level = self.age_max.map_or(Level::Any, Level::AgeAtMost);
+        let sent = Instant::now();
+        let answer = rpc.get_checkpoint(self.question(GetCheckpointRequest { freshness: level.demand() })).await?;
+        let answer = answer.into_inner();
+        let checkpoint = Checkpoint::verify_by(&answer.checkpoint, &self.log_key, &self.policy)?;
+        let bound = level.kept_by(answer.bound, checkpoint.size, sent)?;
+        // Both at once: an age is that of this moment, and proofs take their time.
+        let as_of = bound.age.and_then(|age| Instant::now().checked_sub(age));
+        bound.told(server).into_iter().for_each(|told| self.world.tell(told));
+        let needed = self.known.size.max(self.next);
+        if checkpoint.size < needed {
+            mark!("reader-met-one-behind");
+            let behind = format!("it shows {} leaves, and others showed {needed}", checkpoint.size);
+            return Err(Status::unavailable(behind).into());
+        }
+        self.extends(rpc, &checkpoint).await?;
+        self.includes_last(rpc, &checkpoint).await?;
+        self.known = Known::from(&checkpoint);
+        // What is proven counts, which may be more than what is stated.
+        self.stated = as_of.map(|as_of| (checkpoint.size, as_of));
+        self.covers();
+        Ok(())
+    }
+
+    async fn extends(&mut self, rpc: &mut Rpc, checkpoint: &Checkpoint) -> Result<(), Unfit> {
+        let new = Known::from(checkpoint);
+        let (old_size, new_size) = (self.known.size, new.size);
+        let proof = match old_size > 0 && old_size < new_size {
+            false => Vec::new(),
+            true => {
+                let request =
+                    self.question(GetConsistencyProofRequest { old_size, new_size, further_sizes: Vec::new() });
+                let answer = proven(rpc.get_consistency_proof(request).await)?;
+                hashes("consistency", &answer.hashes)?
+            }
+        };
+        Ok(extends(&self.known, &new, &proof)?)
+    }
+
+    async fn includes_last(&mut self, rpc: &mut Rpc, checkpoint: &Checkpoint) -> Result<(), Unfit> {
+        let (Some(last), Some(index)) = (&self.last, self.next.checked_sub(1)) else { return Ok(()) };
+        let request = self.question(GetInclusionProofRequest { index, tree_size: checkpoint.size });
+        let answer = proven(rpc.get_inclusion_proof(request).await)?;
+        let proof = hashes("inclusion", &answer.hashes)?;
+        let included = tree::verify_inclusion(last, index, checkpoint.size, &proof, &checkpoint.root);
+        Ok(included.map_err(|why| Rejection::NotIncluded { index, size: checkpoint.size, why })?)
+    }
+
+    /// Whether all that was stated has been handed out by now.
+    fn covers(&mut self) {
+        if let Some(stated) = self.stated.filter(|(size, _)| *size <= self.next) {
+            self.covered = Some(self.covered.map_or(stated, |known| if known.1 > stated.1 { known } else { stated }));
+        }
+    }
+
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(Attempt(self.backoff.attempt()));
+        request
+    }
+
+    /// A question, which is answered in time or not at all.
+    fn question<M>(&self, message: M) -> Request<M> {
+        let mut request = self.request(message);
+        request.set_timeout(self.deadlines.call);
+        request
+    }
+
+    fn leave(&mut self, unfit: Unfit, trouble: Option<Trouble>) -> Result<(), ClientError> {
+        match unfit {
+            Unfit::Passing(status) => {
+                self.failed(&status, trouble);
+                Ok(())
+            }
+            Unfit::Contradicts(error) => {
+                self.failed(&Status::aborted("it cannot vouch for the log"), None);
+                Err(error)
+            }
+        }
+    }
+
+    /// The next attempt goes to the server that is said to lead, else to the next one.
+    fn failed(&mut self, status: &Status, trouble: Option<Trouble>) {
+        self.open = None;
+        if let Some(leader) = leader(status) {
+            self.connector.prefer(&leader);
+        }
+        let (_, wait) = self.backoff.failed(cure(status, trouble.as_ref()), pushback(status, self.cap));
+        self.not_before = Instant::now() + wait;
+    }
+}
+
+/// A proof; a server that refuses one is asked again later: it may just have come back and not be that far yet.
+fn proven<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {
+    match answer {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if status.code() == tonic::Code::OutOfRange => Err(Status::unavailable(status.message())),
+        Err(status) => Err(status),
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,60 @@
+//! The audit log: append-only, signed, verifiable, replicated. Production code that does not know that simulation
+//! exists: whatever is outside it, it reaches through [`gapless_world::World`].
+
+// First, so that its macro is known to all the others.
+#[macro_use]
+extern crate gapless_world as _;
+
+pub mod budget;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod client;
+pub mod cluster;
+mod dial;
+mod key;
+pub mod leaf;
+pub mod marks;
+#[cfg(test)]
+mod meddled;
+pub mod note;
+mod revisions;
+pub mod schema;
+pub mod serve;
+pub mod store;
+pub mod tree;
+pub mod words;
+
+/// The wire contract, generated from `proto/`: revision `current`, and the others where they differ from it.
+pub mod wire {
+    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    tonic::include_proto!("gapless.audit.v1");
+    /// The compiled descriptors, for reflection and for the exchange of schemas.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/audit.v1.bin"));
+
+    /// The revision before.
+    pub mod previous {
+        pub use super::AppendRequest;
+        include!(concat!(env!("OUT_DIR"), "/previous/gapless.audit.v1.rs"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/previous/audit.v1.bin"));
+    }
+
+    /// A compatible successor.
+    #[cfg(feature = "rehearsal")]
+    pub mod next {
+        include!(concat!(env!("OUT_DIR"), "/next/gapless.audit.v1.rs"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/next/audit.v1.bin"));
+    }
+
+    /// A successor that is not compatible.
+    #[cfg(feature = "rehearsal")]
+    pub mod breaking {
+        include!(concat!(env!("OUT_DIR"), "/breaking/gapless.audit.v1.rs"));
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/breaking/audit.v1.bin"));
+    }
+}
+
+/// What the members of a cluster say to each other, generated from `proto/`.
+pub(crate) mod cluster_wire {
+    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    tonic::include_proto!("gapless.cluster.v1");
+}

@@ -1,0 +1,91 @@
+//! From a data folder to a node that can be served: a damaged member is repaired first, a damaged log of one is only read.
+//!
+//! While it is, its door is closed, not missing: whoever calls gets `UNAVAILABLE` and the reason, and health says that it
+//! does not serve. So callers go to another member at once, and whoever looks after it sees a process that works.
+
+use std::{future::Future, pin::pin, sync::Arc};
+
+use gapless_world::World;
+use tonic::service::Routes;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use super::{ServeError, ServeSettings, listener::Front, say};
+use crate::{
+    cluster::{Node, NodeError, NodeSettings, is_repairable, repair},
+    schema::Exchange,
+};
+
+/// What callers are told meanwhile.
+const CLOSED: &str = "this member's log is damaged and is being repaired from the others: ask another one";
+
+/// Starts a node. Where the log of a member of several is damaged, it is repaired from the others first, however long
+/// that takes; `None` where `stop` resolved before the node was started. A damaged log of one is opened as far as it is sound.
+///
+/// # Errors
+/// As [`Node::start`]; and where the repair cannot go on.
+pub async fn start(
+    world: &World,
+    node: &NodeSettings,
+    settings: &ServeSettings,
+    stop: impl Future<Output = ()>,
+) -> Result<Option<Node>, NodeError> {
+    let mut stop = pin!(stop);
+    // Hashing a long log takes a while, and a stop that is asked for meanwhile is heard. What a start leaves behind where
+    // it is dropped is what a crash leaves.
+    let started = tokio::select! {
+        biased;
+        () = stop.as_mut() => {
+            mark!("stopped-while-starting");
+            return Ok(None)
+        }
+        started = Node::start(world.clone(), node.clone()) => started,
+    };
+    let damage = match started {
+        Err(damage) if is_repairable(&damage, node) => damage,
+        Err(damage) if node.cluster.is_none() => {
+            let sound = Node::open_sound(world.clone(), node.clone(), &damage).await;
+            return sound.map(Some).map_err(|why| {
+                tracing::error!(%why, "nothing of the damaged log can be shown");
+                damage
+            });
+        }
+        started => return started.map(Some),
+    };
+    tracing::error!(%damage, "the log is damaged: this member is repaired from the others before it serves");
+    tokio::select! {
+        biased;
+        () = stop.as_mut() => return Ok(None),
+        repaired = repair(world, node) => repaired?,
+        why = turn_away(world, settings) => return Err(NodeError::Failed(why.to_string())),
+    }
+    tokio::select! {
+        biased;
+        () = stop => Ok(None),
+        started = Node::start(world.clone(), node.clone()) => started.map(Some),
+    }
+}
+
+/// Turns everybody away, for as long as it is polled. Only a connection that panics ends it.
+async fn turn_away(world: &World, settings: &ServeSettings) -> ServeError {
+    match closed_front(world, settings).await {
+        Ok(mut front) => front.accept_until_failure().await,
+        Err(why) => {
+            // The repair needs no door. What is wrong here is said again once the node is to be served.
+            tracing::error!(%why, "callers cannot be told that this member is being repaired");
+            std::future::pending().await
+        }
+    }
+}
+
+async fn closed_front(world: &World, settings: &ServeSettings) -> Result<Front, ServeError> {
+    let health = HealthReporter::new();
+    say(&health, ServingStatus::NotServing).await;
+    let mut routes = Routes::builder();
+    routes.add_service(HealthServer::new(HealthService::from_health_reporter(health)));
+    let exchange: Arc<Exchange> = Exchange::new(settings.revision)?;
+    Front::open(world, settings, routes.routes().prepare(), exchange, Some(CLOSED), None).await
+}

@@ -1,0 +1,31 @@
+//! What every connection is given.
+
+use std::sync::Arc;
+
+use gapless_world::{World, doorstep::Doorstep, refusals::Refusals};
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use super::{Deadlines, gate::Gate, places::Places};
+use crate::schema::Exchange;
+
+/// What every connection is given.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) world: World,
+    pub(super) routes: Routes,
+    pub(super) deadlines: Deadlines,
+    pub(super) doorstep: Doorstep,
+    pub(super) refusals: Refusals,
+    /// True from the moment that the server stops.
+    pub(super) draining: watch::Receiver<bool>,
+    #[cfg(feature = "rehearsal")]
+    pub(super) reply_hook: Option<super::ReplyHook>,
+    /// What is known of schemas, over all connections.
+    pub(super) exchange: Arc<Exchange>,
+    /// Why nobody is served, where nobody is: only health answers then.
+    pub(super) closed: Option<&'static str>,
+    /// Who may call what; `None` where all may call everything.
+    pub(super) gate: Option<Gate>,
+    pub(super) places: Places,
+}

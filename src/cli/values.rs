@@ -1,0 +1,12 @@
+//! Values of arguments, and what stands for those that are not given.
+
+use std::{num::NonZeroUsize, thread, time::Duration};
+
+/// A length of time, as scenario files have it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    crate::scenario::duration(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}

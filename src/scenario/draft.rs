@@ -1,0 +1,114 @@
+//! What was read of a scenario file so far, with the places of its parts.
+
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
+
+use super::model::{self, Cluster, EventPattern, Expect, KnownViolation, Scenario, Start, Workload};
+use crate::fault::{Action, Fault, HostRef};
+
+/// What was read of a file so far; each part is missing if it was wrong.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) title: Option<String>,
+    pub(super) story: String,
+    pub(super) cluster: Option<Cluster>,
+    /// The number of servers if at least that could be read.
+    pub(super) servers: Option<u32>,
+    pub(super) clients: Option<u32>,
+    pub(super) work: Option<Duration>,
+    pub(super) workload: Option<Workload>,
+    /// Where the largest payload and what exceeds it stand, if they do.
+    pub(super) payload_max_span: Option<Range<usize>>,
+    pub(super) oversize_span: Option<Range<usize>>,
+    pub(super) steps: Vec<Step>,
+    pub(super) expect: Expect,
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) seeds: Vec<u64>,
+    pub(super) known_violation: Option<KnownViolation>,
+    pub(super) lines: Lines,
+}
+
+/// An event pattern with the places of its parts.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    pub(super) list: &'static str,
+    pub(super) pattern: EventPattern,
+    pub(super) span: Range<usize>,
+    pub(super) hosts: Vec<(HostRef, Range<usize>)>,
+    pub(super) during_span: Range<usize>,
+    pub(super) after_span: Range<usize>,
+}
+
+impl Draft {
+    pub(super) fn finish(self, path: &Path, text: &str) -> Option<Scenario> {
+        let lines = &self.lines;
+        let steps = self.steps.into_iter().map(|step| {
+            let line = lines.of(step.header.start);
+            Some(model::Step {
+                name: step.name,
+                action: step.action?,
+                start: step.start?,
+                duration: step.duration,
+                line,
+            })
+        });
+        let steps = steps.collect::<Option<Vec<_>>>()?;
+        let mut expect = self.expect;
+        for Pattern { list, pattern, .. } in self.patterns {
+            match list {
+                "seen" => expect.seen.push(pattern),
+                "never" => expect.never.push(pattern),
+                _ => expect.sometimes.push(pattern),
+            }
+        }
+        Some(Scenario {
+            title: self.title?,
+            story: self.story,
+            cluster: self.cluster?,
+            workload: self.workload?,
+            steps,
+            expect,
+            seeds: self.seeds,
+            known_violation: self.known_violation,
+            path: path.to_owned(),
+            source: Arc::from(text),
+        })
+    }
+}
+
+/// Where lines begin, to find the line of a byte.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Self {
+        Lines(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// From 1.
+    pub(super) fn of(&self, at: usize) -> usize {
+        self.0.partition_point(|newline| *newline < at) + 1
+    }
+}
+
+/// A step with the places of its parts.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) header: Range<usize>,
+    pub(super) name: String,
+    /// Given, and not the action's.
+    pub(super) named: bool,
+    pub(super) name_span: Range<usize>,
+    pub(super) fault: Option<&'static Fault>,
+    pub(super) action: Option<Action>,
+    /// Every host word with its place, those at the two ends of a link included.
+    pub(super) hosts: Vec<(HostRef, Range<usize>)>,
+    /// `on`, `between` or `from`: the place of the whole selection.
+    pub(super) place: Range<usize>,
+    pub(super) start: Option<Start>,
+    /// `at` or `after`.
+    pub(super) start_span: Range<usize>,
+    pub(super) since_span: Range<usize>,
+    pub(super) duration: Option<Duration>,
+    /// `for` was given, rightly or wrongly.
+    pub(super) has_for: bool,
+}

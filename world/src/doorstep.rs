@@ -1,0 +1,326 @@
+//! Who stands at a server's door: connections that were accepted and have not proven whose they are.
+//!
+//! Anybody who reaches the port can be one of them. So they have places of their own, beside those of established
+//! connections, and few of them; but nobody is refused one, because a door that refuses newcomers is shut by whoever
+//! fills it first. Where all places are taken the newcomer gets that of somebody who has stood for longest among those
+//! of the same origin, and that origin is the one that has most places. Two things follow:
+//!
+//! * An origin that has no more than its even share of the places never loses one. A flood from one address takes
+//!   places from itself.
+//! * Among those of one origin (behind one NAT, or on one machine) the quick ones get in: a handshake fails only where
+//!   as many newcomers come as there are places before it is over.
+//!
+//! There are two steps, each with its own places. On the first one stands who has not said a whole ClientHello; with it
+//! a connection moves to the second one. So those that say nothing take no place from those that speak, and an honest
+//! peer, which speaks as soon as it is connected, leaves the first step at once, however far away it is.
+//!
+//! Nothing here waits or looks at a clock: how long somebody may stand is for the deadline of the handshake to say.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustls::server::Acceptor;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+
+/// A step has at least so many places, however few connections may be established, and at most so many.
+const STEP_PLACES: (usize, usize) = (64, 512);
+
+/// The door of one server.
+#[derive(Debug, Clone)]
+pub struct Doorstep(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    places: usize,
+    steps: Mutex<Steps>,
+}
+
+#[derive(Debug)]
+struct Steps {
+    silent: Crowd<Arc<Notify>>,
+    speaking: Crowd<Arc<Notify>>,
+    /// Counts who came to a step.
+    came: u64,
+}
+
+/// One connection at the door, for as long as this lives.
+#[derive(Debug)]
+pub struct Standing {
+    doorstep: Doorstep,
+    origin: Origin,
+    number: u64,
+    speaks: bool,
+}
+
+/// Told when a newcomer took the place.
+#[derive(Debug)]
+pub struct Outcome(Arc<Notify>);
+
+impl Doorstep {
+    /// The door of a server that serves so many connections: half as many may stand on each step, at least 64 and at most
+    /// 512.
+    pub fn new(connections_max: usize) -> Doorstep {
+        let places = (connections_max / 2).clamp(STEP_PLACES.0, STEP_PLACES.1);
+        let (silent, speaking) = (Crowd::new(places), Crowd::new(places));
+        Doorstep(Arc::new(Inner { places, steps: Mutex::new(Steps { silent, speaking, came: 0 }) }))
+    }
+
+    /// So many may stand at the door, on both steps together.
+    pub fn places(&self) -> usize {
+        2 * self.0.places
+    }
+
+    /// One more stands on the first step. `address` is `host:port`.
+    pub fn enter(&self, address: &str) -> (Standing, Outcome) {
+        let gives_way = Arc::new(Notify::new());
+        let origin = Origin::of(address);
+        let mut steps = self.lock();
+        let number = steps.next();
+        crowd_out(steps.silent.admit(&origin, number, gives_way.clone()));
+        drop(steps);
+        (Standing { doorstep: self.clone(), origin, number, speaks: false }, Outcome(gives_way))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        // Each update is complete before anything could panic.
+        self.0.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Steps {
+    fn next(&mut self) -> u64 {
+        self.came += 1;
+        self.came
+    }
+}
+
+impl Standing {
+    /// Waits for a whole ClientHello, with which it moves to the second step. Until then nothing is computed for a peer.
+    ///
+    /// # Errors
+    /// As TLS has it, which the peer is told, too.
+    pub async fn hear<S>(self, stream: S) -> io::Result<(Standing, StartHandshake<S>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        Ok((self.speaks(), begun))
+    }
+
+    fn speaks(mut self) -> Standing {
+        let doorstep = self.doorstep.clone();
+        let mut steps = doorstep.lock();
+        // Where it is not there any more, a newcomer has just taken its place, and it is told so.
+        if let Some(gives_way) = steps.silent.leave(&self.origin, self.number) {
+            (self.number, self.speaks) = (steps.next(), true);
+            crowd_out(steps.speaking.admit(&self.origin, self.number, gives_way));
+        }
+        drop(steps);
+        self
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let mut steps = self.doorstep.lock();
+        let step = if self.speaks { &mut steps.speaking } else { &mut steps.silent };
+        step.leave(&self.origin, self.number);
+    }
+}
+
+impl Outcome {
+    /// Resolves when a newcomer took the place, and never once the connection has left the door by itself. Cancel safe.
+    pub async fn crowded_out(&self) {
+        self.0.notified().await;
+    }
+}
+
+fn crowd_out(somebody: Option<Arc<Notify>>) {
+    if let Some(gives_way) = somebody {
+        gives_way.notify_one();
+    }
+}
+
+/// Where connections come from that are one party to this room: an address, and of IPv6 a /64, of which any host has all
+/// addresses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    V4(Ipv4Addr),
+    V6([u16; 4]),
+    Named(String),
+}
+
+impl Origin {
+    fn of(address: &str) -> Origin {
+        match address.parse::<SocketAddr>().map(|address| address.ip().to_canonical()) {
+            Ok(IpAddr::V4(host)) => Origin::V4(host),
+            Ok(IpAddr::V6(host)) => {
+                let [a, b, c, d, ..] = host.segments();
+                Origin::V6([a, b, c, d])
+            }
+            Err(_) => Origin::Named(address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned()),
+        }
+    }
+}
+
+/// Those on one step: by origin, and in the order in which they came.
+#[derive(Debug)]
+struct Crowd<T> {
+    places: usize,
+    taken: usize,
+    by_origin: BTreeMap<Origin, BTreeMap<u64, T>>,
+}
+
+impl<T> Crowd<T> {
+    fn new(places: usize) -> Crowd<T> {
+        Crowd { places, taken: 0, by_origin: BTreeMap::new() }
+    }
+
+    /// Gives a place to one that comes after all others. Returns who has to go for it, if somebody has to.
+    fn admit(&mut self, origin: &Origin, number: u64, one: T) -> Option<T> {
+        self.by_origin.entry(origin.clone()).or_default().insert(number, one);
+        self.taken += 1;
+        if self.taken <= self.places {
+            return None;
+        }
+        // Looks at every origin, of which there are no more than places. Of equals the one goes that has stood for longest.
+        let most = self.by_origin.iter().max_by_key(|(_, standing)| {
+            (standing.len(), Reverse(standing.first_key_value().map(|(number, _)| *number)))
+        });
+        let (origin, oldest) =
+            most.and_then(|(origin, standing)| Some((origin.clone(), *standing.first_key_value()?.0)))?;
+        self.leave(&origin, oldest)
+    }
+
+    /// Frees a place; `None` where that one has none.
+    fn leave(&mut self, origin: &Origin, number: u64) -> Option<T> {
+        let standing = self.by_origin.get_mut(origin)?;
+        let one = standing.remove(&number)?;
+        if standing.is_empty() {
+            self.by_origin.remove(origin);
+        }
+        self.taken -= 1;
+        Some(one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_out(outcome: &Outcome) -> bool {
+        outcome.crowded_out().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_flood_from_one_address_takes_no_place_from_another() {
+        let door = Doorstep::new(1_024);
+        let member = door.enter("10.0.0.2:4000");
+        let flood: Vec<_> = (0..5_000).map(|n| door.enter(&format!("10.0.0.66:{n}"))).collect();
+        assert!(!is_out(&member.1));
+        let out = flood.iter().filter_map(|one| is_out(&one.1).then_some(())).count();
+        assert_eq!(out, 5_000 - 511);
+        assert!(!is_out(&flood.last().unwrap().1), "whoever came last has a place");
+    }
+
+    #[test]
+    fn whoever_speaks_is_not_crowded_out_by_those_that_do_not_even_from_its_own_address() {
+        let door = Doorstep::new(1_024);
+        let (standing, outcome) = door.enter("127.0.0.1:4000");
+        let _standing = standing.speaks();
+        let _flood: Vec<_> = (0..5_000).map(|n| door.enter(&format!("127.0.0.1:{n}"))).collect();
+        assert!(!is_out(&outcome));
+    }
+
+    #[test]
+    fn of_one_address_that_speaks_too_often_the_oldest_goes() {
+        let door = Doorstep::new(1_024);
+        let flood: Vec<_> = (0..514)
+            .map(|n| {
+                let (standing, outcome) = door.enter(&format!("127.0.0.1:{n}"));
+                (standing.speaks(), outcome)
+            })
+            .collect();
+        let out: Vec<bool> = flood.iter().map(|one| is_out(&one.1)).collect();
+        assert_eq!(out, [vec![true; 2], vec![false; 512]].concat());
+    }
+
+    #[test]
+    fn who_leaves_by_itself_frees_its_place_and_is_forgotten() {
+        let door = Doorstep::new(1);
+        let (standing, outcome) = door.enter("10.0.0.2:1");
+        let (spoken, _outcome) = door.enter("10.0.0.2:2");
+        let spoken = spoken.speaks();
+        let taken = || {
+            let steps = door.lock();
+            (steps.silent.taken, steps.speaking.taken)
+        };
+        assert_eq!(taken(), (1, 1));
+        drop((standing, spoken));
+        assert!(!is_out(&outcome));
+        assert_eq!(taken(), (0, 0));
+        let steps = door.lock();
+        assert!(steps.silent.by_origin.is_empty() && steps.speaking.by_origin.is_empty());
+    }
+
+    #[test]
+    fn both_ends_of_what_may_be_configured_have_places() {
+        for (connections_max, places) in [(1, 128), (128, 128), (130, 130), (1_024, 1_024), (usize::MAX, 1_024)] {
+            assert_eq!(Doorstep::new(connections_max).places(), places, "{connections_max}");
+        }
+    }
+
+    #[test]
+    fn ports_make_no_origin_and_neither_do_the_addresses_of_one_host() {
+        let same = [
+            ("10.0.0.1:1", "10.0.0.1:2"),
+            ("[2001:db8:0:1::1]:1", "[2001:db8:0:1:ffff::2]:2"),
+            ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
+            ("client-1:1", "client-1:2"),
+        ];
+        same.iter().for_each(|(one, other)| assert_eq!(Origin::of(one), Origin::of(other)));
+        let others = [("10.0.0.1:1", "10.0.0.2:1"), ("[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1"), ("a:1", "b:1")];
+        others.iter().for_each(|(one, other)| assert_ne!(Origin::of(one), Origin::of(other)));
+    }
+
+    proptest! {
+        /// Whatever comes and goes: an even share is safe, a newcomer has its place, and there are never too many.
+        #[test]
+        fn an_origin_with_no_more_than_an_even_share_loses_nothing(
+            moves in prop::collection::vec((0_u8..6, prop::bool::weighted(0.2)), 1..200),
+            places in 1_usize..12,
+        ) {
+            let mut crowd = Crowd::new(places);
+            for (number, (origin, leaves)) in (0_u64..).zip(moves) {
+                let origin = Origin::Named(origin.to_string());
+                if leaves {
+                    let oldest = crowd.by_origin.get(&origin).and_then(|those| those.first_key_value().map(|(n, _)| *n));
+                    oldest.and_then(|oldest| crowd.leave(&origin, oldest));
+                    continue;
+                }
+                let out = crowd.admit(&origin, number, (origin.clone(), number));
+                let standing = |origin: &Origin| crowd.by_origin.get(origin).map_or(0, BTreeMap::len);
+                prop_assert!(crowd.by_origin.get(&origin).is_some_and(|those| those.contains_key(&number)));
+                prop_assert_eq!(crowd.taken, crowd.by_origin.keys().map(standing).sum::<usize>());
+                prop_assert!(crowd.taken <= places);
+                if let Some((loser, _)) = out {
+                    let had = standing(&loser) + 1;
+                    let origins = crowd.by_origin.len() + usize::from(had == 1);
+                    prop_assert!(had * origins > places, "{had} of {places} by one of {origins}");
+                }
+            }
+        }
+    }
+}

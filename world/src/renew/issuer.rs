@@ -1,0 +1,260 @@
+//! The issuer: a server that renews certificates for those who show one.
+//!
+//! A new certificate has the names of the one that was shown and no others, and is good for the ends for which that one
+//! is, whatever the request asks for. It is valid
+//! from now on: an issuer that backdates hides clocks that are wrong. Each connection is for one renewal and is given
+//! little time, so that nobody holds the issuer's doors.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tonic::{Request, Response, Status, service::Routes};
+
+use super::grace::Lenient;
+use crate::{
+    LogEvent, Stream, World,
+    doorstep::{Doorstep, Outcome, Standing},
+    issuer_wire::{
+        RenewRequest, RenewResponse,
+        issuer_server::{Issuer, IssuerServer},
+    },
+    refusals::Refusals,
+    tls::{self, Grant, Identity, TlsError, Usage},
+};
+
+/// For how long after an authority was replaced its certificates are still good for a renewal: whoever was away for that
+/// long needs somebody to give it a certificate by hand. Each day of it is a day for whoever stole the old key.
+pub const REPLACED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// For how long after its end a certificate is still good for a renewal.
+pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A TLS handshake ends by then.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// A connection ends by then: a renewal is one call.
+const CONNECTION_MAX: Duration = Duration::from_secs(15);
+/// Established connections at once. Further ones are closed; renewals are tried again. Those that shake hands have places
+/// beside them.
+const CONNECTIONS_MAX: usize = 1024;
+/// Connections that were told to end and have not done so yet, before no more are accepted.
+const ENDING_MAX: usize = 64;
+/// Pause after an accept that failed for want of something that a moment may bring back.
+const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
+/// Largest request in bytes: one of PKCS #10 over a key of either kind has a few hundred.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Who signs, who is trusted, and who may renew. Replaced as a whole when an authority is rotated.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Signs new certificates.
+    pub signer: Arc<tls::Issuer>,
+    /// Whom holders of new certificates are to trust, PEM.
+    pub trusted_pem: String,
+    /// Authorities that are not trusted any more, and whose certificates are good for a renewal for a while. **After a key
+    /// was stolen its authority must not be among them**: whoever has the key could make a certificate of any name, and
+    /// have it renewed by the new authority. One that is left out here is thrown out at once, and each of its holders has
+    /// to be given a new certificate by hand.
+    pub replaced: Vec<Replaced>,
+}
+
+/// An authority that was replaced.
+#[derive(Debug, Clone)]
+pub struct Replaced {
+    /// Its certificate, PEM.
+    pub ca_pem: String,
+    /// When it was, in seconds since 1970. It counts for [`IssuerSettings::replaced`] from then on.
+    pub at: i64,
+}
+
+/// How an issuer issues.
+#[derive(Debug, Clone)]
+pub struct IssuerSettings {
+    /// `host:port` to bind.
+    pub listen: String,
+    /// What it shows. From an authority of its own, which outlives every [`Authority`]. Whom it trusts counts for
+    /// nothing here.
+    pub identity: Identity,
+    /// A new value holds from the next connection on.
+    pub authority: watch::Receiver<Authority>,
+    /// For how long new certificates are valid.
+    pub lifetime: Duration,
+    /// See [`GRACE`].
+    pub grace: Duration,
+    /// See [`REPLACED`].
+    pub replaced: Duration,
+}
+
+/// Why an issuer ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// What it shows, or whom it accepts, cannot be used.
+    #[error("the issuer's certificates: {0}")]
+    Identity(#[from] TlsError),
+    /// Nothing can be bound there.
+    #[error("{0}; stop whatever listens there, or choose another `listen`")]
+    Listen(#[source] io::Error),
+    /// A task of a connection panicked.
+    #[error("a connection ended in a panic: {0}")]
+    Panicked(#[from] JoinError),
+}
+
+/// Issues until `stop` resolves. Renewals that are under way then are cut off: their callers ask again.
+///
+/// # Errors
+/// Where it cannot begin, and where a connection panics.
+pub async fn serve_issuer(
+    world: World,
+    settings: IssuerSettings,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), IssuerError> {
+    settings.config()?;
+    let mut listener = world.net.listen(&settings.listen).await.map_err(IssuerError::Listen)?;
+    let mut connections = JoinSet::new();
+    let hall = Hall::new(world);
+    let all_max = CONNECTIONS_MAX + hall.doorstep.places() + ENDING_MAX;
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            Some(ended) = connections.join_next() => ended?,
+            never = hall.refusals.count() => match never {},
+            accepted = listener.accept(), if connections.len() < all_max => match accepted {
+                Ok((stream, address)) => {
+                    let standing = hall.doorstep.enter(&address);
+                    connections.spawn(converse(hall.clone(), settings.clone(), standing, stream, address));
+                }
+                Err(why) => {
+                    tracing::warn!(%why, "a connection could not be accepted");
+                    sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
+                }
+            },
+        }
+    }
+}
+
+impl Authority {
+    /// Whose certificates are good for a renewal now, PEM.
+    fn accepted_pem(&self, for_a_while: Duration) -> String {
+        let for_a_while = i64::try_from(for_a_while.as_secs()).unwrap_or(i64::MAX);
+        let now = tls::wall_seconds();
+        let still = |replaced: &&Replaced| now <= replaced.at.saturating_add(for_a_while);
+        let replaced = self.replaced.iter().filter(still).map(|replaced| replaced.ca_pem.as_str());
+        std::iter::once(self.trusted_pem.as_str()).chain(replaced).collect()
+    }
+}
+
+impl IssuerSettings {
+    fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let strict = tls::client_verifier(&self.authority.borrow().accepted_pem(self.replaced))?;
+        tls::server_config_with(&self.identity, Arc::new(Lenient { strict, grace: self.grace }))
+    }
+}
+
+/// What all connections of an issuer share.
+#[derive(Clone)]
+struct Hall {
+    world: World,
+    doorstep: Doorstep,
+    established: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+impl Hall {
+    fn new(world: World) -> Hall {
+        let (doorstep, established) = (Doorstep::new(CONNECTIONS_MAX), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        Hall { doorstep, established, refusals: Refusals::new(world.clone()), world }
+    }
+}
+
+/// One connection: the handshake proves the names, the call renews them.
+async fn converse(
+    hall: Hall,
+    settings: IssuerSettings,
+    (standing, outcome): (Standing, Outcome),
+    stream: Box<dyn Stream>,
+    address: String,
+) {
+    let accepting = async {
+        // An authority holds for the connections that begin under it.
+        let config = settings.config().map_err(|why| {
+            tracing::error!(%why, "the issuer cannot be used");
+            "other"
+        })?;
+        let (_standing, begun) = standing.hear(stream).await.map_err(|why| tls::handshake_reason(&why))?;
+        begun.into_stream(config).await.map_err(|why| tls::handshake_reason(&why))
+    };
+    let shaken = async {
+        let stream = timeout(HANDSHAKE_MAX, accepting).await.map_err(|_| "timed-out")??;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
+        let peer = tls::peer(shown).map_err(|_| "no-name")?;
+        let names = tls::names(shown).map_err(|_| "no-name")?;
+        let usage = tls::usage(shown).map_err(|_| "wrong-usage")?;
+        Ok((stream, peer, names, usage))
+    };
+    let shaken = tokio::select! {
+        biased;
+        () = outcome.crowded_out() => Err("too-many-handshakes"),
+        shaken = shaken => shaken,
+    };
+    let (stream, peer, names, usage) = match shaken {
+        Ok(shaken) => shaken,
+        Err(reason) => return hall.refusals.add(address, reason),
+    };
+    let Ok(_place) = hall.established.try_acquire() else {
+        return hall.refusals.add(peer.name, "too-many-connections");
+    };
+    let world = hall.world.clone();
+    world.tell(LogEvent::HandshakeAccepted { peer: peer.name.clone(), not_after: peer.not_after });
+    let desk = Desk { names, usage, authority: settings.authority, lifetime: settings.lifetime };
+    let service = IssuerServer::new(desk).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(Routes::new(service).prepare()));
+    let why = match timeout(CONNECTION_MAX, serving).await {
+        Ok(Ok(())) => "closed-by-peer".to_owned(),
+        Ok(Err(why)) => why.to_string(),
+        Err(_) => "time is up".to_owned(),
+    };
+    world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
+}
+
+/// Where one caller, known by name, is served.
+struct Desk {
+    /// Those of the certificate that it showed.
+    names: Vec<String>,
+    /// As that one has it.
+    usage: Usage,
+    authority: watch::Receiver<Authority>,
+    lifetime: Duration,
+}
+
+#[tonic::async_trait]
+impl Issuer for Desk {
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let authority = self.authority.borrow().clone();
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let not_before = tls::wall_seconds();
+        let not_after = not_before.saturating_add(i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX));
+        let serial = tls::fresh_serial().map_err(|why| Status::internal(why.to_string()))?;
+        let grant = Grant { names: &names, serial, not_before, not_after, usage: self.usage };
+        let chain =
+            authority.signer.sign(&request.into_inner().certificate_request, &grant).map_err(|why| match why {
+                TlsError::Request(_) => Status::invalid_argument(why.to_string()),
+                why => Status::internal(why.to_string()),
+            })?;
+        Ok(Response::new(RenewResponse { chain, trusted: authority.trusted_pem }))
+    }
+}
