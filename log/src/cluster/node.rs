@@ -4,7 +4,7 @@
 //! then starts Raft. Whatever makes the log doubtful later ends the node: [`Node::failed`] resolves and the process
 //! is to end, because a node that goes on after a failed sync may acknowledge what is not there.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc};
 
 use bytes::Bytes;
 use gapless_world::{LogEvent, World};
@@ -12,7 +12,6 @@ use openraft::{Config, Raft, SnapshotPolicy, error::Fatal};
 use tokio::{
     sync::{Mutex, oneshot, watch},
     task::JoinHandle,
-    time::timeout,
 };
 
 use super::{
@@ -37,12 +36,13 @@ use super::{
     reads::Reads,
     recovery::{Recovered, recover, tell_corruption},
     repair::finish_swap,
-    sequencer::{Sequencer, inspect, notice, patiently},
+    sequencer::{COMMIT_SECONDS_MAX, Sequencer, inspect, notice, patiently},
     types::TypeConfig,
 };
 
-/// How long the start of a log of one waits until it leads: it elects itself at Raft's first tick.
-const LEADERSHIP_SECONDS_MAX: u64 = 10;
+/// How long the start of a log of one waits until it leads. It elects itself at Raft's first tick, and then waits for its
+/// disk alone: as long as a batch may.
+const LEADERSHIP_SECONDS_MAX: u64 = COMMIT_SECONDS_MAX;
 /// How long a caller waits until what was committed is cosigned by a quorum.
 const SHOWN_SECONDS_MAX: u64 = 5;
 /// Entries in one call to a member, each of them a batch. A leader reads so many for each step in which openraft looks for
@@ -203,7 +203,7 @@ impl Node {
         };
         let seconds = LEADERSHIP_SECONDS_MAX;
         let late = NodeError::Deadline { what: "becoming the leader", seconds };
-        timeout(Duration::from_secs(seconds), leads).await.unwrap_or(Err(late))
+        patiently(seconds, leads).await.unwrap_or(Err(late))
     }
 
     /// Appends one entry, and returns once it is committed, applied and covered by a signed checkpoint, in a cluster by

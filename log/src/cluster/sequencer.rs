@@ -33,7 +33,7 @@ use super::{
 };
 
 /// How long a batch may take in a log of one. A disk that is slower is as good as gone.
-const COMMIT_SECONDS_MAX: u64 = 60;
+pub(super) const COMMIT_SECONDS_MAX: u64 = 60;
 /// How long callers wait for a quorum of several. It is others who are away then, not this node.
 const QUORUM_SECONDS_MAX: u64 = 3;
 
