@@ -35,11 +35,12 @@ const REPETITIONS: usize = 3;
 
 /// The row of a log of so many servers.
 pub(crate) fn simulated_over_real(servers: usize) -> Result<Measured, Failure> {
+    let gapless_log = production().map_err(|why| why.to_string())?;
     let (mut simulated, mut bare, mut real) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPETITIONS {
         simulated.push(simulate(servers, false)?);
         bare.push(simulate(servers, true)?);
-        real.push(make(servers).map_err(|why| why.to_string())?);
+        real.push(make(&gapless_log, servers).map_err(|why| why.to_string())?);
     }
     let ratio = |of: &[f64]| median(of.iter().zip(&real).map(|(simulated, real)| simulated / real).collect());
     let how = format!(
@@ -89,12 +90,11 @@ fn production() -> Result<PathBuf, real::Failure> {
 }
 
 /// The same for each real entry, by all processes together.
-fn make(servers: usize) -> Result<f64, real::Failure> {
-    let gapless_log = production()?;
-    let log = Log::start(&gapless_log, servers, CLIENTS)?;
+fn make(gapless_log: &Path, servers: usize) -> Result<f64, real::Failure> {
+    let log = Log::start(gapless_log, servers, CLIENTS)?;
     let mut clients = Vec::new();
     for n in 0..CLIENTS {
-        let mut command = Command::new(&gapless_log);
+        let mut command = Command::new(gapless_log);
         // Nobody takes what it says before its end, so it says no more than why it failed.
         command.args(["append", "--config"]).arg(client(&log, n)?).env("RUST_LOG", "error");
         clients.push(fed(&mut command)?);

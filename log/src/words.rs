@@ -1,4 +1,4 @@
-//! Words that both ends of a call have to write in the same way: keys of metadata, and names of reasons.
+//! Words that both ends of a call have to write in the same way: keys of metadata, names of reasons, hashes and ids.
 
 use super::wire::refusal::Reason;
 
@@ -18,6 +18,11 @@ pub fn reason_name(reason: Reason) -> &'static str {
         Reason::SequenceReused => "sequence-reused",
         Reason::WrongEpoch => "wrong-epoch",
     }
+}
+
+/// Lower-case hexadecimal, as events and messages show hashes and ids.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! simulation they are not, and the log cannot tell. Entropy and clocks need no seam here: they are answered at libc.
 //!
 //! Nothing here knows of any log: [`tls`] makes identities and both ends of a connection, [`renew`] renews certificates
-//! over the network, `doorstep` and `refusals` deal with handshakes that are not over, or came to nothing, and [`calls`]
+//! over the network, [`doorstep`] and [`refusals`] deal with handshakes that are not over, or came to nothing, and [`calls`]
 //! tells the observer of gRPC calls.
 
 // First, so that its macro is known to all the others.

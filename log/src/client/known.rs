@@ -1,6 +1,8 @@
 //! Trees that a client has verified, and what it takes for another one to extend them.
 
-use super::rejection::Rejection;
+use bytes::Bytes;
+
+use super::rejection::{PROOF_HASHES_MAX, Rejection};
 use crate::{
     note::Checkpoint,
     tree::{self, Hash},
@@ -41,4 +43,13 @@ pub(super) fn extends(old: &Known, new: &Known, proof: &[Hash]) -> Result<(), Re
         new: new.size,
         why,
     })
+}
+
+/// The hashes of a proof as it stands on the wire.
+pub(super) fn hashes(what: &'static str, proof: &[Bytes]) -> Result<Vec<Hash>, Rejection> {
+    if proof.len() > PROOF_HASHES_MAX {
+        return Err(Rejection::MalformedProof { what });
+    }
+    let hash = |bytes: &Bytes| Hash::try_from(bytes.as_ref()).map_err(|_| Rejection::MalformedProof { what });
+    proof.iter().map(hash).collect()
 }

@@ -9,9 +9,9 @@
 use bytes::Bytes;
 
 use super::{
-    known::{Known, extends},
+    known::{Known, extends, hashes},
     line::{Line, Proven},
-    rejection::{Rejection, hashes},
+    rejection::Rejection,
 };
 use crate::{
     leaf::{Content, Epoch, Index, Leaf, Sequence, SignedEntry},

@@ -1,15 +1,9 @@
 //! Why a receipt does not count.
 
-use bytes::Bytes;
-
-use crate::{
-    leaf::DecodeError,
-    note::NoteError,
-    tree::{BadProof, Hash},
-};
+use crate::{leaf::DecodeError, note::NoteError, tree::BadProof};
 
 /// No proof in a tree of up to 2^64 leaves needs more hashes than this: longer ones are refused unread.
-const PROOF_HASHES_MAX: usize = 128;
+pub(super) const PROOF_HASHES_MAX: usize = 128;
 
 /// Why a receipt does not count. The entry stays in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,13 +101,4 @@ impl Rejection {
     pub fn needs_a_cure(&self) -> bool {
         matches!(self, Rejection::RolledBack { .. } | Rejection::Forked { .. } | Rejection::OutOfOrder { .. })
     }
-}
-
-/// The hashes of a proof as it stands on the wire.
-pub(super) fn hashes(what: &'static str, proof: &[Bytes]) -> Result<Vec<Hash>, Rejection> {
-    if proof.len() > PROOF_HASHES_MAX {
-        return Err(Rejection::MalformedProof { what });
-    }
-    let hash = |bytes: &Bytes| Hash::try_from(bytes.as_ref()).map_err(|_| Rejection::MalformedProof { what });
-    proof.iter().map(hash).collect()
 }

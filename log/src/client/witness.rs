@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gapless_world::{Disk, LogEvent, Observer};
 
 use super::{error::ClientError, known::Known, receipt::VerifiedReceipt, rejection::Rejection};
+use crate::words::hex;
 use crate::{
     leaf::{Epoch, Index, Sequence},
     note::Checkpoint,
@@ -137,11 +138,6 @@ fn decode(mut from: Bytes) -> Result<(Known, Option<Placed>), ClientError> {
         Placed { epoch: Epoch(from.get_u64()), sequence: Sequence(from.get_u64()), index: Index(from.get_u64()) }
     });
     Ok((Known { size, root }, placed))
-}
-
-/// Lower-case hexadecimal, as events show hashes.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -19,11 +19,12 @@ use super::{
     },
     Node,
     election::{Standing, would_vote},
-    ledger::{Ledger, NotCosigned, hex},
+    ledger::{Ledger, NotCosigned},
     linearizable,
     network::entries,
     types::TypeConfig,
 };
+use crate::words::hex;
 
 /// Bytes of frames in one answer to a member that repairs its log, as far as memory allows; a larger frame comes alone.
 const FETCH_BYTES_MAX: usize = 1 << 20;

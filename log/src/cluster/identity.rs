@@ -27,9 +27,9 @@ use super::{
         store::{Cell, FRAME_BYTES_MAX, Journal, JournalOptions, StoreError},
     },
     ClusterSettings, MemberSettings, NodeError, NodeSettings,
-    ledger::hex,
     types::{Fields, Member, Membership, RaftEntry, encode_frame},
 };
+use crate::words::hex;
 
 /// Where the parts of a data folder are.
 pub(super) const JOURNAL: &str = "journal";

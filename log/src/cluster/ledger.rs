@@ -455,11 +455,6 @@ fn weight(leaves: &[Bytes]) -> usize {
     leaves.iter().map(Bytes::len).sum()
 }
 
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::{

@@ -28,7 +28,7 @@ use super::{
     identity::{FolderLock, Identity, lock},
     keeper,
     leadership::Leadership,
-    ledger::{Ledger, hex},
+    ledger::Ledger,
     linearizable::Confirmations,
     network::Links,
     peer::Network,
@@ -39,6 +39,7 @@ use super::{
     sequencer::{COMMIT_SECONDS_MAX, Sequencer, inspect, notice, patiently},
     types::TypeConfig,
 };
+use crate::words::hex;
 
 /// How long the start of a log of one waits until it leads. It elects itself at Raft's first tick, and then waits for its
 /// disk alone: as long as a batch may.

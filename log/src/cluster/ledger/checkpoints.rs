@@ -17,8 +17,9 @@ use super::{
         quorum::is_quorum,
         types::{Member, Membership},
     },
-    Ledger, hex,
+    Ledger,
 };
+use crate::words::hex;
 
 /// Why a checkpoint is not cosigned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
