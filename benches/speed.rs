@@ -272,7 +272,7 @@ fn folder() -> Result<Measured, Failure> {
         let begun = Instant::now();
         let (mut worked, mut failed) = (Duration::ZERO, Ok(()));
         simulated = Duration::ZERO;
-        let limits = Limits { jobs: cores(), run: LIMIT, until: None, interrupted: || false };
+        let limits = Limits { jobs: cores(), run: LIMIT, until: None, cuts_off: false, interrupted: || false };
         explore::sweep(
             tasks.len(),
             limits,
@@ -414,7 +414,7 @@ fn held(order: &Order) -> Result<Run, Failure> {
 /// The same under so many seeds, on all cores; each is held.
 fn seeded(text: &str, seeds: u64) -> Result<Vec<Run>, Failure> {
     let (mut runs, mut failed) = (Vec::new(), Ok(()));
-    let limits = Limits { jobs: cores(), run: LIMIT, until: None, interrupted: || false };
+    let limits = Limits { jobs: cores(), run: LIMIT, until: None, cuts_off: false, interrupted: || false };
     let task = |seed: usize| Task { order: Order { seed: seed as u64, ..order(text) }, twice: false };
     explore::sweep(usize::try_from(seeds)?, limits, task, |task, done| {
         match done.outcome.map_err(Failure::from).and_then(Run::of).and_then(Run::held) {

@@ -123,6 +123,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
         jobs: arguments.jobs.map_or_else(cores, NonZeroUsize::get),
         run: RUN_MAX,
         until: arguments.max_time.and_then(|limit| begun.checked_add(limit)),
+        cuts_off: false,
         interrupted: interrupt::asked,
     };
     let marks = Sum::new(&subject.explored.marks);

@@ -109,6 +109,7 @@ pub(super) fn run(
         run: RUN_MAX,
         // A time beyond what the clock can hold is no limit.
         until: arguments.max_time.and_then(|limit| begun.checked_add(limit)),
+        cuts_off: false,
         interrupted: interrupt::asked,
     };
     let subject = (arguments.marks || arguments.shrink).then(subject);

@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     /// How many runs at a time [default: one per core].
     #[arg(short, long)]
     jobs: Option<NonZeroUsize>,
-    /// Begin no further run after this time, and keep the smallest that there is by then.
+    /// Stop after this time, and keep the smallest scenario found by then.
     #[arg(long, value_name = "T", value_parser = duration)]
     max_time: Option<Duration>,
     /// Write the result to this file [default: target/gapless/shrunk/NAME-SEED.toml].
@@ -97,6 +97,7 @@ impl<'a> Shrinker<'a> {
             jobs: self.jobs,
             run: RUN_MAX,
             until: self.max_time.and_then(|limit| begun.checked_add(limit)),
+            cuts_off: true,
             interrupted: interrupt::asked,
         };
         let to = match to {

@@ -44,6 +44,8 @@ pub struct Limits {
     pub run: Duration,
     /// No run begins after this.
     pub until: Option<Instant>,
+    /// Whether runs that are under way then are killed. Otherwise they come to their end.
+    pub cuts_off: bool,
     /// Asked again and again; once it says so no further run begins, and those under way are killed.
     pub interrupted: fn() -> bool,
 }
@@ -86,7 +88,7 @@ pub fn sweep(
         let mut early: BTreeMap<usize, (Task, Done)> = BTreeMap::new();
         let mut told = 0;
         loop {
-            if (limits.interrupted)() {
+            if (limits.interrupted)() || (limits.cuts_off && late()) {
                 stop.store(true, Ordering::Relaxed);
             }
             let (index, task, result) = match done.recv_timeout(LOOK_EVERY) {

@@ -149,7 +149,7 @@ impl AuditLog {
 
 /// In the middle of a batch, an election, a start, a repair, a replacement, a release, a renewal, a delivery. An event stands
 /// here as often as it is worth aiming at.
-const MOMENTS: [&str; 25] = [
+const MOMENTS: [&str; 26] = [
     "batch-written",
     "batch-written",
     "batch-synced",
@@ -158,6 +158,7 @@ const MOMENTS: [&str; 25] = [
     "call-started",
     "entry-accepted",
     "receipt-verified",
+    "dead-lettered",
     "checkpoint-kept",
     "leader-change",
     "leader-change",

@@ -9,7 +9,7 @@ use super::*;
 const SHORT: &str = "0..12";
 
 /// Of the text of the first three hundred seeds.
-const DRAWN: &str = "22f24a4cf4ff3097";
+const DRAWN: &str = "4fbbfe8333777562";
 
 #[test]
 fn a_short_exploration_of_fixed_seeds_finds_nothing_and_says_how_much_it_tried() {
@@ -181,6 +181,14 @@ fn what_holds_cannot_be_shrunk() {
     assert!(said.status == 4 && said.err.contains("nothing to shrink"), "{}{}", said.out, said.err);
     let said = bench.run(&["run", "a.toml", "--shrink", "--format", "json"]);
     assert!(said.status == 2 && said.err.contains("cure:"), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn the_time_of_a_shrink_ends_also_a_run_that_is_under_way() {
+    let bench = Bench::new();
+    bench.file("a.toml", hopeless().replace("\"4s\"", "\"30m\""));
+    let said = bench.run(&["shrink", "a.toml", "--seed", "3", "--max-time", "50ms"]);
+    assert!(said.status == 4 && said.err.contains("before the scenario itself had run"), "{}{}", said.out, said.err);
 }
 
 #[test]

@@ -18,6 +18,13 @@ const SIZE_MAX: u64 = 59 << 10;
 /// The largest segment of a scenario, in bytes: with a larger one no run begins a second.
 const SEGMENT_MAX: u64 = 1 << 20;
 
+/// The most clients of a scenario, and of fifteen in sixteen.
+const CLIENTS_MAX: u64 = 64;
+const FEW: u32 = 8;
+
+/// The largest entry where there are so many: each of them may send again what it has under way.
+const SIZE_OF_MANY_MAX: u64 = 4 << 10;
+
 /// The wall clocks of some runs: from the first certificate of a new century to the end of what a file can say.
 const WALL_CLOCKS: (u64, u64) = (946_684_800, 4_102_444_799);
 
@@ -41,8 +48,10 @@ pub(super) fn quiet(dice: &mut Dice, subject: &Subject, seed: u64) -> Scenario {
 }
 
 fn workload(dice: &mut Dice, subject: &Subject) -> Workload {
-    let clients = *dice.pick(&[1, 2, 3, 3, 5, 8]).unwrap_or(&3);
-    let largest = SIZE_MAX.min(subject.sizes.entry_max);
+    let many = dice.one_in(16).then(|| dice.magnitude(u64::from(FEW) + 1, CLIENTS_MAX) as u32);
+    let clients = many.unwrap_or_else(|| *dice.pick(&[1, 2, 3, 3, 5, FEW]).unwrap_or(&3));
+    let largest = if many.is_some() { SIZE_OF_MANY_MAX } else { SIZE_MAX };
+    let largest = largest.min(subject.sizes.entry_max);
     let size = match dice.below(8) {
         0..=3 => SIZE_DEFAULT.min(largest),
         4 => 64,
@@ -68,6 +77,8 @@ fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
         1 => Duration::from_millis(dice.between(1, LATENCY_MAX_MS)),
         _ => LATENCY_DEFAULT,
     };
+    // With each of the many, a tick costs more than with the one before.
+    let latency = if workload.clients > FEW { latency.max(LATENCY_DEFAULT) } else { latency };
     let renew = subject.explored.renewals && dice.one_in(3);
     let clock = if dice.one_in(8) { dice.between(WALL_CLOCKS.0, WALL_CLOCKS.1) as i64 } else { WALL_CLOCK_DEFAULT };
     let payload_max = workload.oversize_every.map(|_| {
@@ -90,8 +101,8 @@ fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
     }
 }
 
-/// Takes away from a workload until `enough`: first its rate, then its size. Entries that are too large with what they are to
-/// exceed become plain ones.
+/// Takes away from a workload until `enough`: first its rate, then its size, then entries that are too large. What is larger
+/// than they are to exceed becomes plain.
 pub(super) fn lighten(scenario: &mut Scenario, enough: impl Fn(&Scenario) -> bool) {
     if scenario.cluster.payload_max.is_some_and(|most| scenario.workload.size > most) {
         scenario.workload.size = SIZE_DEFAULT;
@@ -105,6 +116,8 @@ pub(super) fn lighten(scenario: &mut Scenario, enough: impl Fn(&Scenario) -> boo
             workload.appends.count /= 2;
         } else if workload.size > 128 {
             workload.size /= 2;
+        } else if workload.oversize_every.take().is_some() {
+            scenario.cluster.payload_max = None;
         } else {
             scenario.cluster.memory = MEMORY_DEFAULT;
             workload.duration = workload.duration / 2 + Duration::from_secs(1);

@@ -25,9 +25,14 @@ static PLOTS: &[Plot] = &[
     Plot { after: &["replace", "wipe"], in_sixteen: 5, play: change_left_undecided },
     Plot { after: &["bit-rot"], in_sixteen: 3, play: damage_met_by_readers },
     Plot { after: &["bit-rot"], in_sixteen: 4, play: lost_in_its_repair },
+    Plot { after: &["bit-rot"], in_sixteen: 4, play: repaired_by_one_that_lags },
+    Plot { after: END_CLIENTS, in_sixteen: 6, play: lost_with_a_place_to_close },
     Plot { after: BLOWS, in_sixteen: 1, play: leaders_in_a_row },
     Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
 ];
+
+/// Faults that end the process of a client, or keep it from the log.
+static END_CLIENTS: &[&str] = &["crash", "power-loss", "restart", "isolate"];
 
 /// The steps of a plot while they are written.
 struct Course<'a> {
@@ -210,6 +215,40 @@ fn lost_in_its_repair(course: &mut Course<'_>) -> Option<()> {
     let fault = if course.dice.one_in(4) { "crash" } else { "power-loss" };
     let start = course.meets_from_the_first("replica-rebuilt", wait)?;
     course.step(fault, course.same(), &[], start, down)
+}
+
+/// A member's log rots and the member is lost, while others lag behind; as it finds the damage, the leader is lost for long.
+/// Whoever lags is all that there is to repair it: what the member had acknowledged would be forgotten by a quorum.
+fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
+    course.scene.is_led().then_some(())?;
+    let others = course.scene.servers_but(course.first.action.on()?)?;
+    let bits = course.dice.between(8, 64);
+    course.rots(bits, 20_000)?;
+    let lagging = course.dice.some(&others, others.len() / 2);
+    let (wait, lags) = (course.dice.below(500), course.dice.between(1_000, 4_000));
+    let fault = if course.dice.one_in(2) { "isolate" } else { "pause" };
+    course.step(fault, lagging, &[], course.later(wait), lags)?;
+    let (wait, down) = (wait + lags - course.dice.between(50, 400), course.dice.magnitude(20, 300));
+    course.step("crash", course.same(), &[], course.later(wait), down)?;
+    let (wait, lasts) = (course.dice.below(20), course.dice.between(8_000, 30_000));
+    let fault = course.blow();
+    let start = course.meets_from_the_first("corruption-found", wait)?;
+    course.step(fault, vec![HostRef::Leader], &[], start, lasts)
+}
+
+/// A client has kept an entry that the log refused, and is lost before it has closed the entry's place in the log: its next
+/// life owes that, and is lost again.
+fn lost_with_a_place_to_close(course: &mut Course<'_>) -> Option<()> {
+    course.scene.refuses_entries().then_some(())?;
+    course.first(vec![HostRef::Clients], &[], 0)?;
+    for _ in 0..course.dice.between(2, 4) {
+        let wait = course.dice.between(0, 20 + 3 * course.scene.latency_ms());
+        let start = course.meets("dead-lettered", wait)?;
+        let fault = if course.dice.one_in(2) { "crash" } else { "power-loss" };
+        let down = course.dice.magnitude(50, 2_000);
+        course.step(fault, vec![HostRef::Clients], &[], start, down)?;
+    }
+    Some(())
 }
 
 /// Little memory sends readers to the disk while bits of it are flipped; then they are as they were.

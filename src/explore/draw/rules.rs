@@ -189,7 +189,9 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     let seconds = scenario.horizon().saturating_sub(beyond).saturating_add(waits).as_secs();
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(scenario.workload.size);
-    let at_rest = seconds.saturating_mul(hosts * 300 * ticks);
+    // The simulated network looks through all links for every host, in each of 200 ticks a second and more.
+    let links = hosts.saturating_pow(3) * 3 / 5;
+    let at_rest = seconds.saturating_mul((hosts * 300 + links) * ticks);
     // Behind each entry that is refused, those in flight are sent anew.
     let sent = entries.saturating_add(refused(scenario).saturating_mul(SENT_ANEW));
     let per_entry = sent.saturating_mul(200 + 150 * servers);

@@ -11,6 +11,9 @@ use crate::{
 /// Events behind which a sync is owed.
 static WRITTEN: &[&str] = &["batch-written", "receipt-verified", "member-changed", "corruption-found"];
 
+/// Events that only an entry which is too large brings about.
+static OF_REFUSALS: &[&str] = &["entry-refused", "dead-lettered"];
+
 /// The hosts of one drawn scenario, and who of them is struck again and again.
 pub(super) struct Scene<'a> {
     subject: &'a Subject,
@@ -26,6 +29,10 @@ pub(super) struct Scene<'a> {
     size: u64,
     /// The network's own, one way.
     latency: Duration,
+    /// Whether some entries are larger than the log takes.
+    refuses_entries: bool,
+    /// Events of the log that can happen here, to aim at.
+    moments: Vec<&'static str>,
 }
 
 impl<'a> Scene<'a> {
@@ -40,7 +47,10 @@ impl<'a> Scene<'a> {
         let victim = dice.one_in(2).then(|| dice.pick(struck).cloned()).flatten();
         let (renews, size) = (scenario.cluster.renew_before, scenario.workload.size);
         let latency = scenario.cluster.latency;
-        Self { subject, servers, clients, minority, victim, renews, size, latency }
+        let refuses_entries = scenario.workload.oversize_every.is_some();
+        let happens = |event: &&&str| refuses_entries || !OF_REFUSALS.contains(event);
+        let moments = subject.explored.moments.iter().filter(happens).copied().collect();
+        Self { subject, servers, clients, minority, victim, renews, size, latency, refuses_entries, moments }
     }
 
     /// A step's action, whole; `None` where this fault has nobody to strike here.
@@ -264,9 +274,14 @@ impl<'a> Scene<'a> {
         u64::try_from(self.latency.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whether the log refuses some entries of the workload, because they are too large.
+    pub(super) fn refuses_entries(&self) -> bool {
+        self.refuses_entries
+    }
+
     /// Events of the log to aim at.
     pub(super) fn moments(&self) -> &[&'static str] {
-        &self.subject.explored.moments
+        &self.moments
     }
 
     /// The one host on which a breaking revision is tried.

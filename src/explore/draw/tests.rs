@@ -134,6 +134,13 @@ fn courses_lead_through_several_steps_to_one_place() {
     assert!(count(&["replace", "slow-disk", "crash"], "member-changed") >= 3, "a change left half-way");
     assert!(count(&["crash", "crash"], "leader-change") >= 10, "leaders in a row");
     assert!(count(&["slow-disk", "reset", "reset", "reset"], "") >= 10, "sent while the first one waits");
+    for lags in ["isolate", "pause"] {
+        let repaired = ["crash", "power-loss", "isolate", "pause"];
+        let of = |last| count(&["bit-rot", lags, "crash", last], "corruption-found");
+        assert!(repaired.map(of).iter().sum::<usize>() >= 3, "repaired by one that lags");
+    }
+    let closing = ["crash", "power-loss"].map(|last| count(&["power-loss", last], "dead-lettered"));
+    assert!(closing.iter().sum::<usize>() >= 5, "lost with a place to close: {closing:?}");
 }
 
 #[test]
@@ -157,6 +164,7 @@ fn clusters_and_workloads_reach_both_of_their_ends() {
     for call in [Call::Append, Call::AppendStream] {
         assert!(any(&|it| it.workload.call == call));
     }
+    assert!(any(&|it| it.workload.clients == 1) && any(&|it| it.workload.clients > 60));
     assert!(any(&|it| it.cluster.latency.as_millis() == 1) && any(&|it| it.cluster.latency.as_millis() >= 190));
     assert!(any(&|it| it.workload.size == 64) && any(&|it| it.workload.size == 59 << 10));
     assert!(any(&|it| it.workload.appends.per_second() < 0.01) && any(&|it| it.workload.appends.per_second() > 500.0));

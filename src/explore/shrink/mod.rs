@@ -45,7 +45,7 @@ pub enum ShrinkError {
     #[error("this run does not fail: there is nothing to shrink\ncure: give the seed of a run that fails, by --seed")]
     Holds,
     /// The run of the original was stopped.
-    #[error("stopped before the scenario itself had run")]
+    #[error("stopped before the scenario itself had run\ncure: give it more time")]
     Stopped,
 }
 
