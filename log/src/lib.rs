@@ -26,7 +26,7 @@ pub mod words;
 
 /// The wire contract, generated from `proto/`: revision `current`, and the others where they differ from it.
 pub mod wire {
-    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.audit.v1");
     /// The compiled descriptors, for reflection and for the exchange of schemas.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/audit.v1.bin"));
@@ -55,6 +55,6 @@ pub mod wire {
 
 /// What the members of a cluster say to each other, generated from `proto/`.
 pub(crate) mod cluster_wire {
-    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.cluster.v1");
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     dials,
     index::Index,
-    recovers,
+    obligations,
     verdict::{Facts, Unknowns},
 };
 use crate::history::{Name, Outcome, RunClock, What};
@@ -18,7 +18,7 @@ pub(super) fn facts(index: &Index<'_>) -> Facts {
     let mut facts = Facts {
         acked_in_time: acked_in_time(index),
         longest_blind: longest_blind(index),
-        recovered_after: recovers::recovered_after(index),
+        recovered_after: obligations::recovered_after(index),
         simulated: index.end,
         most_connections: dials::busiest(index.history, Duration::from_secs(1)).map(|it| (it.count, it.host)),
         dead_letters: index.holds.values().map(|(_, _, dead)| dead.len() as u64).sum(),

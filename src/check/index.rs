@@ -12,8 +12,9 @@ use prost::{DecodeError, Message as _};
 
 use super::{
     expectations::Expectations,
+    merkle::{self, Hash},
     note::{self, Note},
-    wire,
+    wire, words,
 };
 use crate::history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark};
 
@@ -95,6 +96,16 @@ pub(super) struct Checkpoint<'h> {
     pub(super) root: &'h str,
     /// What was signed; else why it cannot be read. `None` where no note was told.
     pub(super) note: Option<Result<Note<'h>, &'static str>>,
+}
+
+impl Checkpoint<'_> {
+    /// The size and the root that it states: by its note where that can be read, else by its event.
+    pub(super) fn stated(&self) -> Option<(u64, Hash)> {
+        match &self.note {
+            Some(Ok(note)) => Some((note.size, note.root)),
+            _ => merkle::from_hex(self.root).map(|root| (self.size, root)),
+        }
+    }
 }
 
 /// A receipt that a client took for good.
@@ -476,6 +487,15 @@ impl<'h> Index<'h> {
     pub(super) fn stands_at(&self, entry: &Entry<'_>, position: u64) -> bool {
         let find = self.log.as_ref().and_then(|log| log.at(position)).map(|find| &self.finds[find]);
         find.is_some_and(|find| find.found.counts && find.found.entry.as_ref() == Some(&entry.id()))
+    }
+
+    /// Why there is no final log.
+    pub(super) fn why_no_log(&self) -> String {
+        match self.readings.iter().filter(|reading| reading.last).count() as u64 {
+            0 => "nobody read the log after everything had healed".to_owned(),
+            1 => "the last reading did not reach the end of the log".to_owned(),
+            tried => format!("not one of the {} last readings reached the end of the log", words::number(tried)),
+        }
     }
 
     /// The workload's entries that count, in the order of the log, each with where it was found; a repeat as well.

@@ -1,41 +1,25 @@
 //! The judge: what a history says about the promises of the log under test. Pure: `History -> Judgement`.
 //!
-//! One invariant per file, each with its statement, its source, what it looks at and what leaves it idle. All of them
-//! share one pass over the events (`index`) and nothing else; none asks another. The judge computes Merkle roots
+//! The invariants stand in a room of their own; beside it is what they share. The judge computes Merkle roots
 //! and verifies signatures with code of its own, because it must not share a mistake with the log that it judges.
 //!
 //! It never says that something holds which this run could not have shown to be broken.
 
-mod accounted_for;
-mod acked_durable;
-mod append_only;
-mod at_most_once;
-mod authentic;
 mod batch;
-mod bounded_memory;
 mod cause;
-mod deadlines_kept;
 mod dials;
 mod expect;
 mod expectations;
 mod facts;
-mod faithful_reads;
 mod fresh_reads;
 mod index;
+mod invariants;
 mod merkle;
-mod no_fork;
-mod no_gaps;
-mod no_phantoms;
-mod no_silent_corruption;
 mod note;
-mod real_time_order;
-mod recovers;
+mod obligations;
 mod replicas;
-mod stays_up;
-mod stops_when_asked;
 #[cfg(test)]
 pub(crate) mod testing;
-mod trusted_peers;
 mod verdict;
 mod violations;
 mod wall;
@@ -46,46 +30,8 @@ pub use expectations::{ConnectionsAtMost, Expectations, KnownViolation, MomentRe
 pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
 pub use wall::WallClocks;
 
-use self::index::Index;
+use self::{index::Index, invariants::CHECKS};
 use crate::history::{History, Promise};
-
-/// One invariant.
-struct Check {
-    promise: Promise,
-    judge: fn(&Index<'_>) -> Finding,
-    /// The source file, whose opening comment explains the invariant.
-    source: &'static str,
-}
-
-macro_rules! check {
-    ($promise:ident, $module:ident) => {
-        Check {
-            promise: Promise::$promise,
-            judge: $module::judge,
-            source: include_str!(concat!(stringify!($module), ".rs")),
-        }
-    };
-}
-
-const CHECKS: &[Check] = &[
-    check!(AppendOnly, append_only),
-    check!(NoFork, no_fork),
-    check!(NoGaps, no_gaps),
-    check!(AtMostOnce, at_most_once),
-    check!(AckedDurable, acked_durable),
-    check!(NoPhantoms, no_phantoms),
-    check!(AccountedFor, accounted_for),
-    check!(Authentic, authentic),
-    check!(TrustedPeers, trusted_peers),
-    check!(FaithfulReads, faithful_reads),
-    check!(RealTimeOrder, real_time_order),
-    check!(NoSilentCorruption, no_silent_corruption),
-    check!(StaysUp, stays_up),
-    check!(StopsWhenAsked, stops_when_asked),
-    check!(DeadlinesKept, deadlines_kept),
-    check!(Recovers, recovers),
-    check!(BoundedMemory, bounded_memory),
-];
 
 /// Judges a run. Linear in its events, up to logarithms.
 pub fn judge(history: &History, expect: &Expectations) -> Judgement {

@@ -162,7 +162,13 @@ fn found_of(found: &Found) -> String {
 
 /// What the log says of itself. Events whose name says all are shown by their name.
 fn log_event(event: &LogEvent) -> String {
-    match event {
+    let said = of_servers(event).or_else(|| of_connections(event)).or_else(|| of_clients(event));
+    said.unwrap_or_else(|| event.name().replace('-', " "))
+}
+
+/// What a server says of its log.
+fn of_servers(event: &LogEvent) -> Option<String> {
+    Some(match event {
         LogEvent::ServerStarted { node, size, .. } => format!("serves as node {node}, log of {}", leaves(*size)),
         LogEvent::LogRecovered { frames, leaves: all } => format!("recovered {frames} frames, {}", leaves(*all)),
         LogEvent::TornTailTruncated { file, offset, bytes, .. } => {
@@ -195,6 +201,27 @@ fn log_event(event: &LogEvent) -> String {
         }
         LogEvent::EntryRefused { client, sequence, reason } => format!("refused {client} {sequence}: {reason}"),
         LogEvent::LoadShed { queued } => format!("load shed, {queued} queued"),
+        LogEvent::MemberChanged { voters, learners, changing } => {
+            let nodes = |all: &[u64]| all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            let joint = if *changing { ", of before and after" } else { "" };
+            match learners.is_empty() {
+                true => format!("members changed: nodes {} vote{joint}", nodes(voters)),
+                false => format!("members changed: nodes {} vote{joint}, {} learn", nodes(voters), nodes(learners)),
+            }
+        }
+        LogEvent::ClockAnomaly { node, by_ms } => {
+            format!("node {node}: wall clock moved by {by_ms:+} ms against the monotonic one")
+        }
+        LogEvent::MemoryUsed { what, bytes, limit } => {
+            format!("memory: `{what}` held {} of {}", words::number(*bytes), size(*limit))
+        }
+        _ => return None,
+    })
+}
+
+/// What either end says of its connections and calls.
+fn of_connections(event: &LogEvent) -> Option<String> {
+    Some(match event {
         LogEvent::HandshakeRefused { peer, reason } => format!("handshake with {peer} refused: {reason}"),
         LogEvent::RefusalsCounted { reason, count } => format!("{count} more handshakes refused: {reason}"),
         LogEvent::HandshakeAccepted { peer, .. } => format!("handshake with {peer}"),
@@ -214,6 +241,13 @@ fn log_event(event: &LogEvent) -> String {
         }
         LogEvent::CallEnded { call, status, detail } if detail.is_empty() => format!("call {call} ended: {status}"),
         LogEvent::CallEnded { call, status, detail } => format!("call {call} ended: {status} ({detail})"),
+        _ => return None,
+    })
+}
+
+/// What a client or a reader says.
+fn of_clients(event: &LogEvent) -> Option<String> {
+    Some(match event {
         LogEvent::EntryAccepted { epoch, sequence, entry } => {
             format!("accepted {epoch}/{sequence} into the outbox, {}", size(entry.len() as u64))
         }
@@ -230,20 +264,6 @@ fn log_event(event: &LogEvent) -> String {
         LogEvent::DeadLettered { epoch, sequence, reason } => format!("dead letter {epoch}/{sequence}: {reason}"),
         LogEvent::Parked { why } => format!("parked: {why}"),
         LogEvent::OutboxFull { pending } => format!("outbox full, {pending} pending"),
-        LogEvent::MemberChanged { voters, learners, changing } => {
-            let nodes = |all: &[u64]| all.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            let joint = if *changing { ", of before and after" } else { "" };
-            match learners.is_empty() {
-                true => format!("members changed: nodes {} vote{joint}", nodes(voters)),
-                false => format!("members changed: nodes {} vote{joint}, {} learn", nodes(voters), nodes(learners)),
-            }
-        }
-        LogEvent::ClockAnomaly { node, by_ms } => {
-            format!("node {node}: wall clock moved by {by_ms:+} ms against the monotonic one")
-        }
-        LogEvent::MemoryUsed { what, bytes, limit } => {
-            format!("memory: `{what}` held {} of {}", words::number(*bytes), size(*limit))
-        }
         LogEvent::TailStarted { from } => format!("tail starts at {from}"),
         LogEvent::BoundedRead { server, size, age_ms } => {
             format!("{server} shows {} as of {age_ms} ms ago", leaves(*size))
@@ -252,8 +272,8 @@ fn log_event(event: &LogEvent) -> String {
             format!("{server} leads, and shows {} as of {age_ms} ms ago", leaves(*size))
         }
         LogEvent::LeafRead { index, leaf } => format!("read leaf {index}, {}", size(leaf.len() as u64)),
-        other => other.name().replace('-', " "),
-    }
+        _ => return None,
+    })
 }
 
 fn checkpoint(what: &str, size: u64, root: &str) -> String {

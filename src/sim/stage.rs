@@ -360,7 +360,7 @@ impl<'a> Maker<'a> {
             disk: SimDisk::new(name.clone(), self.recorder.clone(), sector, luck, mishaps),
             still: Arc::default(),
             flips: Arc::new(Mutex::new(flips)),
-            certificates: certificates.clone(),
+            certificates,
             memory: watch::Sender::new(self.scenario.cluster.memory),
             revisions: Arc::new(Mutex::new(vec![fault::Role::Current])),
             machine: Arc::default(),
@@ -369,28 +369,33 @@ impl<'a> Maker<'a> {
             stop: Arc::new(Mutex::new(watch::Sender::new(false))),
             ended: self.ended.clone(),
         };
-        let disk = DataFolder(Arc::new(actor.disk.clone()));
-        let world = World {
+        let make = self.lives_of(&actor);
+        Ok((actor, make))
+    }
+
+    /// The disk, network and observer of a host.
+    fn world_of(&self, actor: &Actor) -> World {
+        let (name, links, book) = (actor.name.clone(), self.links.clone(), self.book.clone());
+        let (recorder, connections) = (self.recorder.clone(), self.connections.clone());
+        World {
             disk: Arc::new(actor.disk.clone()),
-            net: Arc::new(SimNet::new(
-                name.clone(),
-                self.links.clone(),
-                self.book.clone(),
-                self.recorder.clone(),
-                self.connections.clone(),
-                actor.serves.clone(),
-            )),
+            net: Arc::new(SimNet::new(name, links, book, recorder, connections, actor.serves.clone())),
             observer: self.recorder.observer(),
-        };
+        }
+    }
+
+    /// Makes the `Host` of each of a host's lives.
+    fn lives_of(&self, actor: &Actor) -> MakeHost {
+        let (role, world) = (actor.role, self.world_of(actor));
+        let disk = DataFolder(Arc::new(actor.disk.clone()));
         let call: Call = self.scenario.workload.call;
         let (stop, life, recorder) = (actor.stop.clone(), actor.life.clone(), self.recorder.clone());
-        let (name, servers, flips) = (name.clone(), self.peers.clone(), actor.flips.clone());
-        let issuer = self.renewal();
-        let memory = actor.memory.clone();
+        let (name, servers, flips) = (actor.name.clone(), self.peers.clone(), actor.flips.clone());
+        let (issuer, memory, certificates) = (self.renewal(), actor.memory.clone(), actor.certificates.clone());
         let payload_max = self.scenario.cluster.payload_max.and_then(|bytes| usize::try_from(bytes).ok());
         let segment = self.scenario.cluster.segment;
         let (revisions, serves, machine) = (actor.revisions.clone(), actor.serves.clone(), actor.machine.clone());
-        let make: MakeHost = Arc::new(move || {
+        Arc::new(move || {
             let fresh = watch::Sender::new(false);
             let stopped = fresh.subscribe();
             *stop.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -423,8 +428,7 @@ impl<'a> Maker<'a> {
                 revision,
                 machine: machine.load(Ordering::Relaxed),
             }
-        });
-        Ok((actor, make))
+        })
     }
 
     /// How hosts renew, where the scenario wants them to.

@@ -33,7 +33,7 @@ pub use observer::{LogEvent, Observer, error_chain};
 
 /// The contract between whoever renews a certificate and its issuer, generated from `proto/`.
 pub mod issuer_wire {
-    #![allow(missing_docs, clippy::all, unreachable_pub, clippy::unwrap_used)]
+    #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.issuer.v1");
 }
 

@@ -148,6 +148,11 @@ impl Director<'_> {
         self.moments.reached(scenario::Moment::Begins(step.name.clone()), self.now);
         self.record_step(index, Moment::Begins { hosts: hosts.clone() });
         self.read_around_the_end(index);
+        self.strike_with(index, &hosts);
+    }
+
+    /// Does to these hosts, or to its links, what a step does as it begins.
+    fn strike_with(&mut self, index: usize, hosts: &[Name]) {
         let step = self.plan.steps[index].clone();
         match &step.action {
             Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
@@ -169,8 +174,8 @@ impl Director<'_> {
             Action::Churn { .. } => self.steps[index].next_crash = Some(self.now),
             Action::Pause { .. } => hosts.iter().for_each(|host| self.pause(index, host, true)),
             Action::Isolate { .. } => {
-                let others: Vec<Name> = self.others(&hosts);
-                self.strike_links(index, &hosts, &others, true, LinkFault::Stall);
+                let others: Vec<Name> = self.others(hosts);
+                self.strike_links(index, hosts, &others, true, LinkFault::Stall);
             }
             Action::Partition { link } => self.strike(index, link, LinkFault::Stall),
             Action::Blackhole { link } => self.strike(index, link, LinkFault::Blackhole),
@@ -186,7 +191,7 @@ impl Director<'_> {
                 }
             }
             Action::BitFlip { every, .. } => {
-                for host in &hosts {
+                for host in hosts {
                     if let Some(actor) = self.stage.actor(host) {
                         let mut flips = actor.flips.lock().unwrap_or_else(PoisonError::into_inner);
                         flips.active.insert(index, (*every, self.now));
@@ -194,8 +199,8 @@ impl Director<'_> {
                 }
             }
             Action::SlowReader { bytes, .. } => {
-                let others = self.others(&hosts);
-                for (reader, sender) in pairs(&hosts, &others) {
+                let others = self.others(hosts);
+                for (reader, sender) in pairs(hosts, &others) {
                     self.stage.links.apply(index, sender, reader, LinkFault::Throttle { bytes: *bytes });
                 }
             }

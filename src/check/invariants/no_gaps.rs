@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
+use super::super::{
     index::{Entry, Find, Index, Log},
     verdict::{Finding, Violation},
     violations::Violations,
@@ -30,7 +30,7 @@ use super::{
 use crate::history::Name;
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
-    let Some(log) = &index.log else { return Finding::Idle { why: no_final_log(index) } };
+    let Some(log) = &index.log else { return Finding::Idle { why: index.why_no_log() } };
     let mut violations = Violations::default();
     let slots = numbered_slots(index, log, &mut violations);
     let entries = workload(index, log, &mut violations);
@@ -42,15 +42,6 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         _ => format!("{} in the order of their numbers", words::count(slots, "counting entry", "counting entries")),
     };
     violations.or_held(slots + entries, exercised, "the final log holds no entry of the workload")
-}
-
-/// Why there is no final log.
-pub(super) fn no_final_log(index: &Index<'_>) -> String {
-    match index.readings.iter().filter(|reading| reading.last).count() as u64 {
-        0 => "nobody read the log after everything had healed".to_owned(),
-        1 => "the last reading did not reach the end of the log".to_owned(),
-        tried => format!("not one of the {} last readings reached the end of the log", words::number(tried)),
-    }
 }
 
 /// Follows each client's epochs through the log. Counts what counts.

@@ -17,17 +17,16 @@
 //! the entry again, and both arrive. A table of ids that were seen, kept in memory, is empty after the restart, which is
 //! when repeats come. A log that gives each attempt a new id cannot know them for the same.
 
-use super::{
+use super::super::{
     cause,
     index::{Entry, Find, Index},
-    no_gaps::no_final_log,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
-    let Some(log) = &index.log else { return Finding::Idle { why: no_final_log(index) } };
+    let Some(log) = &index.log else { return Finding::Idle { why: index.why_no_log() } };
     let mut violations = Violations::default();
     let mut entries = 0;
     for (at, entry) in index.counting(log) {

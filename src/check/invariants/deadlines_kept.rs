@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use gapless_world::LogEvent;
 
-use super::{
+use super::super::{
     index::Index,
     verdict::{Finding, Violation},
     violations::Violations,

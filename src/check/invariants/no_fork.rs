@@ -17,8 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    append_only::stated,
+use super::super::{
     index::Index,
     merkle::{self, Hash},
     note,
@@ -31,7 +30,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let mut first: BTreeMap<u64, (Hash, usize)> = BTreeMap::new();
     let mut seen = 0;
-    let checkpoints = index.checkpoints.iter().filter_map(|it| stated(it).map(|(size, root)| (size, root, it.event)));
+    let checkpoints = index.checkpoints.iter().filter_map(|it| it.stated().map(|(size, root)| (size, root, it.event)));
     for (size, root, event) in checkpoints.chain(in_receipts(index)) {
         seen += 1;
         let (known, known_event) = *first.entry(size).or_insert((root, event));

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use gapless_world::LogEvent;
 use sha2::{Digest as _, Sha256};
 
-use super::{
+use super::super::{
     index::{Find, Index, Receipt},
     merkle,
     note::{self, Note, Seen, Verifier},

@@ -24,7 +24,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
+use super::super::{
     index::{Entry, Index},
     verdict::{Finding, Violation},
     violations::Violations,

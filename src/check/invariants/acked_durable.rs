@@ -19,10 +19,9 @@
 //! killed process leaves its page cache behind; a power loss does not. Where the history shows writes that were lost,
 //! and the last sync before, the violation says so. An append that came back "unknown" is never held to anything here.
 
-use super::{
+use super::super::{
     cause,
     index::{Entry, Find, Index, Positions},
-    no_gaps::no_final_log,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
@@ -43,7 +42,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or(if acked == 0 {
         Finding::Idle { why: "nothing was acknowledged".to_owned() }
     } else if index.log.is_none() {
-        Finding::Idle { why: no_final_log(index) }
+        Finding::Idle { why: index.why_no_log() }
     } else if index.finals.len() < index.quorum() {
         let (read, servers) = (index.finals.len(), index.history.header.servers.len());
         Finding::Idle { why: format!("only {read} of {servers} servers could be read to the end, which is no quorum") }

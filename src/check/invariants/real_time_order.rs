@@ -15,9 +15,8 @@
 //! harm here; a log that shards by client and merges later does. Entries without an answer bind nobody, but they are
 //! bound: an unknown B that turns up must still stand behind what was acknowledged before it was sent.
 
-use super::{
+use super::super::{
     index::{Entry, Index},
-    no_gaps::no_final_log,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
@@ -26,7 +25,7 @@ use crate::history::{Outcome, What};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     if index.log.is_none() {
-        return Finding::Idle { why: no_final_log(index) };
+        return Finding::Idle { why: index.why_no_log() };
     }
     let mut violations = Violations::default();
     let mut highest: Option<(u64, &Entry<'_>)> = None;

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use gapless_world::LogEvent;
 
-use super::{
+use super::super::{
     index::{Find, Index, Source},
     verdict::{Finding, Violation},
     violations::Violations,

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gapless_world::LogEvent;
 
-use super::{
+use super::super::{
     cause,
     index::Index,
     verdict::{Finding, Violation},

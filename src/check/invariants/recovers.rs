@@ -22,17 +22,16 @@
 //! reach except the one client whose connection still points at the old one. A replica that is up, and answers, and was
 //! forgotten by the leader: everybody is served, until the others are lost.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use super::{
+use super::super::{
     cause,
     index::{Entry, Index},
+    obligations::{Owed, obligations},
     replicas,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
-use crate::history::{Name, Outcome, RunClock, What};
+use crate::history::{Name, Outcome, What};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
@@ -66,49 +65,6 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     };
     let exercised = || format!("{} that had something to send", words::count(judged, "client", "clients"));
     violations.or_held(judged, exercised, why)
-}
-
-/// How long after the last heal the last of the clients that had something to send was acknowledged again.
-pub(super) fn recovered_after(index: &Index<'_>) -> Option<Duration> {
-    let healed = index.healed?;
-    let acked = obligations(index, healed).into_values().filter_map(|owed| owed.acked);
-    acked.map(|acked| index.event(acked).at.saturating_sub(index.event(healed).at)).max()
-}
-
-/// What one client is owed after the heal.
-#[derive(Debug)]
-struct Owed {
-    /// From when: the heal, or its first submission afterwards.
-    since: RunClock,
-    /// Its first acknowledgement after the heal.
-    acked: Option<usize>,
-}
-
-/// Each client that had something to send.
-fn obligations<'h>(index: &Index<'h>, healed: usize) -> BTreeMap<&'h Name, Owed> {
-    let (heal, within) = (index.event(healed).at, index.expect.recovers_within);
-    let mut all: BTreeMap<&Name, Owed> = BTreeMap::new();
-    let clients = &index.history.header.clients;
-    for entry in index.entries.iter().filter(|entry| clients.contains(entry.client)) {
-        let Some((submitted, _)) = entry.submitted else { continue };
-        let returned = entry.returned.map(|it| it.0);
-        if returned.is_some_and(|at| at < healed) {
-            continue;
-        }
-        // Given up while the log recovered, or refused: an answer of its own, which neither shows nor owes recovery.
-        match entry.returned {
-            Some((_, Outcome::Refused { .. })) => continue,
-            Some((at, Outcome::Unknown { .. })) if index.event(at).at <= heal.saturating_add(within) => continue,
-            _ => {}
-        }
-        let since = index.event(submitted).at.max(heal);
-        let owed = all.entry(entry.client).or_insert(Owed { since, acked: None });
-        owed.since = owed.since.min(since);
-        if let Some((acked, _)) = entry.acked() {
-            owed.acked = Some(owed.acked.map_or(acked, |known| known.min(acked)));
-        }
-    }
-    all
 }
 
 /// Whether an entry submitted after the heal was left without an answer for longer than is allowed, or was answered
@@ -191,6 +147,8 @@ fn not_quiet(index: &Index<'_>, event: usize) -> Violation {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{check::testing::Story, history::Promise};
 

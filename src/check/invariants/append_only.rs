@@ -23,7 +23,7 @@
 //! with what is read *after* can tell; so each early reading is kept, however short. And a log that shrank below a
 //! checkpoint is a violation even if nobody ever read the lost leaves: the signature stands for them.
 
-use super::{
+use super::super::{
     index::{Checkpoint, Find, Index, Positions},
     merkle::{self, Hash},
     replicas,
@@ -115,7 +115,7 @@ fn leaf_changed(index: &Index<'_>, before: usize, after: usize, position: u64) -
 fn roots_of_final_log(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let Some(log) = index.log.as_ref().filter(|_| index.merkle) else { return 0 };
     let mut checkpoints: Vec<(u64, Hash, &Checkpoint<'_>)> =
-        index.checkpoints.iter().filter_map(|it| stated(it).map(|(size, root)| (size, root, it))).collect();
+        index.checkpoints.iter().filter_map(|it| it.stated().map(|(size, root)| (size, root, it))).collect();
     checkpoints.sort_by_key(|it| (it.0, it.2.event));
     let mut compared = 0;
     let mut checkpoints = checkpoints.into_iter().peekable();
@@ -141,14 +141,6 @@ fn roots_of_final_log(index: &Index<'_>, violations: &mut Violations) -> u64 {
         violations.add("shrank", None, || shrank(index, checkpoint, size, range.size()));
     }
     compared
-}
-
-/// Size and root that a checkpoint states: by its note where that can be read, else by its event.
-pub(super) fn stated(checkpoint: &Checkpoint<'_>) -> Option<(u64, Hash)> {
-    match &checkpoint.note {
-        Some(Ok(note)) => Some((note.size, note.root)),
-        _ => merkle::from_hex(checkpoint.root).map(|root| (checkpoint.size, root)),
-    }
 }
 
 fn other_root(index: &Index<'_>, checkpoint: &Checkpoint<'_>, stated: &Hash, root: &Hash) -> Violation {

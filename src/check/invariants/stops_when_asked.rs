@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
+use super::super::{
     index::Index,
     verdict::{Finding, Violation},
     violations::Violations,

@@ -24,7 +24,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
+use super::super::{
     fresh_reads::{self, Told},
     index::{Find, Index, Source},
     verdict::{Finding, Violation},

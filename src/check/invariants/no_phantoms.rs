@@ -17,7 +17,7 @@
 //! dies, the tail is replaced, and the reader has seen a history that never was. Entries without an answer are no
 //! phantoms when they turn up: "unknown" permits once, or never.
 
-use super::{
+use super::super::{
     cause,
     index::{Find, Index},
     verdict::{Finding, Violation},

@@ -21,9 +21,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
+use super::super::{
     index::Index,
-    no_gaps::no_final_log,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
@@ -32,7 +31,7 @@ use crate::history::{EntryId, Name, What};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     if index.log.is_none() {
-        return Finding::Idle { why: no_final_log(index) };
+        return Finding::Idle { why: index.why_no_log() };
     }
     let held = held(index);
     let wiped = last_wipes(index);
