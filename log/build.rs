@@ -16,7 +16,7 @@ const FILES: [&str; 2] = ["gapless/audit/v1/audit.proto", "gapless/audit/v1/even
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // Apart, so that the descriptors and the fingerprint of the log's own contract know nothing of it.
+    // Compiled separately, so that the descriptors and the fingerprint of the log's own contract do not contain it.
     let cluster = ["gapless/cluster/v1/replication.proto", "gapless/cluster/v1/membership.proto"];
     let cluster = protox::compile(cluster, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(cluster)?;
@@ -39,15 +39,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Writes what travels: comments and places in the source say nothing about the wire.
+/// Writes only what reaches the wire: comments and positions in the source say nothing about it.
 fn keep(descriptors: &FileDescriptorSet, out: &Path) -> io::Result<()> {
     let mut bare = descriptors.clone();
     bare.file.iter_mut().for_each(|file| file.source_code_info = None);
     fs::write(out.join("audit.v1.bin"), bare.encode_to_vec())
 }
 
-/// The messages that a revision has in common with `current`, down to everything that they contain: one Rust type
-/// stands for both.
+/// Returns the messages that a revision has in common with `current`, down to everything that they contain: one Rust
+/// type stands for both.
 fn shared(current: &FileDescriptorSet, revision: &FileDescriptorSet) -> Vec<String> {
     let messages = |set: &FileDescriptorSet| -> Vec<DescriptorProto> {
         set.file.iter().flat_map(|file| file.message_type.clone()).collect()

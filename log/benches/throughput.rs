@@ -1,17 +1,19 @@
-//! How many entries a second three real servers take: processes, sockets on loopback, mutual TLS, a disk that is synced.
+//! How many entries per second three real servers take: processes, sockets on loopback, mutual TLS, and a disk that is
+//! synced.
 //!
-//! Each row is a closed loop: so many clients, each with one entry of 256 bytes under way and the next one sent when its
-//! answer has come. In two rows a client has several of them under way, from as many callers. `calls` speaks gRPC as a
-//! client in another language would: it signs its entries and verifies every receipt, quorum and proofs included, and
-//! keeps nothing. `with an outbox` is the client of this crate, which has each entry on its own disk before it sends it.
-//! Where `etcd` is on the PATH, three of its nodes (without TLS, and without proofs) take turns with the log on the same
-//! disk, and each row says how many entries a second the log takes over what etcd takes with as many under way.
+//! Each row is a closed loop of a number of clients. Each client has one entry of 256 bytes under way, and sends the
+//! next one when its response has come. In two rows, a client has several entries under way, from as many callers.
+//! `calls` speaks gRPC as a client in another language would: it signs its entries, verifies every receipt, quorum and
+//! proofs included, and keeps nothing. `with an outbox` is the client of this crate, which has each entry on its own
+//! disk before it sends it. If `etcd` is on the PATH, three of its nodes (without TLS, and without proofs) take turns
+//! with the log on the same disk, and each row shows the ratio of the log's entries per second to etcd's, with as many
+//! entries under way.
 //!
-//! Servers and clients share one machine, so most rows end where the processor does. The last columns say who used it.
-//! A machine that is busy with other things may lose a leader in the middle of a row: that repetition is made again.
+//! Servers and clients share one machine, so the processor limits most rows. The last columns show who used it. A
+//! machine that is busy with other things may lose a leader in the middle of a row; the repetition is then made again.
 //!
-//! `cargo bench -p gapless-log --bench throughput`; words after `--` choose the rows whose name contains one of them. Nothing but
-//! loopback is touched.
+//! `cargo bench -p gapless-log --bench throughput`; words after `--` select the rows whose name contains one of them.
+//! Nothing but loopback is touched.
 
 mod machine;
 mod real;
@@ -50,15 +52,15 @@ use tonic_prost::ProstCodec;
 const SERVERS: usize = 3;
 const PAYLOAD_BYTES: usize = 256;
 const REPETITIONS: usize = 3;
-/// Of one repetition.
+/// Attempts at one repetition.
 const ATTEMPTS: usize = 3;
-/// Of each repetition, not counted and counted.
+/// The two parts of each repetition: the first one is not counted, the second one is.
 const WARM_UP: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(6);
-/// A server that does not answer by then never will.
+/// A server that has not answered by then never will.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who takes the entries.
+/// The system that takes the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum System {
     Calls,
@@ -79,7 +81,7 @@ impl Row {
         Row { name, system, clients, at_once }
     }
 
-    /// The row of etcd's that it can be compared with: as many entries are under way.
+    /// Returns whether this row can be compared with a row of etcd's: as many entries are under way.
     fn is_beside(&self, etcd: &Row) -> bool {
         etcd.system == System::Etcd && etcd.clients * etcd.at_once == self.clients * self.at_once
     }
@@ -108,7 +110,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a row came to: a repetition for each round, none of etcd where it is not installed, or why there is none.
+/// The outcome of a row: a repetition for each round (none of etcd if it is not installed), or the reason for its
+/// failure.
 type Came = Result<Vec<Figures>, Failure>;
 
 async fn table(wanted: &[String]) -> Result<(), Failure> {
@@ -151,7 +154,7 @@ fn show(rows: &[&Row], came: &[Came]) {
     }
 }
 
-/// One repetition, made again where the cluster changed its leader meanwhile.
+/// Makes one repetition, and makes it again if the cluster changed its leader meanwhile.
 async fn repetition(row: &Row) -> Result<Option<Figures>, Failure> {
     for _ in 1..ATTEMPTS {
         match measure(row).await {
@@ -162,7 +165,7 @@ async fn repetition(row: &Row) -> Result<Option<Figures>, Failure> {
     measure(row).await
 }
 
-/// One repetition; none where there is no such system on this machine.
+/// Makes one repetition; `None` if this machine does not have the system.
 async fn measure(row: &Row) -> Result<Option<Figures>, Failure> {
     let Row { system, clients, at_once, .. } = *row;
     if system == System::Etcd {
@@ -194,12 +197,12 @@ async fn measure(row: &Row) -> Result<Option<Figures>, Failure> {
 
 // ---- the loop ----
 
-/// Somebody who sends one entry and waits until it is known to be durable.
+/// Sends one entry and waits until it is known to be durable.
 trait Caller: Send + 'static {
     fn call(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// What one repetition came to.
+/// The results of one repetition.
 struct Figures {
     per_second: f64,
     p50_ms: f64,
@@ -212,7 +215,7 @@ struct Figures {
 async fn drive<C: Caller>(callers: Vec<C>, servers: &[Process]) -> Result<Figures, Failure> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + MEASURED;
-    // Whatever fails, none of them goes on into the next repetition.
+    // Whatever fails, no caller goes on into the next repetition.
     let mut loops: JoinSet<_> = callers.into_iter().map(|caller| run(caller, begin, end)).collect();
     tokio::time::sleep_until(begin.into()).await;
     let before = (Process::all(servers)?, processor_of("self")?);
@@ -236,7 +239,7 @@ async fn drive<C: Caller>(callers: Vec<C>, servers: &[Process]) -> Result<Figure
     })
 }
 
-/// Latencies of what was sent from `begin` on and answered before `end`.
+/// Returns the latencies of what was sent from `begin` on and answered before `end`.
 async fn run<C: Caller>(mut caller: C, begin: Instant, end: Instant) -> Result<Vec<Duration>, Failure> {
     let mut latencies = Vec::new();
     loop {
@@ -252,7 +255,7 @@ async fn run<C: Caller>(mut caller: C, begin: Instant, end: Instant) -> Result<V
     }
 }
 
-/// Medians, and that of the ratios to what etcd came to in the same rounds.
+/// Formats the medians, and the median of the ratios to etcd's results in the same rounds.
 fn middle(figures: &[Figures], etcd: Option<&Vec<Figures>>) -> String {
     let of = |what: fn(&Figures) -> f64| median(figures.iter().map(what).collect());
     let ratios: Vec<f64> =
@@ -289,7 +292,7 @@ impl Log {
         })
     }
 
-    /// A channel to one server, as client `n`.
+    /// Opens a channel to one server, as client `n`.
     async fn channel(&self, n: usize, server: usize) -> Result<Channel, Failure> {
         let Identity { chain_pem, key_pem, ca_pem } = self.identity(n)?;
         let tls = ClientTlsConfig::new()
@@ -300,7 +303,7 @@ impl Log {
         Ok(endpoint.tls_config(tls)?.connect().await?)
     }
 
-    /// The server that takes entries.
+    /// Returns the server that takes entries.
     async fn leader(&self) -> Result<usize, Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -399,7 +402,7 @@ fn payload() -> Bytes {
 
 // ---- etcd ----
 
-/// Three nodes of etcd, as they come.
+/// Three nodes of etcd with default settings.
 struct Etcd {
     processes: Vec<Process>,
     _folder: tempfile::TempDir,
@@ -407,7 +410,7 @@ struct Etcd {
 }
 
 impl Etcd {
-    /// `None` where it is not installed.
+    /// Starts the nodes; `None` if etcd is not installed.
     fn start() -> Result<Option<Etcd>, Failure> {
         let there = env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|path| path.join("etcd").is_file());
         if !there {
@@ -431,7 +434,7 @@ impl Etcd {
         Ok(Some(Etcd { processes, clients: clients.to_vec(), _folder: folder }))
     }
 
-    /// The port of the node that leads.
+    /// Returns the port of the node that leads.
     async fn leader(&self) -> Result<u16, Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -453,7 +456,7 @@ impl Etcd {
     }
 }
 
-/// A client of etcd that puts under one key after the other.
+/// A client of etcd that puts a value under one key after the other.
 struct Put {
     calls: Grpc<Channel>,
     client: usize,
@@ -485,7 +488,7 @@ where
     Ok(calls.unary(tonic::Request::new(request), path, ProstCodec::default()).await?.into_inner())
 }
 
-/// What is needed of etcd's contract: etcd 3, `api/etcdserverpb/rpc.proto`.
+/// The needed part of etcd's contract: etcd 3, `api/etcdserverpb/rpc.proto`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Empty {}
 

@@ -1,11 +1,11 @@
-//! How much memory a process may use for what it queues and caches: one budget, divided into shares.
+//! How much memory a process may use for its queues and caches: one budget, divided into shares.
 //!
-//! Each queue and each cache has an account. Whoever owns it keeps to the account's limit and says what it holds; the
+//! Each queue and each cache has an account. Its owner keeps to the account's limit and reports what it holds. The
 //! limit follows the budget at once, so a process under pressure shrinks while it runs. What was accepted stays until
-//! it is done with; nothing new comes on top of it.
+//! it is done with, and nothing new is added to it.
 //!
-//! What a queue holds is told by the queue itself, and not by the bound that should keep it small: a queue that forgot
-//! its bound has to be seen.
+//! The queue itself reports what it holds, and not the bound that should keep it small: if a queue forgets its bound,
+//! this has to show.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,19 +18,19 @@ use tokio::{
     time::Instant,
 };
 
-/// The budget where nobody says otherwise, in bytes.
+/// The budget in bytes, unless the configuration says otherwise.
 pub const MEMORY_DEFAULT: u64 = 64 << 20;
 
 /// The smallest budget that a configuration may name, in bytes: each share then has room for the largest entry.
 pub const MEMORY_MIN: u64 = 1 << 20;
 
-/// A share is so many parts of this many.
+/// The number of equal parts that the budget is divided into. A share is some of them.
 const PARTS: u64 = 32;
 
-/// New peaks of one account are told this often at most.
+/// New peaks of one account are reported at most this often.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// A part of the budget: its name in events, how many 32nds it gets, and what it never needs more than.
+/// A part of the budget: its name in events, how many 32nds it gets, and the most that it ever needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
     what: &'static str,
@@ -42,27 +42,28 @@ pub(crate) struct Share {
 pub(crate) const QUEUE: Share = Share { what: "queue", parts: 4, most: u64::MAX };
 /// Entries of the batch in flight.
 pub(crate) const BATCH: Share = Share { what: "batch", parts: 2, most: u64::MAX };
-/// Leaves that were appended or read last. Room for two of the largest batches, so that receipts need no disk.
+/// The leaves that were appended or read last. There is room for two of the largest batches, so that receipts need no
+/// disk.
 pub(crate) const CACHE: Share = Share { what: "cache", parts: 8, most: 8 << 20 };
-/// Leaves that tails have read ahead of their readers.
+/// Leaves that tails have read ahead for their readers.
 pub(crate) const TAILS: Share = Share { what: "tails", parts: 4, most: u64::MAX };
-/// Answers of requests that were read: room for each is set aside before its request is taken in.
+/// Responses to requests that were read: room for each is set aside before its request is accepted.
 pub(crate) const REQUESTS: Share = Share { what: "requests", parts: 12, most: u64::MAX };
-/// What a server divides its budget into.
+/// The shares into which a server divides its budget.
 #[cfg(test)]
 const OF_A_SERVER: [Share; 5] = [QUEUE, BATCH, CACHE, TAILS, REQUESTS];
 
-/// A client's payloads that are not durable yet.
+/// A client's payloads that are not yet durable.
 pub(crate) const SUBMITS: Share = Share { what: "submits", parts: 16, most: u64::MAX };
-/// A client's entries in flight, and those read from its outbox to be sent next.
+/// A client's entries in flight, and those that were read from its outbox to be sent next.
 pub(crate) const FLIGHT: Share = Share { what: "flight", parts: 16, most: u64::MAX };
-/// What a client divides its budget into.
+/// The shares into which a client divides its budget.
 #[cfg(test)]
 const OF_A_CLIENT: [Share; 2] = [SUBMITS, FLIGHT];
 
 /// A budget that never changes.
 pub fn fixed(bytes: u64) -> watch::Receiver<u64> {
-    // Its sender is gone, its value stays.
+    // The sender is gone, and the value stays.
     watch::channel(bytes).1
 }
 
@@ -72,7 +73,7 @@ pub(crate) struct Account {
     budget: watch::Receiver<u64>,
     observer: Arc<dyn Observer>,
     state: Mutex<State>,
-    /// Who waits for room, one after the other, and that there may be some.
+    /// `turn` lets those who wait for room pass one by one; `freed` says that there may be some.
     turn: tokio::sync::Mutex<()>,
     freed: Notify,
 }
@@ -80,9 +81,9 @@ pub(crate) struct Account {
 #[derive(Debug, Default)]
 struct State {
     held: u64,
-    /// The most that was held since the budget changed.
+    /// The most that was held since the budget changed last.
     peak: u64,
-    /// `peak` is higher than what was told last.
+    /// `peak` is higher than the value that was reported last.
     untold: bool,
     told_at: Option<Instant>,
 }
@@ -104,27 +105,27 @@ impl Account {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that may be held, as of now.
+    /// Returns the number of bytes that may be held at the moment.
     pub(crate) fn limit(&self) -> u64 {
         (*self.budget.borrow() / PARTS * self.share.parts).min(self.share.most)
     }
 
-    /// The same as a length in memory.
+    /// Like [`limit`](Self::limit), but as a length in memory.
     pub(crate) fn limit_len(&self) -> usize {
         usize::try_from(self.limit()).unwrap_or(usize::MAX)
     }
 
-    /// Bytes that may be held on top of what is.
+    /// Returns the number of bytes that may be held in addition to what is held already.
     pub(crate) fn room(&self) -> usize {
         usize::try_from(self.limit().saturating_sub(self.lock().held)).unwrap_or(usize::MAX)
     }
 
-    /// Says what is held now.
+    /// Reports what is held at the moment.
     pub(crate) fn holds(&self, bytes: usize) {
         self.note(&mut self.lock(), bytes as u64);
     }
 
-    /// Holds so much more, if that keeps within the limit.
+    /// Holds this much more, if that keeps within the limit.
     pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let mut state = self.lock();
         let all = state.held + bytes as u64;
@@ -136,12 +137,13 @@ impl Account {
         Some(Held { account: self.clone(), bytes: bytes as u64 })
     }
 
-    /// The same as soon as there is room, in the order in which callers came. Cancel safe.
+    /// Like [`hold`](Self::hold), but waits until there is room, in the order in which callers came. Cancel safe.
     pub(crate) async fn hold_in_turn(self: &Arc<Self>, bytes: usize) -> Held {
         let _turn = self.turn.lock().await;
         let mut budget = self.budget.clone();
         loop {
-            // Only one waits at a time, and a permit is kept: nothing that is given back meanwhile is missed.
+            // Only one caller waits at a time, and `freed` keeps a permit, so nothing that is given back meanwhile is
+            // missed.
             if let Some(held) = self.hold(bytes) {
                 return held;
             }
@@ -153,10 +155,10 @@ impl Account {
         }
     }
 
-    /// The budget has changed: says what is held under the new limit.
+    /// Reports what is held under the new limit, after the budget has changed.
     pub(crate) fn budget_changed(&self) {
         let mut state = self.lock();
-        // What is held now was let in under another limit. A new peak is what is let in from now on.
+        // What is held was admitted under another limit. A new peak is made of what is admitted from here on.
         state.peak = 0;
         state.untold = false;
         let held = state.held;
@@ -190,7 +192,7 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// A part of what an account holds. Given back when it is dropped.
+/// A part of what an account holds, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Arc<Account>,
@@ -198,7 +200,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Holds so much more, if that keeps within the limit.
+    /// Holds this much more, if that keeps within the limit.
     pub(crate) fn grow(&mut self, bytes: usize) -> Option<()> {
         let mut more = self.account.hold(bytes)?;
         self.bytes += std::mem::take(&mut more.bytes);

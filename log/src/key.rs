@@ -1,11 +1,11 @@
 //! Ed25519 keys (RFC 8032), and the memory of what they signed and verified.
 //!
-//! Secrets never leave [`SigningKey`] but through [`SigningKey::seed`].
+//! Secrets leave [`SigningKey`] only through [`SigningKey::seed`].
 //!
-//! One checkpoint is met many times: a client gets it with every receipt of a batch, a member of a cluster is asked to
-//! cosign it and then told that a quorum did, itself among them. So what this process signed, or found to verify, a
-//! moment ago is remembered by its digest, and a second look costs a hash. Only what holds is remembered, and whoever
-//! finds another key, message or signature with the same SHA-256 has broken more than this memory.
+//! A process meets the same checkpoint many times: a client gets it with every receipt of a batch, and a member of a
+//! cluster is asked to cosign it and then told that a quorum did, itself included. So what this process signed a moment
+//! ago, or found to verify, is remembered by its digest, and a second look costs a hash. Only what holds is remembered,
+//! and an attacker who finds another key, message or signature with the same SHA-256 has broken more than this memory.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use ed25519_dalek::{Signature, Signer as _};
 use rand::{TryRngCore as _, rngs::OsRng};
 use sha2::{Digest as _, Sha256};
 
-/// Signatures that are remembered, of the whole process: 128 KiB.
+/// The number of signatures that the whole process remembers: 128 KiB.
 const REMEMBERED: usize = 4096;
 
 static VERIFIED: Verified = Verified(Mutex::new([[0; 32]; REMEMBERED]));
@@ -28,34 +28,34 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A fresh key from the system's entropy.
+    /// Makes a fresh key from the system's entropy.
     ///
     /// # Panics
-    /// Where the operating system has no entropy to give: then no key may be made at all.
+    /// If the operating system provides no entropy: no key may be made without it.
     pub fn generate() -> Self {
         let mut seed = [0; 32];
         OsRng.try_fill_bytes(&mut seed).expect("the operating system gives entropy; a key without it would be no key");
         Self::from_seed(&seed)
     }
 
-    /// From the 32-byte seed.
+    /// Makes the key of a 32-byte seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let secret = ed25519_dalek::SigningKey::from_bytes(seed);
         let public = VerifyingKey(secret.verifying_key().to_bytes());
         Self { secret, public }
     }
 
-    /// The seed, to be stored with the owner's access only.
+    /// Returns the seed, which may be stored only where its owner alone has access.
     pub fn seed(&self) -> [u8; 32] {
         self.secret.to_bytes()
     }
 
-    /// The public half.
+    /// Returns the public half.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
     }
 
-    /// Signs. The signature is a function of key and message alone.
+    /// Signs a message. The signature depends on the key and the message alone.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         let signature = self.secret.sign(message).to_bytes();
         VERIFIED.remember(digest(&self.public, message, &signature));
@@ -78,7 +78,7 @@ impl VerifyingKey {
     /// hold for many messages, is refused.
     ///
     /// # Errors
-    /// Where it is not this key's signature of this message, or not a signature at all.
+    /// If it is not this key's signature of this message, or not a signature at all.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         let signature = signature.try_into().map_err(|_| BadSignature)?;
         let digest = digest(self, message, signature);
@@ -96,7 +96,7 @@ impl VerifyingKey {
 #[error("the signature does not verify")]
 pub struct BadSignature;
 
-/// Digests of signatures that hold. Each has one place, and the newest of those that share it stays.
+/// Digests of signatures that hold. Each digest has one place, and a newer digest replaces an older one in its place.
 struct Verified(Mutex<[[u8; 32]; REMEMBERED]>);
 
 impl Verified {
@@ -117,7 +117,8 @@ impl Verified {
     }
 }
 
-/// Of a signature and all that it depends on; key and signature are of fixed length, so no two share one text.
+/// Returns the digest of a signature and of all that it depends on. Key and signature are of fixed length, so no two of
+/// them share one text.
 fn digest(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> [u8; 32] {
     Sha256::new().chain_update(key.0).chain_update(signature).chain_update(message).finalize().into()
 }

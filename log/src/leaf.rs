@@ -1,8 +1,8 @@
 //! Entries and leaves: what is signed and what is hashed, in a hand-written, versioned, length-prefixed encoding.
 //!
-//! A client signs the bytes of an entry, and the tree hashes the bytes of a leaf, which holds those of the entry. So
-//! bytes are kept as they came: nothing here re-encodes what somebody else wrote, and of everything there is exactly
-//! one encoding. All numbers are big-endian.
+//! A client signs the bytes of an entry, and the tree hashes the bytes of a leaf, which contains the bytes of the
+//! entry. So bytes are kept exactly as they came: nothing here encodes again what another program wrote, and every
+//! value has exactly one encoding. All numbers are big-endian.
 //!
 //! ```text
 //! entry = "gapless/entry/v1\0"  client: length u8, name  epoch u64  sequence u64  kind u8  body: length u64, bytes
@@ -23,17 +23,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::note::{BadSignature, SigningKey, VerifyingKey};
 
-/// Largest payload of an entry, in bytes (60 KiB): with its envelope a leaf then fits the 65,535 bytes of a
-/// C2SP tlog-tiles entry bundle. The server refuses what is larger; decoding does not.
+/// Largest payload of an entry, in bytes (60 KiB): with its envelope, the leaf then fits into the 65,535 bytes of a
+/// C2SP tlog-tiles entry bundle. The server refuses larger payloads; decoding does not.
 pub const PAYLOAD_BYTES_MAX: usize = 60 * 1024;
 
-/// What an entry's bytes begin with. Bytes that were signed for something else never pass for an entry.
+/// The beginning of every entry. Bytes that were signed for another purpose never pass for an entry.
 const ENTRY_DOMAIN: &[u8] = b"gapless/entry/v1\0";
-/// What a leaf's bytes begin with.
+/// The beginning of every leaf.
 const LEAF_DOMAIN: &[u8] = b"gapless/leaf/v1\0";
-/// Longest client name, as in DNS.
+/// Longest name of a client in bytes, as in DNS.
 const CLIENT_BYTES_MAX: usize = 253;
-/// Bytes of an Ed25519 signature.
+/// Length of an Ed25519 signature in bytes.
 const SIGNATURE_BYTES: usize = 64;
 
 const BODY_EPOCH_OPENED: u8 = 1;
@@ -53,20 +53,20 @@ pub struct Index(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Sequence(pub u64);
 
-/// One life of a client's outbox. Larger is newer.
+/// One life of a client's outbox. A larger epoch is newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
-/// Who appends: the DNS name in its certificate. 1 to 253 bytes of `a-z 0-9 - .`
+/// The client that appends: the DNS name in its certificate, which is 1 to 253 bytes of `a-z 0-9 - .`
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClientId(Arc<str>);
 
 impl ClientId {
-    /// Checks the bounds.
+    /// Checks the length and the characters of a name.
     ///
     /// # Errors
-    /// Where the name is empty, too long, or has another character.
+    /// If the name is empty, is too long, or contains any other character.
     pub fn new(name: &str) -> Result<Self, DecodeError> {
         let invalid = |why| Err(DecodeError::Invalid { what: "client", why });
         if name.is_empty() || name.len() > CLIENT_BYTES_MAX {
@@ -107,15 +107,15 @@ impl From<ClientId> for String {
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Sequence 0 of each epoch. Carries the key that signs the epoch's entries, and what came before:
-    /// the previous epoch with its last sequence, or `None` = unknown.
+    /// Sequence 0 of each epoch. It carries the key that signs the epoch's entries, and what came before: the previous
+    /// epoch with its last sequence, or `None` if that is unknown.
     EpochOpened {
-        /// Signs every entry of the epoch, this one included.
+        /// The key that signs every entry of the epoch, this one included.
         key: VerifyingKey,
-        /// The epoch before, and the last sequence that it gave out.
+        /// The previous epoch, and the last sequence that it gave out.
         previous: Option<(Epoch, Sequence)>,
     },
-    /// An audit event, opaque.
+    /// An audit event, which is opaque to the log.
     Event(Bytes),
     /// Closes the slot of an entry that was rejected for good.
     DeadLettered {
@@ -184,18 +184,18 @@ impl Body {
 /// One entry as its client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Who.
+    /// The client.
     pub client: ClientId,
-    /// Which life of its outbox.
+    /// The life of the client's outbox.
     pub epoch: Epoch,
     /// Position in that life.
     pub sequence: Sequence,
-    /// What.
+    /// The content.
     pub body: Body,
 }
 
 impl Entry {
-    /// Encodes and signs. The signature covers every byte before it, under the domain `gapless/entry/v1\0`.
+    /// Encodes and signs the entry. The signature covers every byte before it, under the domain `gapless/entry/v1\0`.
     pub fn sign(&self, key: &SigningKey) -> SignedEntry {
         let mut to = self.encode_unsigned();
         let signature = key.sign(&to);
@@ -220,7 +220,7 @@ impl Entry {
     }
 }
 
-/// An entry with its signature: the exact bytes that the client wrote, and their meaning.
+/// An entry with its signature: the exact bytes that the client wrote, and what they mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedEntry {
     bytes: Bytes,
@@ -228,10 +228,10 @@ pub struct SignedEntry {
 }
 
 impl SignedEntry {
-    /// Decodes; does not verify the signature.
+    /// Decodes an entry, without verifying its signature.
     ///
     /// # Errors
-    /// Where the bytes are not an entry of version 1, end early or go on after it. The size of a payload is not judged.
+    /// If the bytes are not an entry of version 1, end early, or go on after it. The size of a payload is not judged.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut from = Reader::new("entry", bytes.clone());
         from.domain(ENTRY_DOMAIN)?;
@@ -249,25 +249,25 @@ impl SignedEntry {
         Ok(Self { bytes, entry: Entry { client, epoch, sequence, body } })
     }
 
-    /// The exact bytes.
+    /// Returns the exact bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Their meaning.
+    /// Returns what the bytes mean.
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
 
-    /// SHA-256 of the bytes: two sendings of one entry agree in it.
+    /// Returns the SHA-256 of the bytes. It is the same each time that an entry is sent.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.bytes).into()
     }
 
-    /// Whether `key` made the signature.
+    /// Checks that `key` made the signature.
     ///
     /// # Errors
-    /// Where it did not.
+    /// If it did not.
     pub fn verify(&self, key: &VerifyingKey) -> Result<(), BadSignature> {
         // Both ways to make a signed entry put the signature behind at least the domain.
         let (signed, signature) = self.bytes.split_at(self.bytes.len() - SIGNATURE_BYTES);
@@ -275,15 +275,15 @@ impl SignedEntry {
     }
 }
 
-/// Why bytes are not what they should be.
+/// Why bytes do not decode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Ends too early.
+    /// The bytes end too early.
     #[error("{what} ends after {have} bytes")]
     Short {
         /// What was decoded.
         what: &'static str,
-        /// Bytes there were.
+        /// The number of bytes that there were.
         have: usize,
     },
     /// Anything else.
@@ -291,7 +291,7 @@ pub enum DecodeError {
     Invalid {
         /// What was decoded.
         what: &'static str,
-        /// Why it is not one.
+        /// Why it is not valid.
         why: String,
     },
 }
@@ -299,40 +299,40 @@ pub enum DecodeError {
 /// One leaf of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
-    /// Raft term, Raft index and position inside the batch: where the log itself put it.
+    /// Raft term. With the Raft index and the position in the batch, it says where the log itself put the leaf.
     pub term: u64,
     /// Raft index.
     pub raft_index: u64,
     /// Position in the batch of that Raft index.
     pub position: u32,
-    /// What it holds.
+    /// The content.
     pub content: Content,
 }
 
-/// What a leaf holds.
+/// The content of a leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A client's entry.
     Entry(SignedEntry),
-    /// A node began to lead.
+    /// A node became the leader.
     LeaderStarted {
         /// The node.
         node: u64,
     },
-    /// The cluster's voters and learners changed; opaque here, written by `cluster`.
+    /// The cluster's voters and learners changed. The bytes are opaque here; `cluster` writes them.
     Membership(Bytes),
-    /// A node's wall clock moved against its monotonic one: times that entries near this leaf hold may be wrong. Order
-    /// is not, for no clock has a part in it.
+    /// A node's wall clock moved relative to its monotonic clock: times in the entries near this leaf may be wrong. The
+    /// order is not affected, because it depends on no clock.
     ClockAnomaly {
         /// The node.
         node: u64,
-        /// By so many milliseconds, back where negative.
+        /// The number of milliseconds by which it moved; negative if it moved back.
         by_ms: i64,
     },
 }
 
 impl Leaf {
-    /// Encodes under version 1.
+    /// Encodes the leaf in version 1.
     pub fn encode(&self) -> Bytes {
         let (kind, content) = match &self.content {
             Content::Entry(entry) => (CONTENT_ENTRY, entry.bytes.clone()),
@@ -356,10 +356,10 @@ impl Leaf {
         to.freeze()
     }
 
-    /// Decodes; does not verify the entry's signature.
+    /// Decodes a leaf, without verifying the signature of its entry.
     ///
     /// # Errors
-    /// Where the bytes are not a leaf of version 1, end early or go on after it.
+    /// If the bytes are not a leaf of version 1, end early, or go on after it.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut from = Reader::new("leaf", bytes);
         from.domain(LEAF_DOMAIN)?;
@@ -387,7 +387,7 @@ impl Leaf {
     }
 }
 
-/// Takes bytes from the front, never more than there are.
+/// Takes bytes from the front, and never more than there are.
 struct Reader {
     what: &'static str,
     have: usize,
@@ -424,7 +424,8 @@ impl Reader {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
-    /// Bytes behind their length. The length is a `u64`, so that no length in memory is too long to be written.
+    /// Takes the bytes that follow their length. The length is a `u64`, so that no length in memory is too long to be
+    /// written.
     fn length_prefixed(&mut self) -> Result<Bytes, DecodeError> {
         let length = self.u64()?;
         self.take(usize::try_from(length).unwrap_or(usize::MAX))

@@ -1,7 +1,7 @@
-//! The audit log: append-only, signed, verifiable, replicated. Production code that does not know that simulation
-//! exists: whatever is outside it, it reaches through [`gapless_world::World`].
+//! The audit log: append-only, signed, verifiable, replicated. This is production code that does not know that
+//! simulation exists: it reaches everything outside itself through [`gapless_world::World`].
 
-// First, so that its macro is known to all the others.
+// First, so that all other modules see its macro.
 #[macro_use]
 extern crate gapless_world as _;
 
@@ -24,14 +24,14 @@ pub mod store;
 pub mod tree;
 pub mod words;
 
-/// The wire contract, generated from `proto/`: revision `current`, and the others where they differ from it.
+/// The wire contract, generated from `proto/`: revision `current`, and what differs from it in the other revisions.
 pub mod wire {
     #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.audit.v1");
     /// The compiled descriptors, for reflection and for the exchange of schemas.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/audit.v1.bin"));
 
-    /// The revision before.
+    /// The previous revision.
     pub mod previous {
         pub use super::AppendRequest;
         include!(concat!(env!("OUT_DIR"), "/previous/gapless.audit.v1.rs"));
@@ -45,7 +45,7 @@ pub mod wire {
         pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/next/audit.v1.bin"));
     }
 
-    /// A successor that is not compatible.
+    /// An incompatible successor.
     #[cfg(feature = "rehearsal")]
     pub mod breaking {
         include!(concat!(env!("OUT_DIR"), "/breaking/gapless.audit.v1.rs"));

@@ -1,13 +1,13 @@
-//! A disk in front of another one: a test says what it does otherwise, and all the rest is passed on.
+//! A disk in front of another disk: a test says what differs, and all the rest is passed on.
 
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use gapless_world::{Disk, File, OpenMode, Pending};
 
-/// What a disk does otherwise than the one behind it: of itself nothing.
+/// What a disk does differently from the disk behind it: by default, nothing.
 pub(crate) trait Meddler: Clone + Send + Sync + 'static {
-    /// `open` submits the opening.
+    /// Intercepts an opening, which `open` submits.
     fn opening<F>(&self, _mode: OpenMode, open: F) -> Pending<Arc<dyn File>>
     where
         F: FnOnce() -> Pending<Arc<dyn File>> + Send + 'static,
@@ -15,18 +15,18 @@ pub(crate) trait Meddler: Clone + Send + Sync + 'static {
         open()
     }
 
-    /// A read that was submitted.
+    /// Intercepts a read that was submitted.
     fn reading(&self, read: Pending<Bytes>) -> Pending<Bytes> {
         read
     }
 
-    /// `sync` submits the sync of a file.
+    /// Intercepts the sync of a file, which `sync` submits.
     fn syncing(&self, sync: impl FnOnce() -> Pending<()>) -> Pending<()> {
         sync()
     }
 }
 
-/// See the module.
+/// A disk that a [`Meddler`] changes. See the module.
 pub(crate) struct Meddled<M> {
     disk: Arc<dyn Disk>,
     meddler: M,

@@ -1,4 +1,4 @@
-//! Signed checkpoints: C2SP `tlog-checkpoint` in a C2SP `signed-note`, Ed25519; and the keys.
+//! Signed checkpoints (C2SP `tlog-checkpoint` in a C2SP `signed-note`, Ed25519) and the keys that sign them.
 //!
 //! A checkpoint is the one sentence that the log can be held to: "of these leaves, this is the root". It is text in a
 //! standard format, so that a stranger's tool can verify it. Parsing is strict: of two texts that say the same thing,
@@ -13,7 +13,7 @@ use super::tree::Hash;
 
 pub use super::key::{BadSignature, SigningKey, VerifyingKey};
 
-/// Longest note that is looked at, in bytes. A checkpoint with cosignatures has a few hundred.
+/// Longest note that is read, in bytes. A checkpoint with cosignatures has a few hundred bytes.
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 
 /// The signature type of Ed25519 in signed notes and verifier keys.
@@ -23,17 +23,17 @@ const ALGORITHM_COSIGNATURE: u8 = 0x04;
 
 /// A named verifier key as C2SP signed-note writes it: `name+keyhash+base64(0x01 || key)`.
 ///
-/// `Display` writes that text and `FromStr` reads it.
+/// `Display` writes this text, and `FromStr` reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoteKey {
-    /// Key name, equal to the log's origin.
+    /// Name of the key, which is the log's origin.
     pub name: String,
     /// The key.
     pub key: VerifyingKey,
 }
 
 impl NoteKey {
-    /// The four-byte key id: first bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
+    /// Returns the four-byte key id: the first bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
     pub fn id(&self) -> [u8; 4] {
         key_id(&self.name, ALGORITHM_ED25519, &self.key)
     }
@@ -59,11 +59,10 @@ impl FromStr for NoteKey {
     }
 }
 
-/// The key of somebody who cosigns checkpoints, written as C2SP tlog-cosignature does: `name+keyhash+base64(0x04 ||
-/// key)`.
+/// The key of a cosigner of checkpoints, as C2SP tlog-cosignature writes it: `name+keyhash+base64(0x04 || key)`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CosignerKey {
-    /// Key name.
+    /// Name of the key.
     pub name: String,
     /// The key.
     pub key: VerifyingKey,
@@ -92,7 +91,7 @@ fn write_key(f: &mut fmt::Formatter<'_>, name: &str, algorithm: u8, key: &Verify
 }
 
 fn read_key(text: &str, algorithm: u8, kind: &str) -> Result<(String, VerifyingKey), BadNoteKey> {
-    // Base64 may hold a plus sign, a name and a hash may not.
+    // Base64 may contain a plus sign; a name and a hash may not.
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(BadNoteKey(format!("`{text}` has no three parts")));
@@ -114,8 +113,8 @@ fn read_key(text: &str, algorithm: u8, kind: &str) -> Result<(String, VerifyingK
     Ok((name.into(), key))
 }
 
-/// Whether text may name a key, and so be a log's origin: not empty, without plus sign, white space or control
-/// characters (C2SP signed-note).
+/// Returns whether a text may name a key, and so be a log's origin: it is not empty, and has no plus sign, white space
+/// or control characters (C2SP signed-note).
 pub fn is_key_name(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(|c| c == '+' || c.is_whitespace() || c.is_control())
 }
@@ -128,7 +127,7 @@ fn key_id(name: &str, algorithm: u8, key: &VerifyingKey) -> [u8; 4] {
 /// What a checkpoint says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log. A key name, see [`is_key_name`].
+    /// The origin of the log: the name of a key, see [`is_key_name`].
     pub origin: String,
     /// Number of leaves.
     pub size: u64,
@@ -139,42 +138,42 @@ pub struct Checkpoint {
 /// Why a note is not a checkpoint of this log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// Not in the format.
+    /// The text is not in the format.
     #[error("not a checkpoint: {0}")]
     Malformed(String),
-    /// Of another log.
+    /// The checkpoint is of another log.
     #[error("a checkpoint of `{found}`, not of `{expected}`")]
     WrongOrigin {
-        /// asked for
+        /// The origin that was expected.
         expected: String,
-        /// found
+        /// The origin that was found.
         found: String,
     },
-    /// No valid signature by the pinned key.
+    /// No signature by the pinned key is valid.
     #[error("no signature by `{0}` verifies")]
     Unsigned(String),
-    /// Too few valid cosignatures.
+    /// Too few cosignatures are valid.
     #[error("{found} of the {wanted} cosignatures that the policy asks for verify")]
     NoQuorum {
-        /// valid ones, of different cosigners
+        /// The number of valid cosignatures, of different cosigners.
         found: usize,
-        /// asked for
+        /// The number that the policy asks for.
         wanted: usize,
     },
 }
 
-/// Whose cosignatures a checkpoint must have beside the log's own signature.
+/// The cosignatures that a checkpoint must have in addition to the log's own signature.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Whose cosignatures count.
+    /// The cosigners whose cosignatures count.
     pub cosigners: Vec<CosignerKey>,
-    /// How many of them are needed, by name. With 0 the log's signature suffices.
+    /// How many of them are needed, by name. If it is 0, the log's signature suffices.
     pub quorum: usize,
 }
 
 impl Policy {
-    /// More than half of these, by name: several keys of one name are one cosigner, whose machine was replaced or is
-    /// going to be.
+    /// Asks for more than half of these, by name: several keys of one name are one cosigner, whose machine was or will
+    /// be replaced.
     pub fn majority(cosigners: Vec<CosignerKey>) -> Policy {
         let quorum = names(&cosigners) / 2 + 1;
         Policy { cosigners, quorum }
@@ -186,12 +185,12 @@ fn names<'a>(cosigners: impl IntoIterator<Item = &'a CosignerKey>) -> usize {
 }
 
 impl Checkpoint {
-    /// The text that is signed: origin, size and root, a line each.
+    /// Returns the text that is signed: origin, size and root, each on a line.
     pub fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
     }
 
-    /// The signed note. Verifies only where the origin is a key name.
+    /// Returns the signed note. It verifies only if the origin is a key name.
     pub fn sign(&self, key: &SigningKey) -> String {
         let text = self.text();
         let mut signature = key_id(&self.origin, ALGORITHM_ED25519, &key.verifying_key()).to_vec();
@@ -199,8 +198,9 @@ impl Checkpoint {
         format!("{text}\n{}", signature_line(&self.origin, &signature))
     }
 
-    /// A cosignature, as one more line of the signed note: this cosigner saw this tree at `time`, in seconds since 1970,
-    /// and will never cosign one that is not consistent with it (C2SP tlog-cosignature, `cosignature/v1`).
+    /// Returns a cosignature, as one more line of the signed note: this cosigner saw this tree at `time`, in seconds
+    /// since 1970, and will never cosign a tree that is not consistent with it (C2SP tlog-cosignature,
+    /// `cosignature/v1`).
     pub fn cosign(&self, name: &str, key: &SigningKey, time: u64) -> String {
         let mut signature = key_id(name, ALGORITHM_COSIGNATURE, &key.verifying_key()).to_vec();
         signature.extend_from_slice(&time.to_be_bytes());
@@ -208,9 +208,9 @@ impl Checkpoint {
         signature_line(name, &signature)
     }
 
-    /// Parses and verifies a signed note: the origin and at least one valid signature by `key`; unknown signatures
-    /// are ignored, as the specification demands, and so are extension lines. A signature that claims to be by `key`
-    /// and is not makes the whole note void.
+    /// Parses and verifies a signed note: the origin, and at least one valid signature by `key`. Unknown signatures are
+    /// ignored, as the specification demands, and so are extension lines. A signature that claims to be by `key` and is
+    /// not makes the whole note void.
     ///
     /// # Errors
     /// See [`NoteError`].
@@ -230,8 +230,8 @@ impl Checkpoint {
         if signed { Ok(checkpoint) } else { Err(NoteError::Unsigned(key.name.clone())) }
     }
 
-    /// As [`verify`](Self::verify), and the cosignatures that the policy asks for. What is claimed to be by one of its
-    /// cosigners and is not makes the whole note void.
+    /// Like [`verify`](Self::verify), but also asks for the cosignatures of the policy. A cosignature that claims to be
+    /// by one of its cosigners and is not makes the whole note void.
     ///
     /// # Errors
     /// See [`NoteError`].
@@ -263,10 +263,10 @@ impl Checkpoint {
     }
 }
 
-/// Which of these cosigned a note, each once.
+/// Returns which of these cosigners cosigned a note, each once.
 ///
 /// # Errors
-/// Where it is no signed note, or where what is claimed to be by one of them is not.
+/// If it is not a signed note, or if a cosignature claims to be by one of them and is not.
 pub fn cosigned_by<'a>(note: &str, cosigners: &'a [CosignerKey]) -> Result<BTreeSet<&'a CosignerKey>, NoteError> {
     let (text, signatures) = split_note(note)?;
     let mut found = BTreeSet::new();
@@ -284,7 +284,7 @@ pub fn cosigned_by<'a>(note: &str, cosigners: &'a [CosignerKey]) -> Result<BTree
     Ok(found)
 }
 
-/// What a cosignature signs.
+/// Returns the bytes that a cosignature signs.
 fn cosigned(time: u64, text: &str) -> Vec<u8> {
     format!("cosignature/v1\ntime {time}\n{text}").into_bytes()
 }
@@ -293,7 +293,8 @@ fn signature_line(name: &str, signature: &[u8]) -> String {
     format!("\u{2014} {name} {}\n", STANDARD.encode(signature))
 }
 
-/// Text and signature lines of a signed note. Signature lines are never empty, so the last empty line parts them.
+/// Splits a signed note into its text and its signature lines. Signature lines are never empty, so the last empty line
+/// separates the two.
 fn split_note(note: &str) -> Result<(&str, &str), NoteError> {
     let malformed = |why: &str| Err(NoteError::Malformed(why.into()));
     if note.len() > NOTE_BYTES_MAX {
@@ -310,7 +311,7 @@ fn split_note(note: &str) -> Result<(&str, &str), NoteError> {
     Ok((text, signatures))
 }
 
-/// Name and bytes (key id, then signature) of a signature line.
+/// Returns the name and the bytes (key id, then signature) of a signature line.
 fn parse_signature(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
     let malformed = || NoteError::Malformed(format!("`{line}` is not a signature line"));
     let (name, encoded) = line.strip_prefix("\u{2014} ").and_then(|rest| rest.split_once(' ')).ok_or_else(malformed)?;
@@ -339,7 +340,7 @@ mod tests {
         Checkpoint { origin: ORIGIN.into(), size: 20_852_163, root: [0xfb; 32] }
     }
 
-    /// Signs any text, to try what a signer of ours would never write.
+    /// Signs any text, to try what our own signer would never write.
     fn sign_text(text: &str) -> String {
         let (signing, verifying) = keys();
         let signature = [&verifying.id()[..], &signing.sign(text.as_bytes())].concat();

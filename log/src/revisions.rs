@@ -1,8 +1,10 @@
-//! The messages that differ from revision to revision, to and from those of `current`, with which this code works.
+//! Converts the messages that differ from revision to revision to and from those of `current`, with which this code
+//! works.
 //!
-//! A program in production speaks one revision. This one can be told to speak another, so that a rollout can be rehearsed:
-//! what goes over the wire is then made and read by that revision's own generated code. Only the frame of a call passes
-//! through here. What is signed, hashed and stored is opaque bytes in all of them, and is moved, never re-encoded.
+//! A program in production speaks one revision. This program can be told to speak another one, so that a rollout can be
+//! rehearsed: that revision's own generated code then makes and reads what goes over the wire. Only the frame of a call
+//! passes through here. What is signed, hashed and stored is opaque bytes in all revisions, and is moved, never encoded
+//! again.
 
 #[cfg(feature = "rehearsal")]
 mod rehearsed;
@@ -12,7 +14,7 @@ use super::wire::{
     GetConsistencyProofResponse, ReadRequest, ReadResponse, Receipt, TailResponse, append_response, previous,
 };
 
-/// Answers differ in their receipts alone.
+/// Responses differ only in their receipts.
 macro_rules! answers {
     ($($revision:ident)*) => {$(
         impl From<AppendResponse> for $revision::AppendResponse {
@@ -58,7 +60,7 @@ impl From<previous::Receipt> for Receipt {
     }
 }
 
-// `previous` knows of no bounds: its servers overlook what they are asked for, and say nothing. Whoever asked must notice.
+// `previous` does not know bounds: its servers ignore a demand for one and state none. The caller must notice.
 
 impl From<ReadRequest> for previous::ReadRequest {
     fn from(request: ReadRequest) -> Self {
@@ -122,7 +124,7 @@ impl From<previous::GetCheckpointResponse> for GetCheckpointResponse {
     }
 }
 
-// `previous` knows of one proof at a time: its servers overlook further sizes, and its clients never name any.
+// `previous` knows one proof at a time: its servers ignore further sizes, and its clients never name any.
 
 impl From<GetConsistencyProofRequest> for previous::GetConsistencyProofRequest {
     fn from(request: GetConsistencyProofRequest) -> Self {

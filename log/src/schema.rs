@@ -1,23 +1,24 @@
 //! Schemas: which contract an end speaks, and whether two ends may speak to each other.
 //!
-//! A rollout runs two revisions of one contract side by side, under one package and one service path. Both ends name
-//! theirs in each call by its fingerprint; where they differ, each reads the other's descriptors and judges for itself.
-//! What is compatible passes untouched. What is not is refused before anything is misread.
+//! During a rollout, two revisions of one contract run side by side, under one package and one service path. Both ends
+//! name theirs in each call, by its fingerprint. If they differ, each end reads the other's descriptors and judges for
+//! itself. Calls of compatible revisions pass untouched; calls of incompatible revisions are refused before anything is
+//! misread.
 //!
 //! Two revisions are compatible if everything that both have means the same. The rule, for every message that can be
 //! reached from the service or from [`EVENT`]:
 //!
 //! * a field or an enum value that only one end has is fine: protobuf keeps or skips what it does not know;
-//! * a number that both ends have must stand for the same: name, type, cardinality (repeated or not) and `oneof`;
+//! * a number that both ends have must stand for the same thing: name, type, cardinality (repeated or not) and `oneof`;
 //! * a method that both ends have must have the same messages and streams on both sides.
 //!
 //! It follows "Updating A Message Type" of the protobuf language guide and the `WIRE` category of buf's breaking change
-//! rules, and is stricter than both in two places. They let a type become another with the same wire format (`int64`
-//! read as `int32`, which cuts it off), and they let a number change its name: on the wire nothing tells a new name
-//! from a re-used number. A log that has to be believed takes neither. Whoever wants another name takes a new number.
+//! rules, and is stricter than both in two places. Both let a type become another type with the same wire format
+//! (`int64` read as `int32`, which truncates it), and both let a number change its name: on the wire, nothing tells a
+//! new name from a reused number. A log that has to be believed accepts neither. A new name needs a new number.
 //!
-//! Whether the number of an element that was taken away is `reserved` is not looked at: it would only guard against
-//! what is refused here when it happens.
+//! Whether the number of a removed element is `reserved` is not checked: this would only guard against what is refused
+//! here when it happens.
 
 mod exchange;
 mod read;
@@ -37,21 +38,21 @@ pub use exchange::{ASKED_FOR, Exchange, FINGERPRINT, Judged};
 
 /// The service whose contract is compared.
 pub const SERVICE: &str = "gapless.audit.v1.AuditLog";
-/// What applications write into payloads. The log never decodes it, its writers and readers do.
+/// What applications write into payloads. The log never decodes it; its writers and readers do.
 pub const EVENT: &str = "gapless.audit.v1.AuditEvent";
 /// The number under which every revision of [`EVENT`] keeps the application's own bytes.
 pub const EVENT_DETAIL: u32 = 15;
-/// Bytes that an event may need besides its detail, so that it fits a payload whatever its revision.
+/// Bytes that an event may need in addition to its detail, so that it fits into a payload whatever its revision.
 pub const EVENT_ROOM: usize = 1024;
-/// Largest set of descriptors (64 KiB) that is read from somebody else.
+/// Largest set of descriptors that is read from another end, in bytes (64 KiB).
 pub const DESCRIPTORS_BYTES_MAX: usize = 64 * 1024;
 
-/// A revision of the contract that this build can speak, by the part that it plays in a rollout.
+/// A revision of the contract that this build can speak, named by its role in a rollout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Revision {
-    /// The one before.
+    /// The previous revision.
     Previous,
-    /// The one that is in force.
+    /// The revision in force.
     #[default]
     Current,
     /// A compatible successor, for rehearsals.
@@ -72,7 +73,7 @@ impl Revision {
         #[cfg(feature = "rehearsal")]
         Revision::Breaking,
     ];
-    /// Their names, in the same order.
+    /// The names of [`ALL`](Self::ALL), in the same order.
     pub const NAMES: &[&str] = &[
         "previous",
         "current",
@@ -82,7 +83,7 @@ impl Revision {
         "breaking",
     ];
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             Revision::Previous => "previous",
@@ -94,12 +95,12 @@ impl Revision {
         }
     }
 
-    /// The revision of that name.
+    /// Returns the revision of a name.
     pub fn named(name: &str) -> Option<Revision> {
         Revision::ALL.iter().copied().find(|revision| revision.name() == name)
     }
 
-    /// Its contract, as a protobuf `FileDescriptorSet` without comments.
+    /// Returns the contract, as a protobuf `FileDescriptorSet` without comments.
     pub fn descriptors(self) -> &'static [u8] {
         match self {
             Revision::Previous => wire::previous::DESCRIPTORS,
@@ -112,17 +113,17 @@ impl Revision {
     }
 }
 
-/// What of a contract reaches the wire.
+/// The part of a contract that reaches the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
     /// By message and number.
     messages: BTreeMap<String, BTreeMap<i32, Field>>,
-    /// Names of each number: protobuf allows several.
+    /// The names of each number: protobuf allows several.
     enums: BTreeMap<String, BTreeMap<i32, BTreeSet<String>>>,
     methods: BTreeMap<String, Method>,
 }
 
-/// One field, but for its number.
+/// One field without its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Field {
     name: String,
@@ -132,7 +133,7 @@ struct Field {
     oneof: Option<String>,
 }
 
-/// One method, but for its name.
+/// One method without its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Method {
     takes: String,
@@ -141,8 +142,8 @@ struct Method {
     gives_stream: bool,
 }
 
-/// SHA-256 over the canonical text of a [`Schema`]. Comments, the order of files and elements, and whatever cannot be
-/// reached from the roots leave it as it is.
+/// SHA-256 over the canonical text of a [`Schema`]. It does not depend on comments, on the order of files and elements,
+/// or on anything that cannot be reached from the roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
@@ -169,27 +170,27 @@ impl fmt::Display for Fingerprint {
 /// Descriptors that cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// More than anybody needs.
+    /// They are larger than any contract needs.
     #[error("descriptors of {bytes} bytes are larger than the {DESCRIPTORS_BYTES_MAX} that are read; send them bare")]
     TooLarge {
-        /// How many came.
+        /// The number of bytes that came.
         bytes: usize,
     },
-    /// No `FileDescriptorSet`.
+    /// They are not a `FileDescriptorSet`.
     #[error("the descriptors are no google.protobuf.FileDescriptorSet: {0}")]
     Unreadable(String),
-    /// Nothing to compare.
+    /// They lack something that has to be compared.
     #[error("the descriptors do not define `{0}`; send the files of the contract with all that they import")]
     Undefined(String),
-    /// Two elements with one name or number.
+    /// Two elements have the same name or number.
     #[error("the descriptors define `{0}` twice")]
     Twice(String),
-    /// No protobuf identifier.
+    /// A name is not a protobuf identifier.
     #[error("the descriptors hold a name that is none: {0:?}")]
     Name(String),
 }
 
-/// The first thing in which two contracts contradict each other. `ours` and `theirs` are as in a `.proto` file.
+/// The first contradiction between two contracts. `ours` and `theirs` are written as in a `.proto` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Incompatibility {
     /// A number stands for two different fields.
@@ -216,19 +217,19 @@ pub enum Incompatibility {
         /// What it stands for there.
         theirs: String,
     },
-    /// A method with other messages.
+    /// A method has different messages or streams.
     #[error("method `{name}` is `{ours}` here and `{theirs}` there; give what is new a new name")]
     Method {
-        /// Its name.
+        /// Name of the method.
         name: String,
-        /// What it is here.
+        /// The method as it is here.
         ours: String,
-        /// What it is there.
+        /// The method as it is there.
         theirs: String,
     },
 }
 
-/// Judges two contracts by the rule of this file. Symmetric, but for which of the two is called ours.
+/// Judges two contracts by the rule of this file. Symmetric, except for which of the two is called ours.
 ///
 /// # Errors
 /// The first contradiction: methods first, then fields, then enum values, each by name and number.
@@ -255,7 +256,7 @@ pub fn compatible(ours: &Schema, theirs: &Schema) -> Result<(), Incompatibility>
     Ok(())
 }
 
-/// What stands under one key on both sides.
+/// Returns what both sides have under the same key.
 fn both<'s, K: Ord, V>(
     ours: &'s BTreeMap<K, V>,
     theirs: &'s BTreeMap<K, V>,
@@ -264,21 +265,21 @@ fn both<'s, K: Ord, V>(
 }
 
 impl Schema {
-    /// Reads descriptors, whoever sent them.
+    /// Reads descriptors from any source.
     ///
     /// # Errors
-    /// Where they are too large, damaged, or lack something that the service or the event needs.
+    /// If they are too large, are damaged, or lack something that the service or the event needs.
     pub fn read(descriptors: &[u8]) -> Result<Schema, SchemaError> {
         read::read(descriptors)
     }
 
-    /// Its fingerprint.
+    /// Returns the fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint(Sha256::digest(self.canonical()).into())
     }
 
-    /// A line per method, field and enum value, in the order of names and numbers. Names hold neither spaces nor line
-    /// breaks, so that no two schemas have one text.
+    /// Writes a line per method, field and enum value, in the order of names and numbers. Names contain neither spaces
+    /// nor line breaks, so no two schemas have the same text.
     fn canonical(&self) -> String {
         let mut lines = Vec::new();
         lines.extend(self.methods.iter().map(|(name, method)| format!("method {name} {method}\n")));
@@ -312,8 +313,8 @@ impl fmt::Display for Method {
     }
 }
 
-/// The bytes of the last length-delimited field of that number in an encoded message, without a schema: whatever the
-/// revision that wrote it. `None` where there is none, or where the bytes are no message.
+/// Returns the bytes of the last length-delimited field of that number in an encoded message. This needs no schema, so
+/// it works for any revision. `None` if there is no such field, or if the bytes are not a message.
 pub fn bytes_of_field(message: &[u8], wanted: u32) -> Option<&[u8]> {
     use prost::encoding::{WireType, decode_key, decode_varint};
     let (mut rest, mut found) = (message, None);

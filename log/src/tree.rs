@@ -1,7 +1,7 @@
 //! The Merkle tree of RFC 6962, section 2.1, over SHA-256.
 //!
 //! The log's promise "nothing before this point changed" is one hash: the root of this tree. [`Tree`] proves, and the
-//! two `verify_…` functions check; they share nothing but the two hash formulas, because a verifier built from
+//! two `verify_…` functions check; they share nothing but the two hash formulas, because a verifier that is built from
 //! its prover repeats the prover's mistakes. Nothing here reads, writes or waits.
 
 use sha2::{Digest, Sha256};
@@ -19,29 +19,29 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([0x01]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// Root of the tree without leaves: SHA-256 of nothing.
+/// Returns the root of the tree without leaves: the SHA-256 of nothing.
 pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
 }
 
-/// The whole tree in memory: all complete subtrees' hashes, level by level; about 64 bytes a leaf.
+/// The whole tree in memory: the hashes of all complete subtrees, level by level; about 64 bytes a leaf.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
-    /// `levels[k][i]` is the root of the complete subtree over the leaves `i·2^k .. (i+1)·2^k`; level 0: leaves.
+    /// `levels[k][i]` is the root of the complete subtree over the leaves `i·2^k .. (i+1)·2^k`. Level 0 has the leaves.
     levels: Vec<Vec<Hash>>,
 }
 
-/// The root of leaves that come one after the other and are not kept: one hash for each complete subtree, of which a tree of
-/// `n` leaves has as many as `n` has ones in binary.
+/// The root of leaves that come one after the other and are not kept. It holds one hash for each complete subtree, of
+/// which a tree of `n` leaves has as many as `n` has ones in binary.
 #[derive(Debug, Clone, Default)]
 pub struct Frontier {
     size: u64,
-    /// Largest first.
+    /// The largest subtree comes first.
     subtrees: Vec<Hash>,
 }
 
 impl Frontier {
-    /// Number of leaves.
+    /// Returns the number of leaves.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -54,7 +54,7 @@ impl Frontier {
         self.size += 1;
     }
 
-    /// Root of all leaves so far. That of none is SHA-256 of nothing.
+    /// Returns the root of all leaves so far. Without leaves, it is the SHA-256 of nothing.
     pub fn root(&self) -> Hash {
         let subtrees = self.subtrees.iter().rev().copied();
         subtrees.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
@@ -62,7 +62,7 @@ impl Frontier {
 }
 
 impl Tree {
-    /// Number of leaves.
+    /// Returns the number of leaves.
     pub fn size(&self) -> u64 {
         self.levels.first().map_or(0, |leaves| leaves.len() as u64)
     }
@@ -86,7 +86,7 @@ impl Tree {
         }
     }
 
-    /// Forgets all leaves from `size` on; does nothing where there are no more than that.
+    /// Forgets all leaves from `size` on. Does nothing if there are no more leaves than that.
     pub fn truncate(&mut self, size: u64) {
         for (level, row) in self.levels.iter_mut().enumerate() {
             row.truncate(usize::try_from(size >> level).unwrap_or(usize::MAX));
@@ -94,7 +94,8 @@ impl Tree {
         self.levels.retain(|row| !row.is_empty());
     }
 
-    /// Root of the first `size` leaves; `None` where there are fewer. The empty tree's root is SHA-256 of nothing.
+    /// Returns the root of the first `size` leaves; `None` if there are fewer. The root of the empty tree is the
+    /// SHA-256 of nothing.
     pub fn root_at(&self, size: u64) -> Option<Hash> {
         match size {
             0 => Some(empty_root()),
@@ -103,13 +104,13 @@ impl Tree {
         }
     }
 
-    /// Hash of a leaf.
+    /// Returns the hash of a leaf.
     pub fn leaf(&self, index: u64) -> Option<Hash> {
         self.levels.first()?.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// Audit path of `index` in the tree of `size` leaves (RFC 6962, 2.1.1), from the leaf's sibling up to the root's
-    /// child; `None` unless `index < size <= self.size()`.
+    /// Returns the audit path of `index` in the tree of `size` leaves (RFC 6962, 2.1.1), from the leaf's sibling up to
+    /// the root's child; `None` unless `index < size <= self.size()`.
     pub fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
         if index >= size || size > self.size() {
             return None;
@@ -130,7 +131,8 @@ impl Tree {
         Some(path)
     }
 
-    /// Consistency proof (RFC 6962, 2.1.2); `None` unless `old <= new <= self.size()`; empty where `old` is 0 or `new`.
+    /// Returns the consistency proof (RFC 6962, 2.1.2); `None` unless `old <= new <= self.size()`; empty if `old` is 0
+    /// or `new`.
     pub fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
         if old > new || new > self.size() {
             return None;
@@ -150,8 +152,8 @@ impl Tree {
                 start = middle;
             }
         }
-        // Where the walk never went right, the subtree that is left is the whole old tree, and the verifier knows its
-        // root already.
+        // If the walk never went right, the subtree that is left is the whole old tree, whose root the verifier already
+        // knows.
         if start != 0 {
             path.push(self.subtree(start, end)?);
         }
@@ -159,7 +161,8 @@ impl Tree {
         Some(path)
     }
 
-    /// Root over the leaves `start..end`, where `start` is a multiple of the smallest power of two >= `end - start`.
+    /// Returns the root over the leaves `start..end`, where `start` is a multiple of the smallest power of two >=
+    /// `end - start`.
     fn subtree(&self, start: u64, end: u64) -> Option<Hash> {
         let leaves = end - start;
         if leaves.is_power_of_two() {
@@ -182,13 +185,14 @@ fn largest_power_of_two_below(leaves: u64) -> u64 {
 #[error("{0}")]
 pub struct BadProof(pub String);
 
-/// RFC 9162, section 2.1.3.2, written from that algorithm, apart from the prover.
+/// Verifies an inclusion proof by RFC 9162, section 2.1.3.2. It was written from that algorithm, independently of the
+/// prover.
 ///
 /// `size` and `root` must come from one signed checkpoint: the proof binds the leaf to the root, and only the signature
 /// binds the root to its size.
 ///
 /// # Errors
-/// Where the proof is too short or too long for this index and size, or leads to another root.
+/// If the proof is too short or too long for this index and size, or leads to another root.
 pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root: &Hash) -> Result<(), BadProof> {
     if index >= size {
         return Err(BadProof(format!("index {index} is outside a tree of {size} leaves")));
@@ -217,11 +221,11 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root
     Ok(())
 }
 
-/// RFC 9162, section 2.1.4.2. Sizes of 0 and equal sizes are defined: from 0 everything is consistent with an empty
-/// proof, equal sizes need equal roots and an empty proof.
+/// Verifies a consistency proof by RFC 9162, section 2.1.4.2. Sizes of 0 and equal sizes are defined, too: everything
+/// is consistent with size 0, by an empty proof; equal sizes need equal roots and an empty proof.
 ///
 /// # Errors
-/// Where the proof is too short or too long for these sizes, or leads to another old or new root.
+/// If the proof is too short or too long for these sizes, or leads to another old or new root.
 pub fn verify_consistency(
     old: u64,
     new: u64,
@@ -240,7 +244,7 @@ pub fn verify_consistency(
         node >>= 1;
         last >>= 1;
     }
-    // An old tree that is one complete subtree is not repeated in the proof.
+    // The proof does not repeat an old tree that is one complete subtree.
     let (seed, path) = match (old.is_power_of_two(), proof) {
         (true, [_, ..]) => (*old_root, proof),
         (false, [first, rest @ ..]) => (*first, rest),
@@ -273,7 +277,7 @@ pub fn verify_consistency(
     Ok(())
 }
 
-/// The two cases that RFC 9162 leaves open.
+/// Decides the two cases that RFC 9162 leaves open.
 fn verify_without_proof(old: u64, new: u64, proof: &[Hash], old_root: &Hash, new_root: &Hash) -> Result<(), BadProof> {
     if !proof.is_empty() {
         return Err(BadProof(format!("sizes {old} and {new} need no consistency proof, but there is one")));
@@ -284,7 +288,7 @@ fn verify_without_proof(old: u64, new: u64, proof: &[Hash], old_root: &Hash, new
     Ok(())
 }
 
-/// Goes up to the next level at which the node is a right child: on the right border of an incomplete tree the levels
+/// Goes up to the next level at which the node is a right child: on the right border of an incomplete tree, the levels
 /// between have no sibling.
 fn skip_missing_levels(node: &mut u64, last: &mut u64) {
     while *node & 1 == 0 && *node != 0 {

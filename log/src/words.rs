@@ -1,13 +1,13 @@
-//! Words that both ends of a call have to write in the same way: keys of metadata, names of reasons, hashes and ids.
+//! Words that both ends of a call have to write in the same way: metadata keys, names of reasons, hashes and ids.
 
 use super::wire::refusal::Reason;
 
-/// Metadata by which a server says when to come back, in milliseconds (gRFC A6).
+/// Metadata in which a server says after how many milliseconds to come back (gRFC A6).
 pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// Metadata by which a server that does not lead says who does: the name in the leader's certificate.
+/// Metadata in which a server that does not lead names the leader, by the name in the leader's certificate.
 pub(crate) const LEADER: &str = "gapless-leader";
 
-/// The name of a refusal's reason, kebab-case, as events and dead letters carry it.
+/// Returns the name of a refusal's reason in kebab-case, as events and dead letters carry it.
 pub fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::Unspecified => "unspecified",
@@ -20,7 +20,7 @@ pub fn reason_name(reason: Reason) -> &'static str {
     }
 }
 
-/// Lower-case hexadecimal, as events and messages show hashes and ids.
+/// Returns lower-case hexadecimal, as events and messages show hashes and ids.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

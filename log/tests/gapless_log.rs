@@ -1,7 +1,7 @@
 //! `gapless-log` as its operators know it: real processes, real files, real sockets on loopback.
 //!
-//! The simulator tries far more than this, but never the binary itself: here it is killed, stopped, started twice, and
-//! lied to with an older copy of its disk.
+//! The simulator tries far more than this, but never the binary itself. Here the binary is killed, stopped, started
+//! twice, and given an older copy of its disk.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test are tests")]
 
@@ -47,7 +47,7 @@ fn run(command: &mut Command) -> Output {
     command.output().expect("the binary runs")
 }
 
-/// The same of one that might serve instead of refusing to: it is given so long.
+/// Like `run`, but for a command that might serve instead of refusing to: it has a time limit.
 fn run_to_its_end(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let by = Instant::now() + PATIENCE;
@@ -75,10 +75,10 @@ fn succeeded(command: &mut Command) -> String {
     stdout(&output)
 }
 
-/// A port at which nobody listens, and that no other test of this process was given.
+/// Returns a port at which nothing listens, and which no other test of this process was given.
 ///
-/// It lies below those that the system chooses for outgoing connections (from 32768 on). One of those could be taken by a
-/// connection of another test before the server that is to listen there has started.
+/// It is below the ports that the system chooses for outgoing connections (from 32768 on). A connection of another test
+/// could take one of those before the server that is to listen there has started.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id().wrapping_mul(61);
@@ -101,7 +101,7 @@ impl Bench {
         bench
     }
 
-    /// The shipped examples, on a port that is free.
+    /// The shipped examples, on a free port.
     fn bare() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
@@ -113,7 +113,7 @@ impl Bench {
         Bench { folder }
     }
 
-    /// Three servers of one log, initialised as docs/cluster.md says, on ports that are free.
+    /// Three servers of one log, initialised as docs/cluster.md says, on free ports.
     fn cluster() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster");
@@ -152,7 +152,7 @@ impl Bench {
         ["--config".into(), self.path("client.toml")]
     }
 
-    /// Another configuration of the log, with one text replaced.
+    /// Writes another configuration of the log, with one text replaced.
     fn variant(&self, name: &str, from: &str, to: &str) -> [PathBuf; 2] {
         let text = fs::read_to_string(self.path("log.toml")).unwrap();
         assert!(text.contains(from), "{from}");
@@ -168,7 +168,7 @@ impl Bench {
         run(gapless_log().arg("verify").args(self.client()).args(["--format", "json", "--linearizable"]))
     }
 
-    /// Every event in the log, whichever server is asked first: index to sequence and payload.
+    /// Returns every event in the log, whichever server is asked first: index to sequence and payload.
     fn events(&self) -> BTreeMap<u64, (u64, String)> {
         let text =
             succeeded(gapless_log().arg("tail").args(self.client()).args(["--format", "json", "--linearizable"]));
@@ -182,7 +182,7 @@ impl Bench {
     }
 }
 
-/// A running server; killed when it is dropped.
+/// A running server, which is killed when it is dropped.
 struct Server {
     child: Child,
     said: Arc<Mutex<String>>,
@@ -216,7 +216,7 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; answers whether it ended in order.
+    /// Sends SIGTERM. Returns whether the server ended in order.
     fn stop(mut self) -> bool {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -231,7 +231,7 @@ impl Drop for Server {
     }
 }
 
-/// `append` with an open input.
+/// `append` with an open standard input.
 struct Appending {
     child: Child,
     input: Option<ChildStdin>,
@@ -267,7 +267,7 @@ impl Appending {
         self.indexes.recv_timeout(PATIENCE).expect("the entry is acknowledged")
     }
 
-    /// Ends the input and waits for the end.
+    /// Ends the input and waits until the process ends.
     fn finish(mut self) -> Vec<u64> {
         drop(self.input.take());
         let status = self.child.wait().unwrap();
@@ -276,7 +276,8 @@ impl Appending {
     }
 }
 
-/// What was acknowledged is there, where it was said to be; nothing else is, and nothing is missing in between.
+/// Checks that the log has what was acknowledged, at the index that was reported, that it has nothing else, and that
+/// nothing in between is missing.
 fn holds_exactly(bench: &Bench, lines: &[String], indexes: &[u64]) {
     let events = bench.events();
     assert_eq!(indexes.len(), lines.len());
@@ -332,7 +333,7 @@ fn the_first_evening_with_a_log() {
 
 #[test]
 fn a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged() {
-    // A longer siege is a command: GAPLESS_KILL_ROUNDS=100 cargo test --test gapless_log killed_under_load
+    // A longer siege: GAPLESS_KILL_ROUNDS=100 cargo test --test gapless_log killed_under_load
     let rounds = std::env::var("GAPLESS_KILL_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
     let (bench, lines) = (Bench::new(), lines(200 * (rounds + 1)));
     let mut server = bench.serve();
@@ -340,7 +341,7 @@ fn a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged() {
     let mut indexes = Vec::new();
     for (round, chunk) in lines.chunks(200).enumerate() {
         appending.say(chunk.iter().cloned());
-        // Some of the chunk are acknowledged by now, others on their way, written or not.
+        // Some of the chunk are acknowledged by now, and others are on their way, written or not.
         indexes.extend((0..chunk.len() / 2).map(|_| appending.next_index()));
         if round < rounds {
             server.kill();
@@ -361,7 +362,7 @@ fn a_cluster_whose_leader_is_killed_again_and_again_loses_nothing_and_doubles_no
     let (mut indexes, mut term) = (Vec::new(), 0);
     for round in lines.chunks(100) {
         appending.say(round.iter().cloned());
-        // Some are acknowledged, some are on their way.
+        // Some are acknowledged, and some are on their way.
         indexes.extend((0..50).map(|_| appending.next_index()));
         let (leader, newest) = newest_leader(&servers, term);
         term = newest;
@@ -374,8 +375,8 @@ fn a_cluster_whose_leader_is_killed_again_and_again_loses_nothing_and_doubles_no
     assert!(servers.into_values().all(Server::stop));
 }
 
-/// Which of the servers began to lead in the largest term, and that term. An entry was acknowledged, so somebody leads; but
-/// what a server says is read beside this thread.
+/// Returns which of the servers began to lead in the largest term, and that term. An entry was acknowledged, so there
+/// is a leader; but another thread reads what the servers say.
 fn newest_leader(servers: &BTreeMap<usize, Server>, after: u64) -> (usize, u64) {
     let term = |server: &Server| {
         let said = server.said.lock().unwrap();

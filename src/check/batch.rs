@@ -1,13 +1,14 @@
-//! Many Ed25519 signatures under one key, verified by one equation.
+//! Verifies many Ed25519 signatures under one key by one equation.
 //!
-//! A signature (R, s) of M under A holds where sB = R + hA, with h = SHA-512(R, A, M) (RFC 8032, section 5.1.7). Instead
-//! of each, a random combination of all is tested (Bernstein et al., "High-speed high-security signatures", section 5):
-//! Σ z·s B = Σ z·R + (Σ z·h) A, with z of 128 bits. What does not hold passes with a chance of about one in 2^128; but
-//! for a part of small order in R, which only the key's holder could put there. All being under one key, the multiples of A
-//! are one term; so a signature costs half a scalar, and not one and a half.
+//! A signature (R, s) of M under A holds where sB = R + hA, with h = SHA-512(R, A, M) (RFC 8032, section 5.1.7).
+//! Instead of each signature, a random combination of all of them is tested (Bernstein et al., "High-speed
+//! high-security signatures", section 5): Σ z·s B = Σ z·R + (Σ z·h) A, with z of 128 bits. A signature that does not
+//! hold passes with a chance of about one in 2^128, except for a part of small order in R, which only the holder of the
+//! key could put there. As all signatures are under one key, the multiples of A are one term, so a signature costs half
+//! a scalar and not one and a half.
 //!
-//! The z are drawn from a hash of everything that is verified. So they are the same in every run, and known to nobody who
-//! has yet to choose a signature.
+//! The z are drawn from a hash of everything that is verified. They are therefore the same in every run, and unknown to
+//! anyone who has yet to choose a signature.
 
 use curve25519_dalek::{
     EdwardsPoint, Scalar, constants::ED25519_BASEPOINT_POINT, edwards::CompressedEdwardsY, traits::IsIdentity as _,
@@ -15,7 +16,8 @@ use curve25519_dalek::{
 };
 use sha2::{Digest as _, Sha512};
 
-/// Whether every signature is one of `key` over the message beside it. A key or an R of small order is nobody's.
+/// Returns whether every signature is one of `key` over the message beside it. A key or an R of small order never
+/// verifies.
 pub(super) fn all_signed(key: &[u8; 32], signed: &[(&[u8], [u8; 64])]) -> bool {
     let Some(public) = CompressedEdwardsY(*key).decompress().filter(|key| !key.is_small_order()) else { return false };
     let mut all = Sha512::new();
@@ -45,7 +47,7 @@ pub(super) fn all_signed(key: &[u8; 32], signed: &[(&[u8], [u8; 64])]) -> bool {
     EdwardsPoint::vartime_multiscalar_mul(scalars, points).is_identity()
 }
 
-/// R and s of a signature, in their only form each.
+/// Decodes the R and the s of a signature. Each has only one valid encoding.
 fn decode(commitment: &[u8], response: &[u8]) -> Option<(EdwardsPoint, Scalar)> {
     let commitment = CompressedEdwardsY::from_slice(commitment).ok()?.decompress()?;
     let response = Scalar::from_canonical_bytes(response.try_into().ok()?).into_option()?;
@@ -106,7 +108,7 @@ mod tests {
         let mut signed = Signed::new(2);
         signed.signatures.swap(0, 1);
         assert!(!signed.holds());
-        // The sum of both responses stays what it was.
+        // The sum of both responses stays the same.
         let mut signed = Signed::new(2);
         for (n, by) in [Scalar::ONE, -Scalar::ONE].into_iter().enumerate() {
             let response = decode(&signed.signatures[n][..32], &signed.signatures[n][32..]).unwrap().1;

@@ -1,4 +1,4 @@
-//! Why something went wrong, as far as the history has it: one sentence, and the events that show it.
+//! Finds out why something went wrong, as far as the history shows it: one sentence, and the events that show it.
 //!
 //! Checks ask for the first violation of a kind only, so each question here may scan the whole history.
 
@@ -11,10 +11,10 @@ use crate::history::{DiskOp, Down, Event, Name, What};
 /// A cause in words, with the events that show it.
 pub(super) type Cause = (String, Vec<usize>);
 
-/// A life that ends this soon after its start never served.
+/// A life that ends this soon after its start has never served.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What happened last to a host's disk before `at`, as a phrase with "it" for the host.
+/// Returns what last happened to a host's disk before `at`, as a phrase with "it" for the host.
 pub(super) fn what_befell(index: &Index<'_>, host: &Name, at: usize) -> Option<Cause> {
     let of_host = |n: &usize| index.event(*n).host == *host;
     let last = (0..at).rev().filter(of_host).find(|&n| takes(&index.event(n).what))?;
@@ -24,7 +24,7 @@ pub(super) fn what_befell(index: &Index<'_>, host: &Name, at: usize) -> Option<C
     Some((format!("it {}", text.replacen("lost ", "had lost ", 1)), events))
 }
 
-/// Whether an event took something from a disk.
+/// Returns whether an event took something from a disk.
 pub(super) fn takes(what: &What) -> bool {
     match what {
         What::Lost { bytes, torn, .. } => *bytes > 0 || *torn > 0,
@@ -33,8 +33,8 @@ pub(super) fn takes(what: &What) -> bool {
     }
 }
 
-/// Of all that one instant took from one disk, what explains most: damage to what was synced, a name, what a failed sync
-/// had covered, and else the most bytes.
+/// Of everything that one instant took from one disk, returns the event that explains most: damage to synced bytes, a
+/// lost name, bytes that a failed sync had covered, and else the most bytes.
 pub(super) fn gravest_at(index: &Index<'_>, loss: usize) -> usize {
     let Event { at, host, .. } = index.event(loss);
     let together = |n: &usize| {
@@ -49,11 +49,11 @@ pub(super) fn gravest_at(index: &Index<'_>, loss: usize) -> usize {
         _ => (5, 0),
     };
     let near = loss.saturating_sub(1_000)..(loss + 1_000).min(index.history.events.len());
-    // The first of equals.
+    // Of equals, the first is taken.
     near.filter(together).rev().max_by_key(weight).unwrap_or(loss)
 }
 
-/// The last sync of a file that failed before `at`.
+/// Returns the last sync of a file before `at` that failed.
 fn failed_sync(index: &Index<'_>, host: &Name, path: &str, at: usize) -> Option<usize> {
     (0..at).rev().find(|&n| {
         let event = index.event(n);
@@ -62,7 +62,7 @@ fn failed_sync(index: &Index<'_>, host: &Name, path: &str, at: usize) -> Option<
     })
 }
 
-/// The last sync of a file that went well before `at`.
+/// Returns the last sync of a file before `at` that succeeded.
 fn last_sync(index: &Index<'_>, host: &Name, path: &str, at: usize) -> Option<usize> {
     (0..at).rev().find(|&n| {
         let event = index.event(n);
@@ -71,8 +71,8 @@ fn last_sync(index: &Index<'_>, host: &Name, path: &str, at: usize) -> Option<us
     })
 }
 
-/// What a loss took, as a phrase without its subject, and what else shows it. `promised`: the answer that was given too
-/// early, where there was one.
+/// Returns what a loss took, as a phrase without its subject, and what else shows it. `promised` is the answer that was
+/// given too early, if there was one.
 pub(super) fn loss_of(index: &Index<'_>, loss: usize, promised: usize) -> Cause {
     let Event { at, host, what } = index.event(loss);
     let when = words::time(*at);
@@ -119,7 +119,8 @@ pub(super) fn loss_of(index: &Index<'_>, loss: usize, promised: usize) -> Cause 
     }
 }
 
-/// Why something that a server showed is no longer there: what its disk lost since, which it had shown before it was synced.
+/// Returns why something that a server showed is gone: what the server's disk has lost since, which the server had
+/// shown before it was synced.
 pub(super) fn of_a_dirty_read(index: &Index<'_>, find: &Find<'_>) -> (Option<String>, Vec<usize>) {
     let servers = &index.history.header.servers;
     let server = match (find.source, servers.as_slice()) {
@@ -143,7 +144,7 @@ pub(super) fn of_a_dirty_read(index: &Index<'_>, find: &Find<'_>) -> (Option<Str
     (Some(format!("{server} {text}{unsynced}")), events)
 }
 
-/// What may have let an entry be recorded again: the first server that went down between its submission and its answer.
+/// Returns what may have let an entry be recorded again: the first server that went down between submission and answer.
 pub(super) fn of_a_repeat(index: &Index<'_>, entry: &Entry<'_>) -> (Option<String>, Vec<usize>) {
     let Some((submitted, _)) = entry.submitted else { return (None, Vec::new()) };
     let answered = entry.returned.map(|it| it.0);
@@ -171,7 +172,7 @@ pub(super) fn of_a_repeat(index: &Index<'_>, entry: &Entry<'_>) -> (Option<Strin
     (Some(why), vec![down])
 }
 
-/// The server that was not up at `until`, because life after life of it ended with an error.
+/// Returns the server that was not up at `until` because one life after another ended with an error.
 pub(super) fn server_that_fails(index: &Index<'_>, until: usize) -> (Option<String>, Vec<usize>) {
     let servers = index.history.header.servers.iter();
     let worst = servers.filter_map(|server| failures(index, server, until)).max_by_key(|fails| fails.times);
@@ -191,7 +192,7 @@ pub(super) fn server_that_fails(index: &Index<'_>, until: usize) -> (Option<Stri
     (Some(format!("{host} {what} {how_often}: {error}{cause}")), events)
 }
 
-/// Lives of one server that ended with an error, one after the other.
+/// Consecutive lives of one server that ended with an error.
 struct Failures {
     first: usize,
     last: usize,
@@ -216,7 +217,7 @@ fn failures(index: &Index<'_>, server: &Name, until: usize) -> Option<Failures> 
             What::Down { .. } => (failures, up) = (None, None),
             _ => {}
         }
-        // A life that lasts is one that came up.
+        // A life that lasts longer than `AT_ONCE` has come up.
         if up.is_some_and(|up| event.at.saturating_sub(up) > AT_ONCE) {
             failures = None;
         }

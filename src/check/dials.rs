@@ -1,8 +1,9 @@
-//! How often a host opens connections: the figure behind `connections-at-most`.
+//! Counts how often a host opens connections: the figure behind `connections-at-most`.
 //!
-//! A client that is refused and dials again at once harms nobody in a run, and everybody in a data centre: it takes a
-//! handshake of the server each time. Counted are connections that came about, by the server or client that opened them,
-//! from t = 0 on, because all hosts connect at once when they begin. Whoever reads the log to judge it does not count.
+//! A client that is refused and dials again at once harms nobody in a run and everybody in a data centre: each attempt
+//! takes a handshake of the server. Only established connections count, attributed to the server or client that opened
+//! them, from t = 0 on, because all hosts connect at once when they begin. The auditor that reads the log to judge it
+//! does not count.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,7 +23,8 @@ pub(super) struct Busiest {
     pub(super) events: Vec<usize>,
 }
 
-/// The most that any host opened within any stretch of that length; of several the first. `None` where nobody did.
+/// Returns the most connections that any host opened within any stretch of that length, the first such stretch if there
+/// are several; `None` if no host opened one.
 pub(super) fn busiest(history: &History, within: Duration) -> Option<Busiest> {
     let mut recent: BTreeMap<&Name, VecDeque<(RunClock, usize)>> = BTreeMap::new();
     let mut busiest: Option<Busiest> = None;
@@ -58,7 +60,7 @@ mod tests {
     use super::*;
     use crate::check::{ConnectionsAtMost, Verdict, testing::Story};
 
-    /// Client 2 dials every 100 ms from 10 s on, 30 times; the others now and then.
+    /// Client 2 dials every 100 ms from 10 s on, 30 times; the others dial now and then.
     fn story() -> Story {
         let mut story = Story::healthy();
         let dial = |story: &mut Story, ms, host: &str, connection| {

@@ -1,8 +1,8 @@
-//! Whether what the engineer wants to have seen was seen.
+//! Judges whether everything was seen that the engineer expects to see.
 //!
-//! The counterpart of `[expect]` in a scenario file. Two kinds of falling short are kept apart: what events
-//! contradict (a bound exceeded, something that was never to happen) violates; what merely left no evidence makes the
-//! run inconclusive, because a run that did not meet its incident says nothing about it.
+//! This is the counterpart of `[expect]` in a scenario file. Two kinds of falling short are kept apart. What events
+//! contradict (a bound exceeded, an event that must never happen) is a violation. What merely left no evidence makes
+//! the run inconclusive, because a run that did not meet its incident says nothing about it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::history::{Name, What};
 
-/// Everything expected that was not so, and the counts of what is expected of a sweep.
+/// Returns every expectation that was not met, and the counts of what is expected of a sweep.
 pub(super) fn judge(index: &Index<'_>, facts: &Facts) -> (Vec<Unmet>, Vec<Hits>) {
     let expect = index.expect;
     let mut unmet = steps_without_trace(index);
@@ -50,7 +50,7 @@ fn happened(index: &Index<'_>, pattern: &Pattern, hits: &mut Matched) -> Unmet {
     Unmet { text, cure: None, line: Some(pattern.line), contradicted: true, events }
 }
 
-/// A step that left no trace proves nothing about what it was to break.
+/// Returns the steps that left no trace: such a step proves nothing about what it was to break.
 fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
     let mut unmet = Vec::new();
     for step in index.steps.iter().filter(|step| !step.bit()) {
@@ -81,7 +81,7 @@ fn why_untouched(index: &Index<'_>, step: &Step<'_>, known: Option<&Untouched>) 
     }
 }
 
-/// A few hosts by name.
+/// Names a few hosts.
 fn some(hosts: &[Name]) -> String {
     const SHOWN: usize = 3;
     match hosts {
@@ -128,17 +128,18 @@ fn bounds(index: &Index<'_>, facts: &Facts) -> Vec<Unmet> {
     all
 }
 
-/// A client that is blind for so long is remarked upon where the scenario sets no bound.
+/// A client that is blind for this long is reported where the scenario sets no bound.
 const LONG_BLIND: Duration = Duration::from_secs(30);
 
-/// A long time without an acknowledgement that no expectation bounds: the run may hold, and nobody could use the log.
+/// Returns a remark on a long time without an acknowledgement that no expectation bounds: the run may hold although
+/// nobody could use the log.
 pub(super) fn unbounded(expect: &Expectations, facts: &Facts) -> Option<Unmet> {
     let (blind, client) = facts.longest_blind.as_ref().filter(|(blind, _)| *blind >= LONG_BLIND)?;
     let text = format!(
         "UNBOUNDED: {client} had something to send and no acknowledgement for {}, and nothing says how long is too long",
         words::span(*blind)
     );
-    let cure = Some("write blind-at-most under [expect]: what is longer is then a violation".to_owned());
+    let cure = Some("write blind-at-most under [expect]: anything longer is then a violation".to_owned());
     let remark = Unmet { text, cure, line: None, contradicted: false, events: Vec::new() };
     expect.blind_at_most.is_none().then_some(remark)
 }
@@ -183,7 +184,7 @@ impl Matches {
 struct Resolved<'p> {
     pattern: &'p Pattern,
     hosts: Option<Vec<Name>>,
-    /// Indexes of events, both exclusive; `None` where its moment never came, so that nothing can match.
+    /// Indexes of events, both exclusive; `None` where the moment never came, so that nothing can match.
     between: Option<(Option<usize>, usize)>,
 }
 
@@ -222,7 +223,7 @@ fn between(index: &Index<'_>, pattern: &Pattern) -> Option<(Option<usize>, usize
     Some((after, before))
 }
 
-/// Index of the event at which a moment came.
+/// Returns the index of the event at which a moment came.
 fn moment(index: &Index<'_>, moment: &MomentRef) -> Option<usize> {
     match moment {
         MomentRef::First { event } => index.history.events.iter().position(|it| it.what.name() == event),

@@ -1,4 +1,4 @@
-//! What the engineer wants to have seen, as plain data.
+//! What the engineer expects to see, as plain data.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,26 +9,27 @@ use crate::history::Name;
 /// `[expect]`, with its defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectations {
-    /// After the last heal, each client's appends succeed within this time.
+    /// Within this time after the last heal, each client's appends must succeed.
     pub recovers_within: Duration,
-    /// Longest time for which a client with something to send may have no acknowledgement; `None`: only reported.
+    /// The longest time for which a client with something to send may go without an acknowledgement; `None`: only
+    /// reported.
     pub blind_at_most: Option<Duration>,
-    /// Most dead letters that clients may hold at the end, all together.
+    /// The most dead letters that all clients together may hold at the end.
     pub dead_letters: u64,
-    /// Fewest acknowledgements for each client.
+    /// The fewest acknowledgements for each client.
     pub acked_at_least: u64,
-    /// Most connections that one host may open; `None`: only reported.
+    /// The most connections that one host may open; `None`: only reported.
     #[serde(default)]
     pub connections_at_most: Option<ConnectionsAtMost>,
     /// Must be seen in every run.
     pub seen: Vec<Pattern>,
-    /// Must not be seen.
+    /// Must never be seen.
     pub never: Vec<Pattern>,
     /// Must be seen once in a sweep; counted here, not judged.
     pub sometimes: Vec<Pattern>,
     /// A violation that is expected to happen.
     pub known_violation: Option<KnownViolation>,
-    /// What the catalogue says of each step, by its name in the history.
+    /// What the catalogue says about each step, by its name in the history.
     #[serde(default)]
     pub steps: BTreeMap<Name, Untouched>,
 }
@@ -36,36 +37,36 @@ pub struct Expectations {
 /// A bound on how often one host opens connections, from t = 0 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionsAtMost {
-    /// So many
+    /// At most this many connections
     pub count: u64,
     /// within any stretch of this length.
     pub within: Duration,
 }
 
-/// What the catalogue says of a step: mostly, what to say where it left no trace.
+/// What the catalogue says about a step: mostly, what to report if it left no trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untouched {
     /// The action, as `gapless explain` knows it.
     pub action: String,
-    /// What did not happen; `{hosts}` stands for whom it was to strike.
+    /// What did not happen; `{hosts}` stands for the hosts that the step was to strike.
     pub what: String,
-    /// What to change in the scenario so that it bites.
+    /// What to change in the scenario so that the step bites.
     pub cure: String,
     /// Line of the scenario file.
     pub line: usize,
-    /// Whether a sound process may end because of it.
+    /// Whether a sound process may end because of the step.
     #[serde(default)]
     pub may_end: bool,
 }
 
-/// A violation that is known and not yet cured: it is shown, and does not count; once it no longer happens, that does.
+/// A violation that is known and not yet cured: it is shown and does not count. That it no longer happens does count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownViolation {
-    /// The invariant, by its name.
+    /// The name of the invariant.
     pub invariant: String,
-    /// Where it is discussed.
+    /// Where the violation is discussed.
     pub issue: String,
-    /// Text that its sentence holds; `None`: any violation of the invariant.
+    /// Text that the violation's sentence contains; `None`: any violation of the invariant.
     #[serde(default)]
     pub saying: Option<String>,
 }
@@ -90,17 +91,17 @@ impl Default for Expectations {
 /// A pattern for events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
-    /// Name of the event, or the text of a mark.
+    /// The name of the event, or the text of a mark.
     pub event: String,
-    /// On one of these hosts. `@step` stands for the hosts that the step hit.
+    /// Only on one of these hosts. `@step` stands for the hosts that the step hit.
     pub on: Option<Vec<Name>>,
-    /// While this step lasts.
+    /// Only while this step lasts.
     pub during: Option<MomentRef>,
-    /// After this moment.
+    /// Only after this moment.
     pub after: Option<MomentRef>,
-    /// With this reason, why, status or error.
+    /// Only with this reason, why, status or error.
     pub reason: Option<String>,
-    /// As written, for messages.
+    /// The pattern as written, for messages.
     pub text: String,
     /// Line of the scenario file.
     pub line: usize,
@@ -110,11 +111,11 @@ pub struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MomentRef {
-    /// Of a step.
+    /// A moment of a step.
     Step {
-        /// Its name.
+        /// The name of the step.
         step: Name,
-        /// Which moment of it. Only `after` asks; `during` is about the whole step.
+        /// Which moment of the step. Only `after` uses it; `during` is about the whole step.
         point: Point,
     },
     /// The first event of this name, on any host.
@@ -128,12 +129,12 @@ pub enum MomentRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Point {
-    /// It began.
+    /// The step began.
     Begins,
-    /// First evidence.
+    /// The first evidence came.
     Bites,
-    /// The nth host of it is done.
+    /// The nth host of the step is done.
     Nth(u32),
-    /// It ended.
+    /// The step ended.
     Ended,
 }

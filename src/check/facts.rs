@@ -1,8 +1,9 @@
 //! The figures of a run: what was acknowledged, how long nobody could append, which faults bit.
 //!
-//! *Blind* is a client that has something to send and is not acknowledged. It starts at the later of its first pending
-//! submission and its last acknowledgement. An answer of "unknown" does not end it: the client still does not know.
-//! A refusal of the last pending entry ends it, and so does the death of the client itself, which then sends nothing.
+//! A client is *blind* while it has something to send and gets no acknowledgement. Blindness starts at the later of its
+//! first pending submission and its last acknowledgement. An answer of "unknown" does not end it: the client still does
+//! not know. A refusal of the last pending entry ends it, and so does the death of the client itself, which then sends
+//! nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -43,8 +44,9 @@ pub(super) fn facts(index: &Index<'_>) -> Facts {
     facts
 }
 
-/// What was acknowledged before t = 0 says how long the log took to come up, and what came after the workload how much
-/// was owed by then: neither says how many entries it takes in a second.
+/// Counts the acknowledgements between t = 0 and the end of the workload. Those before t = 0 show how long the log took
+/// to come up, and those after the workload how much was owed by then: neither shows how many entries it takes in a
+/// second.
 fn acked_in_time(index: &Index<'_>) -> u64 {
     let (mut goes_on, mut acked) = (false, 0);
     for event in &index.history.events {
@@ -65,12 +67,12 @@ impl Unknowns {
     }
 }
 
-/// Whether one client can see.
+/// Tracks whether one client can see.
 #[derive(Debug, Default)]
 struct Sight {
     pending: u64,
     blind_since: Option<RunClock>,
-    /// Last time at which it was seen to be blind with nothing pending any more.
+    /// The last time at which the client was blind with nothing pending any more.
     last_unknown: Option<RunClock>,
     longest: Duration,
 }
@@ -109,7 +111,7 @@ impl Sight {
         }
     }
 
-    /// At the end of the run.
+    /// Closes the account at the end of the run.
     fn close(&mut self, end: RunClock) {
         let until = if self.pending > 0 { end } else { self.last_unknown.unwrap_or(end) };
         self.sees(until);

@@ -1,8 +1,8 @@
-//! The bounds that readers were told, held against what had been acknowledged by then: a part of `faithful-reads`.
+//! Checks the bounds that readers were told against what had been acknowledged by then: a part of `faithful-reads`.
 //!
-//! A reader was told at some moment that so many leaves miss nothing that was acknowledged before an earlier moment. Any
-//! entry whose acknowledgement reached its client before that earlier moment must stand below that size. One look at each
-//! bound suffices: of all acknowledgements before a moment only the highest position matters.
+//! A reader was told at some moment that the first `size` leaves miss nothing that was acknowledged before an earlier
+//! moment. Any entry whose acknowledgement reached its client before that earlier moment must stand below that size.
+//! One look at each bound suffices: of all acknowledgements before a moment only the highest position matters.
 
 use gapless_world::LogEvent;
 
@@ -23,7 +23,7 @@ pub(super) struct Told {
     pub(super) linearizable: u64,
 }
 
-/// One bound: what is below `size` has everything acknowledged before `as_of`.
+/// One bound: the leaves below `size` contain everything acknowledged before `as_of`.
 #[derive(Clone, Copy)]
 struct Bound<'h> {
     event: usize,
@@ -62,13 +62,13 @@ fn bounds<'i, 'h>(index: &'i Index<'h>) -> impl Iterator<Item = Bound<'h>> + use
             LogEvent::LinearizableRead { server, size, age_ms } => (server, *size, *age_ms, true),
             _ => return None,
         };
-        // Before the run began nothing was acknowledged.
+        // Nothing was acknowledged before the run began.
         let as_of = it.at.saturating_sub(RunClock::from_millis(age_ms));
         Some(Bound { event, server, size, as_of, linearizable })
     })
 }
 
-/// Acknowledgements in the order in which clients had them, each with the highest position so far and whose it is.
+/// Acknowledgements in the order in which clients received them, each with the highest position so far and its entry.
 struct Acknowledged<'i, 'h>(Vec<(RunClock, u64, &'i Entry<'h>)>);
 
 impl<'i, 'h> Acknowledged<'i, 'h> {
@@ -86,7 +86,7 @@ impl<'i, 'h> Acknowledged<'i, 'h> {
         Self(all)
     }
 
-    /// The highest position that was acknowledged before a moment.
+    /// Returns the highest position that was acknowledged before a moment, and its entry.
     fn before(&self, moment: RunClock) -> Option<(u64, &'i Entry<'h>)> {
         let last = self.0.partition_point(|(at, ..)| *at < moment).checked_sub(1)?;
         let (_, position, entry) = self.0[last];
@@ -133,7 +133,8 @@ mod tests {
         What::Log { event: LogEvent::LinearizableRead { server: "server-1".to_owned(), size, age_ms } }
     }
 
-    /// Entries 0 to 2 of client-1, acknowledged at 1, 2 and 3 s as positions 0 to 2; at `ms` somebody is told `what`.
+    /// Entries 0 to 2 of client-1, acknowledged at 1, 2 and 3 s as positions 0 to 2; at `ms` the auditor is told
+    /// `what`.
     fn told(ms: u64, what: What) -> Story {
         let mut story = Story::new();
         let mut said = false;

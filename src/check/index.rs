@@ -1,8 +1,8 @@
 //! One pass over a history, shared by all checks.
 //!
-//! It says of each entry what was submitted, answered and found; of each reading and follower what it was given; and
-//! which reading is the *final log*: the longest complete one among the auditor's last words. It judges nothing: it
-//! must work on any history, however absurd, in time and memory linear in its events.
+//! For each entry it records what was submitted, answered and found; for each reading and follower, what it was given;
+//! and which reading is the *final log*: the longest complete one among the last readings of all servers. It judges
+//! nothing: it must work on any history, however absurd, in time and memory linear in its events.
 
 use std::collections::BTreeMap;
 
@@ -23,19 +23,19 @@ use crate::history::{EntryId, Event, Found, History, Moment, Name, Outcome, Prom
 pub(super) struct Entry<'h> {
     pub(super) client: &'h Name,
     pub(super) number: u64,
-    /// Event that submitted it, and its bytes.
+    /// The event that submitted it, and its bytes.
     pub(super) submitted: Option<(usize, &'h Bytes)>,
-    /// Event that answered it, and the answer.
+    /// The event that answered it, and the answer.
     pub(super) returned: Option<(usize, &'h Outcome)>,
-    /// Event by which its client took it into the outbox.
+    /// The event by which its client took it into the outbox.
     pub(super) accepted: Option<usize>,
-    /// First find of it, counting, in the final log.
+    /// The first find of it in the final log that counts.
     pub(super) first: Option<usize>,
     /// How often it counts in the final log.
     pub(super) times: u32,
-    /// First find of it in the final log that does not count.
+    /// The first find of it in the final log that does not count.
     pub(super) void: Option<usize>,
-    /// In how many servers' final readings it counts.
+    /// The number of servers in whose final readings it counts.
     pub(super) copies: u32,
     copied_from: Option<usize>,
 }
@@ -45,7 +45,7 @@ impl Entry<'_> {
         EntryId { client: self.client.clone(), number: self.number }
     }
 
-    /// Event of the acknowledgement and the position told, if it was acknowledged.
+    /// Returns the event of the acknowledgement and the position told, if the entry was acknowledged.
     pub(super) fn acked(&self) -> Option<(usize, Option<u64>)> {
         match self.returned {
             Some((event, Outcome::Acked { at })) => Some((event, *at)),
@@ -60,29 +60,29 @@ pub(super) struct Reading<'h> {
     pub(super) server: &'h Name,
     pub(super) last: bool,
     pub(super) began: usize,
-    /// Event at which it ended, at the end of the log or not.
+    /// The event at which it ended, at the end of the log or not.
     pub(super) ended: Option<usize>,
-    /// Reached the end of the log.
+    /// Whether it reached the end of the log.
     pub(super) complete: bool,
     /// Its finds, in the order in which they came.
     pub(super) finds: Vec<usize>,
 }
 
-/// Who was given something.
+/// Who was given a find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Number in [`Index::readings`].
+    /// A reading, by its number in [`Index::readings`].
     Reading(usize),
-    /// A follower; its host is the event's.
+    /// A follower; its host is the host of the event.
     Follower,
 }
 
-/// Something found in the log by somebody.
+/// Something that a reader or follower found in the log.
 #[derive(Debug)]
 pub(super) struct Find<'h> {
     pub(super) event: usize,
     pub(super) found: &'h Found,
-    /// Number in [`Index::entries`].
+    /// The number in [`Index::entries`].
     pub(super) entry: Option<usize>,
     pub(super) source: Source,
 }
@@ -92,14 +92,14 @@ pub(super) struct Find<'h> {
 pub(super) struct Checkpoint<'h> {
     pub(super) event: usize,
     pub(super) size: u64,
-    /// As the event says it.
+    /// The root as the event states it.
     pub(super) root: &'h str,
-    /// What was signed; else why it cannot be read. `None` where no note was told.
+    /// The note that was signed, or why it cannot be read. `None` if the event has no note.
     pub(super) note: Option<Result<Note<'h>, &'static str>>,
 }
 
 impl Checkpoint<'_> {
-    /// The size and the root that it states: by its note where that can be read, else by its event.
+    /// Returns the size and root that a checkpoint states: by its note where the note can be read, else by its event.
     pub(super) fn stated(&self) -> Option<(u64, Hash)> {
         match &self.note {
             Some(Ok(note)) => Some((note.size, note.root)),
@@ -108,14 +108,14 @@ impl Checkpoint<'_> {
     }
 }
 
-/// A receipt that a client took for good.
+/// A receipt that a client accepted.
 #[derive(Debug)]
 pub(super) struct Receipt {
     pub(super) event: usize,
-    /// As its client took it.
+    /// The index as its client took it.
     pub(super) index: u64,
     pub(super) decoded: Result<wire::Receipt, DecodeError>,
-    /// Client's epoch and sequence.
+    /// The epoch and the sequence of the client.
     pub(super) slot: (u64, u64),
 }
 
@@ -133,7 +133,7 @@ pub(super) struct Step<'h> {
 }
 
 impl Step<'_> {
-    /// Whether it left evidence.
+    /// Returns whether it left evidence.
     pub(super) fn bit(&self) -> bool {
         self.bites.is_some() || self.summed_up
     }
@@ -142,14 +142,14 @@ impl Step<'_> {
 /// The final log.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Event at which that reading began: it owes nothing that happened later.
+    /// The event at which that reading began: the log owes nothing that happened later.
     pub(super) began: usize,
-    /// Position and find, ascending by position; of repeated positions the first.
+    /// Positions and finds, ascending by position; of repeated positions the first.
     finds: Vec<(u64, usize)>,
 }
 
 impl Log {
-    /// The find at a position.
+    /// Returns the find at a position.
     pub(super) fn at(&self, position: u64) -> Option<usize> {
         let first = self.finds.first()?.0;
         let guess = usize::try_from(position.checked_sub(first)?).ok()?;
@@ -159,7 +159,7 @@ impl Log {
         }
     }
 
-    /// All finds, ascending by position.
+    /// Returns all finds, ascending by position.
     pub(super) fn finds(&self) -> impl ExactSizeIterator<Item = usize> {
         self.finds.iter().map(|&(_, find)| find)
     }
@@ -174,14 +174,14 @@ pub(super) struct Index<'h> {
     by_number: BTreeMap<(usize, u64), usize>,
     acked: Vec<u64>,
     readings_by_id: BTreeMap<u32, usize>,
-    /// In the order in which they are first spoken of.
+    /// In the order in which they are first mentioned.
     pub(super) entries: Vec<Entry<'h>>,
     pub(super) readings: Vec<Reading<'h>>,
-    /// The last complete one of the `last` readings of each server.
+    /// The last complete one among the `last` readings of each server.
     pub(super) finals: Vec<usize>,
-    /// `None` where no last reading is complete.
+    /// `None` if no last reading is complete.
     pub(super) log: Option<Log>,
-    /// Of readings and followers, in the order of events.
+    /// The finds of readings and followers, in the order of events.
     pub(super) finds: Vec<Find<'h>>,
     /// Leaves that clients read: event, position, bytes.
     pub(super) leaves: Vec<(usize, u64, &'h Bytes)>,
@@ -200,7 +200,7 @@ pub(super) struct Index<'h> {
     pub(super) numbered: bool,
     /// Whether the log shows its leaves, and so counts positions from 0.
     pub(super) merkle: bool,
-    /// Time of the last event.
+    /// The time of the last event.
     pub(super) end: RunClock,
 }
 
@@ -352,7 +352,7 @@ impl<'h> Index<'h> {
         }
     }
 
-    /// Number of the entry, known or new.
+    /// Returns the number of the entry, which is added if it is new.
     fn entry_of(&mut self, client: &'h Name, number: u64) -> usize {
         let next = self.clients.len();
         let which = *self.clients.entry(client).or_insert(next);
@@ -394,7 +394,7 @@ impl<'h> Index<'h> {
         });
     }
 
-    /// Where and how often each entry stands in the final readings.
+    /// Counts where and how often each entry stands in the final readings.
     fn count_finds(&mut self) {
         let (finds, entries) = (&self.finds, &mut self.entries);
         for &reading in &self.finals {
@@ -424,7 +424,7 @@ impl<'h> Index<'h> {
         &self.history.events[at]
     }
 
-    /// Who was given a find, for sentences.
+    /// Names who was given a find, for sentences.
     pub(super) fn reader(&self, find: &Find<'_>) -> String {
         match find.source {
             Source::Reading(reading) => format!("the reading of {}", self.readings[reading].server),
@@ -432,13 +432,13 @@ impl<'h> Index<'h> {
         }
     }
 
-    /// The entry of that name, if anybody spoke of it.
+    /// Returns the number of the entry with that id, if any event mentions it.
     pub(super) fn entry(&self, id: &EntryId) -> Option<usize> {
         let client = self.clients.get(&*id.client)?;
         self.by_number.get(&(*client, id.number)).copied()
     }
 
-    /// How many of a client's entries were acknowledged.
+    /// Returns how many entries of a client were acknowledged.
     pub(super) fn acked_of(&self, client: &str) -> u64 {
         self.clients.get(client).map_or(0, |&client| self.acked[client])
     }
@@ -447,49 +447,50 @@ impl<'h> Index<'h> {
         self.steps.iter().find(|step| &**step.name == name)
     }
 
-    /// How many servers are more than half of them.
+    /// Returns the smallest number of servers that is more than half of them.
     pub(super) fn quorum(&self) -> usize {
         self.history.header.servers.len() / 2 + 1
     }
 
-    /// Whether the final log owes what happened at `event`: it happened before that log was read.
+    /// Returns whether the final log owes what happened at `event`, because it happened before that log was read.
     pub(super) fn owed(&self, event: usize) -> bool {
         self.log.as_ref().is_some_and(|log| event < log.began)
     }
 
-    /// How many servers' last readings end before a position: they show nothing there, which does not say that they hold
-    /// nothing.
+    /// Returns how many servers' last readings end before a position. These servers show nothing there, which does not
+    /// mean that they hold nothing.
     pub(super) fn ending_before(&self, position: u64) -> usize {
         self.finals.iter().filter(|&&reading| self.end_of(reading) <= position).count()
     }
 
-    /// Behind the last position of a reading.
+    /// Returns the position behind the last one of a reading.
     pub(super) fn end_of(&self, reading: usize) -> u64 {
         let positions = self.readings[reading].finds.iter().map(|&find| self.finds[find].found.position);
         positions.max().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// Whether an entry that was acknowledged at `acked`, and is in no last reading, is merely not shown: several servers
-    /// hold the log, and none of them shows anything that was submitted later. A log without a leader shows what it last
-    /// knew to be committed, and may hold more. Judged by `recovers` then, where the log promises that.
+    /// Returns whether an entry that was acknowledged at `acked`, and is in no last reading, is merely not shown:
+    /// several servers hold the log, and none of them shows anything that was submitted later. A log without a leader
+    /// shows what it last knew to be committed, and may hold more. `recovers` judges such an entry, so this is false
+    /// where the log does not promise that.
     pub(super) fn is_merely_not_shown(&self, acked: usize) -> bool {
         self.history.header.servers.len() > 1
             && self.promises_to_recover()
             && self.shown_until.is_none_or(|shown| shown < acked)
     }
 
-    /// Whether the log is held to `recovers`.
+    /// Returns whether the log is held to `recovers`.
     pub(super) fn promises_to_recover(&self) -> bool {
         self.history.header.promises.kept.contains(&Promise::Recovers)
     }
 
-    /// Whether an entry counts at a position of the final log, at its first one or another.
+    /// Returns whether an entry counts at a position of the final log, which need not be its first one.
     pub(super) fn stands_at(&self, entry: &Entry<'_>, position: u64) -> bool {
         let find = self.log.as_ref().and_then(|log| log.at(position)).map(|find| &self.finds[find]);
         find.is_some_and(|find| find.found.counts && find.found.entry.as_ref() == Some(&entry.id()))
     }
 
-    /// Why there is no final log.
+    /// Returns why there is no final log.
     pub(super) fn why_no_log(&self) -> String {
         match self.readings.iter().filter(|reading| reading.last).count() as u64 {
             0 => "nobody read the log after everything had healed".to_owned(),
@@ -498,7 +499,8 @@ impl<'h> Index<'h> {
         }
     }
 
-    /// The workload's entries that count, in the order of the log, each with where it was found; a repeat as well.
+    /// Returns the entries of the workload that count, in the order of the log, each with its find; repeats are
+    /// included.
     pub(super) fn counting<'i>(&'i self, log: &'i Log) -> impl Iterator<Item = (usize, &'i Entry<'h>)> {
         log.finds().filter_map(|at| {
             let find = &self.finds[at];
@@ -507,13 +509,13 @@ impl<'h> Index<'h> {
         })
     }
 
-    /// What an entry's position in the final log is.
+    /// Returns the position of an entry in the final log.
     pub(super) fn position(&self, entry: &Entry<'_>) -> Option<u64> {
         entry.first.map(|find| self.finds[find].found.position)
     }
 }
 
-/// Positions with what was seen there: dense where they are near 0, as those of a log are, else in a map.
+/// What was seen at each position: dense where positions are near 0, as those of a log are, else in a map.
 #[derive(Debug)]
 pub(super) struct Positions {
     dense: Vec<u32>,
@@ -524,12 +526,12 @@ pub(super) struct Positions {
 impl Positions {
     const NONE: u32 = u32::MAX;
 
-    /// For about `count` positions.
+    /// Makes room for about `count` positions.
     pub(super) fn new(count: usize) -> Self {
         Positions { dense: Vec::new(), sparse: BTreeMap::new(), dense_max: count as u64 * 2 + 1_024 }
     }
 
-    /// What is known at `position`; `value` from now on where nothing was.
+    /// Returns what is known at `position`. If nothing is, `value` is known there from then on.
     pub(super) fn known_or(&mut self, position: u64, value: usize) -> Option<usize> {
         let value = u32::try_from(value).ok().filter(|&value| value != Self::NONE)?;
         if position >= self.dense_max {
@@ -548,7 +550,7 @@ impl Positions {
         Some(known as usize)
     }
 
-    /// What is known at `position`.
+    /// Returns what is known at `position`.
     pub(super) fn at(&self, position: u64) -> Option<usize> {
         let dense = usize::try_from(position).ok().and_then(|at| self.dense.get(at));
         let known = dense.or_else(|| self.sparse.get(&position)).copied()?;

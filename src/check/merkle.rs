@@ -1,8 +1,8 @@
 //! The Merkle tree of RFC 6962, section 2.1, as the judge computes it.
 //!
-//! Written apart from the audit log's own tree on purpose: a judge that borrows the accused's arithmetic shares its
-//! mistakes. It keeps a compact range only, the roots of the complete subtrees from left to right, so that the roots
-//! of all sizes cost one pass over the leaves.
+//! It is deliberately written apart from the tree of the audit log: a judge that borrows the accused's arithmetic
+//! shares its mistakes. It keeps a compact range only, the roots of the complete subtrees from left to right, so that
+//! the roots of all sizes cost one pass over the leaves.
 
 use sha2::{Digest, Sha256};
 
@@ -44,7 +44,7 @@ impl Range {
         self.size += 1;
     }
 
-    /// Root of all leaves so far; that of the empty tree is SHA-256 of nothing.
+    /// Returns the root of all leaves so far; the root of the empty tree is SHA-256 of nothing.
     pub(super) fn root(&self) -> Hash {
         let mut subtrees = self.subtrees.iter().rev();
         let Some(&last) = subtrees.next() else { return Sha256::digest([]).into() };
@@ -52,7 +52,8 @@ impl Range {
     }
 }
 
-/// Whether `proof` leads from the leaf at `index` to the root of `size` leaves: the algorithm of RFC 9162, 2.1.3.2.
+/// Returns whether `proof` leads from the leaf at `index` to the root of `size` leaves, by the algorithm of RFC 9162,
+/// 2.1.3.2.
 pub(super) fn includes(root: &Hash, size: u64, index: u64, leaf: &Hash, proof: &[Hash]) -> bool {
     if index >= size {
         return false;
@@ -78,12 +79,12 @@ pub(super) fn includes(root: &Hash, size: u64, index: u64, leaf: &Hash, proof: &
     last == 0 && node == *root
 }
 
-/// Lower-case hex.
+/// Encodes bytes as lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash from 64 hex digits.
+/// Reads a hash from 64 hex digits.
 pub(super) fn from_hex(text: &str) -> Option<Hash> {
     let text = text.as_bytes();
     if text.len() != 64 {
@@ -103,7 +104,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// MTH of RFC 6962, 2.1, as it is written there.
+    /// MTH of RFC 6962, 2.1, as defined there.
     pub(in crate::check) fn by_definition(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => Sha256::digest([]).into(),
@@ -115,7 +116,7 @@ pub(super) mod tests {
         }
     }
 
-    /// PATH of RFC 6962, 2.1.1, as it is written there.
+    /// PATH of RFC 6962, 2.1.1, as defined there.
     pub(in crate::check) fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
         if leaves.len() <= 1 {
             return Vec::new();

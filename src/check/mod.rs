@@ -1,9 +1,10 @@
-//! The judge: what a history says about the promises of the log under test. Pure: `History -> Judgement`.
+//! The judge decides what a history says about the promises of the log under test. It is a pure function from a
+//! `History` to a `Judgement`.
 //!
-//! The invariants stand in a room of their own; beside it is what they share. The judge computes Merkle roots
-//! and verifies signatures with code of its own, because it must not share a mistake with the log that it judges.
+//! The invariants are in `invariants`; beside that folder is what they share. The judge computes Merkle roots and verifies
+//! signatures with code of its own, because it must not share a mistake with the log that it judges.
 //!
-//! It never says that something holds which this run could not have shown to be broken.
+//! It never says that a promise holds unless the run could have shown it to be broken.
 
 mod batch;
 mod cause;
@@ -33,7 +34,7 @@ pub use wall::WallClocks;
 use self::{index::Index, invariants::CHECKS};
 use crate::history::{History, Promise};
 
-/// Judges a run. Linear in its events, up to logarithms.
+/// Judges a run, in time linear in its events up to logarithms.
 pub fn judge(history: &History, expect: &Expectations) -> Judgement {
     let index = Index::of(history, expect);
     let findings = findings(&index);
@@ -52,7 +53,7 @@ pub fn judge(history: &History, expect: &Expectations) -> Judgement {
     Judgement { verdict, findings, unmet, remarks, sometimes, facts }
 }
 
-/// A finding for each promise that the log keeps or declines.
+/// Returns a finding for each promise that the log keeps or declines.
 fn findings(index: &Index<'_>) -> Vec<(Promise, Finding)> {
     let promises = &index.history.header.promises;
     let finding = |&promise: &Promise| {
@@ -85,25 +86,26 @@ fn verdict(findings: &[(Promise, Finding)], unmet: &[Unmet]) -> Verdict {
     found.chain(expected).max().unwrap_or(Verdict::Holds)
 }
 
-/// A log that declines everything is not shown to be sound by anything.
+/// Reports a log that declines every promise: nothing shows such a log to be sound.
 fn nothing_judged(findings: &[(Promise, Finding)]) -> Option<Unmet> {
     let judged = findings.iter().any(|(_, finding)| !matches!(finding, Finding::Declined { .. }));
     (!judged).then(|| Unmet {
         text: "nothing was judged: the log declines every promise".to_owned(),
-        cure: Some("promise what it is there for, e.g. by Promises::of_an_append_only_log()".to_owned()),
+        cure: Some("promise what the log is for, e.g. with Promises::of_an_append_only_log()".to_owned()),
         line: None,
         contradicted: false,
         events: Vec::new(),
     })
 }
 
-/// Whether a promise can be put to the test only by faults that are about it. In other runs it is idle, which is said
-/// and not held against them; in a run with such a fault, it is the fault that has to show that it bit.
+/// Returns whether a promise can be put to the test only by faults that are about it. In runs without such a fault the
+/// promise is idle, which is reported and not held against the run; in a run with one, the fault must show that it bit.
 pub(crate) fn arises_only_under_faults(promise: Promise) -> bool {
     matches!(promise, Promise::TrustedPeers | Promise::NoSilentCorruption | Promise::StopsWhenAsked)
 }
 
-/// The verdict where a violation is known: that one alone does not count, and its absence does. What was excused is said.
+/// Returns the verdict where a violation is known: that violation alone does not count, and its absence does. What was
+/// excused is reported.
 fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unmet]) -> (Verdict, Unmet) {
     let KnownViolation { invariant, issue, saying } = known;
     let is_known = |violation: &Violation| saying.as_ref().is_none_or(|text| violation.summary.contains(text));
@@ -136,7 +138,8 @@ fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unme
     }
 }
 
-/// The page that explains an invariant: the opening comment of its file, in Markdown. `None` where no check judges it.
+/// Returns the page that explains an invariant: the opening comment of its file, in Markdown. `None` if no check judges
+/// it.
 pub fn explain(promise: Promise) -> Option<String> {
     let source = CHECKS.iter().find(|check| check.promise == promise)?.source;
     let page = source.lines().map_while(|line| line.strip_prefix("//!"));
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_known_violation_that_says_something_excuses_no_other_of_its_invariant() {
-        // A repeat in the numbers, and one client's entries out of order: both are of `no-gaps`.
+        // A repeat in the numbers, and entries of one client out of order: both belong to `no-gaps`.
         let mut story = Story::new();
         story.history.header.promises.kept = vec![Promise::NoGaps];
         story.expect.acked_at_least = 0;

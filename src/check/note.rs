@@ -1,8 +1,8 @@
-//! Signed checkpoints, as the judge reads them: C2SP `tlog-checkpoint` inside a C2SP `signed-note`, Ed25519 by ring, and
-//! by [`batch`] where many signatures are verified in one go.
+//! Signed checkpoints, as the judge reads them: C2SP `tlog-checkpoint` inside a C2SP `signed-note`. Ed25519 signatures
+//! are verified by ring, or by [`batch`] where many are verified in one go.
 //!
-//! Written from the specifications and apart from the audit log's own code, for the same reason as
-//! [`super::merkle`]. It must never take a note for signed because it could not read it.
+//! This is written from the specifications and apart from the audit log's own code, for the same reason as
+//! [`super::merkle`]. It must never treat a note as signed because it could not read it.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use sha2::{Digest, Sha256};
 
 use super::{batch, merkle::Hash};
 
-/// Algorithm byte of Ed25519 in a verifier key.
+/// The algorithm byte of Ed25519 in a verifier key.
 const ED25519_KEY: u8 = 1;
 
-/// Signatures verified in one go: beyond this, more at once gains nothing.
+/// The number of signatures verified in one go; a larger batch gains nothing.
 const BATCH: usize = 1024;
 
 /// A checkpoint inside its note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Note<'a> {
-    /// Who signs, by the first line.
+    /// The log that signs, from the first line.
     pub(super) origin: &'a str,
-    /// Leaves.
+    /// The number of leaves.
     pub(super) size: u64,
-    /// Root of those leaves.
+    /// The root of those leaves.
     pub(super) root: Hash,
-    /// What is signed: everything up to the empty line, with the last newline of the text.
+    /// The signed text: everything up to the empty line, with its last newline.
     body: &'a str,
     /// The signature lines.
     signatures: &'a str,
@@ -35,7 +35,7 @@ pub(super) struct Note<'a> {
 
 /// Reads a note without verifying it.
 pub(super) fn parse(note: &str) -> Result<Note<'_>, &'static str> {
-    // The last empty line. Lines are found faster than two newlines in a row.
+    // Find the last empty line. Lines are found faster than two newlines in a row.
     let (mut end, mut split) = (0, None);
     for line in note.split_inclusive('\n') {
         split = if line == "\n" && end > 0 { Some(end) } else { split };
@@ -53,7 +53,7 @@ pub(super) fn parse(note: &str) -> Result<Note<'_>, &'static str> {
     Ok(Note { origin, size, root: root.ok_or("its third line is no root hash")?, body, signatures })
 }
 
-/// ASCII decimal without leading zeroes.
+/// Reads an ASCII decimal without leading zeroes.
 fn decimal(text: &str) -> Option<u64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| plain)
@@ -68,7 +68,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Reads the text form and checks that the hash in it is the key's.
+    /// Reads the text form and checks that the hash in it belongs to the name and key.
     pub(super) fn parse(vkey: &str) -> Result<Self, &'static str> {
         let mut parts = vkey.splitn(3, '+');
         let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
@@ -88,7 +88,7 @@ impl Verifier {
         Ok(Verifier { name: name.to_owned(), id, key })
     }
 
-    /// Whether the note is of this log and signed by this key. Signatures by others are passed over, as the
+    /// Checks that the note is from this log and signed by this key. Signatures by others are ignored, as the
     /// specification demands.
     fn signed(&self, note: &Note<'_>) -> Result<(), String> {
         if note.origin != self.name {
@@ -100,7 +100,7 @@ impl Verifier {
             .map_err(|_| format!("the signature by `{}` does not verify", self.name))
     }
 
-    /// This key's signature among those of the note.
+    /// Returns this key's signature from among those of the note.
     fn signature(&self, note: &Note<'_>) -> Option<Vec<u8>> {
         note.signatures.lines().find_map(|line| {
             let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
@@ -110,15 +110,15 @@ impl Verifier {
     }
 }
 
-/// Verifies notes, each text and signature once: one checkpoint comes with every receipt of its batch.
+/// Verifies notes, each pair of text and signature once: every receipt of a batch comes with the same checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     known: BTreeMap<Hash, Result<(), String>>,
 }
 
 impl Seen {
-    /// As [`Seen::signed`], of many notes in one go, which costs a fraction of verifying each. Only what verifies
-    /// together is settled by it; where anything in a batch does not, each of that batch is looked at alone.
+    /// Does what [`Seen::signed`] does for many notes in one go, which costs a fraction of verifying each. A batch
+    /// settles its notes only if all of them verify; otherwise each note of that batch is verified alone.
     pub(super) fn all_signed(&mut self, verifier: &Verifier, notes: &[&Note<'_>]) -> Vec<Result<(), String>> {
         let mut batch = BTreeMap::new();
         let mut digests = Vec::with_capacity(notes.len());
@@ -149,7 +149,7 @@ impl Seen {
         Sha256::new().chain_update(signature).chain_update(note.body).finalize().into()
     }
 
-    /// Whether `verifier` has signed `note`; else why not.
+    /// Checks that `verifier` has signed `note`, or returns why not.
     pub(super) fn signed(&mut self, verifier: &Verifier, note: &Note<'_>) -> Result<(), String> {
         let signature = verifier.signature(note).unwrap_or_default();
         self.look_up(verifier, note, Self::digest(&signature, note))
@@ -159,7 +159,7 @@ impl Seen {
         self.known.entry(digest).or_insert_with(|| verifier.signed(note)).clone()
     }
 
-    /// Notes verified.
+    /// Returns the number of notes verified.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
@@ -171,7 +171,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A log's key, and its signature under checkpoints.
+    /// The key of a log, which signs checkpoints.
     pub(in crate::check) struct Signer {
         name: String,
         pair: Ed25519KeyPair,

@@ -5,23 +5,23 @@ use std::{collections::BTreeMap, time::Duration};
 use super::index::Index;
 use crate::history::{Name, Outcome, RunClock};
 
-/// How long after the last heal the last of the clients that had something to send was acknowledged again.
+/// Returns how long after the last heal the last of the clients that had something to send was acknowledged again.
 pub(super) fn recovered_after(index: &Index<'_>) -> Option<Duration> {
     let healed = index.healed?;
     let acked = obligations(index, healed).into_values().filter_map(|owed| owed.acked);
     acked.map(|acked| index.event(acked).at.saturating_sub(index.event(healed).at)).max()
 }
 
-/// What one client is owed after the heal.
+/// What the log owes one client after the heal.
 #[derive(Debug)]
 pub(super) struct Owed {
-    /// From when: the heal, or its first submission afterwards.
+    /// The start of the obligation: the heal, or the client's first submission afterwards.
     pub(super) since: RunClock,
-    /// Its first acknowledgement after the heal.
+    /// The client's first acknowledgement after the heal.
     pub(super) acked: Option<usize>,
 }
 
-/// Each client that had something to send.
+/// Returns what each client that had something to send is owed.
 pub(super) fn obligations<'h>(index: &Index<'h>, healed: usize) -> BTreeMap<&'h Name, Owed> {
     let (heal, within) = (index.event(healed).at, index.expect.recovers_within);
     let mut all: BTreeMap<&Name, Owed> = BTreeMap::new();
@@ -32,7 +32,7 @@ pub(super) fn obligations<'h>(index: &Index<'h>, healed: usize) -> BTreeMap<&'h 
         if returned.is_some_and(|at| at < healed) {
             continue;
         }
-        // Given up while the log recovered, or refused: an answer of its own, which neither shows nor owes recovery.
+        // Given up while the log recovered, or refused: both are answers that neither show recovery nor demand it.
         match entry.returned {
             Some((_, Outcome::Refused { .. })) => continue,
             Some((at, Outcome::Unknown { .. })) if index.event(at).at <= heal.saturating_add(within) => continue,

@@ -1,9 +1,9 @@
-//! The servers' last readings, compared with each other leaf by leaf once everything has healed.
+//! Compares the last readings of the servers with each other, leaf by leaf, once everything has healed.
 //!
-//! Two checks ask: `append-only` whether any replica holds something else than the final log, `recovers` whether any stayed
-//! behind it. Lengths are compared only where the log shows its leaves: what else a log may leave out of a reading, nobody
-//! here can know; but what was acknowledged has to be shown by a quorum. A server that could not be read at all is not judged
-//! here; `acked-durable` asks for a quorum of them.
+//! Two checks use it: `append-only` asks whether any replica holds something else than the final log, `recovers`
+//! whether any replica stayed behind it. Lengths are compared only where the log shows its leaves, because nothing here
+//! can know what else a log may leave out of a reading; but a quorum must show what was acknowledged. A server that
+//! could not be read at all is not judged here; `acked-durable` asks for a quorum of readable servers.
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::history::{Found, same_bytes};
 
-/// Digits of a hash that are shown.
+/// The number of digits of a hash that are shown.
 const HEX_SHOWN: usize = 16;
 
-/// The final log's reading, and those of the other servers.
+/// Returns the reading that is the final log, and the readings of the other servers.
 fn readings<'i, 'h>(index: &'i Index<'h>) -> Option<(&'i Reading<'h>, impl Iterator<Item = &'i Reading<'h>>)> {
     let began = index.log.as_ref()?.began;
     let reading = |&n: &usize| &index.readings[n];
@@ -27,7 +27,8 @@ fn readings<'i, 'h>(index: &'i Index<'h>) -> Option<(&'i Reading<'h>, impl Itera
     Some((longest, index.finals.iter().map(reading).filter(move |other| other.began != began)))
 }
 
-/// What replicas have that the final log has not, at the first position of each. Counts the replicas compared.
+/// Reports what replicas hold that the final log does not, at the first such position of each. Returns how many
+/// replicas were compared.
 pub(super) fn differing(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let (Some(log), Some((longest, others))) = (&index.log, readings(index)) else { return 0 };
     let mut compared = 0;
@@ -51,7 +52,7 @@ fn same(one: &Found, other: &Found) -> bool {
     }
 }
 
-/// The hash that the log's tree has of it; of a log without one, that of its bytes.
+/// Returns the hash of a find: that of its leaf in the log's tree, or that of its bytes if the log shows no leaves.
 fn hash(found: &Found) -> String {
     let hash = match &found.leaf {
         Some(leaf) => merkle::leaf_hash(&leaf.0),
@@ -74,7 +75,7 @@ fn differs_at(index: &Index<'_>, longest: &Reading<'_>, replica: &Reading<'_>, f
     Violation::new(summary).shown_by([here.event].into_iter().chain(there.map(|there| there.event)))
 }
 
-/// Replicas that are shorter than the final log. Counts the replicas compared.
+/// Reports replicas that are shorter than the final log. Returns how many replicas were compared.
 pub(super) fn behind(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let Some((longest, others)) = readings(index).filter(|_| index.merkle) else { return 0 };
     let mut compared = 0;
@@ -87,8 +88,8 @@ pub(super) fn behind(index: &Index<'_>, violations: &mut Violations) -> u64 {
     compared
 }
 
-/// Acknowledged entries that too few servers show, or none, although nothing says that they are lost. Where the log shows
-/// its leaves, [`behind`] has told of the former already.
+/// Reports acknowledged entries that too few servers show, or none, although nothing shows that they are lost. Where
+/// the log shows its leaves, [`behind`] has already reported the former.
 pub(super) fn unshown(index: &Index<'_>, violations: &mut Violations) {
     if index.finals.len() < index.quorum() {
         return;
@@ -114,7 +115,7 @@ pub(super) fn unshown(index: &Index<'_>, violations: &mut Violations) {
 fn not_shown(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> Violation {
     let summary = format!(
         "{} was acknowledged at {}, and at the end no server shows it, nor anything that was submitted later: it may be \
-         lost, or the log serves no longer.",
+         lost, or the log no longer serves.",
         entry.id(),
         words::time(index.event(acked).at),
     );
@@ -127,7 +128,7 @@ fn shown_by_few(index: &Index<'_>, entry: &Entry<'_>, acked: usize, position: u6
         index.finals.iter().filter(ends).map(|&reading| &**index.readings[reading].server).collect();
     let on = words::count(entry.copies.into(), "server shows", "servers show");
     let summary = format!(
-        "{} was acknowledged at {}, and at the end {on} it at {position}: what {} shows ends before.",
+        "{} was acknowledged at {}, and at the end {on} it at {position}: the readings of {} end before it.",
         entry.id(),
         words::time(index.event(acked).at),
         behind.join(" and "),
@@ -167,7 +168,7 @@ mod tests {
         (0..).zip(leaves).map(|(position, leaf)| Story::leaf(position, leaf)).collect()
     }
 
-    /// Nothing else goes wrong: the only entry was refused.
+    /// Servers that show these leaves. Nothing else goes wrong: the only entry was refused.
     fn settled(servers: [&[&str]; 3]) -> Story {
         let mut story = Story::new();
         story.at(1_000).says("harness", crate::history::What::Healed {});

@@ -1,4 +1,4 @@
-//! Tiny histories, written by hand: what tests of checks and reports are made of.
+//! Tiny histories, written by hand, for tests of checks and reports.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use gapless_world::LogEvent;
 use super::{Expectations, Finding, Judgement, Violation, judge};
 use crate::history::{EntryId, Event, Found, Header, History, LeafBytes, Outcome, Promise, Promises, What};
 
-/// A history under construction. Time stands still until it is told.
+/// A history under construction. Time stands still until it is set.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) history: History,
@@ -18,7 +18,7 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    /// Three servers, two clients, every promise that has a check and needs no signatures.
+    /// Three servers, two clients, and every promise that has a check and needs no signatures.
     pub(crate) fn new() -> Self {
         let unchecked = [Promise::TrustedPeers, Promise::NoSilentCorruption];
         let kept = Promise::ALL.iter().copied().filter(|it| !unchecked.contains(it));
@@ -39,7 +39,7 @@ impl Story {
         Story { history, expect: Expectations::default(), now: Duration::ZERO, readings: 0 }
     }
 
-    /// A run in which everything goes well, and nothing is left idle: four entries of two clients, one call, one
+    /// A run in which everything goes well and nothing is left idle: five entries of two clients, one call, one
     /// checkpoint, healed at 30 s, read at 100 s.
     pub(crate) fn healthy() -> Self {
         let mut story = Story::new();
@@ -80,18 +80,18 @@ impl Story {
         story
     }
 
-    /// From here on it is this many milliseconds into the run.
+    /// Sets the time of the run, in milliseconds.
     pub(crate) fn at(&mut self, ms: u64) -> &mut Self {
         self.now = Duration::from_millis(ms);
         self
     }
 
-    /// How far into the run it is.
+    /// Returns the time of the run.
     pub(crate) fn now(&self) -> Duration {
         self.now
     }
 
-    /// Any event.
+    /// Adds any event.
     pub(crate) fn says(&mut self, host: &str, what: What) -> &mut Self {
         self.history.events.push(Event { at: self.now, host: host.into(), what });
         self
@@ -111,7 +111,7 @@ impl Story {
         self.says(client, what)
     }
 
-    /// Into the outbox, in epoch 1 with the entry's number as sequence.
+    /// Adds the acceptance into the outbox, in epoch 1 with the entry's number as sequence.
     pub(crate) fn accepts(&mut self, client: &str, number: u64) -> &mut Self {
         let event = LogEvent::EntryAccepted { epoch: 1, sequence: number, entry: Story::bytes(client, number) };
         self.says(client, What::Log { event })
@@ -133,7 +133,7 @@ impl Story {
         self.returns(client, number, Outcome::Unknown { why: "late".to_owned() })
     }
 
-    /// An entry as a reader finds it when all is well.
+    /// An entry as a reader finds it when everything is well.
     pub(crate) fn find(&self, position: u64, client: &str, number: u64) -> Found {
         let entry = Some(Story::id(client, number));
         Found { position, entry, counts: true, numbered: None, bytes: Story::bytes(client, number), leaf: None }
@@ -145,12 +145,12 @@ impl Story {
         Found { position, entry: None, counts: false, numbered: None, bytes: Bytes::new(), leaf }
     }
 
-    /// A client reads a leaf.
+    /// The event of a client that reads a leaf.
     pub(crate) fn leaf_read(index: u64, leaf: &str) -> What {
         What::Log { event: LogEvent::LeafRead { index, leaf: Bytes::copy_from_slice(leaf.as_bytes()) } }
     }
 
-    /// A complete reading of a server by the auditor.
+    /// Adds a complete reading of a server by the auditor.
     pub(crate) fn reads(&mut self, server: &str, last: bool, found: &[Found]) -> &mut Self {
         self.readings += 1;
         let reading = self.readings;
@@ -161,7 +161,7 @@ impl Story {
         self.says("auditor", What::ReadingEnded { reading, error: None })
     }
 
-    /// The last readings: all three servers say the same.
+    /// Adds the last readings, in which all three servers show the same.
     pub(crate) fn reads_everywhere(&mut self, found: &[Found]) -> &mut Self {
         self.reads("server-1", true, found).reads("server-2", true, found).reads("server-3", true, found)
     }
@@ -175,7 +175,7 @@ impl Story {
         found.expect("the promise is kept").1
     }
 
-    /// The first violation of a promise.
+    /// Returns the first violation of a promise.
     pub(crate) fn violation(&self, promise: Promise) -> Violation {
         match self.finding(promise) {
             Finding::Violated(mut violations) => violations.swap_remove(0),

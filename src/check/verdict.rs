@@ -1,7 +1,7 @@
-//! What a judgement says: a verdict, a finding for each promise, and the facts that a reader asks for next.
+//! What a judgement consists of: a verdict, a finding for each promise, and the facts that a reader asks for next.
 //!
-//! Plain data that crosses a process boundary as JSON. A finding never says that something holds unless it was
-//! exercised; what nothing exercised is said to be idle, and makes the verdict inconclusive.
+//! It is plain data that crosses a process boundary as JSON. A finding never says that a promise holds unless it was
+//! exercised; a promise that nothing exercised is idle, and makes the verdict inconclusive.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{EntryId, Name, Promise};
 
-/// Most events that one violation points at: they have to fit a screen.
+/// The most events that one violation points at: they have to fit a screen.
 pub const EVENTS_MAX: usize = 12;
-/// Most entries that one violation names; its sentence says how many there are in all.
+/// The most entries that one violation names; its sentence says how many there are in all.
 pub const ENTRIES_MAX: usize = 64;
 
 /// The verdict of a run, from best to worst.
@@ -20,7 +20,7 @@ pub const ENTRIES_MAX: usize = 64;
 pub enum Verdict {
     /// Every promise was exercised and kept, and everything expected was seen.
     Holds,
-    /// Nothing was broken, but the run does not show that it could not have been: it proves too little.
+    /// Nothing was broken, but the run proves too little to show that everything holds.
     Inconclusive,
     /// A promise or an expectation was broken.
     Violated,
@@ -37,12 +37,12 @@ pub enum Finding {
     },
     /// The promise was broken.
     Violated(Vec<Violation>),
-    /// Nothing in this run could have shown that it is broken.
+    /// Nothing in this run could have shown the promise to be broken.
     Idle {
         /// What was missing.
         why: String,
     },
-    /// Not judged.
+    /// The promise was not judged.
     Declined {
         /// Why not.
         why: String,
@@ -58,7 +58,7 @@ pub struct Violation {
     pub why: Option<String>,
     /// The entries concerned, at most [`ENTRIES_MAX`].
     pub entries: Vec<EntryId>,
-    /// Indexes into the history's events that show it, ascending, at most [`EVENTS_MAX`].
+    /// Indexes into the history's events that show the violation, ascending, at most [`EVENTS_MAX`].
     pub events: Vec<usize>,
 }
 
@@ -68,7 +68,7 @@ impl Violation {
         Violation { summary: summary.into(), why: None, entries: Vec::new(), events: Vec::new() }
     }
 
-    /// Adds events. The most telling ones first: those beyond [`EVENTS_MAX`] are left out.
+    /// Adds events, the most telling ones first: those beyond [`EVENTS_MAX`] are left out.
     #[must_use]
     pub fn shown_by(mut self, events: impl IntoIterator<Item = usize>) -> Self {
         for event in events {
@@ -99,17 +99,17 @@ impl Violation {
     }
 }
 
-/// Something expected that was not so.
+/// An expectation that was not met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unmet {
-    /// What, in a sentence.
+    /// What was not met, in a sentence.
     pub text: String,
     /// What to change in the scenario so that the run can show it.
     #[serde(default)]
     pub cure: Option<String>,
-    /// Line of the scenario file, where it stands on one.
+    /// The line of the scenario file, if the expectation stands on one.
     pub line: Option<usize>,
-    /// True where events contradict the expectation: the verdict is then violated. False where evidence is missing.
+    /// Whether events contradict the expectation, which makes the verdict violated. False where evidence is missing.
     pub contradicted: bool,
     /// Indexes of events that show it, at most [`EVENTS_MAX`].
     pub events: Vec<usize>,
@@ -120,20 +120,20 @@ pub struct Unmet {
 pub struct Hits {
     /// The expectation as written.
     pub text: String,
-    /// Line of the scenario file.
+    /// The line of the scenario file.
     pub line: usize,
-    /// Events that matched.
+    /// The number of events that matched.
     pub hits: u64,
 }
 
 /// Entries without an answer, and what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknowns {
-    /// How many.
+    /// How many there are.
     pub total: u64,
-    /// Of these, in the final log (however often).
+    /// How many of these are in the final log (however often).
     pub found: u64,
-    /// Of these, not in the final log.
+    /// How many of these are not in the final log.
     pub never: u64,
 }
 
@@ -142,25 +142,26 @@ pub struct Unknowns {
 pub struct Facts {
     /// Entries acknowledged.
     pub acked: u64,
-    /// Of those, how many while the workload went on: from t = 0 until it offered nothing new.
+    /// How many of those were acknowledged while the workload went on: from t = 0 until it offered nothing new.
     #[serde(default)]
     pub acked_in_time: u64,
     /// Entries refused.
     pub refused: u64,
     /// Entries without an answer.
     pub unknown: Unknowns,
-    /// Longest time for which one client with something to send had no acknowledgement, and which client.
+    /// The longest time for which one client with something to send had no acknowledgement, and that client.
     pub longest_blind: Option<(Duration, Name)>,
-    /// From the last heal until the last of the clients that had something to send had its first acknowledgement.
+    /// The time from the last heal until the last of the clients that had something to send got its first
+    /// acknowledgement.
     pub recovered_after: Option<Duration>,
-    /// Steps that left evidence, and steps.
+    /// The number of steps that left evidence, and of all steps.
     pub faults_bit: (u32, u32),
-    /// Dead letters that clients hold at the end.
+    /// The dead letters that clients hold at the end.
     pub dead_letters: u64,
-    /// The most connections that one host opened within a second, from t = 0 on, and which host.
+    /// The most connections that one host opened within a second, from t = 0 on, and that host.
     #[serde(default)]
     pub most_connections: Option<(u64, Name)>,
-    /// Time of the last event.
+    /// The time of the last event.
     pub simulated: Duration,
 }
 
@@ -171,19 +172,19 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// A finding for each promise kept or declined, in the order of [`Promise::ALL`].
     pub findings: Vec<(Promise, Finding)>,
-    /// Expectations not met and steps without evidence.
+    /// The expectations that were not met, and the steps without evidence.
     pub unmet: Vec<Unmet>,
     /// What the verdict does not count and a reader should know all the same.
     #[serde(default)]
     pub remarks: Vec<Unmet>,
-    /// What is expected of a sweep only.
+    /// What is expected only of a sweep.
     pub sometimes: Vec<Hits>,
     /// The figures.
     pub facts: Facts,
 }
 
 impl Judgement {
-    /// The promises broken, with their violations, of which there is at least one.
+    /// Returns the broken promises, each with its violations, of which there is at least one.
     pub fn violated(&self) -> impl Iterator<Item = (Promise, &[Violation])> {
         self.findings.iter().filter_map(|(promise, finding)| match finding {
             Finding::Violated(violations) if !violations.is_empty() => Some((*promise, violations.as_slice())),
@@ -191,8 +192,7 @@ impl Judgement {
         })
     }
 
-    /// The violation to be told first: one whose cause is known, else one of what a caller was promised, else the
-    /// first.
+    /// Returns the violation to report first: one whose cause is known, else one of `acked-durable`, else the first.
     pub fn headline(&self) -> Option<(Promise, &Violation)> {
         let firsts = || self.violated().filter_map(|(promise, all)| Some((promise, all.first()?)));
         let caused = firsts().find(|(_, violation)| violation.why.is_some());

@@ -1,8 +1,8 @@
-//! Collects the violations of one check, alike ones as one.
+//! Collects the violations of one check, and merges those of one kind.
 //!
-//! A log that loses its last thousand entries breaks one promise once, not a thousand times: the first entry is told
-//! in full, the others are named behind it. Evidence is gathered for the first of a kind only, so that a badly broken
-//! run is judged as fast as a good one.
+//! A log that loses its last thousand entries breaks one promise once, not a thousand times: the first entry is
+//! described in full, and the others are named behind it. Evidence is gathered only for the first violation of a kind,
+//! so that a badly broken run is judged as fast as a good one.
 
 use super::{
     verdict::{ENTRIES_MAX, Finding, Violation},
@@ -29,7 +29,7 @@ impl Violations {
     pub(super) fn add(&mut self, kind: &'static str, entry: Option<EntryId>, tell: impl FnOnce() -> Violation) {
         match self.kinds.iter_mut().find(|known| known.name == kind) {
             Some(known) => {
-                // One entry found broken by three readers is one entry.
+                // One entry that three readers find broken is one entry.
                 if entry.as_ref().is_some_and(|it| known.first.entries.contains(it) || known.others.contains(it)) {
                     return;
                 }
@@ -49,7 +49,7 @@ impl Violations {
         self.kinds.is_empty()
     }
 
-    /// What the check found: the violations, or else what `otherwise` says.
+    /// Returns the violations that the check found, or else `otherwise`.
     pub(super) fn or(self, otherwise: Finding) -> Finding {
         if self.kinds.is_empty() {
             otherwise
@@ -58,7 +58,8 @@ impl Violations {
         }
     }
 
-    /// As [`Violations::or`], for a check that holds if it looked at something: `seen` of it.
+    /// Does what [`Violations::or`] does, for a check that holds if it looked at something; `seen` counts what it
+    /// looked at.
     pub(super) fn or_held(self, seen: u64, exercised: impl FnOnce() -> String, idle: &str) -> Finding {
         self.or(if seen == 0 {
             Finding::Idle { why: idle.to_owned() }

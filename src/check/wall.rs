@@ -1,6 +1,6 @@
-//! What each host's wall clock showed, at any moment of a run: the header's epoch, the time since the run began, and
-//! whatever the harness did to that clock. Certificates and tokens are judged by it, so a check that asks whether a
-//! certificate was valid *there* and *then* asks here.
+//! The time that each host's wall clock showed at any moment of a run: the header's epoch, the time since the run
+//! began, and whatever the harness did to that clock. Certificates and tokens are judged by it, so a check that needs
+//! to know whether a certificate was valid *there* and *then* uses this module.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::history::{History, What};
 pub struct WallClocks<'h> {
     /// Nanoseconds since 1970 at time zero.
     epoch: i128,
-    /// Each host's settings, in the order of time.
+    /// The settings of each host, in the order of time.
     settings: BTreeMap<&'h str, Vec<Setting>>,
 }
 
-/// From `at` on the clock is `offset` nanoseconds ahead, and `rate` millionths of the time since then.
+/// From `at` on, the clock is ahead by `offset` nanoseconds plus `rate` millionths of the time since `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Setting {
     at: i128,
@@ -24,7 +24,7 @@ struct Setting {
 }
 
 impl<'h> WallClocks<'h> {
-    /// Those of a history. One pass over its events.
+    /// Reads the clocks of a history, in one pass over its events.
     pub fn of(history: &'h History) -> Self {
         let mut clocks =
             WallClocks { epoch: i128::from(history.header.epoch) * i128::from(NANOSECONDS), settings: BTreeMap::new() };
@@ -35,13 +35,13 @@ impl<'h> WallClocks<'h> {
                 clocks.settings.entry(&event.host).or_default().push(setting);
             }
         }
-        // An event file may hold events of one instant in any order; a sort that is stable keeps the last one last.
+        // An event file may hold events of one instant in any order; a stable sort keeps the last one last.
         clocks.settings.values_mut().for_each(|settings| settings.sort_by_key(|setting| setting.at));
         clocks
     }
 
-    /// What the clock of `host` shows at a time of the run, in nanoseconds since 1970. At the instant of a setting it
-    /// shows what it was set to.
+    /// Returns what the clock of `host` shows at a time of the run, in nanoseconds since 1970. At the instant of a
+    /// setting it shows the new setting.
     pub fn nanoseconds(&self, host: &str, at: Duration) -> i128 {
         let now = nanoseconds(at);
         let settings = self.settings.get(host).map_or(&[][..], Vec::as_slice);
@@ -53,14 +53,14 @@ impl<'h> WallClocks<'h> {
         self.epoch + now + wrong
     }
 
-    /// The same in whole seconds, rounded down, as certificates count.
+    /// Returns the same in whole seconds, rounded down, as certificates count them.
     pub fn seconds(&self, host: &str, at: Duration) -> i64 {
         let seconds = self.nanoseconds(host, at).div_euclid(NANOSECONDS.into());
         i64::try_from(seconds).unwrap_or(if seconds < 0 { i64::MIN } else { i64::MAX })
     }
 }
 
-/// In a second.
+/// The nanoseconds in a second.
 const NANOSECONDS: i64 = 1_000_000_000;
 
 fn nanoseconds(time: Duration) -> i128 {

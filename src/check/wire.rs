@@ -1,22 +1,22 @@
-//! The part of the contract that the judge reads by itself: code that a log shares with its judge could be wrong on both
+//! The part of the contract that the judge decodes by itself: code shared by a log and its judge could be wrong on both
 //! sides in the same way.
 
 use bytes::Bytes;
 
-/// What is judged of a receipt: the fields 1 to 4 of `gapless.audit.v1.Receipt` (`proto/gapless/audit/v1/audit.proto`).
-/// Others are passed over.
+/// The judged part of a receipt: the fields 1 to 4 of `gapless.audit.v1.Receipt`
+/// (`proto/gapless/audit/v1/audit.proto`). Other fields are ignored.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Receipt {
-    /// Index of the leaf.
+    /// The index of the leaf.
     #[prost(uint64, tag = "1")]
     pub(super) index: u64,
     /// The leaf as stored.
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) leaf: Bytes,
-    /// C2SP tlog-checkpoint in a signed note.
+    /// The C2SP tlog-checkpoint in a signed note.
     #[prost(string, tag = "3")]
     pub(super) checkpoint: String,
-    /// Audit path from the leaf to the root of the checkpoint, from the leaf up; 32 bytes each.
+    /// The audit path from the leaf up to the root of the checkpoint; 32 bytes per hash.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub(super) inclusion: Vec<Bytes>,
 }
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn what_is_no_receipt_is_not_taken_for_one() {
-        // A length that runs past the end, also in a field that is passed over.
+        // A length that runs past the end, also in a field that is ignored.
         for damaged in [&[0x12, 9, 1][..], &[0x2a, 9, 1], &[0xff; 4]] {
             assert!(Receipt::decode(damaged).is_err(), "{damaged:?}");
         }

@@ -1,15 +1,15 @@
-//! How figures read in a sentence: times, spans, counts and lists of entries.
+//! Formats figures for a sentence: times, spans, counts and lists of entries.
 
 use std::time::Duration;
 
 use crate::history::EntryId;
 
-/// A moment of the run to the millisecond: `41.207s`.
+/// Formats a moment of the run to the millisecond: `41.207s`.
 pub(crate) fn time(at: Duration) -> String {
     format!("{}.{:03}s", at.as_secs(), at.subsec_millis())
 }
 
-/// A length of time for people: `0.1s`, `58.2s`, `6m 04s`, `1h 52m`. Rounds down.
+/// Formats a length of time for people: `0.1s`, `58.2s`, `6m 04s`, `1h 52m`. It rounds down.
 pub(crate) fn span(length: Duration) -> String {
     let seconds = length.as_secs();
     match seconds {
@@ -19,7 +19,7 @@ pub(crate) fn span(length: Duration) -> String {
     }
 }
 
-/// A count with its thousands apart: `14 981`.
+/// Formats a count with spaces between the thousands: `14 981`.
 pub(crate) fn number(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -32,13 +32,13 @@ pub(crate) fn number(count: u64) -> String {
     text
 }
 
-/// A count with its noun: `1 entry`, `912 entries`.
+/// Formats a count with its noun: `1 entry`, `912 entries`.
 pub(crate) fn count(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(count), if count == 1 { one } else { many })
 }
 
-/// Entries in a row, the client named where it changes: `client-2 #418, #419, client-3 #7 and 12 more`. `total` counts
-/// those that are not in `entries` too.
+/// Lists entries and names the client where it changes: `client-2 #418, #419, client-3 #7 and 12 more`. `total` also
+/// counts entries that are not in `entries`.
 pub(crate) fn entries(entries: &[EntryId], total: u64) -> String {
     const SHOWN: usize = 6;
     let mut text = String::new();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gapless_world::{LogEvent, observer::base64_bytes};
 use serde::{Deserialize, Serialize};
 
-/// Name of a host, a step or a client.
+/// The name of a host, a step or a client.
 pub type Name = Arc<str>;
 
 /// Simulated (or, in a drill, monotonic) time since the run began.
@@ -33,20 +33,21 @@ impl fmt::Display for EntryId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
-    /// Acknowledged: from now on it must be found, unchanged, whatever fails. `at` is its index where one was told.
+    /// The entry was acknowledged: from then on it must be found, unchanged, whatever fails. `at` is its index, if one
+    /// was told.
     Acked {
-        /// Position in the log. Written as `index`: an outcome is flattened into its event, whose `at` is a time.
+        /// The position in the log. Written as `index`: an outcome is flattened into its event, whose `at` is a time.
         #[serde(rename = "index")]
         at: Option<u64>,
     },
-    /// Definitely not written and never will be. If it turns up later, that is a violation.
+    /// The entry was definitely not written and never will be. If it turns up later, that is a violation.
     Refused {
-        /// In the log's words.
+        /// The reason, in the log's words.
         why: String,
     },
-    /// Anything else: a timeout, a reset, a cancelled call. May turn up once, or never.
+    /// Anything else: a timeout, a reset, a cancelled call. The entry may turn up once, or never.
     Unknown {
-        /// In the log's words.
+        /// The reason, in the log's words.
         why: String,
     },
 }
@@ -59,7 +60,7 @@ pub enum Down {
     Crash,
     /// Everything not synced is gone, and nobody was told.
     PowerLoss,
-    /// It ended by itself, without an error: because it was asked to stop, or for no reason that anybody gave it.
+    /// It ended by itself, without an error: because it was asked to stop, or without a known reason.
     Stop,
     /// It was asked to stop, went on running for longer than any supervisor waits, and was killed.
     Killed,
@@ -81,7 +82,7 @@ pub enum DiskOp {
     SyncFolder,
 }
 
-/// One thing a reader found in the log under test.
+/// One thing that a reader found in the log under test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Found {
@@ -91,9 +92,9 @@ pub struct Found {
     pub entry: Option<EntryId>,
     /// Whether the entry counts. A log may hold void repeats that it knows to be void.
     pub counts: bool,
-    /// Where the log numbers its clients' entries: client, epoch, sequence.
+    /// The client, the epoch and the sequence, if the log numbers its clients' entries.
     pub numbered: Option<(Name, u64, u64)>,
-    /// The bytes of the entry as the reader got them, for byte equality. Empty for positions that hold none.
+    /// The bytes of the entry as the reader got them, for byte equality. Empty for positions that hold no entry.
     #[serde(with = "base64_bytes")]
     pub bytes: Bytes,
     /// For a Merkle log, the whole leaf: its hash is SHA-256 over 0x00 and these bytes (RFC 6962).
@@ -111,7 +112,7 @@ impl PartialEq for LeafBytes {
     }
 }
 
-/// Whether they are equal. A history holds large contents once, so most that are need not be looked through.
+/// Returns whether they are equal. A history holds large contents once, so most equal contents need not be compared.
 pub(crate) fn same_bytes(one: &Bytes, other: &Bytes) -> bool {
     one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
@@ -123,11 +124,11 @@ pub(crate) fn same_bytes(one: &Bytes, other: &Bytes) -> bool {
 pub enum Moment {
     /// The step began: its hosts or links are resolved, the fault is applied.
     Begins { hosts: Vec<Name> },
-    /// First evidence that it bit.
+    /// The first evidence that the step bit came.
     Bites { evidence: String },
     /// One host of a rolling or churning step is done, counted from 1.
     Nth { n: u32 },
-    /// The step ended; `evidence` sums up all that it did, `None` where it left no trace.
+    /// The step ended; `evidence` sums up everything that it did, `None` if it left no trace.
     Ended { evidence: Option<String> },
     /// The step never ran.
     NotRun { why: String },
@@ -150,30 +151,30 @@ pub enum What {
     },
     /// A step of the scenario reached a moment.
     Step {
-        /// Its name.
+        /// The name of the step.
         step: Name,
-        /// Which.
+        /// The moment.
         #[serde(flatten)]
         moment: Moment,
     },
     /// The host runs, for the `life`-th time, counted from 1.
     Up {
-        /// Count of starts.
+        /// The number of the life.
         life: u32,
     },
     /// The schema revision that this life of the host runs.
     Runs {
-        /// Its role in a rollout.
+        /// The role of the revision in a rollout.
         revision: String,
     },
     /// The host's software was asked to stop, as with SIGTERM.
     StopRequested {},
     /// The host is down.
     Down {
-        /// How.
+        /// How it went down.
         how: Down,
     },
-    /// The host's data folder was replaced by an empty one: whatever it held is gone, on purpose.
+    /// The host's data folder was replaced by an empty one: everything in it is gone, on purpose.
     Wiped {},
     /// The software on the host ended by itself with an error; the harness restarts it as a supervisor would.
     Failed {
@@ -182,85 +183,86 @@ pub enum What {
     },
     /// The host stands still, or goes on.
     Paused {
-        /// True where it stands still from now on.
+        /// Whether it stands still from now on.
         paused: bool,
     },
-    /// The host's wall clock was set. From now on it shows what it would show if nothing were wrong (the header's epoch
-    /// and the time since the run began), plus `offset`, plus `rate-ppm` millionths of the time since now.
+    /// The host's wall clock was set. From now on it shows the time that it would show if nothing were wrong (the
+    /// header's epoch and the time since the run began), plus `offset`, plus `rate-ppm` millionths of the time since
+    /// now.
     Clock {
-        /// Nanoseconds that it is ahead of the true time, now.
+        /// The nanoseconds by which it is ahead of the true time at this moment.
         offset: i64,
         /// How much faster it runs than true time, in parts per million.
         rate_ppm: i64,
     },
-    /// The host's software may use so much memory for its queues and caches, from now on.
+    /// The host's software may use this much memory for its queues and caches from now on.
     Memory {
-        /// Bytes.
+        /// The number of bytes.
         budget: u64,
     },
     /// A disk operation of interest: every sync, and everything that failed or was lost.
     Disk {
-        /// Which operation.
+        /// The operation.
         op: DiskOp,
-        /// File, relative to the data folder.
+        /// The file, relative to the data folder.
         path: String,
-        /// Bytes concerned.
+        /// The number of bytes concerned.
         bytes: u64,
         /// The error that the caller got, if any.
         error: Option<String>,
     },
-    /// A power loss took these bytes: they were written and not synced. `torn` counts those of writes that survived in part.
+    /// A power loss took these bytes: they were written and not synced.
     Lost {
-        /// File, relative to the data folder.
+        /// The file, relative to the data folder.
         path: String,
-        /// Bytes gone.
+        /// The number of bytes lost.
         bytes: u64,
-        /// Bytes of writes that survived in part.
+        /// The number of bytes of writes that survived in part.
         torn: u64,
     },
-    /// A power loss took a name: it had been made by creating, renaming or making a folder, and the folder that it stands in
-    /// had not been synced since. What the name led to may have been synced, and is gone with it.
+    /// A power loss took a name: it had been made by creating, renaming or making a folder, and the folder that
+    /// contains it had not been synced since. What the name led to may have been synced, and is gone with it.
     LostName {
         /// The file or folder, relative to the data folder.
         path: String,
         /// When the name was made.
         #[serde(with = "nanoseconds")]
         made: RunClock,
-        /// Bytes of the files that are gone with it.
+        /// The bytes of the files that are gone with it.
         bytes: u64,
     },
-    /// From now on whoever reads these bytes reads something else than what was written, and no error: the disk rotted,
-    /// or a power loss showed that it had lied.
+    /// From now on every read of these bytes returns something else than what was written, and no error: the disk
+    /// rotted, or a power loss showed that it had lied.
     Damaged {
-        /// File, relative to the data folder.
+        /// The file, relative to the data folder.
         path: String,
-        /// Where in it.
+        /// The offset in the file.
         offset: u64,
-        /// How many bytes.
+        /// The number of bytes.
         bytes: u64,
-        /// By which fault of the catalogue.
+        /// The fault of the catalogue that damaged them.
         fault: String,
     },
     /// These bytes were damaged and are right again, as if their file had been restored from a good copy.
     Mended {
-        /// File, relative to the data folder.
+        /// The file, relative to the data folder.
         path: String,
-        /// Where in it.
+        /// The offset in the file.
         offset: u64,
-        /// How many bytes.
+        /// The number of bytes.
         bytes: u64,
     },
-    /// A certificate was installed at the host, in the place of any other. Nobody may have noticed yet.
+    /// A certificate was installed at the host, in place of any other. Its software may not have noticed yet.
     Certificate {
-        /// Its serial number.
+        /// The serial number.
         serial: u64,
         /// The first DNS name in it.
         name: String,
         /// The name of the authority that signed it.
         authority: String,
-        /// First second of its validity, since 1970.
+        /// The first second of its validity, since 1970.
         not_before: i64,
-        /// Last second of its validity, since 1970.
+        /// The last second of its validity, since 1970.
         not_after: i64,
         /// Whether it is good for the server's end of a connection.
         for_servers: bool,
@@ -271,29 +273,29 @@ pub enum What {
         /// Why it was installed.
         why: String,
     },
-    /// The software on the host took up the certificate of this serial number, and those trusted with it.
+    /// The software on the host took up the certificate with this serial number, and the authorities trusted with it.
     Took {
-        /// Which.
+        /// The serial number.
         serial: u64,
     },
     /// The host has connected to another.
     Connected {
-        /// To whom.
+        /// The host that it connected to.
         peer: Name,
-        /// Counts connections of this run.
+        /// The number of the connection in this run.
         connection: u64,
-        /// When it began to. What it shows on this connection it had taken up by then.
+        /// When the host began to connect. The certificate that it shows on this connection was taken up by then.
         #[serde(with = "nanoseconds")]
         dialled: RunClock,
     },
     /// That connection is over for the host that made it.
     Disconnected {
-        /// Which.
+        /// The number of the connection.
         connection: u64,
     },
     /// The workload hands an entry to the client.
     Submitted {
-        /// Which.
+        /// The entry.
         entry: EntryId,
         /// Its bytes.
         #[serde(with = "base64_bytes")]
@@ -301,64 +303,64 @@ pub enum What {
     },
     /// The client's `append` came back (or its host died: `Unknown`).
     Returned {
-        /// Which.
+        /// The entry.
         entry: EntryId,
-        /// With what.
+        /// The outcome.
         #[serde(flatten)]
         outcome: Outcome,
     },
-    /// At the end: what a client still holds, by its own count.
+    /// At the end, a client reports what it still holds, by its own count.
     Holds {
-        /// Still to be delivered.
+        /// Entries still to be delivered.
         outbox: Vec<EntryId>,
-        /// Rejected for good and kept.
+        /// Entries that were rejected for good and kept.
         dead_letters: Vec<EntryId>,
     },
     /// A reader begins to read a server from the first entry. Finds and the end follow with the same `reading`.
     ReadingBegan {
-        /// Counts readings of this run.
+        /// The number of the reading in this run.
         reading: u32,
-        /// Which server.
+        /// The server.
         server: Name,
-        /// Whether this is the auditor's last word, after everything has healed.
+        /// Whether this is one of the auditor's last readings, after everything has healed.
         last: bool,
     },
     /// A reading found this.
     Found {
-        /// Which reading.
+        /// The number of the reading.
         reading: u32,
-        /// What.
+        /// What it found.
         found: Found,
     },
     /// A follower (a tail that resumes by itself) was given this.
     Followed {
-        /// What.
+        /// What it was given.
         found: Found,
     },
-    /// A checkpoint that a reading saw or verified: size and RFC 6962 root, in hex.
+    /// A reading saw or verified a checkpoint: size and RFC 6962 root, in hex.
     CheckpointRead {
-        /// Which reading.
+        /// The number of the reading.
         reading: u32,
-        /// Leaves.
+        /// The number of leaves.
         size: u64,
-        /// Root in lower-case hex.
+        /// The root in lower-case hex.
         root: String,
     },
-    /// The reading ended, with an error where it did not reach the end of the log.
+    /// The reading ended, with an error if it did not reach the end of the log.
     ReadingEnded {
-        /// Which reading.
+        /// The number of the reading.
         reading: u32,
         /// Why it stopped early.
         error: Option<String>,
     },
     /// The software under test marked something rare.
     Marked {
-        /// In its words.
+        /// The text of the mark.
         mark: String,
     },
-    /// What the log under test says of itself.
+    /// The log under test reported something about itself.
     Log {
-        /// The event. Nested, not flattened: its fields are the log's own and may be called `what` or `at`.
+        /// The event. It is nested, not flattened: its fields are the log's own and may be called `what` or `at`.
         #[serde(rename = "log")]
         event: LogEvent,
     },
@@ -367,18 +369,18 @@ pub enum What {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// When it happened.
     #[serde(with = "nanoseconds")]
     pub at: RunClock,
-    /// Where: a host, or `harness`.
+    /// Where it happened: a host, or `harness`.
     pub host: Name,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// Something that a log under test promises and is then held to. Named as the invariants of `gapless explain`; at the
-/// crate root it is called [`Invariant`](crate::Invariant).
+/// Something that a log under test promises and is then held to, named as in `gapless explain`. At the crate root this
+/// type is called [`Invariant`](crate::Invariant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each is explained in the file of its check")]
@@ -405,11 +407,11 @@ pub enum Promise {
 /// What a log under test promises, and what it declines to, with reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promises {
-    /// Held to these.
+    /// The promises that the log is held to.
     pub kept: Vec<Promise>,
-    /// Not judged, with the reason that every verdict prints.
+    /// The promises that are not judged, with the reason that every verdict prints.
     pub declined: Vec<(Promise, String)>,
-    /// An entry may be recorded more than once, with the reason: `at-most-once` is declined by this alone.
+    /// Why an entry may be recorded more than once, if it may: this alone declines `at-most-once`.
     pub may_repeat: Option<String>,
 }
 
@@ -417,26 +419,26 @@ pub struct Promises {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Header {
-    /// Version of this format.
+    /// The version of this format.
     pub format: u32,
     /// The scenario's name: its file name without `.toml`.
     pub scenario: String,
     /// The seed.
     pub seed: u64,
-    /// Version and source hash of the program that ran it.
+    /// The version and the source hash of the program that ran it.
     pub build: String,
     /// The true wall clock at the start of the run, in seconds since 1970.
     pub epoch: i64,
-    /// Length of a tick.
+    /// The length of a tick.
     #[serde(with = "nanoseconds")]
     pub tick: Duration,
-    /// Servers, in order.
+    /// The servers, in order.
     pub servers: Vec<Name>,
-    /// Clients, in order.
+    /// The clients, in order.
     pub clients: Vec<Name>,
-    /// What it promises.
+    /// What the log promises.
     pub promises: Promises,
-    /// C2SP vkey of the log, where it signs checkpoints.
+    /// The C2SP vkey of the log, if it signs checkpoints.
     pub log_key: Option<String>,
     /// `[expect] recovers-within`.
     #[serde(with = "nanoseconds")]

@@ -16,7 +16,7 @@ pub enum HistoryError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
     /// A line is not what it should be.
@@ -24,9 +24,9 @@ pub enum HistoryError {
     Line {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, from 1.
         line: usize,
-        /// Why.
+        /// What is wrong.
         why: String,
     },
 }
@@ -91,7 +91,7 @@ mod tests {
         }
     }
 
-    /// One of each kind, with fields that are called like those of the envelope around them.
+    /// Returns one event of each kind, with fields that are called like those of the envelope around them.
     fn every_kind() -> Vec<What> {
         let entry = || EntryId { client: "client-1".into(), number: 7 };
         let found = || Found {

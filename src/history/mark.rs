@@ -1,8 +1,8 @@
-//! The mark by which an entry of the workload is recognised inside its bytes, wherever they turn up.
+//! The mark by which an entry of the workload is recognised in its bytes, wherever they turn up.
 //!
-//! A payload carries the ASCII text `gapless:<client>#<number>;` somewhere. The log under test need not know: it may
-//! wrap the payload in envelopes of its own, as long as it leaves the bytes alone. Nothing here allocates while it
-//! searches, because every payload of a history passes through.
+//! A payload carries the ASCII text `gapless:<client>#<number>;` somewhere. The log under test need not know about it:
+//! it may wrap the payload in envelopes of its own, as long as it leaves the bytes alone. The search allocates nothing,
+//! because every payload of a history passes through it.
 
 use std::sync::LazyLock;
 
@@ -11,24 +11,24 @@ use memchr::memmem::Finder;
 use super::EntryId;
 
 const OPENING: &[u8] = b"gapless:";
-/// Looks for the opening many bytes at a time.
+/// Finds the opening many bytes at a time.
 static OPENINGS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OPENING));
-/// Longest client name: that of a DNS name.
+/// The longest client name in bytes: that of a DNS name.
 const CLIENT_BYTES_MAX: usize = 253;
 
 impl EntryId {
-    /// The mark, to be put anywhere into the entry's bytes.
+    /// Returns the mark, to be put anywhere into the entry's bytes.
     pub fn mark(&self) -> String {
         format!("gapless:{}#{};", self.client, self.number)
     }
 
-    /// The first well-formed mark in `bytes`, whoever made them.
+    /// Returns the first well-formed mark in `bytes`, whoever made them.
     pub fn find(bytes: &[u8]) -> Option<EntryId> {
         find_mark(bytes).map(|(client, number)| EntryId { client: client.into(), number })
     }
 }
 
-/// As [`EntryId::find`], borrowed.
+/// Does what [`EntryId::find`] does, and borrows the client's name.
 pub(crate) fn find_mark(bytes: &[u8]) -> Option<(&str, u64)> {
     let mut rest = bytes;
     while let Some(at) = OPENINGS.find(rest) {
@@ -40,7 +40,7 @@ pub(crate) fn find_mark(bytes: &[u8]) -> Option<(&str, u64)> {
     None
 }
 
-/// What follows the opening: `<client>#<number>;`
+/// Reads what follows the opening: `<client>#<number>;`
 fn read_mark(text: &[u8]) -> Option<(&str, u64)> {
     let hash = text.iter().take(CLIENT_BYTES_MAX + 1).position(|&b| b == b'#').filter(|&at| at > 0)?;
     let (client, digits) = (&text[..hash], &text[hash + 1..]);

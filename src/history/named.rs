@@ -1,11 +1,11 @@
-//! The names by which scenario files and reports speak of events and promises.
+//! The names that scenario files and reports use for events and promises.
 
 use std::fmt;
 
 use super::{Promise, What};
 
 impl What {
-    /// The event's name in scenario files: that of the log's own event where it is one.
+    /// Returns the name of the event in scenario files: for an event of the log, the log's own name.
     pub fn name(&self) -> &'static str {
         match self {
             What::Began {} => "began",
@@ -44,7 +44,7 @@ impl What {
         }
     }
 
-    /// What a scenario file's `reason` is compared with: the event's `reason`, `why`, `status` or `error`.
+    /// Returns what a scenario file's `reason` is compared with: the event's `reason`, `why`, `status` or `error`.
     pub fn reason(&self) -> Option<&str> {
         match self {
             What::Returned { outcome, .. } => match outcome {
@@ -82,7 +82,7 @@ impl Promise {
         Promise::BoundedMemory,
     ];
 
-    /// Its name in `gapless explain`, in verdicts and in files.
+    /// Returns its name in `gapless explain`, in verdicts and in files.
     pub fn name(self) -> &'static str {
         match self {
             Promise::AppendOnly => "append-only",

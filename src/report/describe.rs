@@ -1,7 +1,7 @@
-//! Each event in a few words, as timelines show it.
+//! Describes each event in a few words, as timelines show it.
 //!
-//! ASCII of one line: its width is its length. Bytes are summed up, never shown: a history may hold secrets that
-//! somebody put into an audit entry, and a terminal is read over shoulders.
+//! A description is one line of ASCII, so its width is its length. Bytes are summed up, never shown: a history may hold
+//! secrets that somebody put into an audit entry, and a terminal is read over shoulders.
 
 use gapless_world::{LogEvent, observer::Direction};
 
@@ -10,7 +10,7 @@ use crate::{
     history::{DiskOp, Down, EntryId, Event, Found, Moment, Name, Outcome, What},
 };
 
-/// One event in a few words, without its time and host.
+/// Describes one event in a few words, without its time and host.
 pub fn describe(event: &Event) -> String {
     let text = match &event.what {
         What::Began {} => "every client has one append acknowledged: t = 0".to_owned(),
@@ -72,7 +72,8 @@ pub fn describe(event: &Event) -> String {
     one_line(&text)
 }
 
-/// Control characters and line ends do not reach the terminal: errors and marks are in the words of others.
+/// Replaces control characters and line ends, which must not reach the terminal: errors and marks are the words of
+/// others.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -98,7 +99,7 @@ fn down(how: Down) -> &'static str {
     }
 }
 
-/// In milliseconds: nobody reads nanoseconds.
+/// Describes a clock in milliseconds, because nobody reads nanoseconds.
 fn clock(offset: i64, rate_ppm: i64) -> String {
     match (offset, rate_ppm) {
         (0, 0) => "wall clock is right".to_owned(),
@@ -129,7 +130,7 @@ fn lost(path: &str, bytes: u64, torn: u64) -> String {
     format!("lost {} of `{path}`{torn}", size(bytes))
 }
 
-/// The client is left out where it is the host that the event stands under.
+/// Names an entry, without its client if that is the host under which the event is shown.
 fn entry_of(entry: &EntryId, host: &Name) -> String {
     if entry.client == *host { format!("#{}", entry.number) } else { entry.to_string() }
 }
@@ -160,7 +161,7 @@ fn found_of(found: &Found) -> String {
     format!("{} = {entry}{void}{}", found.position, numbered.unwrap_or_default())
 }
 
-/// What the log says of itself. Events whose name says all are shown by their name.
+/// Describes what the log reports about itself. Events with a name that says everything are shown by their name.
 fn log_event(event: &LogEvent) -> String {
     let said = of_servers(event).or_else(|| of_connections(event)).or_else(|| of_clients(event));
     said.unwrap_or_else(|| event.name().replace('-', " "))
@@ -288,7 +289,7 @@ fn size(bytes: u64) -> String {
     words::count(bytes, "byte", "bytes")
 }
 
-/// The first digits of a root tell two of them apart.
+/// Returns the first digits of a root, which are enough to distinguish two roots.
 fn short(root: &str) -> String {
     root.chars().take(12).collect()
 }

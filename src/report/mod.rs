@@ -1,6 +1,6 @@
-//! What people and machines are shown of a run: the terminal's tables, screens and timelines.
+//! What a run shows to people and machines: the terminal's tables, screens and timelines.
 //!
-//! Pure functions from a judgement, and where needed its history, to text. They decide nothing.
+//! These are pure functions from a judgement, and where needed its history, to text. They decide nothing.
 
 mod describe;
 mod layout;

@@ -1,8 +1,8 @@
-//! Colours, or none. Whether a terminal wants them (`NO_COLOR`, a pipe) is the caller's to know.
+//! Colours, or none. The caller knows whether a terminal wants them (`NO_COLOR`, a pipe).
 
 use crate::check::Verdict;
 
-/// How text is set apart.
+/// How text is highlighted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Palette {
     /// Plain text.

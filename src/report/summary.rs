@@ -10,9 +10,9 @@ use crate::check::Judgement;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunSummary {
-    /// The scenario's name.
+    /// The name of the scenario.
     pub scenario: String,
-    /// Its file, as the user named it.
+    /// The file of the scenario, as the user named it.
     pub file: String,
     /// The seed.
     pub seed: u64,
@@ -20,19 +20,19 @@ pub struct RunSummary {
     pub judgement: Judgement,
     /// Simulated time.
     pub simulated: Duration,
-    /// Time on the wall, where somebody measured it.
+    /// The real time that the run took, if it was measured.
     pub wall: Option<Duration>,
-    /// Hash of the whole run: same seed, same hash.
+    /// The hash of the whole run: the same seed gives the same hash.
     pub hash: String,
 }
 
-/// What to type next: printed as given, left out where not given.
+/// What to type next: printed as given, left out if not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// Reproduces the run.
+    /// The command that reproduces the run.
     pub reproduce: Option<String>,
-    /// Finds a smaller scenario.
+    /// The command that finds a smaller scenario.
     pub shrink: Option<String>,
-    /// Where the full report is.
+    /// The place of the full report.
     pub report: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The terminal: the table of a `run`, and the screen of one run.
 //!
-//! No wider than its [`Layout`], and a screen of at most [`LINES_MAX`] lines: what, where, when, why, what else
-//! held, what stayed unknown, and the line that reproduces it. Nothing is shown by colour alone.
+//! Nothing is wider than its [`Layout`], and a screen has at most [`LINES_MAX`] lines: what happened, where, when, why,
+//! what else held, what stayed unknown, and the line that reproduces it. Nothing is shown by colour alone.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -16,30 +16,30 @@ use crate::{
     history::{History, Promise},
 };
 
-/// Longest screen.
+/// The most lines of a screen.
 pub const LINES_MAX: usize = 44;
-/// Of a line, kept for its exit status.
+/// The columns of a line that are kept for its exit status.
 const EXIT_WIDTH: usize = 12;
-/// Where the scenario's column begins, and what stands below it.
+/// The column where the scenario begins, and everything below it.
 const NAME_COLUMN: usize = 16;
-/// Widest and narrowest that it gets.
+/// The widest and the narrowest name.
 const NAME_WIDTH: usize = 26;
 const NAME_WIDTH_MIN: usize = 18;
-/// Lines of a cause: it quotes the error of a process that could not start.
+/// The most lines of a cause, which quotes the error of a process that could not start.
 const WHY_LINES_MAX: usize = 6;
-/// Reasons shown below one row.
+/// The most reasons shown below one row.
 const REASONS_MAX: usize = 4;
 
 // ---- the table of a run ----
 
-/// Figures of a row, each with the width of its column, in the order in which they stand.
+/// The figures of a row, each with the width of its column, in the order in which they are shown.
 const SIMULATED: (&str, usize) = ("SIMULATED", 11);
 const WALL: (&str, usize) = ("WALL", 7);
 const ACKED: (&str, usize) = ("ACKED", 8);
 const FAULTS_BIT: (&str, usize) = ("  FAULTS BIT", 12);
 const LONGEST_BLIND: (&str, usize) = ("  LONGEST BLIND", 19);
 
-/// Which figures a row has room for, and how wide its name is.
+/// The figures for which a row has room, and the width of its name.
 struct Columns {
     name: usize,
     figures: Vec<(&'static str, usize)>,
@@ -48,7 +48,7 @@ struct Columns {
 impl Columns {
     fn of(layout: Layout) -> Columns {
         let mut room = layout.columns().saturating_sub(NAME_COLUMN + NAME_WIDTH_MIN);
-        // The ones that say most come first; they stand in their usual order.
+        // The most informative figures are kept first; they are shown in their usual order.
         let mut kept = Vec::new();
         for figure in [FAULTS_BIT, LONGEST_BLIND, ACKED, SIMULATED, WALL] {
             if figure.1 <= room {
@@ -62,7 +62,7 @@ impl Columns {
     }
 }
 
-/// The table's heading.
+/// Returns the heading of the table.
 pub fn heading(layout: impl Into<Layout>) -> String {
     let layout = layout.into();
     let columns = Columns::of(layout);
@@ -74,7 +74,7 @@ pub fn heading(layout: impl Into<Layout>) -> String {
     layout.palette.faint(text.trim_end()) + "\n"
 }
 
-/// One run's row, with its reasons below it where it does not hold.
+/// Returns the row of one run, with its reasons below it if it does not hold.
 pub fn row(run: &RunSummary, layout: impl Into<Layout>) -> String {
     let layout = layout.into();
     let reasons = reasons(&run.judgement);
@@ -116,7 +116,7 @@ fn figures(run: &RunSummary, layout: Layout) -> String {
     format!("  {verdict}  {}\n", cut(text.trim_end(), layout.columns() - NAME_COLUMN))
 }
 
-/// A run that came to no end, with why, to the last word.
+/// Returns the row of a run that did not come to an end, with its whole error.
 pub fn failed(scenario: &str, seed: u64, error: &str, layout: impl Into<Layout>) -> String {
     let layout = layout.into();
     let width = layout.columns() - NAME_COLUMN;
@@ -130,9 +130,9 @@ pub fn failed(scenario: &str, seed: u64, error: &str, layout: impl Into<Layout>)
     text
 }
 
-/// How many lines hold what fits into `lines` at the widest.
+/// Returns how many lines are needed for what fits into `lines` at the widest.
 fn lines_for(lines: usize, layout: Layout) -> usize {
-    // Of each line some columns are indentation, which stays as wide as it is.
+    // Part of each line is indentation, which stays as wide as it is.
     (lines * (COLUMNS_MAX - NAME_COLUMN)).div_ceil(layout.columns() - NAME_COLUMN)
 }
 
@@ -150,14 +150,14 @@ fn verdict_word(verdict: Verdict) -> &'static str {
 
 /// Why a run does not hold.
 struct Reason {
-    /// A sentence.
+    /// The reason, as a sentence.
     text: String,
     /// What to do about it.
     cure: Option<String>,
 }
 
 impl Reason {
-    /// Lines that say what to do. What stands behind a dot is there to be pasted, so it is not broken.
+    /// Returns lines that say what to do. The part behind a dot is there to be pasted, so it is not broken.
     fn cure(&self, width: usize, most: usize) -> Vec<String> {
         let Some(cure) = &self.cure else { return Vec::new() };
         let whole = format!("cure: {cure}");
@@ -170,7 +170,7 @@ impl Reason {
     }
 }
 
-/// Why a run does not hold: what was broken, else what was not shown.
+/// Returns why a run does not hold: what was broken, else what was not shown.
 fn reasons(judgement: &Judgement) -> Vec<Reason> {
     let headline = judgement.headline().map(|it| it.0);
     let mut violated: Vec<(Promise, &[Violation])> = judgement.violated().collect();
@@ -207,7 +207,7 @@ fn unmet_line(unmet: &Unmet) -> String {
     }
 }
 
-/// A sentence with the exit status at the right end of its line.
+/// Returns a sentence with the exit status at the right end of its line.
 pub fn with_exit(text: &str, exit: u8, layout: impl Into<Layout>) -> String {
     let columns = layout.into().columns();
     let exit = format!("exit {exit}");
@@ -216,13 +216,13 @@ pub fn with_exit(text: &str, exit: u8, layout: impl Into<Layout>) -> String {
     let room = columns.saturating_sub(EXIT_WIDTH);
     match last.chars().count() <= room {
         true => lines.push(format!("{last:<room$}{exit}")),
-        // On a line of its own.
+        // The exit status gets a line of its own.
         false => lines.extend([last, format!("{:room$}{exit}", "")]),
     }
     lines.join("\n")
 }
 
-/// The line below the table. `wall` is the time for all runs together, where somebody measured it.
+/// Returns the line below the table. `wall` is the real time for all runs together, if it was measured.
 pub fn footer(runs: &[RunSummary], wall: Option<Duration>, exit: u8, layout: impl Into<Layout>) -> String {
     let simulated = runs.iter().fold(Duration::ZERO, |sum, run| sum.saturating_add(run.simulated));
     let total = |verdict| runs.iter().filter(|run| run.judgement.verdict == verdict).count();
@@ -241,7 +241,7 @@ pub fn footer(runs: &[RunSummary], wall: Option<Duration>, exit: u8, layout: imp
     with_exit(&left, exit, layout) + "\n"
 }
 
-/// The whole table. Runs that hold are counted, not listed, beyond the first `holds_shown`.
+/// Returns the whole table. Runs that hold are counted, not listed, beyond the first `holds_shown`.
 pub fn table(
     runs: &[RunSummary],
     holds_shown: usize,
@@ -266,7 +266,7 @@ pub fn table(
 
 // ---- the screen of one run ----
 
-/// All about one run on one screen; the first violation is told in full.
+/// Shows everything about one run on one screen; the first violation is shown in full.
 pub fn screen(run: &RunSummary, history: &History, hints: &Hints, layout: impl Into<Layout>) -> String {
     let layout = layout.into();
     let judgement = &run.judgement;
@@ -295,7 +295,7 @@ fn headline(run: &RunSummary, promise: Option<Promise>, layout: Layout) -> Strin
     let (whole, palette) = (format!("{}    seed {}", run.file, run.seed), layout.palette);
     let room = layout.columns().saturating_sub(verdict.len() + 2 + what.len());
     let verdict = palette.verdict(run.judgement.verdict, verdict);
-    // The file and the seed are what somebody looks for: they get a line where there is no room beside the verdict.
+    // Readers look for the file and the seed: both get a line if there is no room beside the verdict.
     if whole.chars().count() <= room || layout.columns() == COLUMNS_MAX {
         return format!("{verdict}  {}{}\n", palette.strong(&what), cut(&whole, room));
     }
@@ -310,7 +310,7 @@ fn tell(text: &mut String, violation: &Violation, history: &History, layout: Lay
     }
 }
 
-/// What else is to be said, each under its word.
+/// Returns what else there is to say, each part under its word.
 fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &Hints, layout: Layout) {
     let judgement = &run.judgement;
     let mut holds: Vec<String> = Vec::new();
@@ -320,7 +320,7 @@ fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &
             Finding::Holds { .. } if *promise == Promise::Recovers => holds.push(recovers(judgement)),
             Finding::Holds { .. } => holds.push(promise.to_string()),
             Finding::Idle { why } => idle.push(format!("{promise}: {why}")),
-            // Several may be declined for one reason: it is said once.
+            // Several promises may be declined for one reason, which is then shown once.
             Finding::Declined { why } => match declined.iter_mut().find(|(known, _)| known == why) {
                 Some((_, promises)) => promises.push(promise.name()),
                 None => declined.push((why, vec![promise.name()])),
@@ -336,7 +336,8 @@ fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &
     section(text, "holds", &holds.join(", "), 3, layout);
     section(text, "unknown", &unknown(judgement), 2, layout);
     section(text, "connects", &connections(judgement).unwrap_or_default(), 1, layout);
-    // An inconclusive run has named all this above already, and a contradicted expectation too if nothing else is told.
+    // An inconclusive run has already named all of this above, as it has contradicted expectations if no violation was
+    // shown.
     if judgement.verdict == Verdict::Violated {
         let unmet = judgement.unmet.iter().filter(|it| told.is_some() || !it.contradicted);
         section(text, "unmet", &unmet.map(unmet_line).collect::<Vec<_>>().join(" · "), 2, layout);
@@ -345,7 +346,7 @@ fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &
     section(text, "not judged", &declined.join(" · "), 3, layout);
     for (word, hint) in [("reproduce", &hints.reproduce), ("shrink", &hints.shrink), ("report", &hints.report)] {
         if let Some(hint) = hint {
-            // Never wrapped or cut: it is there to be pasted.
+            // This is never wrapped or cut: it is there to be pasted.
             let _ = writeln!(text, "  {} {hint}", layout.palette.faint(&format!("{word:<10}")));
         }
     }
@@ -369,7 +370,7 @@ fn unknown(judgement: &Judgement) -> String {
     )
 }
 
-/// What the busiest host did.
+/// Describes what the busiest host did.
 pub fn connections(judgement: &Judgement) -> Option<String> {
     let (count, host) = judgement.facts.most_connections.as_ref()?;
     Some(format!("{} opened at most {} in one second", host, words::count(*count, "connection", "connections")))
@@ -379,7 +380,7 @@ fn prefixed(prefix: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
 }
 
-/// A section with its word in front; nothing where it has nothing to say.
+/// Writes a section with its word in front; nothing if the section is empty.
 fn section(text: &mut String, word: &str, body: &str, lines_max: usize, layout: Layout) {
     const INDENT: usize = 13;
     if body.is_empty() {

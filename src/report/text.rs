@@ -1,8 +1,8 @@
-//! Text in a given width: cut, wrapped and limited, always with an ellipsis where something is missing.
+//! Fits text into a given width: cut, wrapped and limited, always with an ellipsis where something is missing.
 //!
-//! Widths count characters. What gapless prints is ASCII but for a few marks that are one column wide.
+//! Widths count characters. What gapless prints is ASCII except for a few marks that are one column wide.
 
-/// At most `width` characters; an ellipsis shows that there was more.
+/// Returns at most `width` characters; an ellipsis shows that there was more.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -12,7 +12,7 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     cut
 }
 
-/// Lines of at most `width` characters, broken at spaces; a longer word is cut.
+/// Wraps text into lines of at most `width` characters, broken at spaces; a longer word is cut.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut used = 0;
@@ -34,7 +34,8 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The same with nothing cut: a longer word goes on in the next line. For what somebody may have to read to its end.
+/// Does the same but cuts nothing: a longer word goes on in the next line. This is for text that must be read to its
+/// end.
 pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
     let longest = |word: &str| word.chars().count() > width;
     let mut broken = String::with_capacity(text.len());
@@ -49,8 +50,8 @@ pub(crate) fn fold(text: &str, width: usize) -> Vec<String> {
     wrap(&broken, width)
 }
 
-/// Text that was laid out for [`COLUMNS_MAX`](super::COLUMNS_MAX) columns, in fewer: paragraphs are filled anew, and what
-/// stands in columns goes on below its last one.
+/// Fits text that was laid out for [`COLUMNS_MAX`](super::COLUMNS_MAX) columns into fewer: paragraphs are filled anew,
+/// and text in columns goes on below its last column.
 pub(crate) fn refit(text: &str, columns: usize) -> String {
     if columns >= super::COLUMNS_MAX {
         return text.to_owned();
@@ -60,7 +61,7 @@ pub(crate) fn refit(text: &str, columns: usize) -> String {
     while let Some(first) = lines.next() {
         let mut whole = first.to_owned();
         let plain = |line: &str| !line.is_empty() && !line.starts_with(' ');
-        // A line that the next one's first word would not have fitted on is one that goes on.
+        // A line goes on if the first word of the next line would not have fitted on it.
         while let Some(next) = lines.next_if(|next| plain(next) && plain(&whole) && goes_on(&whole, next)) {
             whole.push(' ');
             whole.push_str(next);
@@ -73,7 +74,8 @@ pub(crate) fn refit(text: &str, columns: usize) -> String {
     fitted
 }
 
-/// Whether a paragraph goes on from one line to the next. What was wrapped by hand is a little shorter than it could be.
+/// Returns whether a paragraph goes on from one line to the next. Text wrapped by hand is a little shorter than it
+/// could be.
 fn goes_on(line: &str, next: &str) -> bool {
     const SLACK: usize = 14;
     let last = line.chars().count() % (super::COLUMNS_MAX + 1);
@@ -81,11 +83,11 @@ fn goes_on(line: &str, next: &str) -> bool {
     line.chars().count() > super::COLUMNS_MAX || last + 1 + word + SLACK > super::COLUMNS_MAX
 }
 
-/// A line that goes on, where it has to, below the column in which its text stands.
+/// Lets a line go on, where it has to, below the column in which its text stands.
 fn hang(line: &str, columns: usize) -> Vec<String> {
     let indent = line.chars().take_while(|c| *c == ' ').count();
     let text: Vec<char> = line.chars().collect();
-    // Behind the last run of spaces that sets two columns apart.
+    // The text stands behind the last run of spaces that separates two columns.
     let column = (indent..text.len().saturating_sub(1))
         .filter(|at| text[*at] == ' ' && text[*at + 1] != ' ' && *at > indent && text[*at - 1] == ' ')
         .map(|at| at + 1)
@@ -98,7 +100,7 @@ fn hang(line: &str, columns: usize) -> Vec<String> {
     std::iter::once(first).chain(lines.map(|line| format!("{:column$}{line}", ""))).collect()
 }
 
-/// The lines that fit, the last of them ending in an ellipsis where some do not. `width` is that of a line.
+/// Returns the lines that fit, the last of them ending in an ellipsis if some do not. `width` is the width of a line.
 pub(super) fn limited(mut lines: Vec<String>, most: usize, width: usize) -> Vec<String> {
     if lines.len() > most {
         lines.truncate(most);

@@ -1,7 +1,7 @@
 //! Timelines: the few events of a violation with its hosts as columns, and all events of a run for a `replay`.
 //!
-//! One line each, in the order of the history, no wider than their [`Layout`]. What died, failed or was lost stands
-//! out by a mark, not by colour alone.
+//! Each event takes one line, in the order of the history, no wider than the [`Layout`]. Deaths, failures and losses
+//! stand out by a mark, not by colour alone.
 
 use std::fmt::Write as _;
 
@@ -14,15 +14,15 @@ use crate::{
     history::{Event, History, Name, What},
 };
 
-/// Width of the time in front of a line.
+/// The width of the time in front of a line.
 const TIME_WIDTH: usize = 11;
-/// A host's column is about as wide as this at least.
+/// The approximate minimum width of a host's column.
 const HOST_WIDTH_MIN: usize = 20;
-/// Most hosts that get a column of their own.
+/// The most hosts that get a column of their own.
 const HOSTS_MAX: usize = 4;
 
-/// A few events, the hosts involved as columns. Each event's text begins in its host's column and may run on to the
-/// right, where its row is empty.
+/// Shows a few events, with the hosts involved as columns. The text of each event begins in its host's column and may
+/// run on to the right, where its row is empty.
 pub(super) fn of_events(history: &History, events: &[usize], layout: Layout) -> String {
     let palette = layout.palette;
     let events: Vec<&Event> = events.iter().filter_map(|&at| history.events.get(at)).collect();
@@ -69,11 +69,11 @@ fn mark(event: &Event) -> String {
     if event.what.is_grave() { "✖ ".to_owned() } else { String::new() }
 }
 
-/// Whether an event stands out in a timeline: something died, was lost or failed.
+/// Returns whether an event stands out in a timeline: something died, was lost or failed.
 trait Grave {
     fn is_grave(&self) -> bool;
 
-    /// Whether it carries the reason of a failure, in the words of others.
+    /// Returns whether it carries the reason of a failure, in the words of others.
     fn says_why(&self) -> bool;
 }
 
@@ -102,7 +102,8 @@ impl Grave for What {
     }
 }
 
-/// Every event of a run: time, host, what. A line each; why something failed takes as many as it needs.
+/// Shows every event of a run: time, host, what happened. Each takes one line; the reason of a failure takes as many as
+/// it needs.
 pub fn timeline(history: &History, layout: impl Into<Layout>) -> String {
     let layout = layout.into();
     let palette = layout.palette;
@@ -122,7 +123,7 @@ pub fn timeline(history: &History, layout: impl Into<Layout>) -> String {
             let _ = writeln!(text, "{time:>TIME_WIDTH$}  {host:<widest$}  {}", paint(&cut(&told, room)));
             continue;
         }
-        // Why a process ended is what a reader came for: whole, however long it is.
+        // The reason why a process ended is what a reader looks for, so it is shown in full.
         for (n, line) in wrap(&told, room).iter().enumerate() {
             let (time, host) = if n == 0 { (time.as_str(), host.as_str()) } else { ("", "") };
             let _ = writeln!(text, "{time:>TIME_WIDTH$}  {host:<widest$}  {}", paint(line));

@@ -1,22 +1,22 @@
-//! What was read of a scenario file so far, with the places of its parts.
+//! The parts of a scenario file that were read so far, with their places.
 
 use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use super::model::{self, Cluster, EventPattern, Expect, KnownViolation, Scenario, Start, Workload};
 use crate::fault::{Action, Fault, HostRef};
 
-/// What was read of a file so far; each part is missing if it was wrong.
+/// The parts of a file that were read so far; a part that was wrong is missing.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) title: Option<String>,
     pub(super) story: String,
     pub(super) cluster: Option<Cluster>,
-    /// The number of servers if at least that could be read.
+    /// The number of servers, if at least that could be read.
     pub(super) servers: Option<u32>,
     pub(super) clients: Option<u32>,
     pub(super) work: Option<Duration>,
     pub(super) workload: Option<Workload>,
-    /// Where the largest payload and what exceeds it stand, if they do.
+    /// The places of the largest payload and of what exceeds it, if the file has them.
     pub(super) payload_max_span: Option<Range<usize>>,
     pub(super) oversize_span: Option<Range<usize>>,
     pub(super) steps: Vec<Step>,
@@ -75,7 +75,7 @@ impl Draft {
     }
 }
 
-/// Where lines begin, to find the line of a byte.
+/// The positions of newlines, to find the line of a byte.
 #[derive(Debug, Default)]
 pub(super) struct Lines(Vec<usize>);
 
@@ -84,7 +84,7 @@ impl Lines {
         Lines(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
     }
 
-    /// From 1.
+    /// Returns the line of a byte, from 1.
     pub(super) fn of(&self, at: usize) -> usize {
         self.0.partition_point(|newline| *newline < at) + 1
     }
@@ -95,20 +95,20 @@ impl Lines {
 pub(super) struct Step {
     pub(super) header: Range<usize>,
     pub(super) name: String,
-    /// Given, and not the action's.
+    /// Whether a name was given; else the name is the action's.
     pub(super) named: bool,
     pub(super) name_span: Range<usize>,
     pub(super) fault: Option<&'static Fault>,
     pub(super) action: Option<Action>,
-    /// Every host word with its place, those at the two ends of a link included.
+    /// Every host word with its place, including those at the two ends of a link.
     pub(super) hosts: Vec<(HostRef, Range<usize>)>,
-    /// `on`, `between` or `from`: the place of the whole selection.
+    /// The place of the whole selection: `on`, `between` or `from`.
     pub(super) place: Range<usize>,
     pub(super) start: Option<Start>,
-    /// `at` or `after`.
+    /// The place of `at` or `after`.
     pub(super) start_span: Range<usize>,
     pub(super) since_span: Range<usize>,
     pub(super) duration: Option<Duration>,
-    /// `for` was given, rightly or wrongly.
+    /// Whether `for` was given, rightly or wrongly.
     pub(super) has_for: bool,
 }

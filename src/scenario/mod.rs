@@ -1,7 +1,7 @@
 //! The file format of scenarios: from text to a checked [`Scenario`], and from that and a seed to a [`Plan`].
 //!
-//! An engineer writes a file after an incident or before a change. Everything that is wrong with it is said at once,
-//! each with its line and its cure. Only [`read()`] and [`discover`] touch the disk; all else is pure.
+//! An engineer writes a file after an incident or before a change. Every mistake in it is reported at once, each with
+//! its line and its cure. Only [`read()`] and [`discover`] touch the disk; everything else is pure.
 
 mod draft;
 mod model;

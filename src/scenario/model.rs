@@ -1,7 +1,7 @@
-//! A scenario as the engineer wrote it, checked: what stands, what runs, what happens when, what we want to see.
+//! A scenario as the engineer wrote it, checked: the cluster, the workload, the steps, and what we expect to see.
 //!
 //! A value of these types that came out of [`parse`](super::parse()) keeps every rule of the file format. Nothing in it
-//! has been decided yet: which server `any-server` is belongs to the [`Plan`](super::Plan).
+//! has been decided yet: which server `any-server` means is decided in the [`Plan`](super::Plan).
 
 use std::{
     fmt,
@@ -22,100 +22,102 @@ use crate::fault::Rate;
 pub struct Scenario {
     /// One line, without control characters.
     pub title: String,
-    /// Why it exists; may be empty, may have several lines.
+    /// Why the scenario exists; may be empty, may have several lines.
     pub story: String,
-    /// What stands.
+    /// The cluster that the harness builds.
     pub cluster: Cluster,
-    /// What runs.
+    /// What the clients do.
     pub workload: Workload,
-    /// What happens, in the order of the file; at most [`STEPS_MAX`].
+    /// The steps, in the order of the file; at most [`STEPS_MAX`].
     pub steps: Vec<Step>,
-    /// What we then want to see.
+    /// What we expect to see.
     pub expect: Expect,
-    /// Seeds that are always run too.
+    /// Seeds that are always run as well.
     pub seeds: Vec<u64>,
     /// A violation that is known and not yet cured.
     pub known_violation: Option<KnownViolation>,
-    /// Where it was read from.
+    /// The path from which it was read.
     pub path: PathBuf,
     /// The whole text of the file.
     pub source: Arc<str>,
 }
 
-/// The most steps that one scenario may have.
+/// The largest number of steps in one scenario.
 pub const STEPS_MAX: usize = 1_000;
 
 /// What the harness builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// How many servers, 1 to 9.
+    /// The number of servers, 1 to 9.
     pub servers: u32,
-    /// The network's own latency one way between any two hosts, 1 ms to 10 s.
+    /// The network's own one-way latency between any two hosts, 1 ms to 10 s.
     pub latency: Duration,
-    /// Servers and clients ask the host `issuer` for a new certificate this long before their own ends. `None`: there is
-    /// no issuer, and certificates outlast the run.
+    /// How long before the end of its certificate a server or client asks the host `issuer` for a new one. `None`:
+    /// there is no issuer, and certificates outlast the run.
     pub renew_before: Option<Duration>,
     /// The wall clock at the start of the run, in seconds since 1970.
     pub wall_clock: i64,
-    /// Bytes for all queues and caches of a process together.
+    /// The bytes for all queues and caches of a process together.
     pub memory: u64,
-    /// The largest payload that servers take, in bytes, within [`Sizes::payload_max`]. `None`: as much as the log can.
+    /// The largest payload that servers accept, in bytes, within [`Sizes::payload_max`]. `None`: the most that the log
+    /// can take.
     pub payload_max: Option<u64>,
-    /// Bytes that a disk writes whole or not at all, one of [`SECTORS`].
+    /// The bytes that a disk writes whole or not at all, one of [`SECTORS`].
     pub sector: u64,
-    /// A file of a server's log or of a client's outbox is closed behind the sync in which it grew past this many bytes,
-    /// and the next one begun; within [`Sizes::segment`]. `None`: as the log has it.
+    /// The size in bytes, within [`Sizes::segment`], at which a file of a server's log or of a client's outbox is
+    /// closed, behind the sync in which it grew past that size, and the next one is begun. `None`: the default of the
+    /// log.
     pub segment: Option<u64>,
 }
 
-/// The sizes that the log under test takes. A file that asks for others is refused at the place where it does.
+/// The sizes that the log under test accepts. A file that asks for others is refused at the place where it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     /// The largest entry of a workload, in bytes; at least 64.
     pub entry_max: u64,
-    /// The largest payload that any server can be told to take, in bytes.
+    /// The largest payload that any server can be configured to accept, in bytes.
     pub payload_max: u64,
-    /// Sizes in bytes past which a file of the log can be told to be closed.
+    /// The sizes in bytes at which a file of the log can be configured to be closed.
     pub segment: RangeInclusive<u64>,
 }
 
-/// Those that a file can say, whatever the log: entries and payloads of up to 1 MiB, segments of 4 KiB to 1 GiB.
+/// The sizes that a file can give, whatever the log: entries and payloads of up to 1 MiB, segments of 4 KiB to 1 GiB.
 impl Default for Sizes {
     fn default() -> Self {
         Sizes { entry_max: 1 << 20, payload_max: 1 << 20, segment: 4 << 10..=1 << 30 }
     }
 }
 
-/// The sectors that disks may have, in bytes; the first if a file does not say.
+/// The sector sizes that disks may have, in bytes; the first is the default.
 pub const SECTORS: [u64; 2] = [512, 4_096];
 
-/// The wall clock at the start of a run if a file does not say: 2026-01-01T00:00:00Z.
+/// The wall clock at the start of a run, unless the file gives one: 2026-01-01T00:00:00Z.
 pub const WALL_CLOCK_DEFAULT: i64 = 1_767_225_600;
 
-/// Bytes for all queues and caches of a process together if a file does not say.
+/// The bytes for all queues and caches of a process together, unless the file gives them.
 pub const MEMORY_DEFAULT: u64 = 64 << 20;
 
-/// Latency between any two hosts if a file does not say: that of two zones of one region, and the longest tick.
+/// The latency between any two hosts, unless the file gives one: that of two zones of one region, and the longest tick.
 pub const LATENCY_DEFAULT: Duration = Duration::from_millis(5);
 
 /// What the clients do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
-    /// How many clients, 1 to 64.
+    /// The number of clients, 1 to 64.
     pub clients: u32,
-    /// Appends offered by all clients together, whether or not the log keeps up.
+    /// The appends that all clients together offer, whether or not the log keeps up.
     pub appends: Rate,
-    /// For how long (`for`), 1 s to 24 h, counted from t = 0.
+    /// How long the workload lasts (`for`), 1 s to 24 h, counted from t = 0.
     pub duration: Duration,
-    /// With which call.
+    /// The call that appends entries.
     pub call: Call,
-    /// Bytes of each payload, 64 to 61,440.
+    /// The size of each payload in bytes, 64 to 61,440.
     pub size: u64,
-    /// Every nth entry of each client is larger than `payload_max` by half; n is at least 2. `None`: no entry is.
+    /// Every n-th entry of each client is larger than `payload_max` by half; n is at least 2. `None`: no entry is.
     pub oversize_every: Option<u64>,
 }
 
-/// Bytes of each payload if a file does not say.
+/// The size of each payload in bytes, unless the file gives one.
 pub const SIZE_DEFAULT: u64 = 256;
 
 /// The call by which entries are appended.
@@ -138,20 +140,20 @@ impl Call {
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// Its name; the action's if none was given. Two steps may share a name only if nothing refers to it.
+    /// Its name; the name of the action if none was given. Two steps may share a name only if nothing refers to it.
     pub name: String,
     /// What it does.
     pub action: Action,
     /// When it begins.
     pub start: Start,
-    /// For how long. `None`: until the final heal, or no length at all (see [`Step::is_instant`]).
+    /// How long it lasts. `None`: until the final heal, or no time at all (see [`Step::is_instant`]).
     pub duration: Option<Duration>,
     /// The line of its `[[step]]`, from 1.
     pub line: usize,
 }
 
 impl Step {
-    /// Whether it happens at one instant and so never heals.
+    /// Returns whether it happens at one instant and so never heals.
     pub fn is_instant(&self) -> bool {
         self.action.fault().end == crate::fault::End::Instant
     }
@@ -165,11 +167,11 @@ pub enum Start {
     At(Duration),
     /// After a moment.
     After {
-        /// Which.
+        /// The moment.
         moment: Moment,
-        /// This much later.
+        /// The time between the moment and the beginning.
         wait: Duration,
-        /// The moment counts only from here on; only with [`Moment::First`].
+        /// The moment counts only from this one on; only with [`Moment::First`].
         since: Option<Moment>,
     },
 }
@@ -178,20 +180,20 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Moment {
-    /// `STEP`: it has ended. A step that happens at one instant ends when it happens.
+    /// `STEP`: the step has ended. A step that happens at one instant ends when it happens.
     Ended(String),
     /// `STEP:begins`.
     Begins(String),
-    /// `STEP:bites`: its first evidence.
+    /// `STEP:bites`: the first evidence of the step.
     Bites(String),
-    /// `STEP:2`: the second time that the step does what it does repeatedly, from 1.
+    /// `STEP:2`: the n-th time, here the second, that the step does what it does repeatedly; n counts from 1.
     Nth(String, u32),
     /// `first:EVENT`: the first such event from any host.
     First(String),
 }
 
 impl Moment {
-    /// The step it speaks of.
+    /// Returns the step that it refers to.
     pub fn step(&self) -> Option<&str> {
         match self {
             Moment::Ended(step) | Moment::Begins(step) | Moment::Bites(step) | Moment::Nth(step, _) => Some(step),
@@ -212,24 +214,25 @@ impl fmt::Display for Moment {
     }
 }
 
-/// What the engineer wants to see. The invariants of the log are not here: they always hold.
+/// What the engineer expects to see. The invariants of the log are not here: they always apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expect {
-    /// After the final heal each client's appends succeed within this time. Default 30 s.
+    /// Within this time after the final heal, each client's appends succeed. Default 30 s.
     pub recovers_within: Duration,
-    /// The longest time that one client with something to send may go without an acknowledgement; else only reported.
+    /// The longest time that a client with something to send may go without an acknowledgement; `None`: only reported.
     pub blind_at_most: Option<Duration>,
-    /// How many dead letters there are in all. Default 0.
+    /// How many dead letters there may be in all. Default 0.
     pub dead_letters: u64,
-    /// How many appends of each client are acknowledged at least. Default 1.
+    /// The fewest appends of each client that must be acknowledged. Default 1.
     pub acked_at_least: u64,
-    /// How many connections any one host may open, from t = 0 on, within any such length of time; else only reported.
+    /// How many connections any one host may open, from t = 0 on, within any period of this length; `None`: only
+    /// reported.
     pub connections_at_most: Option<Rate>,
-    /// Seen in every run.
+    /// Must be seen in every run.
     pub seen: Vec<EventPattern>,
-    /// Seen in no run.
+    /// Must be seen in no run.
     pub never: Vec<EventPattern>,
-    /// Seen at least once in a sweep; not judged in a single run.
+    /// Must be seen at least once in a sweep; not judged in a single run.
     pub sometimes: Vec<EventPattern>,
 }
 
@@ -248,18 +251,18 @@ impl Default for Expect {
     }
 }
 
-/// An event of the log, narrowed by whatever is given.
+/// An event of the log, narrowed by the fields that are given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventPattern {
     /// Its name, one of [`LogEvent::NAMES`](gapless_world::LogEvent::NAMES).
     pub event: String,
-    /// Told by one of these hosts (`on` or `by`: whichever reads better).
+    /// Reported by one of these hosts (`on` or `by`: whichever reads better).
     pub on: Option<Vec<HostRef>>,
-    /// While this step lasts; never a step that happens at one instant.
+    /// Only while this step lasts; never a step that happens at one instant.
     pub during: Option<String>,
-    /// At or after this moment.
+    /// Only at or after this moment.
     pub after: Option<Moment>,
-    /// With this reason (the event's `reason`, `why` or `status`).
+    /// Only with this reason (the event's `reason`, `why` or `status`).
     pub reason: Option<String>,
     /// Its line, from 1.
     pub line: usize,
@@ -268,11 +271,11 @@ pub struct EventPattern {
 /// A violation that a scenario is known to show. It then exits 0, and fails once the violation no longer happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownViolation {
-    /// Which invariant.
+    /// The name of the invariant.
     pub invariant: String,
-    /// Where it is discussed; an `http` or `https` address.
+    /// Where the violation is discussed; an `http` or `https` address.
     pub issue: String,
-    /// Text that its sentence holds. `None`: whichever violation of the invariant it is.
+    /// Text that the violation's sentence contains. `None`: any violation of the invariant.
     pub saying: Option<String>,
 }
 
@@ -298,18 +301,18 @@ pub const INVARIANTS: &[&str] = &[
 ];
 
 impl Scenario {
-    /// Time allowed for the cluster to stand and for every client's first acknowledgement, before t = 0.
+    /// The time allowed for the cluster to come up and for every client's first acknowledgement, before t = 0.
     pub const STARTUP: Duration = Duration::from_secs(60);
-    /// Time allowed for the last reads once everybody has recovered.
+    /// The time allowed for the last reads once everything has recovered.
     pub const SETTLE: Duration = Duration::from_secs(60);
 
-    /// The name of the file without folder and ending: how reports and tests call it.
+    /// Returns the name of the file without folder and ending, which reports and tests use.
     pub fn name(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("scenario")
     }
 
-    /// The longest that a run can take in simulated time: start-up, the workload and whatever step outlasts it,
-    /// recovery, settling. A step begins before the workload's end or not at all, so this is a true bound; a run
+    /// Returns the longest that a run can take in simulated time: start-up, the workload and any step that outlasts it,
+    /// recovery, settling. A step begins before the end of the workload or not at all, so this is a true bound; a run
     /// that reaches it hangs.
     pub fn horizon(&self) -> Duration {
         let work = self.workload.duration;
@@ -324,14 +327,14 @@ impl Scenario {
         end.saturating_add(Self::STARTUP).saturating_add(self.expect.recovers_within).saturating_add(Self::SETTLE)
     }
 
-    /// The step of this name, if exactly one has it.
+    /// Returns the step of this name, if exactly one step has it.
     pub fn step(&self, name: &str) -> Option<&Step> {
         let mut named = self.steps.iter().filter(|step| step.name == name);
         let first = named.next()?;
         named.next().is_none().then_some(first)
     }
 
-    /// The same scenario as if it stood in another file. Lines stay as they were.
+    /// Returns the same scenario as if it were in another file. Lines stay as they were.
     pub fn at_path(mut self, path: &Path) -> Self {
         self.path = path.to_owned();
         self

@@ -1,7 +1,7 @@
-//! Which step waits for which: circles, and the earliest instant at which each step can begin.
+//! Finds out which step waits for which: circles, and the earliest instant at which each step can begin.
 //!
-//! A step waits for every step that its `after`, its `since` or an `@step` speaks of. The times found here are lower
-//! bounds: what only the run knows counts as coming at once.
+//! A step waits for every step that its `after`, its `since` or an `@step` refers to. The times found here are lower
+//! bounds: a moment that only the run knows is assumed to come at once.
 
 use std::{ops::Range, time::Duration};
 
@@ -16,13 +16,13 @@ use super::{
 /// The steps in the order in which they can begin.
 pub(super) struct Order {
     references: Vec<Vec<Reference>>,
-    /// `None` for steps in or behind a circle, and for steps whose start is not known.
+    /// `None` for steps in or behind a circle, and for steps with an unknown start.
     earliest: Vec<Option<Duration>>,
-    /// Steps that wait for themselves, directly or not, or for one that does.
+    /// Steps that wait for themselves, directly or not, or for a step that does.
     stuck: Vec<bool>,
 }
 
-/// That a step waits for another one, by index.
+/// The fact that a step waits for another one, by index.
 pub(super) enum Reference {
     /// Through `after` or `since`.
     Moment {
@@ -47,7 +47,7 @@ impl Reference {
 }
 
 impl Order {
-    /// Looks at who waits for whom. Names that no step has are passed over.
+    /// Determines which step waits for which. Names that no step has are ignored.
     pub(super) fn of(steps: &[Step]) -> Order {
         let references: Vec<_> = steps.iter().map(|step| references(steps, step)).collect();
         let mut waits: Vec<usize> = references.iter().map(Vec::len).collect();
@@ -71,17 +71,17 @@ impl Order {
         Order { references, earliest, stuck }
     }
 
-    /// The earliest instant at which a step can begin.
+    /// Returns the earliest instant at which a step can begin.
     pub(super) fn earliest(&self, index: usize) -> Option<Duration> {
         self.earliest[index]
     }
 
-    /// What a step waits for.
+    /// Returns what a step waits for.
     pub(super) fn references(&self, index: usize) -> &[Reference] {
         &self.references[index]
     }
 
-    /// Files each circle once, at its first step in the file.
+    /// Files a problem for each circle, at its first step in the file.
     pub(super) fn report_circles(&self, steps: &[Step], problems: &mut Problems) {
         let mut seen = vec![false; steps.len()];
         for start in (0..steps.len()).filter(|index| self.stuck[*index]) {
@@ -128,7 +128,7 @@ fn references(steps: &[Step], step: &Step) -> Vec<Reference> {
     list
 }
 
-/// Everything that the step waits for has its time already.
+/// Returns the earliest start of a step; the times of everything that it waits for are already known.
 fn earliest_start(steps: &[Step], step: &Step, earliest: &[Option<Duration>]) -> Option<Duration> {
     let when = |moment: &Moment| match moment.step() {
         None => Some(Duration::ZERO),

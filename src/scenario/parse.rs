@@ -1,8 +1,8 @@
 //! From the text of a scenario file to a [`Scenario`], or to everything that is wrong with it.
 //!
-//! Two passes over one tree: here each table is read by itself; then [`validate`](super::validate) asks what only the whole
-//! can answer (does this step exist, can this event happen). Both file every problem they meet, so that an engineer
-//! mends a file in one go. Nothing here touches the disk.
+//! There are two passes over one tree: here each table is read by itself; then [`validate`](super::validate) checks
+//! what only the whole can answer (whether this step exists, whether this event can happen). Both file every problem
+//! that they meet, so that an engineer can fix a file in one go. Nothing here touches the disk.
 
 use std::{collections::BTreeSet, ops::Range, path::Path, time::Duration};
 
@@ -26,7 +26,7 @@ use super::{
 /// The largest scenario file, in bytes (1 MiB).
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// Reads a scenario file's text, whatever the log; `path` is only remembered.
+/// Reads the text of a scenario file for any log; `path` is only remembered.
 ///
 /// # Errors
 ///
@@ -35,11 +35,11 @@ pub fn parse(path: &Path, text: &str) -> Result<Scenario, Vec<Problem>> {
     parse_for(path, text, &Sizes::default())
 }
 
-/// The same for a log that takes these sizes.
+/// Does the same for a log that accepts these sizes.
 ///
 /// # Errors
 ///
-/// As [`parse`] has them.
+/// The same as those of [`parse`].
 pub fn parse_for(path: &Path, text: &str, sizes: &Sizes) -> Result<Scenario, Vec<Problem>> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has {} bytes; at most {FILE_BYTES_MAX} (1 MiB) are read", text.len());
@@ -257,7 +257,7 @@ fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mu
     Some(Pattern { list, pattern, span: node.span(), hosts, during_span, after_span })
 }
 
-/// Whether the event can tell this reason at all.
+/// Checks that the event can give this reason at all.
 fn read_reason(event: &str, reason: &str, span: Range<usize>, problems: &mut Problems) {
     if EventDoc::find(event).is_some_and(|doc| doc.reason().is_none()) {
         let able = LogEvent::docs().iter().filter(|doc| doc.reason().is_some());
@@ -287,8 +287,9 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     Problem::new("syntax", span, message, "not TOML from here on")
 }
 
-/// Puts both kinds in the order of the file. What the parser of TOML had to guess after a syntax error is no ground
-/// for further complaints: nothing is said about its lines, nor about something that may only seem to be missing.
+/// Puts both kinds in the order of the file. What the TOML parser had to guess after a syntax error justifies no
+/// further complaints: problems on the broken lines are left out, and so are those about something that may only seem
+/// to be missing.
 fn join(text: &str, syntax: Vec<Problem>, rest: Vec<Problem>) -> Vec<Problem> {
     const OF_ABSENCE: &[&str] = &[
         "missing-key",

@@ -1,8 +1,8 @@
-//! Every choice that the seed can make, made before the run.
+//! Makes every choice that the seed can make, before the run.
 //!
-//! A pure function from scenario and seed. Each step draws from a stream of its own, named by its place in the file,
-//! so a step that is added at the end leaves the others as they were. What only the run knows (who leads, when the
-//! first retry comes) stays a word here.
+//! This is a pure function of scenario and seed. Each step draws from a stream of its own, identified by its place in
+//! the file, so a step that is added at the end leaves the others as they were. What only the run knows (which server
+//! leads, when the first retry comes) stays a word here.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +23,7 @@ pub struct Plan {
     pub title: String,
     /// The seed.
     pub seed: u64,
-    /// The length of one simulated step: the network's latency, but 1 ms at least and 5 ms at most; whole milliseconds.
+    /// The length of one simulated step: the network's latency, but at least 1 ms and at most 5 ms; whole milliseconds.
     pub tick: Duration,
     /// `server-1` and so on.
     pub servers: Vec<String>,
@@ -31,9 +31,9 @@ pub struct Plan {
     pub clients: Vec<String>,
     /// `auditor`.
     pub auditor: String,
-    /// `issuer`, where there is one.
+    /// `issuer`, if there is one.
     pub issuer: Option<String>,
-    /// In the order of the file.
+    /// The steps, in the order of the file.
     pub steps: Vec<PlannedStep>,
 }
 
@@ -42,13 +42,13 @@ pub struct Plan {
 pub struct PlannedStep {
     /// Its place in the file, from 0.
     pub index: usize,
-    /// Its name. Unlike in the file every name is there once: `crash`, `crash#2`.
+    /// Its name. Unlike in the file, every name is unique: `crash`, `crash#2`.
     pub name: String,
-    /// What it does, and to whom.
+    /// What it does, and to which hosts.
     pub action: Action<Targets>,
     /// When it begins.
     pub start: Start,
-    /// For how long; `None`: until the final heal, or no length at all.
+    /// How long it lasts; `None`: until the final heal, or no time at all.
     pub duration: Option<Duration>,
     /// Its line in the file, from 1.
     pub line: usize,
@@ -60,9 +60,9 @@ pub struct PlannedStep {
 pub enum Targets {
     /// These hosts, each once.
     Fixed(Vec<String>),
-    /// Whoever leads when the step begins.
+    /// The server that leads when the step begins.
     Leader,
-    /// Whoever does not lead when the step begins.
+    /// The servers that do not lead when the step begins.
     Followers,
     /// The hosts that the step of this name hit.
     SameAs(String),
@@ -71,7 +71,7 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// Whether who leads decides who they are, at the moment at which they are struck.
+    /// Returns whether these hosts depend on which server leads at the moment at which they are struck.
     pub fn depend_on_the_leader(&self) -> bool {
         match self {
             Targets::Leader | Targets::Followers => true,
@@ -109,7 +109,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
     }
 }
 
-/// The names of the steps in a run, where every name is there once: `crash`, `crash#2`.
+/// Returns the names of the steps in a run, where every name is unique: `crash`, `crash#2`.
 pub fn step_names(scenario: &Scenario) -> Vec<String> {
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
     let mut names = Vec::new();
@@ -131,7 +131,7 @@ struct Draw<'p> {
     random: ChaCha8Rng,
     servers: &'p [String],
     clients: &'p [String],
-    /// Hosts that `any-…` already drew here: the next draw is another host as long as there is one.
+    /// Hosts that `any-…` already drew here: the next draw is another host as long as one is left.
     drawn: Vec<String>,
 }
 
@@ -174,8 +174,8 @@ impl<'p> Draw<'p> {
         }
     }
 
-    /// The remainder of a 64-bit draw: with at most 64 hosts its bias is below 2⁻⁵⁸, and unlike a library's range it
-    /// never changes with a version.
+    /// Draws a name by the remainder of a 64-bit draw: with at most 64 hosts its bias is below 2⁻⁵⁸, and unlike a
+    /// library's range it never changes with a version.
     fn any(&mut self, names: &[String]) -> Option<String> {
         let mut left: Vec<_> = names.iter().filter(|name| !self.drawn.contains(name)).collect();
         if left.is_empty() {

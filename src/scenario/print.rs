@@ -1,7 +1,7 @@
 //! A scenario written back as a file: canonical TOML, from which [`parse`](super::parse()) reads the same scenario.
 //!
-//! For `shrink` and `new`. Defaults are left out where that says the same, comments are gone, and nothing is ever
-//! printed that would read back as something else.
+//! It serves `shrink` and `new`. Defaults are left out where that means the same, comments are gone, and nothing is
+//! ever printed that would read back as something else.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Scenario {
-    /// The canonical text. Reading it gives this scenario again, apart from `path`, `source` and lines.
+    /// Returns the canonical text. Reading it gives this scenario again, apart from `path`, `source` and lines.
     pub fn print(&self) -> String {
         let mut page = Page::default();
         page.text("title", &self.title);
@@ -93,7 +93,7 @@ impl Page {
         self.raw(key, quoted(value));
     }
 
-    /// Lines stay lines, so that a story stays readable.
+    /// Writes a story line by line, so that it stays readable.
     fn story(&mut self, story: &str) {
         let mut text = story.split('\n').map(escaped).collect::<Vec<_>>().join("\n");
         if text.starts_with('\n') {
@@ -173,7 +173,7 @@ impl Page {
     }
 }
 
-/// As it stands in a file: an inline table.
+/// Written as in a file: an inline table.
 impl fmt::Display for EventPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{ event = {}", quoted(&self.event))?;
@@ -201,7 +201,7 @@ fn hosts(hosts: &[HostRef]) -> String {
     }
 }
 
-/// Seconds since 1970 as a date; what a file holds is within this century.
+/// Formats seconds since 1970 as a date; dates in a file are within this century.
 fn instant(seconds: i64) -> String {
     let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
@@ -211,7 +211,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// Basic-string escapes of TOML 1.0.
+/// Escapes a text as a basic string of TOML 1.0.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {

@@ -1,48 +1,48 @@
 //! One thing that is wrong with a scenario file: what, where, and the cure.
 //!
-//! A problem is data; how it looks is [`render`](super::render)'s affair. Texts quote what the file says, and the file
-//! may say anything, so quoting shortens it and escapes what a terminal would obey.
+//! A problem is data; [`render`](super::render) decides how it looks. Messages quote what the file says, and the file
+//! may say anything, so quoting shortens the text and escapes what a terminal would obey.
 
 use std::ops::Range;
 
-/// One mistake. A file has all of its problems at once.
+/// One mistake. All problems of a file are reported at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What kind, kebab-case and stable: `unknown-key`.
+    /// The kind, kebab-case and stable: `unknown-key`.
     pub code: &'static str,
-    /// What is wrong, one lower-case sentence.
+    /// What is wrong, as one lower-case sentence.
     pub message: String,
-    /// Where, in bytes of the text. May be empty.
+    /// The place in bytes of the text. May be empty.
     pub span: Range<usize>,
-    /// What stands under the caret; may be empty.
+    /// The note under the caret; may be empty.
     pub note: String,
-    /// How to put it right, if the note does not say it.
+    /// How to put it right, if the note does not say so.
     pub cure: Option<String>,
 }
 
 impl Problem {
-    /// A problem without a cure.
+    /// Makes a problem without a cure.
     pub fn new(code: &'static str, span: Range<usize>, message: impl Into<String>, note: impl Into<String>) -> Problem {
         Problem { code, message: message.into(), span, note: note.into(), cure: None }
     }
 
-    /// The same with a cure.
+    /// Adds a cure.
     pub fn cured_by(mut self, cure: impl Into<String>) -> Problem {
         self.cure = Some(cure.into());
         self
     }
 }
 
-/// The most problems that are shown of one file; a last one says how many more there are.
+/// The most problems that are shown for one file; a last one says how many more there are.
 pub const PROBLEMS_MAX: usize = 100;
 
-/// The code of a last problem that stands for all that are not shown.
+/// The code of a last problem that stands for all problems that are not shown.
 pub(super) const NOT_SHOWN: &str = "not-shown";
 
 /// The most characters of the file that a message repeats.
 const QUOTED_MAX: usize = 40;
 
-/// A piece of the file in backticks, cut to a bearable length and without control characters.
+/// Quotes a piece of the file in backticks, cut to a reasonable length and without control characters.
 pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::from("`");
     for (i, c) in text.chars().enumerate() {
@@ -60,13 +60,13 @@ pub(super) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Whether a character moves, hides or reorders text instead of showing something.
+/// Returns whether a character moves, hides or reorders text instead of showing something.
 pub(super) fn obeyed_by_terminals(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// The candidate nearest to what was written, if it is near enough to be meant.
+/// Returns the candidate nearest to what was written, if it is near enough to be meant.
 pub(super) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if written.len() > 100 {
         return None;
@@ -82,7 +82,7 @@ pub(super) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance in which a swap of two neighbours counts as one (optimal string alignment).
+/// Computes the edit distance in which a swap of two neighbours counts as one (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before_last: Vec<usize> = Vec::new();
@@ -102,9 +102,9 @@ fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
-/// `did you mean X? (also A, B, C)`: the nearest candidate first, or all of them if none is near.
+/// Suggests `did you mean X? (also A, B, C)`: the nearest candidate first, or all of them if none is near.
 pub(crate) fn suggest(written: &str, candidates: &[&str]) -> String {
-    /// How many others are worth listing beside a near one; more if there is none.
+    /// How many other candidates are listed beside a near one; three times as many if there is none.
     const OTHERS_MAX: usize = 5;
     let near = nearest(written, candidates.iter().copied());
     let others_max = if near.is_some() { OTHERS_MAX } else { 3 * OTHERS_MAX };

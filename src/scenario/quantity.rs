@@ -1,19 +1,19 @@
 //! Quantities with their units: lengths of time, rates, sizes.
 //!
 //! Every quantity in a scenario file is a string with its unit, so that no reader has to guess. All arithmetic is
-//! checked: a value that does not fit is a problem with a text, never a wrapped number.
+//! checked: a value that does not fit is a problem with a message, never a wrapped number.
 
 use std::{fmt, time::Duration};
 
 use crate::fault::{Per, Rate, Value};
 
-/// The shortest length of most things.
+/// The shortest length of most quantities.
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The longest time that a scenario file may speak of.
+/// The longest time that a scenario file may give.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Units of time with their milliseconds, largest first.
+/// The units of time with their milliseconds, largest first.
 const TIME_UNITS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Why a text is not the quantity that was asked for.
@@ -22,10 +22,10 @@ pub enum QuantityError {
     /// A bare number.
     #[error("it has no unit")]
     NoUnit,
-    /// A sign where it means nothing.
+    /// A sign where none is allowed.
     #[error("it is negative")]
     Negative,
-    /// No sign where it means something.
+    /// No sign where one is needed.
     #[error("nothing says in which direction")]
     NoSign,
     /// A decimal point.
@@ -40,10 +40,10 @@ pub enum QuantityError {
     /// Larger than any bound.
     #[error("it is far too large")]
     TooLarge,
-    /// A unit that does not exist, or not for this quantity.
+    /// A unit that does not exist, or that this quantity does not have.
     #[error("its unit is unknown")]
     UnknownUnit,
-    /// Units not from large to small, or one twice.
+    /// Units that are not from large to small, or a unit twice.
     #[error("its units are not in order, from large to small and each once")]
     UnitOrder,
     /// Anything else.
@@ -51,8 +51,8 @@ pub enum QuantityError {
     Garbage,
 }
 
-/// Reads `"90s"`, `"1m30s"`, `"250ms"`, `"2h"`. Whole milliseconds; each unit at most once, from large to small.
-/// Bounds are the caller's; nothing above [`LONGEST`] is far from overflowing.
+/// Reads `"90s"`, `"1m30s"`, `"250ms"`, `"2h"`: whole milliseconds, each unit at most once, from large to small. The
+/// caller checks bounds; no value up to [`LONGEST`] comes near an overflow.
 pub fn duration(text: &str) -> Result<Duration, QuantityError> {
     let mut rest = text;
     let mut total = 0u64;
@@ -73,7 +73,7 @@ pub fn duration(text: &str) -> Result<Duration, QuantityError> {
     Ok(Duration::from_millis(total))
 }
 
-/// The shortest way to write a length of time, in whole milliseconds: `1m30s`, `1s500ms`, `0s`.
+/// Writes a length of time as short as possible, in whole milliseconds: `1m30s`, `1s500ms`, `0s`.
 pub fn print_duration(length: Duration) -> String {
     let mut left = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
@@ -87,7 +87,7 @@ pub fn print_duration(length: Duration) -> String {
 }
 
 impl Per {
-    /// The length itself.
+    /// Returns the length itself.
     pub fn length(self) -> Duration {
         Duration::from_secs(match self {
             Per::Second => 1,
@@ -101,7 +101,7 @@ impl Rate {
     /// The highest rate of a scenario file, in events per second.
     pub const PER_SECOND_MAX: u32 = 100_000;
 
-    /// Reads `"60/s"`. `count` is at least 1 if this returns a rate, and at most [`Rate::PER_SECOND_MAX`] per second.
+    /// Reads `"60/s"`. The `count` of a returned rate is at least 1, and at most [`Rate::PER_SECOND_MAX`] per second.
     pub fn read(text: &str) -> Result<Rate, QuantityError> {
         let (count, unit) = number(text)?;
         let per = match unit {
@@ -122,12 +122,12 @@ impl Rate {
         Ok(rate)
     }
 
-    /// Events per second.
+    /// Returns the events per second.
     pub fn per_second(self) -> f64 {
         f64::from(self.count) / self.per.length().as_secs_f64()
     }
 
-    /// The time from one event to the next, rounded down to whole nanoseconds.
+    /// Returns the time from one event to the next, rounded down to whole nanoseconds.
     pub fn interval(self) -> Duration {
         self.per.length().checked_div(self.count).unwrap_or(self.per.length())
     }
@@ -169,12 +169,12 @@ pub(super) fn drift(text: &str) -> Result<i32, QuantityError> {
     }
 }
 
-/// Splits a sign off, which has to be there.
+/// Splits off the sign, which must be there.
 fn signed(text: &str) -> Result<(bool, &str), QuantityError> {
     match text.split_at_checked(1) {
         Some(("+", rest)) => Ok((false, rest)),
         Some(("-", rest)) => Ok((true, rest)),
-        // What would be right with a sign lacks nothing else.
+        // If only the sign is missing, say that; else report what else is wrong.
         _ => Err(match duration(text) {
             Err(why) if !text.ends_with("ppm") => why,
             _ => QuantityError::NoSign,
@@ -182,7 +182,7 @@ fn signed(text: &str) -> Result<(bool, &str), QuantityError> {
     }
 }
 
-/// As it stands in a scenario file, without quotes.
+/// Written as in a scenario file, without quotes.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -202,7 +202,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Units of size with their bytes, largest first.
+/// The units of size with their bytes, largest first.
 const SIZE_UNITS: &[(&str, u64)] = &[("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Reads `"256B"`, `"16KiB"`, `"1MiB"` as a number of bytes.
@@ -217,14 +217,14 @@ pub(super) fn size(text: &str) -> Result<u64, QuantityError> {
     number.checked_mul(unit_bytes).ok_or(QuantityError::TooLarge)
 }
 
-/// Bytes in the largest unit that divides them.
+/// Writes bytes in the largest unit that divides them.
 pub fn print_size(bytes: u64) -> String {
     let (unit, size) =
         SIZE_UNITS.iter().find(|(_, size)| bytes != 0 && bytes.is_multiple_of(*size)).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / size)
 }
 
-/// Splits leading digits off. An empty run of digits is told apart by what stands there instead.
+/// Splits off leading digits. If there are none, the error depends on what stands there instead.
 fn number(text: &str) -> Result<(u64, &str), QuantityError> {
     if text.starts_with('-') {
         return Err(QuantityError::Negative);

@@ -1,4 +1,4 @@
-//! Scenario files on disk: finding them and reading them. The only place of this room that touches anything.
+//! Finds scenario files on disk and reads them. This is the only place in this module that touches the disk.
 
 use std::{
     fs, io,
@@ -15,44 +15,44 @@ use super::{
 /// Why a scenario could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is not there, or not ours to read.
+    /// The file does not exist or cannot be accessed.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Unreadable {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A folder or something else that is no file.
+    /// The path is a folder or something else that is not a file.
     #[error("{path} is not a regular file: name a scenario file", path = .path.display())]
     NotAFile {
-        /// What it is called.
+        /// The path.
         path: PathBuf,
     },
-    /// More than [`FILE_BYTES_MAX`].
+    /// The file is larger than [`FILE_BYTES_MAX`].
     #[error("{path} has {bytes} bytes; at most {FILE_BYTES_MAX} (1 MiB) are read: split it", path = .path.display())]
     TooLarge {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its size.
+        /// The size of the file.
         bytes: u64,
     },
-    /// Some other encoding.
+    /// The file has some other encoding.
     #[error("{path} is not UTF-8 from byte {at} on: save it as UTF-8", path = .path.display())]
     NotUtf8 {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
         /// The first wrong byte, from 0.
         at: usize,
     },
-    /// It was read and is wrong.
+    /// The file was read and has mistakes.
     #[error("{path} has {} problems: run `gapless check` on it", .problems.len(), path = .path.display())]
     Invalid {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Its whole text, for rendering.
+        /// The whole text of the file, for rendering.
         text: String,
-        /// At least one.
+        /// The problems, at least one.
         problems: Vec<Problem>,
     },
 }
@@ -60,21 +60,21 @@ pub enum ReadError {
 /// Why no files could be found.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
-    /// A path is not there, or not ours to read.
+    /// A path does not exist or cannot be accessed.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Unreadable {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A folder without a single scenario, or no path at all.
+    /// A folder has no scenario at all, or no path was given.
     #[error("nothing selected: no .toml file in {}", list(.paths))]
     NothingSelected {
-        /// Where it was looked for.
+        /// The paths that were searched.
         paths: Vec<PathBuf>,
     },
-    /// Folders within folders beyond any use, as a loop of links makes them.
+    /// Folders are nested deeper than is useful, as a loop of links makes them.
     #[error("{path} is more than {DEPTH_MAX} folders deep: name the files", path = .path.display())]
     TooDeep {
         /// The folder that was not entered.
@@ -85,7 +85,8 @@ pub enum DiscoverError {
 /// How deep folders are searched.
 const DEPTH_MAX: usize = 16;
 
-/// Reads and parses one file, for a log that takes these sizes. The size of the file is checked before a byte is read.
+/// Reads and parses one file, for a log that accepts these sizes. The size of the file is checked before a byte is
+/// read.
 ///
 /// # Errors
 ///
@@ -99,7 +100,7 @@ pub fn read(path: &Path, sizes: &Sizes) -> Result<Scenario, ReadError> {
     if metadata.len() > FILE_BYTES_MAX as u64 {
         return Err(ReadError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
     }
-    // The file may have grown since: one byte more than allowed is enough to know.
+    // The file may have grown since then: reading one byte more than allowed is enough to notice.
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -111,8 +112,8 @@ pub fn read(path: &Path, sizes: &Sizes) -> Result<Scenario, ReadError> {
     parse_for(path, &text, sizes).map_err(|problems| ReadError::Invalid { path: path.to_owned(), text, problems })
 }
 
-/// The files given, and every `*.toml` below the folders given: each folder's in the order of their names, each file
-/// once. Files and folders whose name begins with a dot are passed over.
+/// Returns the files given, and every `*.toml` below the folders given: those of each folder in the order of their
+/// names, each file once. Files and folders whose name begins with a dot are ignored.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
-//! The reasons that an event can tell, where they are a fixed set of words, and which step can bring each about.
+//! The reasons that an event can give, where they are a fixed set of words, and the steps that can bring each about.
 //!
-//! A pattern whose `reason` is no word that the log ever says would never match, and a scenario that waits for it would
-//! always end inconclusive. What a step can cause is asked of its fault and its values; where it depends on more than
-//! that, the step is given the benefit of the doubt.
+//! A pattern whose `reason` is no word that the log ever uses would never match, and a scenario that waits for it would
+//! always end inconclusive. The fault of a step and its values say what the step can cause; where that depends on more,
+//! the step gets the benefit of the doubt.
 
 use gapless_world::calls::code_name;
 use tonic::Code;
@@ -12,13 +12,13 @@ use crate::fault::{Fault, Mismatch, Value};
 /// What can bring a reason about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Whatever can cause the event.
+    /// Anything that can cause the event.
     Anything,
-    /// Of the faults that can cause the event, these; `cert-mismatch` too if it is wrong in this way.
+    /// Only these of the faults that can cause the event; also `cert-mismatch`, if it is wrong in this way.
     Only(&'static [&'static str], Option<Mismatch>),
 }
 
-/// Reasons of `handshake-refused`: the words of `world::tls::handshake_reason`, and the server's own.
+/// The reasons of `handshake-refused`: the words of `world::tls::handshake_reason`, and those of the server itself.
 const HANDSHAKE: &[(&str, Cause)] = &[
     ("expired", Cause::Only(&["cert-expire", "clock-skew", "clock-drift", "clock-jump"], None)),
     ("not-yet-valid", Cause::Only(&["clock-skew", "clock-drift", "clock-jump"], Some(Mismatch::NotYetValid))),
@@ -35,7 +35,7 @@ const HANDSHAKE: &[(&str, Cause)] = &[
     ("other", Cause::Anything),
 ];
 
-/// Reasons of `entry-refused`: those of the wire contract.
+/// The reasons of `entry-refused`: those of the wire contract.
 const ENTRY: &[(&str, Cause)] = &[
     ("oversize", Cause::Anything),
     ("malformed", Cause::Anything),
@@ -45,7 +45,7 @@ const ENTRY: &[(&str, Cause)] = &[
     ("wrong-epoch", Cause::Anything),
 ];
 
-/// The reasons that an event can tell, each with what can bring it about. Empty where any text may come.
+/// Returns the reasons that an event can give, each with what can bring it about. Empty if any text may come.
 pub fn reasons(event: &str) -> Vec<(&'static str, Cause)> {
     match event {
         "handshake-refused" | "refusals-counted" => HANDSHAKE.to_vec(),
@@ -57,7 +57,8 @@ pub fn reasons(event: &str) -> Vec<(&'static str, Cause)> {
 }
 
 impl Cause {
-    /// Whether a fault that can cause the event can give it this reason. `values` are those of a step, if it has them.
+    /// Returns whether a fault that can cause the event can give it this reason. `values` are those of a step, if it
+    /// has them.
     pub(super) fn allows(self, fault: &Fault, values: Option<&[(&'static str, Value)]>) -> bool {
         let Cause::Only(faults, wrong) = self else { return true };
         if fault.name != "cert-mismatch" {
@@ -67,7 +68,7 @@ impl Cause {
         values.is_none_or(|values| values.contains(&("wrong", Value::Word(wrong.word()))))
     }
 
-    /// How a step that can is written: `clock-skew`, `cert-mismatch with wrong = "name"`.
+    /// Writes a step that can bring the reason about: `clock-skew`, `cert-mismatch with wrong = "name"`.
     pub(super) fn described(self, fault: &Fault) -> String {
         match self {
             Cause::Only(_, Some(wrong)) if fault.name == "cert-mismatch" => {
@@ -86,10 +87,10 @@ mod tests {
     use crate::fault::CATALOGUE;
     use gapless_log::words::reason_name;
 
-    /// The string literals between two marks of a source file.
+    /// Returns the string literals between two marks of a source file.
     fn words<'s>(source: &'s str, from: &str, to: &str) -> BTreeSet<&'s str> {
         let part = source.split_once(from).unwrap().1.split_once(to).unwrap().0;
-        // Neither comments nor marks, which have names of their own.
+        // Neither comments nor marks count; marks have names of their own.
         let of_code = |line: &&str| !["//", "mark!"].iter().any(|other| line.trim_start().starts_with(other));
         part.lines().filter(of_code).flat_map(|line| line.split('"').skip(1).step_by(2)).collect()
     }

@@ -1,7 +1,7 @@
-//! How problems look in a terminal: what, where, the line itself, a caret, the cure.
+//! Renders problems for a terminal: what is wrong, where, the line itself, a caret, the cure.
 //!
-//! Pure: text in, text out, no colours and no terminal. Nothing of the file reaches the output as a control
-//! character, and no line but the address is wider than 100 columns.
+//! This is pure: text in, text out, no colours and no terminal. Nothing of the file reaches the output as a control
+//! character, and no line except the address is wider than 100 columns.
 
 use std::{fmt::Write as _, ops::Range, path::Path};
 
@@ -13,12 +13,12 @@ const COLUMNS: usize = 100;
 /// A tab is shown as this many columns.
 const TAB: usize = 4;
 
-/// All problems of one file, in the order given. Empty for no problems.
+/// Renders all problems of one file, in the order given. The result is empty if there are no problems.
 pub fn problems(path: &Path, text: &str, problems: &[Problem]) -> String {
     problems_within(path, text, problems, COLUMNS)
 }
 
-/// The same where there are fewer columns.
+/// Does the same for fewer columns.
 pub fn problems_within(path: &Path, text: &str, problems: &[Problem], columns: usize) -> String {
     let source = Source::new(text);
     let mut page = String::new();
@@ -28,8 +28,8 @@ pub fn problems_within(path: &Path, text: &str, problems: &[Problem], columns: u
     page
 }
 
-/// The last line: `1 file, 3 errors, all shown`, with the exit status at the right edge. `not_shown` files have more
-/// problems than [`PROBLEMS_MAX`](super::PROBLEMS_MAX); see [`all_shown`].
+/// Returns the last line: `1 file, 3 errors, all shown`, with the exit status at the right edge. `not_shown` files have
+/// more problems than [`PROBLEMS_MAX`](super::PROBLEMS_MAX); see [`all_shown`].
 pub fn summary(files: usize, errors: usize, not_shown: usize, exit: u8) -> String {
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let said = match (errors, not_shown) {
@@ -42,7 +42,7 @@ pub fn summary(files: usize, errors: usize, not_shown: usize, exit: u8) -> Strin
     format!("{said:<room$}{exit}\n")
 }
 
-/// Whether these are all problems of their file, or only the first [`PROBLEMS_MAX`](super::PROBLEMS_MAX).
+/// Returns whether these are all problems of their file, or only the first [`PROBLEMS_MAX`](super::PROBLEMS_MAX).
 pub fn all_shown(problems: &[Problem]) -> bool {
     problems.iter().all(|problem| problem.code != NOT_SHOWN)
 }
@@ -84,21 +84,21 @@ fn one(page: &mut String, path: &Path, source: &Source<'_>, problem: &Problem, c
     }
 }
 
-/// A text whose lines are found quickly.
+/// A text with an index of its lines.
 struct Source<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
-/// Where a problem is.
+/// The place of a problem.
 struct Place<'t> {
-    /// From 1.
+    /// The line, from 1.
     line: usize,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     column: usize,
     /// The line without its end.
     text: &'t str,
-    /// What is marked, in bytes of the line; a span over several lines is marked on its first.
+    /// What is marked, in bytes of the line; a span over several lines is marked only on its first one.
     marked: Range<usize>,
 }
 
@@ -121,7 +121,7 @@ impl<'t> Source<'t> {
     }
 }
 
-/// The nearest character boundary at or before a byte.
+/// Returns the nearest character boundary at or before a byte.
 fn floor(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
@@ -130,9 +130,9 @@ fn floor(text: &str, at: usize) -> usize {
 /// A line as it is shown, cut around the marked piece if it is too wide.
 struct Shown {
     text: String,
-    /// Columns before the caret.
+    /// The columns before the caret.
     offset: usize,
-    /// Columns under the caret, at least 1.
+    /// The columns under the caret, at least 1.
     width: usize,
 }
 
@@ -147,7 +147,7 @@ impl Shown {
             let (offset, columns) = (width(&before), width(&middle).max(1));
             return Shown { text: before + &middle + &after, offset, width: columns };
         }
-        /// How much of a cut line stands before the caret at least.
+        /// The least part of a cut line that stands before the caret.
         const BEFORE: usize = 30;
         let middle = shorten(&middle, room.saturating_sub(BEFORE + 2).max(1));
         let left = room.saturating_sub(width(&middle).max(1) + 2);
@@ -160,7 +160,7 @@ impl Shown {
     }
 }
 
-/// The beginning of a text, at most so wide, with a sign that something is missing.
+/// Returns the beginning of a text, at most `room` wide, with a sign that something is missing.
 fn shorten(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -180,7 +180,7 @@ fn shorten(text: &str, room: usize) -> String {
     short
 }
 
-/// The end of a text, at most so wide, with a sign that something is missing.
+/// Returns the end of a text, at most `room` wide, with a sign that something is missing.
 fn keep_end(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -200,7 +200,7 @@ fn keep_end(text: &str, room: usize) -> String {
     kept.into_iter().rev().collect()
 }
 
-/// Breaks at spaces; a word that is too wide alone is cut.
+/// Breaks a text at spaces; a word that alone is too wide is cut.
 fn wrap(text: &str, first: usize, others: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split(' ') {
@@ -221,7 +221,7 @@ fn wrap(text: &str, first: usize, others: usize) -> Vec<String> {
     lines
 }
 
-/// A piece of the file with tabs as spaces and nothing that a terminal obeys.
+/// Returns a piece of the file with tabs as spaces and nothing that a terminal obeys.
 fn visible(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -234,7 +234,7 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// The same for our own texts, in which a newline is a space.
+/// Does the same for messages, in which a newline becomes a space.
 fn disarm(text: &str) -> String {
     visible(&text.replace('\n', " "))
 }
@@ -243,8 +243,8 @@ fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-/// Columns of a character: 0 for combining marks, 2 for East Asian wide ones and emoji, else 1. A short table after
-/// Unicode's East Asian Width (UAX #11): a character that it misses shifts a caret, no more.
+/// Returns the columns of a character: 0 for combining marks, 2 for East Asian wide ones and emoji, else 1. The short
+/// table follows Unicode's East Asian Width (UAX #11): a character that it misses shifts a caret, no more.
 fn char_width(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,

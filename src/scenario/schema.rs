@@ -1,9 +1,9 @@
 //! The JSON Schema (2020-12) of scenario files, for editors: completion, a text beside each key, and the first mistakes
 //! while they are made.
 //!
-//! Generated from what the parser reads too: the catalogue of faults, the words of hosts, the names of events and
-//! invariants. It says what can be said of each place alone. Whether a step, a host or a moment exists, and whether
-//! anything can happen at all, only `gapless check` knows; its word counts.
+//! It is generated from the same sources that the parser uses: the catalogue of faults, the words for hosts, the names
+//! of events and invariants. It states what can be stated about each place alone. Whether a step, a host or a moment
+//! exists, and whether anything can happen at all, only `gapless check` knows; its verdict counts.
 
 use gapless_world::LogEvent;
 use serde_json::{Map, Value, json};
@@ -15,17 +15,17 @@ use super::{
 };
 use crate::fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter};
 
-/// A length of time: units from large to small, each once.
+/// The pattern of a length of time: units from large to small, each once.
 const DURATION: &str = "([0-9]+h([0-9]+m)?([0-9]+s)?([0-9]+ms)?|[0-9]+m([0-9]+s)?([0-9]+ms)?|[0-9]+s([0-9]+ms)?|\
                         [0-9]+ms)";
 
-/// A path in a data folder, as far as a pattern can tell.
+/// The pattern of a path in a data folder, as far as a pattern can tell.
 const PATH: &str = "^[!-.0-\\[\\]-~][!-\\[\\]-~]*$";
 
-/// The name of a step.
+/// The pattern of the name of a step.
 const STEP: &str = "[a-z][a-z0-9-]{0,63}";
 
-/// The schema as JSON text, for a log that takes these sizes; the same for every call.
+/// Returns the schema as JSON text, for a log that accepts these sizes; the same for every call.
 pub fn schema(sizes: &Sizes) -> String {
     let text = serde_json::to_string_pretty(&document(sizes));
     text.unwrap_or_default() + "\n"
@@ -33,7 +33,7 @@ pub fn schema(sizes: &Sizes) -> String {
 
 fn document(sizes: &Sizes) -> Value {
     let mut document = table(
-        "A scenario for gapless: what stands, what runs, what happens when, what we then want to see.",
+        "A scenario for gapless: the cluster, the workload, the steps, and what we expect to see.",
         &["title", "cluster", "workload"],
         vec![
             ("title", json!({ "type": "string", "minLength": 1, "maxLength": 200, "description": "One line." })),
@@ -66,7 +66,7 @@ fn document(sizes: &Sizes) -> Value {
     document
 }
 
-/// A closed table.
+/// Describes a closed table.
 fn table(description: &str, required: &[&str], properties: Vec<(&str, Value)>) -> Value {
     let properties: Map<String, Value> = properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     json!({
@@ -95,7 +95,7 @@ fn definitions() -> Value {
                 { "enum": hosts },
                 { "type": "string", "pattern": format!("^(server-[1-9][0-9]*|client-[1-9][0-9]*|@{STEP})$") },
             ],
-            "description": "A word for hosts; @STEP are the hosts that this step hit.",
+            "description": "A word for hosts; @STEP stands for the hosts that this step hit.",
         },
         "hosts": {
             "anyOf": [
@@ -108,7 +108,7 @@ fn definitions() -> Value {
     })
 }
 
-/// A place that follows one of the definitions, with what it means here.
+/// Describes a place that follows one of the definitions, with its meaning here.
 fn of(definition: &str, description: &str) -> Value {
     json!({ "$ref": format!("#/$defs/{definition}"), "description": description })
 }
@@ -124,7 +124,7 @@ fn count(min: u64, max: u64, description: &str) -> Value {
 fn cluster(sizes: &Sizes) -> Value {
     let (least, most) = (print_size(*sizes.segment.start()), print_size(*sizes.segment.end()));
     table(
-        "What stands.",
+        "The cluster that the harness builds.",
         &["servers"],
         vec![
             ("servers", count(1, 9, "How many servers.")),
@@ -170,13 +170,13 @@ fn workload(sizes: &Sizes) -> Value {
     let calls: Vec<&str> = Call::NAMES.iter().map(|(name, _)| *name).collect();
     let size = format!("Bytes of each payload, 64B to {}. Default 256B.", print_size(sizes.entry_max));
     table(
-        "What runs.",
+        "What the clients do.",
         &["clients", "appends", "for"],
         vec![
             ("clients", count(1, 64, "How many clients.")),
             ("appends", of("rate", "Offered by all clients together, whether or not the log keeps up.")),
             ("for", of("duration", "How long, counted from the first acknowledgement of every client.")),
-            ("call", json!({ "enum": calls, "description": "By which call entries are appended. Default append." })),
+            ("call", json!({ "enum": calls, "description": "The call that appends entries. Default append." })),
             ("size", of("size", &size)),
             ("oversize-every", count(2, COUNT_MAX, "Every nth entry of each client is larger than `payload-max`.")),
         ],
@@ -187,10 +187,10 @@ fn known_violation() -> Value {
     let issue = json!({ "type": "string", "pattern": "^https?://", "description": "Where it is discussed." });
     let saying = json!({
         "type": "string", "minLength": 1, "maxLength": 200,
-        "description": "Text that the violation's sentence holds; any violation of the invariant without it.",
+        "description": "Text that the violation's sentence contains; without it, any violation of the invariant.",
     });
     table(
-        "A violation that is known: it is shown and does not count. Once it no longer happens, that does.",
+        "A known violation: it is shown and does not count. That it no longer happens does count.",
         &["invariant", "issue"],
         vec![("invariant", json!({ "enum": INVARIANTS })), ("issue", issue), ("saying", saying)],
     )
@@ -202,12 +202,12 @@ fn expect() -> Value {
         json!({ "type": "array", "maxItems": LIST_MAX, "items": items, "description": description })
     };
     table(
-        "What we then want to see. The invariants always hold; they are not written here.",
+        "What we expect to see. The invariants always apply; they are not written here.",
         &[],
         vec![
             (
                 "recovers-within",
-                of("duration", "After the final heal each client's appends succeed within this. Default 30s."),
+                of("duration", "After the final heal each client's appends succeed within this time. Default 30s."),
             ),
             ("blind-at-most", of("duration", "The longest time that one client may go without an acknowledgement.")),
             ("dead-letters", count(0, COUNT_MAX, "How many dead letters there may be in all. Default 0.")),
@@ -216,7 +216,7 @@ fn expect() -> Value {
                 "connections-at-most",
                 of(
                     "rate",
-                    "How many connections any one server or client may open within any such time, from t = 0 on.",
+                    "How many connections any one server or client may open within any such period, from t = 0 on.",
                 ),
             ),
             ("seen", patterns("Seen in every run.")),
@@ -228,11 +228,11 @@ fn expect() -> Value {
 
 fn pattern() -> Value {
     table(
-        "An event, narrowed by whatever is given.",
+        "An event, narrowed by the keys that are given.",
         &["event"],
         vec![
-            ("event", of("event", "Which; `gapless list events` says what each means.")),
-            ("on", of("hosts", "Who tells it.")),
+            ("event", of("event", "Its name; `gapless list events` says what each event means.")),
+            ("on", of("hosts", "The hosts that report it.")),
             ("by", of("hosts", "Another word for `on`.")),
             ("during", of("step-name", "While this step lasts.")),
             ("after", of("moment", "At or after this moment.")),
@@ -241,7 +241,7 @@ fn pattern() -> Value {
     )
 }
 
-/// Keys that every step may have.
+/// The keys that every step may have.
 const OF_EVERY_STEP: &[&str] = &["action", "name", "at", "after", "wait", "since", "for"];
 
 fn step() -> Value {
@@ -251,14 +251,14 @@ fn step() -> Value {
         ("name", of("step-name", "Default: the action.")),
         ("at", of("duration", "Begins this long after the first acknowledgement of every client.")),
         ("after", of("moment", "Begins when this moment comes.")),
-        ("wait", of("duration", "This much later; only with `after`.")),
+        ("wait", of("duration", "Begins this much later; only with `after`.")),
         ("since", of("moment", "The moment counts only from this one on; only with after = \"first:EVENT\".")),
         ("for", of("duration", "How long. Without it: until the final heal.")),
-        ("on", of("hosts", "Whom.")),
+        ("on", of("hosts", "The hosts that it strikes.")),
         ("between", between()),
         ("from", of("hosts", "Only what this end sends.")),
     ];
-    // Other keys differ from action to action: each is described where its action is known.
+    // Other keys differ from action to action, so each is described where its action is known.
     let others = CATALOGUE.iter().flat_map(|fault| fault.keys());
     for key in others {
         if !properties.iter().any(|(known, _)| *known == key) {
@@ -279,7 +279,7 @@ fn between() -> Value {
     })
 }
 
-/// What a step of this fault has, if it is one.
+/// Describes what a step of this fault has, for steps of that action.
 fn of_fault(fault: &Fault) -> Value {
     let keys: Vec<&str> = OF_EVERY_STEP.iter().copied().chain(fault.keys()).collect();
     let keys: Vec<&str> = keys.into_iter().filter(|key| *key != "for" || fault.end != End::Instant).collect();
@@ -363,8 +363,8 @@ mod tests {
         );
     }
 
-    /// As much of a validator as this schema needs, in the words of the specification. A keyword that it does not know
-    /// is a failed test, so that nothing is passed over.
+    /// As much of a validator as this schema needs, in the terms of the specification. An unknown keyword fails the
+    /// test, so that nothing is ignored.
     struct Validator(Value);
 
     impl Validator {
@@ -455,7 +455,7 @@ mod tests {
         }
     }
 
-    /// What an editor's validator is given of a TOML file.
+    /// Converts a TOML file into what an editor's validator is given.
     fn json_of(value: toml::Value) -> Value {
         match value {
             toml::Value::String(text) => text.into(),
@@ -487,7 +487,7 @@ mod tests {
         }
     }
 
-    /// A file with one step, which is right.
+    /// Returns a file with one step, otherwise without mistakes.
     fn with(step: &str) -> String {
         format!(
             "title = \"t\"\n[cluster]\nservers = 1\nrenew-before = \"30s\"\nwall-clock = 2026-03-29T03:12:30Z\n\
@@ -534,7 +534,7 @@ mod tests {
         }
     }
 
-    /// The keys of a table of the schema.
+    /// Returns the keys of a table of the schema.
     fn keys(of: &Value) -> BTreeSet<String> {
         of["properties"].as_object().expect("a table").keys().cloned().collect()
     }
@@ -566,7 +566,7 @@ mod tests {
             let mut read = of(fault.name).remove("[[step]]").expect("a step was read");
             all.extend(read.iter().cloned());
             if fault.end == End::Instant {
-                // The parser reads it to say why it is wrong.
+                // The parser reads the key to say why it is wrong.
                 read.remove("for");
             }
             let names = of_fault["then"]["propertyNames"]["enum"].as_array().expect("names");

@@ -1,7 +1,7 @@
-//! Reading the steps of a scenario file, each by itself: its start, its length, and the parameters of its fault.
+//! Reads the steps of a scenario file, each by itself: its start, its length, and the parameters of its fault.
 //!
-//! What a step may say is asked of the fault's entry in the catalogue, never decided here, so that a new fault needs
-//! nothing in this file. Whether the hosts, steps and events that it names exist is asked later.
+//! The fault's entry in the catalogue says what a step may contain; nothing is decided here, so that a new fault needs
+//! no change in this file. Whether the hosts, steps and events that a step names exist is checked later.
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
@@ -32,7 +32,7 @@ pub(super) fn read_steps(node: Node<'_>, draft: &mut Draft, problems: &mut Probl
     }
 }
 
-/// `None` only if there is not even a name to go by.
+/// Reads a step. `None` only if there is not even a name to identify it.
 fn read_step(mut table: Table<'_>, problems: &mut Problems) -> Option<Step> {
     let header = table.span.clone();
     let action = table.need("action", "\"crash\"", problems);
@@ -86,7 +86,7 @@ fn read_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
         return None;
     }
     if name == "first" {
-        let message = "a step cannot be called `first`: `first:EVENT` speaks of events";
+        let message = "a step cannot be called `first`: `first:EVENT` refers to events";
         problems.file("bad-name", node.span(), message, "choose another name");
     }
     Some(name)
@@ -115,7 +115,7 @@ fn read_start(table: &mut Table<'_>, problems: &mut Problems) -> Started {
     if let (Some(since), Some(moment)) = (since, &moment)
         && !matches!(moment, Moment::First(_))
     {
-        let message = "`since` narrows `first:EVENT`, and `after` is none";
+        let message = "`since` narrows `first:EVENT`, and `after` is not one";
         problems.file("since-without-first", since.span(), message, "drop it, or write after = \"first:…\"");
     }
     match (at, after) {
@@ -172,7 +172,7 @@ pub(super) fn read_event(event: &str, span: Range<usize>, problems: &mut Problem
     Some(event.to_owned())
 }
 
-/// How long, and whether anything was said about it.
+/// Returns the length of the step, and whether the file gives one.
 fn read_for(table: &mut Table<'_>, fault: Option<&'static Fault>, problems: &mut Problems) -> (Option<Duration>, bool) {
     let Some(node) = table.take("for") else {
         let default = fault.and_then(|fault| match fault.end {
@@ -244,7 +244,7 @@ fn read_values(
     complete.then_some(values)
 }
 
-/// What could stand there, as it is written.
+/// Returns an example of a value of this kind, as it is written.
 fn example(kind: Kind) -> String {
     let text = match kind {
         Kind::Duration { .. } => "100ms",

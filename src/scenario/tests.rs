@@ -1,5 +1,5 @@
-//! The file format as a whole: each mistake has its code, all are found at once, no text makes the parser panic, and
-//! what is printed reads back.
+//! Tests the file format as a whole: each mistake has its code, all are found at once, no text makes the parser panic,
+//! and what is printed reads back.
 
 use std::{path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use super::*;
 
 mod any;
 
-/// A file that is right, to be spoiled in one place.
+/// A file without mistakes, to be spoiled in one place.
 const SOUND: &str = r#"title = "t"
 [cluster]
 servers = 3
@@ -30,7 +30,7 @@ wait = "1s"
 seen = [{ event = "retry", on = "clients", during = "cut" }]
 "#;
 
-/// For a log that takes less than a file can say.
+/// Reads a text for a log that accepts less than a file can ask for.
 fn read_text(text: &str) -> Result<Scenario, Vec<Problem>> {
     let sizes = Sizes { entry_max: 59 << 10, payload_max: 60 << 10, segment: 16 << 10..=64 << 20 };
     parse_for(Path::new("scenarios/test.toml"), text, &sizes)
@@ -40,7 +40,7 @@ fn codes(text: &str) -> Vec<&'static str> {
     read_text(text).err().unwrap_or_default().iter().map(|problem| problem.code).collect()
 }
 
-/// The codes after one piece of the sound file was replaced.
+/// Returns the codes after one piece of the sound file was replaced.
 fn spoiled(from: &str, to: &str) -> Vec<&'static str> {
     assert!(SOUND.contains(from), "{from}");
     codes(&SOUND.replacen(from, to, 1))
@@ -288,11 +288,11 @@ fn who_is_kept_down_by_another_step_cannot_be_struck() {
     let two = |a: String, b: String| with_step(&format!("{a}\n[[step]]\n{b}"));
     assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "server-2", "22s")), ["overlap"]);
     assert_eq!(two(step("restart", "server-2", "22s"), step("power-loss", "servers", "20s")), ["overlap"]);
-    // Once it is up again; on somebody else too; on somebody whom only the run knows.
+    // Fine if the server is up again, if other servers are struck too, or if only the run knows the host.
     assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "server-2", "25s")), [""; 0]);
     assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "servers", "22s")), [""; 0]);
     assert_eq!(two(step("crash", "server-2", "20s"), step("power-loss", "leader", "22s")), [""; 0]);
-    // Whoever leads by then is another one.
+    // By then another server leads.
     let leader = |name: &str, at: &str| step("crash", "leader", at).replace("crash-1", name);
     assert_eq!(two(leader("a", "20s"), leader("b", "22s")), [""; 0]);
 }
@@ -321,7 +321,7 @@ fn a_certificate_that_ends_after_a_moment_lasts_for_a_while() {
     assert_eq!(with_step(&format!("{expire}after = \"cut\"\nwait = \"0s\"")), ["missing-key"]);
 }
 
-/// The codes of the sound file with a step and this pattern for what is expected.
+/// Returns the codes of the sound file with a step and with this pattern as its expectation.
 fn expecting(step: &str, list: &str, pattern: &str) -> Vec<&'static str> {
     let text = SOUND.replace("[expect]", &format!("[[step]]\n{step}\n[expect]"));
     let at = text.find("seen = ").expect("it is there");
@@ -472,7 +472,7 @@ fn a_plan_keeps_as_words_what_only_the_run_knows() {
     assert_eq!(plan.steps[2].action, Action::Crash { on: Targets::Several(all) });
 }
 
-/// Without what a print cannot keep.
+/// Returns a scenario without the parts that printing cannot keep.
 fn bare(mut scenario: Scenario) -> Scenario {
     scenario.path = Default::default();
     scenario.source = "".into();

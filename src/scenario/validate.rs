@@ -1,8 +1,8 @@
-//! What only the whole file can answer: do the steps, hosts and events that it names exist, can each step begin and
-//! bite, can what is expected happen at all?
+//! Checks what only the whole file can answer: do the steps, hosts and events that it names exist, can each step begin
+//! and bite, can the expected events happen at all?
 //!
 //! A scenario that could only end inconclusive is refused here, before anybody waits for it. What depends on the seed
-//! or on the run is given the benefit of the doubt.
+//! or on the run gets the benefit of the doubt.
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
@@ -46,12 +46,13 @@ const ALWAYS: &[&str] = &[
     "cert-renewed",
 ];
 
-/// Whether every run has an event, or the workload alone can bring it about (`cert-renewed`: where there is an issuer).
+/// Returns whether every run has an event, or the workload alone can bring it about (`cert-renewed`: if there is an
+/// issuer).
 pub fn happens_anyway(event: &str) -> bool {
     ALWAYS.contains(&event)
 }
 
-/// Files everything that is wrong between the parts of a draft.
+/// Files every contradiction between the parts of a draft.
 pub(super) fn validate(draft: &Draft, sizes: &Sizes, problems: &mut Problems) {
     let names = Names { draft };
     names.validate_names(problems);
@@ -70,7 +71,7 @@ pub(super) fn validate(draft: &Draft, sizes: &Sizes, problems: &mut Problems) {
     validate_overlaps(draft, problems);
 }
 
-/// What is too large, and for whom.
+/// Checks the sizes of payloads.
 fn validate_payloads(draft: &Draft, sizes: &Sizes, problems: &mut Problems) {
     let most = draft.cluster.as_ref().and_then(|cluster| cluster.payload_max);
     if let Some(span) = &draft.oversize_span {
@@ -84,7 +85,7 @@ fn validate_payloads(draft: &Draft, sizes: &Sizes, problems: &mut Problems) {
             (Some(at), Some(most)) if most + most / 2 > sizes.payload_max => problems.file(
                 "out-of-range",
                 at.clone(),
-                "an entry larger than this by half is one that no client takes",
+                "no client takes an entry that is larger than this by half",
                 format!("with `oversize-every` at most {}", print_size(sizes.payload_max * 2 / 3)),
             ),
             _ => {}
@@ -114,12 +115,12 @@ impl<'d> Names<'d> {
         }
     }
 
-    /// The one step that a word means; files a problem if there is none or more than one.
+    /// Returns the one step that a word means; files a problem if there is none or more than one.
     fn find(&self, word: &str, span: &Range<usize>, problems: &mut Problems) -> Option<&'d Step> {
         let mut named = self.draft.steps.iter().filter(|step| step.name == word);
         let Some(step) = named.next() else {
             let message = format!("no step is called {}", quote(word));
-            // A file can hold a hundred thousand wrong words: not each is worth a comparison with every name.
+            // A file can hold a hundred thousand wrong words: not each of them is worth a comparison with every name.
             let note = if problems.0.len() < 5 * PROBLEMS_MAX { self.suggest(word) } else { String::new() };
             problems.file("unknown-step", span.clone(), message, note);
             return None;
@@ -139,7 +140,7 @@ impl<'d> Names<'d> {
         suggest(word, &known)
     }
 
-    /// `within_run`: the moment must come before the final heal to be of any use.
+    /// Checks a moment. `within_run`: the moment must come before the final heal to be of any use.
     fn validate_moment(&self, moment: &Moment, span: &Range<usize>, within_run: bool, problems: &mut Problems) {
         let Some(step) = moment.step().and_then(|word| self.find(word, span, problems)) else { return };
         let Some(fault) = step.fault else { return };
@@ -165,7 +166,7 @@ impl<'d> Names<'d> {
         }
     }
 
-    /// Whether some step, other than the one of this index, can cause an event, for this reason.
+    /// Returns whether some step, other than the one with this index, can cause an event, for this reason.
     fn can_happen(&self, event: &str, cause: Cause, except: Option<usize>) -> bool {
         let anyway = happens_anyway(event) && (event != "cert-renewed" || has_issuer(self.draft));
         let mut others = self.draft.steps.iter().enumerate().filter(|(index, _)| Some(*index) != except);
@@ -178,12 +179,12 @@ impl<'d> Names<'d> {
     }
 }
 
-/// Whether somebody issues certificates; also where that cannot be told.
+/// Returns whether there is an issuer of certificates; also true if the file does not tell.
 fn has_issuer(draft: &Draft) -> bool {
     draft.cluster.as_ref().is_none_or(|cluster| cluster.renew_before.is_some())
 }
 
-/// The most often that a repeated step can do what it does, if that is known before the run.
+/// Returns the most often that a repeated step can do what it does, if that is known before the run.
 fn times_at_most(draft: &Draft, step: &Step) -> Option<u64> {
     let action = step.action.as_ref()?;
     let every = action.values().into_iter().find(|(name, _)| *name == "every");
@@ -300,7 +301,7 @@ fn validate_link(draft: &Draft, step: &Step, problems: &mut Problems) {
     }
 }
 
-/// The name of the one host that a word can only mean, or the word itself if it always means the same one.
+/// Returns the name of the one host that a word can mean, or the word itself if it always means the same host.
 fn lone_host(draft: &Draft, host: &HostRef) -> Option<String> {
     let servers = matches!(host, HostRef::Servers | HostRef::Leader | HostRef::AnyServer);
     if servers && draft.servers == Some(1) {
@@ -327,7 +328,7 @@ fn validate_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problem
                 names.find(word, span, problems);
             }
             HostRef::AnyServer | HostRef::AnyClient => {
-                let message = format!("`{host}` is drawn for a step, and this is none");
+                let message = format!("`{host}` is drawn for a step, and this is not a step");
                 problems.file("wrong-host", span.clone(), message, "write @STEP for the hosts that a step hit");
             }
             _ => {}
@@ -336,7 +337,7 @@ fn validate_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problem
     if let Some(word) = &pattern.during {
         let step = names.find(word, during_span, problems);
         if step.and_then(|step| step.fault).is_some_and(|fault| fault.end == End::Instant) {
-            let message = format!("`{word}` happens at one instant: nothing is during it");
+            let message = format!("`{word}` happens at one instant: nothing can happen during it");
             problems.file("cannot-happen", during_span.clone(), message, format!("write after = \"{word}\""));
         }
     }
@@ -352,7 +353,7 @@ fn validate_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problem
     }
 }
 
-/// An expected event that no step can cause, or not for the reason that is asked for.
+/// Checks that some step can cause an expected event, for the reason that is asked for.
 fn validate_cause(names: &Names<'_>, list: &str, pattern: &EventPattern, span: &Range<usize>, problems: &mut Problems) {
     let EventPattern { event, reason, .. } = pattern;
     let every = if list == "seen" { "every run would be inconclusive" } else { "no sweep would ever see it" };
@@ -379,7 +380,7 @@ fn validate_cause(names: &Names<'_>, list: &str, pattern: &EventPattern, span: &
     problems.0.push(Problem::new("cannot-happen", span.clone(), message, every).cured_by(cure));
 }
 
-/// An event that is asked of hosts that never tell it.
+/// Checks that an event is expected of hosts that can report it.
 fn validate_teller(pattern: &EventPattern, span: &Range<usize>, problems: &mut Problems) {
     let (Some(on), Some(doc)) = (&pattern.on, EventDoc::find(&pattern.event)) else { return };
     let reads = |host: &HostRef| host.is_client() || *host == HostRef::Auditor;
@@ -389,12 +390,13 @@ fn validate_teller(pattern: &EventPattern, span: &Range<usize>, problems: &mut P
         ToldBy::Both => return,
     };
     if wrong {
-        let message = format!("`{}` is told by {who} alone", pattern.event);
+        let message = format!("`{}` is reported by {who} alone", pattern.event);
         problems.file("cannot-happen", span.clone(), message, format!("write on = \"{who}\", or drop it"));
     }
 }
 
-/// Steps that would begin once the workload is over, and steps that strike whom another step has not struck yet.
+/// Checks for steps that would begin once the workload is over, and for steps that strike the hosts of a step that has
+/// not struck yet.
 fn validate_times(draft: &Draft, order: &Order, problems: &mut Problems) {
     for (index, step) in draft.steps.iter().enumerate() {
         let Some(earliest) = order.earliest(index) else { continue };
@@ -452,11 +454,11 @@ struct Timed<'d> {
     fault: &'static Fault,
     rule: Overlap,
     begin: Duration,
-    /// `None`: the final heal. The beginning itself, for what happens at one instant.
+    /// `None`: the final heal. For a step of one instant, the beginning itself.
     end: Option<Duration>,
     /// Hosts as pairs with themselves, links as pairs from sender to receiver, the workload as one place.
     places: BTreeSet<(String, String)>,
-    /// These are all its places: none is left to the seed or to the run.
+    /// Whether these are all its places: none is left to the seed or to the run.
     all: bool,
 }
 
@@ -495,7 +497,7 @@ impl<'d> Timed<'d> {
         Some(Timed { step, fault, rule: fault.overlap, begin: *begin, end, places, all })
     }
 
-    /// The first place that both strike, as a person says it.
+    /// Names the first place that both strike.
     fn shared(&self, other: &Timed<'_>) -> String {
         match self.places.intersection(&other.places).next() {
             Some((one, other)) if one.is_empty() && other.is_empty() => "on the workload".to_owned(),
@@ -515,7 +517,7 @@ impl<'d> Timed<'d> {
             && !self.places.is_disjoint(&other.places)
     }
 
-    /// Whether every process that this step would strike is one that the other one, which began before, keeps down.
+    /// Returns whether the other step, which began before, keeps down every process that this step would strike.
     fn is_moot(&self, other: &Timed<'_>) -> bool {
         self.fault.name != other.fault.name
             && self.fault.needs_process()
@@ -526,7 +528,7 @@ impl<'d> Timed<'d> {
     }
 }
 
-/// The names of the hosts that a selection certainly holds, whatever the seed and the run.
+/// Returns the names of the hosts that a selection certainly contains, whatever the seed and the run.
 fn certain(draft: &Draft, hosts: &[HostRef]) -> Vec<String> {
     let all = |kind: &str, count: Option<u32>| (1..=count.unwrap_or(0)).map(|n| format!("{kind}-{n}")).collect();
     let mut names = Vec::new();
@@ -535,7 +537,7 @@ fn certain(draft: &Draft, hosts: &[HostRef]) -> Vec<String> {
             HostRef::Servers => all("server", draft.servers),
             HostRef::Clients => all("client", draft.clients),
             HostRef::Step(_) => Vec::new(),
-            // Of several servers another one may lead by then.
+            // Of several servers, another one may lead by then.
             HostRef::Leader if draft.servers != Some(1) => Vec::new(),
             host => lone_host(draft, host).into_iter().collect(),
         };

@@ -1,4 +1,4 @@
-//! Reading values out of a TOML tree that may be wrong anywhere.
+//! Reads values out of a TOML tree that may be wrong anywhere.
 //!
 //! Each reader returns what it could read and files a problem for what it could not, so that one pass finds every
 //! mistake. Readers never stop the walk, and nothing here knows what a scenario is.
@@ -25,7 +25,7 @@ pub(super) type Node<'a> = &'a Spanned<DeValue<'a>>;
 
 /// A table from which keys are taken one by one; what is left at the end is unknown.
 pub(super) struct Table<'a> {
-    /// Where a missing key is missed: the header, or the braces.
+    /// The place at which a missing key is reported: the header, or the braces.
     pub(super) span: Range<usize>,
     what: &'static str,
     entries: &'a DeTable<'a>,
@@ -33,12 +33,12 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table that errors call `what` (`[workload]`).
+    /// Makes a table that errors call `what` (`[workload]`).
     pub(super) fn new(what: &'static str, span: Range<usize>, entries: &'a DeTable<'a>) -> Self {
         Table { span, what, entries, known: BTreeSet::new() }
     }
 
-    /// The value of a key, if it is there. The key counts as known from now on.
+    /// Returns the value of a key, if it is there. The key counts as known from then on.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'a>> {
         self.known.insert(key);
         self.entries.get(key)
@@ -49,12 +49,12 @@ impl<'a> Table<'a> {
         self.known.extend(keys);
     }
 
-    /// The place of a key itself.
+    /// Returns the place of a key itself.
     pub(super) fn key_span(&self, key: &str) -> Range<usize> {
         self.entries.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span())
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a key that must be there.
     pub(super) fn need(&mut self, key: &'static str, example: &str, problems: &mut Problems) -> Option<Node<'a>> {
         let value = self.take(key);
         if value.is_none() {
@@ -64,7 +64,7 @@ impl<'a> Table<'a> {
         value
     }
 
-    /// Files every key that nobody asked for.
+    /// Files a problem for every key that nobody asked for.
     pub(super) fn finish(self, problems: &mut Problems) {
         #[cfg(test)]
         remember_keys(self.what, &self.known);
@@ -88,7 +88,7 @@ impl Problems {
         self.0.push(Problem::new(code, span, message, note));
     }
 
-    /// A table.
+    /// Reads a table.
     pub(super) fn table<'a>(&mut self, what: &'static str, node: Node<'a>) -> Option<Table<'a>> {
         match node.get_ref() {
             DeValue::Table(entries) => Some(Table::new(what, node.span(), entries)),
@@ -96,7 +96,7 @@ impl Problems {
         }
     }
 
-    /// The items of an array.
+    /// Reads the items of an array.
     pub(super) fn array<'a>(&mut self, key: &str, node: Node<'a>) -> Option<&'a [Spanned<DeValue<'a>>]> {
         match node.get_ref() {
             DeValue::Array(items) => Some(items),
@@ -104,7 +104,7 @@ impl Problems {
         }
     }
 
-    /// A string of one line or more, without anything that a terminal would obey. `\r\n` becomes `\n`.
+    /// Reads a string of one line or more, without anything that a terminal would obey. `\r\n` becomes `\n`.
     pub(super) fn text(&mut self, key: &str, node: Node<'_>, lines: bool) -> Option<String> {
         let text = self.string(key, node)?.replace("\r\n", "\n");
         let bad = |c: &char| obeyed_by_terminals(*c) && !(lines && matches!(c, '\n' | '\t'));
@@ -116,7 +116,7 @@ impl Problems {
         Some(text)
     }
 
-    /// A string as it is.
+    /// Reads a string as it is.
     pub(super) fn string<'a>(&mut self, key: &str, node: Node<'a>) -> Option<&'a str> {
         match node.get_ref() {
             DeValue::String(text) => Some(text),
@@ -124,7 +124,7 @@ impl Problems {
         }
     }
 
-    /// A bare number within inclusive bounds.
+    /// Reads a bare number within inclusive bounds.
     pub(super) fn count(&mut self, key: &str, node: Node<'_>, bounds: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let DeValue::Integer(written) = node.get_ref() else {
             return self.wrong_type(node, node.get_ref(), key, "a bare number, since it counts something");
@@ -142,7 +142,7 @@ impl Problems {
         number
     }
 
-    /// A length of time within inclusive bounds.
+    /// Reads a length of time within inclusive bounds.
     pub(super) fn duration(&mut self, key: &str, node: Node<'_>, min: Duration, max: Duration) -> Option<Duration> {
         let example = "write \"60s\", \"1m30s\" or \"250ms\"";
         let text = self.quantity(node, key, "duration", example, |number| match number {
@@ -155,7 +155,7 @@ impl Problems {
         self.within(key, node, text, (min..=max).contains(&length), range).then_some(length)
     }
 
-    /// A rate.
+    /// Reads a rate.
     pub(super) fn rate(&mut self, key: &str, node: Node<'_>) -> Option<Rate> {
         let example = "write \"60/s\" or \"30/m\"";
         let text = self.quantity(node, key, "rate", example, |number| match number {
@@ -173,7 +173,7 @@ impl Problems {
         }
     }
 
-    /// A date with time and offset, as seconds since 1970; of this century.
+    /// Reads a date with time and offset, as seconds since 1970; it must be of this century.
     pub(super) fn instant(&mut self, key: &str, node: Node<'_>) -> Option<i64> {
         let example = "write 2026-03-29T03:12:30Z, without quotes";
         let DeValue::Datetime(written) = node.get_ref() else {
@@ -194,7 +194,7 @@ impl Problems {
         }
     }
 
-    /// A number of bytes within inclusive bounds.
+    /// Reads a number of bytes within inclusive bounds.
     pub(super) fn size(&mut self, key: &str, node: Node<'_>, min: u64, max: u64) -> Option<u64> {
         let example = "write \"256B\" or \"16KiB\"";
         let text = self.quantity(node, key, "size", example, |number| match number {
@@ -205,7 +205,7 @@ impl Problems {
         self.within(key, node, text, (min..=max).contains(&bytes), (print_size(min), print_size(max))).then_some(bytes)
     }
 
-    /// A value of the kind that a fault's parameter takes.
+    /// Reads a value of the kind that a fault's parameter takes.
     pub(super) fn value(&mut self, key: &str, node: Node<'_>, kind: Kind) -> Option<Value> {
         match kind {
             Kind::Duration { min, max } => self.duration(key, node, min, max).map(Value::Duration),
@@ -223,7 +223,7 @@ impl Problems {
         }
     }
 
-    /// Files of a host: the beginning of a path in its data folder, or a file's name.
+    /// Reads a selection of a host's files: the beginning of a path in its data folder, or the name of a file.
     fn path(&mut self, key: &str, node: Node<'_>) -> Option<String> {
         let text = self.string(key, node)?;
         if let Some(why) = path_problem(text) {
@@ -236,7 +236,7 @@ impl Problems {
         Some(text.to_owned())
     }
 
-    /// A length of time with its sign, in milliseconds.
+    /// Reads a length of time with its sign, in milliseconds.
     fn offset(&mut self, key: &str, node: Node<'_>, most: Duration) -> Option<i64> {
         let example = "write \"+75s\" (ahead) or \"-90s\" (behind)";
         let text = self.quantity(node, key, "length of time", example, |_| example.to_owned())?;
@@ -246,7 +246,7 @@ impl Problems {
         self.within(key, node, text, fits, (format!("-{most}"), format!("+{most}"))).then_some(ms)
     }
 
-    /// Parts per million with their sign.
+    /// Reads parts per million with their sign.
     fn drift(&mut self, key: &str, node: Node<'_>, most: i32) -> Option<i32> {
         let example = "write \"+200ppm\" (fast) or \"-150ppm\" (slow)";
         let text = self.quantity(node, key, "drift", example, |_| example.to_owned())?;
@@ -255,7 +255,7 @@ impl Problems {
         self.within(key, node, text, fits, (format!("-{most}ppm"), format!("+{most}ppm"))).then_some(ppm)
     }
 
-    /// One of some words.
+    /// Reads one of some words.
     fn word(
         &mut self,
         key: &str,
@@ -272,7 +272,7 @@ impl Problems {
         found
     }
 
-    /// The text of a quantity; a bare number is answered with what should stand there.
+    /// Returns the text of a quantity; for a bare number it files a problem that says what to write instead.
     fn quantity<'a>(
         &mut self,
         node: Node<'a>,
@@ -281,7 +281,7 @@ impl Problems {
         example: &str,
         hint: impl Fn(Option<u64>) -> String,
     ) -> Option<&'a str> {
-        /// Above this a number is not repeated with a unit: nobody means it.
+        /// A number above this is not repeated with a unit: nobody means it.
         const PLAUSIBLE_MAX: u64 = 999_999_999;
         let plausible = |number: &u64| *number <= PLAUSIBLE_MAX;
         match node.get_ref() {
@@ -331,7 +331,7 @@ impl Problems {
         fits
     }
 
-    /// Files that something else was expected here.
+    /// Files a problem that says what was expected here.
     pub(super) fn wrong_type<T>(
         &mut self,
         node: Node<'_>,
@@ -357,7 +357,7 @@ impl Problems {
 /// The most patterns in one list of `[expect]`, hosts in one list, and seeds in one file.
 pub(super) const LIST_MAX: usize = 1_000;
 
-/// Files a problem where a list is longer than `max`.
+/// Files a problem if a list is longer than `max`.
 pub(super) fn too_many(count: usize, max: usize, what: &str, node: Node<'_>, problems: &mut Problems) {
     if count > max {
         let message = format!("{count} {what} are too many");
@@ -365,10 +365,10 @@ pub(super) fn too_many(count: usize, max: usize, what: &str, node: Node<'_>, pro
     }
 }
 
-/// The largest bare number: what TOML integers hold everywhere.
+/// The largest bare number: the largest integer that TOML holds everywhere.
 pub(super) const COUNT_MAX: u64 = i64::MAX as u64;
 
-/// The keys that were read of each table, for the test that compares them with the schema.
+/// The keys that were read from each table, for the test that compares them with the schema.
 #[cfg(test)]
 type Keys = std::collections::BTreeMap<&'static str, BTreeSet<String>>;
 
@@ -382,7 +382,7 @@ fn remember_keys(table: &'static str, keys: &BTreeSet<&'static str>) {
     KEYS.with_borrow_mut(|known| known.entry(table).or_default().extend(keys.iter().map(|key| (*key).to_owned())));
 }
 
-/// The keys that `reading` asked for, by table.
+/// Returns the keys that `reading` asked for, by table.
 #[cfg(test)]
 pub(super) fn known_keys(reading: impl FnOnce()) -> Keys {
     KEYS.take();

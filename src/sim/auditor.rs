@@ -1,7 +1,7 @@
-//! The auditor: a host that reads the log through its public door, during the run and once more at the end.
+//! The auditor: a host that reads the log through its public interface, during the run and once more at the end.
 //!
-//! It reads every server now and then, at moments that the seed draws, and one server shortly before and after each step
-//! of the scenario begins and ends: what is shown and not yet safe is caught only by who looks just before it is lost.
+//! It reads every server now and then, at moments that the seed draws, and one server shortly before and after each
+//! step of the scenario begins and ends: only a reading just before a loss catches what is shown and not yet safe.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,14 +24,14 @@ use crate::{
     system::{Findings, Host, Peer, System},
 };
 
-/// What the auditor is to do.
+/// What the auditor has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// Read now and then.
     Sometimes,
-    /// Say the last word: read every server whole.
+    /// Make the last readings: read every server whole.
     Last {
-        /// Until when, in simulated time, a server that was behind may catch up.
+        /// The simulated time until which a server that was behind may catch up.
         catch_up_by: Duration,
     },
 }
@@ -45,18 +45,20 @@ impl Reading {
     }
 }
 
-/// A reading in which nothing was found for so long ends, whole or not. A long log far away takes longer than this.
+/// A reading ends, whole or not, once nothing was found for this long. A long log far away takes longer than this in
+/// all.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
-/// However much is found, it ends by then.
+/// The time after which a reading ends, however much is found.
 const READING_MAX: Duration = Duration::from_secs(600);
 
-/// Between two tries to say the last word.
+/// The pause between two attempts at the last readings.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// How often a server that shows less than another is read again at least, the pause doubling; and longest pause.
+/// How often a server that shows less than another is read again at least, with a pause that doubles; and the longest
+/// pause.
 const CATCH_UP: (u32, Duration) = (4, Duration::from_secs(16));
 
-/// Readings that are wanted at a time of the run, each of one server. Only ever grows.
+/// Readings that are wanted at a time of the run, each of one server. The agenda only grows.
 pub(super) type Agenda = BTreeSet<(Duration, Name)>;
 
 /// The auditor over all its lives.
@@ -69,13 +71,13 @@ pub(super) struct Auditor {
     luck: Arc<Mutex<ChaCha8Rng>>,
     operator: Operator,
     readings: Arc<AtomicU32>,
-    /// Entries that were found, in all readings.
+    /// The number of entries that were found, in all readings.
     found: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
 }
 
 impl Auditor {
-    /// An auditor that reads about `every` so often, when `luck` says, and besides at the times of its agenda.
+    /// Makes an auditor that reads about once per `every`, when `luck` decides, and also at the times of its agenda.
     pub(super) fn new(
         recorder: Recorder,
         (order, agenda): (watch::Receiver<Reading>, watch::Receiver<Agenda>),
@@ -87,17 +89,17 @@ impl Auditor {
         Self { recorder, order, agenda, every, luck, operator, readings, found, done }
     }
 
-    /// Entries that were found so far, in all readings.
+    /// Returns the number of entries that were found so far, in all readings.
     pub(super) fn found(&self) -> u64 {
         self.found.load(Ordering::Relaxed)
     }
 
-    /// Whether the last word is said, of every server.
+    /// Returns whether the last reading of every server is complete.
     pub(super) fn is_done(&self) -> bool {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// One life.
+    /// Runs one life.
     pub(super) async fn run<S: System>(&self, system: Arc<S>, host: Host) {
         let follower = tokio::spawn({
             let (system, host) = (system.clone(), host.clone());
@@ -110,7 +112,7 @@ impl Auditor {
         });
         tokio::spawn(self.operator.clone().run(system.clone(), host.clone()));
         self.read_now_and_then(&system, &host).await;
-        // What the follower was given so far is judged; it need not be awaited, for it never ends.
+        // What the follower was given so far is judged; the follower never ends, so nothing waits for it.
         asker.abort();
         self.say_the_last_word(&*system, &host).await;
         follower.abort();
@@ -118,7 +120,8 @@ impl Auditor {
         std::future::pending().await
     }
 
-    /// Until it is to say the last word. Readings run beside each other: one that waits for a dead server holds up none.
+    /// Reads until the last readings are due. Readings run beside each other: one that waits for a dead server holds up
+    /// none.
     async fn read_now_and_then<S: System>(&self, system: &Arc<S>, host: &Host) {
         let (mut order, mut agenda) = (self.order.clone(), self.agenda.clone());
         let mut readings = JoinSet::new();
@@ -156,14 +159,14 @@ impl Auditor {
         readings.abort_all();
     }
 
-    /// From one reading of everything to the next: about so often, never in step with anything.
+    /// Returns the time between two readings of everything: about `every`, never in step with anything.
     fn pause(&self) -> Duration {
         let mut luck = self.luck.lock().unwrap_or_else(PoisonError::into_inner);
         self.every.mul_f64(luck.random_range(0.5..1.5))
     }
 
-    /// Reads every server whole, whatever the others do: one that cannot be read is tried again and again, and one that
-    /// shows less than another until the log's time to recover is over.
+    /// Reads every server whole, whatever the others do: a server that cannot be read is tried again and again, and one
+    /// that shows less than another until the log's time to recover is over.
     async fn say_the_last_word<S: System>(&self, system: &S, host: &Host) {
         let mut read: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut pause, mut times_behind) = (TRY_AGAIN, 0);
@@ -193,7 +196,7 @@ impl Auditor {
         }
     }
 
-    /// Returns how much was found.
+    /// Reads one server. Returns how much was found.
     async fn read<S: System>(&self, system: &S, host: &Host, server: &Peer, last: bool) -> Result<u64, ()> {
         let reading = self.readings.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(What::ReadingBegan { reading, server: server.name().into(), last });
@@ -214,7 +217,7 @@ impl Auditor {
         self.counted(reading).0
     }
 
-    /// Findings, and how many they are.
+    /// Returns findings, and a counter of them.
     fn counted(&self, reading: Option<u32>) -> (Findings, Arc<AtomicU64>) {
         let (recorder, count) = (self.recorder.clone(), Arc::new(AtomicU64::new(0)));
         let (found, in_all) = (count.clone(), self.found.clone());

@@ -1,5 +1,5 @@
-//! Who signs certificates in a run, and who is trusted: one state for the director, who installs certificates by hand,
-//! and for the host `issuer`, which hands them out over the network.
+//! The authorities that sign certificates in a run, and those that are trusted: one state for the director, which
+//! installs certificates by hand, and for the host `issuer`, which hands them out over the network.
 //!
 //! Certificates are Ed25519 throughout, and every key comes through the seam, so that a seed gives the same ones.
 
@@ -17,37 +17,38 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Authorities last longer than any certificate.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-/// From this long before the run on. Only what is issued before it is backdated.
+/// Certificates are valid from this long before the run on. Only what is issued before the run is backdated.
 const EARLIER: Duration = Duration::from_secs(60 * 60);
 
 /// The host that issues certificates.
 pub(super) const ISSUER: &str = "issuer";
 
-/// Who a certificate is for that is good, but for somebody else.
+/// The name in a certificate that is good, but for somebody else.
 const SOMEBODY_ELSE: &str = "somebody-else";
 
 /// All authorities of a run.
 pub(super) struct Authorities {
-    /// Wall clock at the start of the run, in seconds since 1970.
+    /// The wall clock at the start of the run, in seconds since 1970.
     epoch: i64,
-    /// Of the issuer's own certificate. Never replaced.
+    /// Signs the issuer's own certificate. Never replaced.
     root: Issuer,
     /// Every authority that signed something, oldest first. The last one is the newest.
     all: Vec<Arc<Issuer>>,
-    /// Names of those who are trusted, oldest first.
+    /// The names of the trusted authorities, oldest first.
     trusted: Vec<String>,
-    /// Those who were, and when they were replaced.
+    /// The authorities that were trusted, and when they were replaced.
     replaced: Vec<Replaced>,
-    /// Index in `all` of the one that signs.
+    /// The index in `all` of the authority that signs.
     signs: usize,
     stranger: Option<Issuer>,
     next_serial: u64,
-    /// What the issuer's host goes by.
+    /// The authority that the issuer's host uses.
     in_force: watch::Sender<Authority>,
 }
 
 impl Authorities {
-    /// One authority that signs and is trusted. `epoch` is the wall clock at the start of the run, in seconds since 1970.
+    /// Makes one authority that signs and is trusted. `epoch` is the wall clock at the start of the run, in seconds
+    /// since 1970.
     pub(super) fn new(epoch: i64) -> Result<Self, TlsError> {
         let root = authority("issuer's root", epoch)?;
         let first = Arc::new(authority("authority 1", epoch)?);
@@ -66,68 +67,68 @@ impl Authorities {
         })
     }
 
-    /// What the issuer shows.
+    /// Returns the identity that the issuer shows.
     pub(super) fn issuers_own(&mut self) -> Result<Identity, TlsError> {
         let (from, until) = self.usual();
         let serial = self.serial();
         self.root.issue(ISSUER, serial, from, until)
     }
 
-    /// Whom hosts trust for the issuer's own certificate.
+    /// Returns the authority that hosts trust for the issuer's own certificate.
     pub(super) fn root_pem(&self) -> &str {
         self.root.ca_pem()
     }
 
-    /// What the issuer's host goes by.
+    /// Returns the authority that the issuer's host uses.
     pub(super) fn in_force(&self) -> watch::Receiver<Authority> {
         self.in_force.subscribe()
     }
 
-    /// Whether those who are trusted now include this one.
+    /// Returns whether this authority is among those trusted at present.
     pub(super) fn trusts(&self, authority: &str) -> bool {
         self.trusted.iter().any(|trusted| trusted == authority)
     }
 
-    /// The name of the one that signs.
+    /// Returns the name of the authority that signs.
     pub(super) fn signer(&self) -> String {
         name(self.signs + 1)
     }
 
-    /// A certificate as hosts have it from the start.
+    /// Issues a certificate as hosts have it from the start.
     pub(super) fn initial(&mut self, host: &str) -> Result<Identity, TlsError> {
         let (from, until) = self.usual();
         self.grant(host, from, until)
     }
 
-    /// A certificate that has been valid for a while and ends with this second.
+    /// Issues a certificate that has been valid for a while and ends with this second.
     pub(super) fn ending(&mut self, host: &str, not_after: i64) -> Result<Identity, TlsError> {
         let from = self.usual().0.min(not_after - seconds(EARLIER));
         self.grant(host, from, not_after)
     }
 
-    /// A certificate that is valid from this second on.
+    /// Issues a certificate that is valid from this second on.
     pub(super) fn fresh(&mut self, host: &str, not_before: i64) -> Result<Identity, TlsError> {
         self.grant(host, not_before, not_before + seconds(LIFETIME))
     }
 
-    /// A certificate as somebody on call makes it: valid from the start of the run, and until long after it.
+    /// Issues a certificate as somebody on call would: valid from the start of the run, and until long after it.
     pub(super) fn good(&mut self, host: &str, now: i64) -> Result<Identity, TlsError> {
         let from = self.usual().0;
         self.grant(host, from, now + seconds(LIFETIME))
     }
 
-    /// The name of the authority that came last.
+    /// Returns the name of the newest authority.
     pub(super) fn newest(&self) -> String {
         name(self.all.len())
     }
 
-    /// A certificate for somebody else.
+    /// Issues a certificate for somebody else.
     pub(super) fn misnamed(&mut self) -> Result<Identity, TlsError> {
         let (from, until) = self.usual();
         self.grant(SOMEBODY_ELSE, from, until)
     }
 
-    /// A certificate of an authority that nobody trusts.
+    /// Issues a certificate of an authority that nobody trusts.
     pub(super) fn foreign(&mut self, host: &str) -> Result<Identity, TlsError> {
         let ((from, until), serial) = (self.usual(), self.serial());
         if self.stranger.is_none() {
@@ -138,14 +139,14 @@ impl Authorities {
         Ok(Identity { ca_pem: self.trusted_pem(), ..identity })
     }
 
-    /// A certificate that is good for one end of a connection only.
+    /// Issues a certificate that is good for only one end of a connection.
     pub(super) fn one_ended(&mut self, host: &str, usage: Usage) -> Result<Identity, TlsError> {
         let ((not_before, not_after), serial) = (self.usual(), self.serial());
         let identity = self.all[self.signs].grant(&Grant { names: &[host], serial, not_before, not_after, usage })?;
         Ok(Identity { ca_pem: self.trusted_pem(), ..identity })
     }
 
-    /// A new authority appears. It signs nothing yet; it is trusted beside the others.
+    /// Adds a new authority. It signs nothing yet and is trusted beside the others.
     pub(super) fn found(&mut self) -> Result<(), TlsError> {
         let n = self.all.len() + 1;
         self.all.push(Arc::new(authority(&name(n), self.epoch)?));
@@ -154,13 +155,13 @@ impl Authorities {
         Ok(())
     }
 
-    /// The newest authority signs from now on.
+    /// Makes the newest authority sign from now on.
     pub(super) fn sign_with_newest(&mut self) {
         self.signs = self.all.len() - 1;
         self.publish();
     }
 
-    /// Only the one that signs is trusted from now on, in seconds since 1970.
+    /// Trusts only the signing authority from now on; `now` is in seconds since 1970.
     pub(super) fn trust_signer_only(&mut self, now: i64) {
         let signer = self.signer();
         let gone = self.all.iter().zip(1..).filter(|(_, n)| name(*n) != signer && self.trusts(&name(*n)));
@@ -195,7 +196,7 @@ impl Authorities {
         self.in_force.send_replace(Authority {
             signer: self.all[self.signs].clone(),
             trusted_pem: self.trusted_pem(),
-            // A host whose certificate nobody trusts any more can still renew it: no rotation locks anybody out.
+            // A host whose certificate nobody trusts any more can still renew it: no rotation locks a host out.
             replaced: self.replaced.clone(),
         });
     }
@@ -209,7 +210,7 @@ fn authority(name: &str, epoch: i64) -> Result<Issuer, TlsError> {
     Issuer::new(name, epoch - seconds(EARLIER), epoch + seconds(AUTHORITY_LIFETIME))
 }
 
-/// Whole seconds, as certificates count them.
+/// Returns whole seconds, as certificates count them.
 pub(super) fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 4)
 }

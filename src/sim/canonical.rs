@@ -1,9 +1,10 @@
-//! The bytes of an event for the hash of its run: a serializer that writes every field, quickly and in one way only.
+//! Writes the bytes of an event for the hash of its run: a serializer that writes every field, quickly and in only one
+//! way.
 //!
-//! Numbers have a fixed width, texts, bytes and lists their length before them, options and the entries of a map a byte
-//! that says whether one follows, and variants their number or name. A reader who knows the types could therefore read
-//! the events back, so two different events never are the same bytes. Nothing else is promised: no file holds this
-//! format, and it may change with any build.
+//! Numbers have a fixed width. Texts, bytes and lists have their length before them, options and the entries of a map a
+//! byte that says whether one follows, and variants their number or name. A reader that knows the types could therefore
+//! read the events back, so two different events never have the same bytes. Nothing else is promised: no file holds
+//! this format, and it may change with any build.
 
 use std::fmt;
 
@@ -13,12 +14,12 @@ use serde::ser::{self, Serialize};
 /// Appends `value` to `to`.
 ///
 /// # Errors
-/// Where a type refuses to be serialized. Those of a history never do.
+/// If a type refuses to be serialized. The types of a history never do.
 pub(super) fn write(value: &impl Serialize, to: &mut Sink) -> Result<(), Refused> {
     value.serialize(Canonical(to))
 }
 
-/// What a type said when it refused.
+/// The reason that a type gave for its refusal.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be hashed: {0}")]
 pub(super) struct Refused(String);
@@ -29,18 +30,18 @@ impl ser::Error for Refused {
     }
 }
 
-/// Hashed at once, at least.
+/// The least number of bytes that are hashed at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// Only wholes of this many bytes are hashed. BLAKE3 takes sixteen of its chunks side by side, but from such a boundary on:
-/// off it, it is several times slower.
+/// Only multiples of this many bytes are hashed. BLAKE3 takes sixteen of its chunks side by side, but only from such a
+/// boundary on: off it, it is several times slower.
 const STEP_BYTES: usize = 16 << 10;
-/// What is at least as large is hashed from where it stands, but for both its ends.
+/// A piece that is at least this large is hashed in place, except for its two ends.
 const LARGE_BYTES: usize = 2 * STEP_BYTES;
 
-/// Takes bytes into a hash: BLAKE3, which takes less than half of SHA-256's time here.
+/// Feeds bytes into a hash: BLAKE3, which takes less than half of SHA-256's time here.
 pub(super) struct Sink {
     hasher: Hasher,
-    /// Not hashed yet, for a small piece costs as much as a large one.
+    /// Bytes that are not hashed yet, because a small piece costs as much as a large one.
     waiting: Vec<u8>,
 }
 
@@ -53,7 +54,7 @@ impl Sink {
         self.waiting.push(byte);
     }
 
-    /// Inline, for most of what comes is a number.
+    /// Appends bytes. It is inlined because most of what comes is a number.
     #[inline]
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
         if bytes.len() >= LARGE_BYTES {
@@ -80,7 +81,7 @@ impl Sink {
         self.waiting.extend_from_slice(tail);
     }
 
-    /// Over all bytes so far, in hex.
+    /// Returns the hash over all bytes so far, in hex.
     pub(super) fn hash(&self) -> String {
         self.hasher.clone().update(&self.waiting).finalize().to_string()
     }
@@ -119,7 +120,7 @@ impl<'b> ser::Serializer for Canonical<'b> {
     type SerializeStruct = Parts<'b>;
     type SerializeStructVariant = Parts<'b>;
 
-    /// So that bytes come as they are and not as text.
+    /// Makes types write bytes as they are and not as text.
     fn is_human_readable(&self) -> bool {
         false
     }
@@ -228,8 +229,8 @@ impl<'b> ser::Serializer for Canonical<'b> {
 /// The parts of a compound value.
 struct Parts<'b> {
     to: &'b mut Sink,
-    /// The number of parts follows neither from the type nor from a length that was written: a byte before each part
-    /// says that it is there, and one in the end that none is.
+    /// Whether the number of parts follows neither from the type nor from a written length. A byte before each part
+    /// then says that it is there, and one at the end that none follows.
     open: bool,
 }
 
@@ -239,7 +240,7 @@ impl<'b> Parts<'b> {
     }
 
     fn listed(to: Canonical<'b>, len: Option<usize>) -> Result<Self, Refused> {
-        // A length of this many means that it was not known.
+        // A length of this value means that the length was unknown.
         let told = len.map_or(u64::MAX, |len| len as u64);
         to.0.extend_from_slice(&told.to_le_bytes());
         Ok(Parts { to: to.0, open: len.is_none() })
@@ -307,12 +308,12 @@ macro_rules! structure {
             type Ok = ();
             type Error = Refused;
 
-            /// Without the name: which fields there are follows from the type.
+            /// Writes no name: the type determines which fields there are.
             fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, value: &T) -> Result<(), Refused> {
                 self.part(value)
             }
 
-            /// A field that is left out would move the others.
+            /// Refuses: a field that is left out would move the others.
             fn skip_field(&mut self, field: &'static str) -> Result<(), Refused> {
                 Err(ser::Error::custom(format_args!("the field `{field}` is left out at times")))
             }
@@ -384,7 +385,7 @@ mod tests {
         ];
         let all: Vec<Vec<u8>> = all.into_iter().map(bytes).collect();
         for (n, one) in all.iter().enumerate() {
-            // Neither equal nor the beginning of another: a stream of them can be read in one way only.
+            // No event is equal to another or the beginning of another: a stream of them can be read in only one way.
             let same = all.iter().enumerate().filter(|(m, other)| *m != n && other.starts_with(one));
             assert_eq!(same.count(), 0, "{n}");
         }

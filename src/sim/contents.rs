@@ -1,5 +1,5 @@
-//! Large contents of events, each kept once. An entry is submitted, accepted and read again and again, from every server:
-//! a history that kept each of these anew would take more memory than everything else in a run together.
+//! Keeps each large content of events once. An entry is submitted, accepted and read again and again, from every
+//! server: a history that kept each of these copies would take more memory than everything else in a run together.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,25 @@ use gapless_world::LogEvent;
 
 use crate::history::{Found, What};
 
-/// What is smaller is not worth looking for.
+/// Contents smaller than this are not worth looking for.
 const LARGE_BYTES: usize = 1024;
-/// From both ends of a content, to find it by.
+/// The bytes from both ends of a content by which it is found.
 const SAMPLE_BYTES: usize = 512;
-/// Of a message of a call only so many first bytes are kept. Nothing is judged by them, and the entries in them are kept by
-/// themselves.
+/// Only this many first bytes of a call's message are kept. Nothing is judged by them, and the entries in a message are
+/// kept separately.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The contents of a run.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// By their length and the checksums of both ends. Two that have these in common and differ share nothing.
+    /// Contents by their length and the checksums of both ends. Two that agree in these and differ otherwise share
+    /// nothing.
     kept: BTreeMap<(usize, u32, u32), Bytes>,
 }
 
 impl Contents {
-    /// Lets an event hold what was kept before, where it is the same, and keeps what is new. Of long messages only the
-    /// beginning stays.
+    /// Lets an event share what was kept before, if it is the same, and keeps what is new. Only the beginning of a long
+    /// message is kept.
     pub(super) fn keep(&mut self, what: &mut What) {
         match what {
             What::Submitted { bytes, .. } => self.share(bytes),
@@ -53,7 +54,8 @@ impl Contents {
         }
         let ends = (&bytes[..SAMPLE_BYTES], &bytes[bytes.len() - SAMPLE_BYTES..]);
         let key = (bytes.len(), crc32c::crc32c(ends.0), crc32c::crc32c(ends.1));
-        // A copy, because what an event holds may be a small part of a large buffer, which would stay as a whole.
+        // This is a copy, because an event may hold a small part of a large buffer, which would stay in memory as a
+        // whole.
         let kept = self.kept.entry(key).or_insert_with(|| Bytes::copy_from_slice(bytes));
         if kept == bytes {
             *bytes = kept.clone();

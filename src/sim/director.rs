@@ -1,7 +1,8 @@
-//! The director: makes a plan happen, tick by tick, and lifts everything in the end.
+//! The director: makes a plan happen, tick by tick, and undoes everything in the end.
 //!
-//! Warm-up until every client has had one append acknowledged (t = 0); the workload with the steps; the final heal, in
-//! reverse order; a settle phase in which what is owed is delivered; the auditor's last word; and what each client holds.
+//! The phases are: warm-up until every client has had one append acknowledged (t = 0); the workload with the steps; the
+//! final heal, in reverse order; a settle phase in which what is owed is delivered; the auditor's last readings; and
+//! the report of each client on what it holds.
 
 mod certificates;
 mod clocks;
@@ -29,23 +30,23 @@ use crate::{
     seam,
 };
 
-/// The clients' first acknowledgements come within this.
+/// The time within which the first acknowledgement of every client must come.
 const WARM_UP_MAX: Duration = Duration::from_secs(30);
 
-/// After the last client is quiet, before the auditor says its last word: replicas hear of what was acknowledged a moment
-/// after the client does, at the latest by a heartbeat.
+/// The pause between the moment when the last client is quiet and the auditor's last readings: replicas learn what was
+/// acknowledged a moment after the client does, at the latest by a heartbeat.
 const REPLICAS_CATCH_UP: Duration = Duration::from_secs(1);
-/// On top of `recovers-within`, before a settle phase is given up.
+/// The time on top of `recovers-within` after which a settle phase is given up.
 const SETTLE_EXTRA: Duration = Duration::from_secs(5);
 
-/// The auditor's last word is given up once it found nothing more for so long, and at last after the second: reading a long
-/// log far away takes its time.
+/// The auditor's last readings are given up once they found nothing more for the first duration, and at the latest
+/// after the second: reading a long log far away takes time.
 const AUDIT_MAX: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1_800));
 
-/// The clients say what they hold within this.
+/// The time within which the clients must say what they hold.
 const REPORT_MAX: Duration = Duration::from_secs(10);
 
-/// A process that ended by itself is started again after this, as a supervisor would.
+/// A process that ended by itself is started again after this time, as a supervisor would do.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Makes one plan happen.
@@ -56,24 +57,24 @@ pub(super) struct Director<'a> {
     steps: Vec<StepState>,
     moments: Moments,
     now: Duration,
-    /// t = 0.
+    /// The time of t = 0.
     began: Duration,
-    /// Who leads, as far as the servers said.
+    /// The leader, as far as the servers reported it.
     leader: Option<Name>,
-    /// Whose power went at the very moment, for steps that have not begun yet.
+    /// The hosts that lost power at the very moment of an event, for steps that have not begun yet.
     struck: perform::Struck,
-    /// Hosts that are to be down, with the steps that want it so.
+    /// Hosts that have to be down, with the steps that demand it.
     held_down: BTreeMap<Name, Vec<usize>>,
     /// Hosts that ended by themselves, and when they are started again.
     to_restart: BTreeMap<Name, Duration>,
     last_failure: Option<String>,
     certificates: certificates::Certificates,
-    /// Hosts whose software tells what memory it uses.
+    /// Hosts whose software reports the memory that it uses.
     tell_of_memory: Vec<Name>,
 }
 
 impl<'a> Director<'a> {
-    /// A director for a stage whose hosts have just started.
+    /// Makes a director for a stage whose hosts have just started.
     pub(super) fn new(scenario: &'a Scenario, plan: &'a Plan, stage: Stage) -> Self {
         let steps = plan.steps.iter().map(|_| StepState::default()).collect();
         Self {
@@ -94,12 +95,12 @@ impl<'a> Director<'a> {
         }
     }
 
-    /// Simulated time since the run began.
+    /// Returns the simulated time since the run began.
     pub(super) fn now(&self) -> Duration {
         self.now
     }
 
-    /// The whole run.
+    /// Directs the whole run.
     pub(super) fn direct(&mut self) -> Result<(), SimError> {
         self.record_budgets();
         self.warm_up()?;
@@ -113,7 +114,7 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// The auditor's last word.
+    /// Waits for the auditor's last readings.
     fn audit(&mut self) -> Result<(), SimError> {
         let end = self.now + AUDIT_MAX.1;
         let mut found = None;
@@ -143,7 +144,8 @@ impl<'a> Director<'a> {
         Err(SimError::NotWarm { waited: self.now, missing: missing.join(", "), hint })
     }
 
-    /// The workload and the steps. Ends when the workload does and every step with an end of its own has come to it.
+    /// Runs the workload and the steps. It ends when the workload does and every step with an end of its own has come
+    /// to it.
     fn play(&mut self) -> Result<(), SimError> {
         let end = self.began + self.scenario.workload.duration;
         while self.now < end {
@@ -165,7 +167,7 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// Whether a step is under way and ends by itself, without the final heal.
+    /// Returns whether a step is under way and ends by itself, without the final heal.
     fn comes_to_an_end(&self, index: usize) -> bool {
         let step = &self.steps[index];
         step.status == Status::Active && step.ends_at.is_some() && !self.waits_for_the_heal(index)
@@ -180,7 +182,7 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// Ticks until `done`, for at most `limit`; answers whether it was.
+    /// Ticks until `done`, for at most `limit`. Returns whether it was done.
     fn tick_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<bool, SimError> {
         let end = self.now + limit;
         while !done(self) {
@@ -193,7 +195,7 @@ impl<'a> Director<'a> {
         Ok(true)
     }
 
-    /// One tick of the world, and what follows from it.
+    /// Runs one tick of the world, and handles what follows from it.
     fn tick(&mut self) -> Result<(), SimError> {
         seam::advance_to(self.now);
         let stepped = self.stage.sim.step();
@@ -211,7 +213,7 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// Looks at what the tick brought.
+    /// Looks at the events of the last tick.
     fn notice(&mut self) {
         let recorder = self.stage.recorder.clone();
         recorder.look_at_fresh(|event| self.notice_one(event));
@@ -223,7 +225,7 @@ impl<'a> Director<'a> {
         match &event.what {
             What::Log { event: log } => {
                 if let LogEvent::LeaderChange { node, .. } = log {
-                    // Whichever machine of that server it is.
+                    // Any machine of that server may lead.
                     let n = usize::try_from(*node).unwrap_or(usize::MAX);
                     let server = |n: usize| self.plan.servers.get(n % self.plan.servers.len());
                     self.leader = n.checked_sub(1).and_then(server).map(|s| s.as_str().into());
@@ -239,10 +241,10 @@ impl<'a> Director<'a> {
         }
     }
 
-    /// Starts hosts that ended by themselves again.
+    /// Starts hosts again that ended by themselves.
     fn supervise(&mut self) {
         if !self.stage.ended.swap(false, Ordering::Relaxed) {
-            return; // the usual tick, in which everybody goes on
+            return; // the usual tick, in which all hosts go on
         }
         for index in 0..self.stage.actors.len() {
             let name = self.stage.actors[index].name.clone();
@@ -250,7 +252,7 @@ impl<'a> Director<'a> {
                 self.to_restart.remove(&name);
                 continue;
             }
-            // It is down, and so it has to be looked after in the next tick, too.
+            // The host is down, so the next tick has to look after it, too.
             self.stage.ended.store(true, Ordering::Relaxed);
             if self.held_down.contains_key(&name) {
                 self.to_restart.remove(&name);
@@ -263,7 +265,8 @@ impl<'a> Director<'a> {
         }
     }
 
-    /// Steps whose moment did not come while the workload ran will not run. One that struck inside the last tick begins.
+    /// Marks steps as not run if their moment did not come while the workload ran. A step that struck within the last
+    /// tick begins.
     fn give_up_waiting(&mut self) {
         for index in 0..self.steps.len() {
             let has_struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&index);

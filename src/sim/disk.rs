@@ -1,12 +1,13 @@
 //! The simulated disk: what a page cache, a sync and a power loss do to files, decided by the seed.
 //!
 //! A write reaches the page cache when it is submitted and survives the death of its process. It becomes durable with a
-//! sync that was submitted later and whose time has come. At a power loss, of what was not yet durable the seed decides:
-//! each write is kept, torn at some byte, or gone. What was not synced with its folder may have happened or not: a name of
-//! a file or of a folder may be gone, with all that it led to, and a removed file may be back.
-//! Completion is a matter of simulated time alone; nothing here runs by itself, so a cut at any instant is exact.
+//! sync that was submitted later and whose time has come. At a power loss the seed decides what happens to each write
+//! that was not yet durable: it is kept, torn at some byte, or gone. What was not synced with its folder may have
+//! happened or not: a name of a file or of a folder may be gone, with everything that it led to, and a removed file may
+//! be back. Completion is a matter of simulated time alone; nothing here runs by itself, so a cut at any instant is
+//! exact.
 //!
-//! A disk does what it says unless a step of the scenario lets it fail, fill up, dawdle or lie (`faults`).
+//! A disk does what it says unless a step of the scenario makes it fail, fill up, slow down or lie (`faults`).
 
 mod at_once;
 mod faults;
@@ -44,7 +45,7 @@ use crate::{
 /// A sync takes this long, and up to as much again.
 const SYNC: Duration = Duration::from_micros(800);
 
-/// Bytes that a sync writes in a second.
+/// The bytes that a sync writes in a second.
 const BYTES_PER_SECOND: u64 = 400_000_000;
 
 /// One host's disk. It outlives the host's processes.
@@ -57,7 +58,7 @@ pub struct SimDisk {
 
 struct State {
     files: Vec<Inode>,
-    /// Names as a process sees them, and as they are on the platter.
+    /// The names as a process sees them, and as they are on the platter.
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
     /// The folders likewise; the data folder itself is always there.
@@ -66,25 +67,25 @@ struct State {
     /// When each name was made, of a file or a folder.
     made: BTreeMap<PathBuf, Duration>,
     folder_syncs: Vec<(Duration, PathBuf)>,
-    /// Without power: submissions have no effect and no end.
+    /// Whether it is without power: submissions have no effect and never complete.
     dark: bool,
     /// The unit that it writes whole or not at all, in bytes.
     sector: usize,
-    /// Bytes that the last power loss took.
+    /// The bytes that the last power loss took.
     lost: u64,
-    /// Stands still: syncs complete only once this is false.
+    /// Whether it stands still: syncs complete only once this is false.
     paused: watch::Sender<bool>,
     syncs_held: u64,
     locked: bool,
-    /// Counts lives: a lock of a former life does not unlock this one.
+    /// Counts lives: a lock of a former life does not unlock the present one.
     life: u64,
     luck: ChaCha8Rng,
     faults: Faults,
 }
 
 impl SimDisk {
-    /// An empty disk that writes whole sectors of so many bytes. `luck` decides what a power loss takes, `mishaps` what
-    /// faults of the disk do.
+    /// Makes an empty disk that writes whole sectors of `sector` bytes. `luck` decides what a power loss takes,
+    /// `mishaps` what faults of the disk do.
     pub fn new(host: Name, recorder: Recorder, sector: usize, luck: ChaCha8Rng, mishaps: ChaCha8Rng) -> Self {
         let state = State {
             files: Vec::new(),
@@ -111,8 +112,8 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The power goes now: what is not durable is kept, torn or lost, and told. Answers the bytes lost, also where it
-    /// had gone before.
+    /// Cuts the power: what is not durable is kept, torn or lost, and recorded. Returns the bytes lost, also if the
+    /// power had gone before.
     pub fn lose_power(&self, now: Duration) -> u64 {
         let mut state = self.lock_state();
         if state.dark {
@@ -136,7 +137,7 @@ impl SimDisk {
         total
     }
 
-    /// A process begins to use the disk: power is there, and no lock is held.
+    /// Lets a process begin to use the disk: there is power, and no lock is held.
     pub fn begin_life(&self) {
         let mut state = self.lock_state();
         state.dark = false;
@@ -144,7 +145,7 @@ impl SimDisk {
         state.life += 1;
     }
 
-    /// Stands still or goes on; answers how many syncs had to wait.
+    /// Makes the disk stand still or go on. Returns how many syncs had to wait.
     pub fn pause(&self, paused: bool, now: Duration) -> u64 {
         let mut state = self.lock_state();
         // What would have been done while it stood still is done when it goes on, as its caller is told then.
@@ -156,14 +157,14 @@ impl SimDisk {
         held
     }
 
-    /// All files as they are, for tests and for reading a disk after a run.
+    /// Returns all files as they are, for tests and for reading a disk after a run.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.lock_state();
         let bytes = |file: &usize| state.files[*file].content.bytes.read(0, usize::MAX).to_vec();
         state.names.iter().map(|(path, file)| (path.clone(), bytes(file))).collect()
     }
 
-    /// Submits `change` to the names and answers at once.
+    /// Applies `op` to the state and completes at once.
     fn at_once<T: Send + 'static>(&self, op: impl FnOnce(&mut State) -> io::Result<T>) -> Pending<T> {
         let mut state = self.lock_state();
         if state.dark {
@@ -193,7 +194,7 @@ impl State {
         }
     }
 
-    /// Page caches are gone. Answers the damage that shows by that, with the names of files.
+    /// Drops page caches. Returns the damage that becomes visible by that, with the names of files.
     fn show_platter(&mut self) -> Vec<(String, Place)> {
         let mut shown = Vec::new();
         for file in 0..self.files.len() {
@@ -309,7 +310,7 @@ impl Disk for SimDisk {
 }
 
 impl SimDisk {
-    /// Resolves at `done`, or, where the host stands still then, once it goes on.
+    /// Resolves at `done`, or once the host goes on if it stands still at that time.
     fn complete_at(&self, done: Duration, op: DiskOp, path: String, bytes: u64, fails: bool) -> Pending<()> {
         let disk = self.clone();
         Box::pin(async move {
@@ -326,7 +327,7 @@ impl SimDisk {
         })
     }
 
-    /// Waits for simulated time; answers whether the host stands still then.
+    /// Waits for simulated time. Returns whether the host stands still then.
     async fn wait_until(&self, done: Duration) -> bool {
         tokio::time::sleep(done.saturating_sub(seam::now())).await;
         *self.lock_state().paused.borrow()
@@ -403,7 +404,7 @@ impl SimFile {
     }
 }
 
-/// By how much a file grows with `len` bytes at an offset.
+/// Returns by how much a file grows with `len` bytes at an offset.
 fn growth(file: &Inode, offset: u64, len: usize) -> u64 {
     offset.saturating_add(len as u64).saturating_sub(file.len())
 }
@@ -469,7 +470,7 @@ impl File for SimFile {
     }
 
     fn truncate(&self, len: u64) -> Pending<()> {
-        // A hole takes no room.
+        // A hole takes no space.
         self.change(DiskOp::Truncate, 0, |_| 0, |_, _, _| (Change::Truncate { len }, ()))
     }
 

@@ -1,4 +1,4 @@
-//! What a disk does that fails, fills up, dawdles or lies. The clock stands at zero, as in the other tests of the disk.
+//! Tests disks that fail, fill up, slow down or lie. The clock stands at zero, as in the other tests of the disk.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ fn file(disk: &SimDisk, name: &str) -> Arc<dyn File> {
     file
 }
 
-/// Syncs and lets the time pass that it takes.
+/// Syncs a file and lets the time pass that the sync takes.
 fn sync(disk: &SimDisk, file: &Arc<dyn File>) {
     drop(file.sync());
     disk.lock_state().settle(AFTER);
@@ -146,7 +146,7 @@ async fn a_slow_disk_delays_syncs_and_reads_and_not_writes() {
     begin(&disk, DiskFault::Slow { latency: Duration::from_millis(700) }, "");
     now(file.append("x".into()));
     let (read, synced) = (file.read_at(0, 1), file.sync());
-    // The clock of the disk stands still here: each wait is counted by itself.
+    // The clock of the disk stands still here, so each wait is measured separately.
     let wait = async |pending: Pending<()>| {
         let began = tokio::time::Instant::now();
         pending.await.expect("done");

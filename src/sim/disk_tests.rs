@@ -1,5 +1,5 @@
-//! What the simulated disk keeps and what it may lose. Without a simulation the clock stands at zero: a power loss at
-//! zero comes before every sync under way has completed, one a second later comes after.
+//! Tests what the simulated disk keeps and what it may lose. Without a simulation the clock stands at zero: a power
+//! loss at zero comes before any sync under way has completed, one a second later comes after all of them.
 
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn content(disk: &SimDisk, name: &str) -> Option<Vec<u8>> {
     disk.contents().remove(Path::new(name))
 }
 
-/// How often something is so, over a hundred seeds.
+/// Counts for how many of a hundred seeds something is true.
 fn often(mut so: impl FnMut(u64) -> bool) -> usize {
     (0..100).filter(|seed| so(*seed)).count()
 }
@@ -95,7 +95,7 @@ fn a_write_may_be_torn_or_have_holes_and_the_loss_is_told() {
     assert!(holes > 0, "a file never grew before its data came");
 }
 
-/// What became of a file of `old` bytes in which some in the middle were written anew, and the power went.
+/// Returns what is left of a file of `old` bytes after some in the middle were rewritten and the power went.
 fn rewritten(sector: usize, seed: u64) -> Vec<u8> {
     let disk = disk_with_sectors(sector, seed);
     let file = file(&disk, "a");
@@ -231,7 +231,7 @@ fn a_removal_that_was_synced_stays_so_and_one_lets_no_rename_come_undone() {
     }
 }
 
-/// A folder with a synced file, itself synced or not.
+/// A folder with a synced file; the folder itself is synced or not.
 fn folder_with_a_file(seed: u64, synced: bool) -> SimDisk {
     let disk = disk(seed);
     now(disk.create_folder(Path::new("deep/er")));
@@ -379,12 +379,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What a disk that keeps its word may show after a power loss: written down here in the plainest way.
+/// What an honest disk may show after a power loss, written down in the plainest way.
 #[derive(Default)]
 struct Model {
-    /// What every completed sync has made durable.
+    /// The bytes that completed syncs have made durable.
     durable: Vec<u8>,
-    /// Changes since, oldest first, and how many of them a sync was asked for.
+    /// The changes since then, oldest first, and how many of them a sync was asked for.
     loose: Vec<Op>,
     asked: usize,
 }
@@ -401,7 +401,7 @@ impl Model {
         self.asked = 0;
     }
 
-    /// Each byte is the durable one, or one that some loose change would have put there.
+    /// Returns whether each byte is the durable one, or one that some loose change would have put there.
     fn allows(&self, content: &[u8]) -> bool {
         let shortest = self.loose.iter().filter_map(|op| match op {
             Op::Truncate(len) => Some(*len as usize),
@@ -417,7 +417,7 @@ impl Model {
     }
 }
 
-/// The offset of an `Append` is resolved before it gets here.
+/// Applies a change. The offset of an `Append` is resolved before it gets here.
 fn apply(op: &Op, to: &mut Vec<u8>) {
     match op {
         Op::WriteAt(at, byte, len) => {
@@ -539,7 +539,7 @@ fn a_std_style_file_reads_writes_and_seeks_as_that_of_std() {
     let mut all = [0; 9];
     assert_eq!(file.read_at(&mut all, 0).expect("read"), 5);
     assert_eq!(&all[..5], b"Jello");
-    // Appending goes to the end, wherever one has read, and clones share their position.
+    // Appending goes to the end, whatever was read before, and clones share their position.
     let appended = folder.append_to("a").expect("opened");
     (&appended).read_exact(&mut [0; 2]).expect("read");
     (&appended).write_all(b"!").expect("written");

@@ -1,8 +1,8 @@
-//! The simulator: a scenario's hosts on turmoil, their clocks and entropy at the seam, their disks and links simulated,
+//! The simulator: the hosts of a scenario on turmoil, with clocks and entropy at the seam, simulated disks and links,
 //! and a director that makes the plan happen.
 //!
-//! A run takes a process of its own (see [`crate::explore`]): tokio and its kin keep counters per process, so that the
-//! second run in one process would differ from the first.
+//! A run takes a process of its own (see [`crate::explore`]): tokio and related crates keep counters per process, so
+//! the second run in one process would differ from the first.
 
 mod auditor;
 mod authorities;
@@ -38,8 +38,8 @@ use crate::{
     system::System,
 };
 
-/// Why software under test ended, with all causes. An io error that says less than its kind, as one with an address for
-/// its whole text, is told with it.
+/// Returns why software under test ended, with all causes. The kind of an io error is added where its text says less,
+/// as when the text is only an address.
 fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = error_chain(error);
     let mut next = Some(error);
@@ -60,9 +60,9 @@ fn told(error: &(dyn Error + 'static)) -> String {
 /// How a run is recorded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Keep a line per event and packet, to find the first that differs between two runs.
+    /// Keep a line per event and packet, to find the first one that differs between two runs.
     pub trail: bool,
-    /// Leave out history and hash: only for measuring what they cost.
+    /// Leave out history and hash; only for measuring what they cost.
     pub bare: bool,
 }
 
@@ -73,18 +73,18 @@ pub struct Run {
     pub history: History,
     /// BLAKE3 over all events and packets, in hex.
     pub hash: String,
-    /// How many packets there were.
+    /// The number of packets.
     pub packets: u64,
-    /// A line per event and packet, where asked for.
+    /// A line per event and packet, if asked for.
     pub trail: Option<Vec<String>>,
-    /// Simulated length.
+    /// The simulated length.
     pub simulated: Duration,
 }
 
-/// Why a run came to no end.
+/// Why a run did not come to an end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SimError {
-    /// The libc seam.
+    /// The libc seam could not be armed.
     #[error(transparent)]
     Seam(#[from] seam::ArmError),
     /// The system could not be prepared.
@@ -93,23 +93,23 @@ pub enum SimError {
     /// Some task panicked.
     #[error("a task panicked at {at:?} of simulated time\n{panic}")]
     Panicked {
-        /// When.
+        /// When it panicked.
         at: Duration,
-        /// Message and place.
+        /// The message and the place.
         panic: String,
     },
     /// Something reached past the simulation, so the run could not be replayed.
     #[error("not replayable: {leak}\ncure: keep threads, blocking calls and real I/O out of a simulated host")]
     Leak {
-        /// What, and where in the code.
+        /// What it was, and where in the code.
         leak: String,
     },
     /// The clients never got their first acknowledgement.
     #[error("steady state was never reached: after {waited:?} {missing} had no append acknowledged; {hint}")]
     NotWarm {
-        /// Simulated time waited.
+        /// The simulated time waited.
         waited: Duration,
-        /// Which clients.
+        /// The clients without an acknowledgement.
         missing: String,
         /// The last thing that went wrong.
         hint: String,
@@ -120,9 +120,9 @@ pub enum SimError {
          under [cluster]"
     )]
     TooManyServers {
-        /// By the scenario.
+        /// The number in the scenario.
         asked: u32,
-        /// By the system.
+        /// The most that the system can form.
         most: u32,
     },
     /// The scenario asks for what this system cannot do.
@@ -135,12 +135,12 @@ pub enum SimError {
     },
 }
 
-/// A run that came to no end.
+/// A run that did not come to an end.
 #[derive(Debug)]
 pub struct Unfinished {
-    /// Why.
+    /// The reason.
     pub error: SimError,
-    /// What happened until then; `None` where it did not even begin.
+    /// What happened until then; `None` if the run did not even begin.
     pub history: Option<Box<History>>,
 }
 
@@ -153,7 +153,7 @@ impl From<SimError> for Unfinished {
 /// Simulates one run on this thread. The process must simulate nothing else, before or after.
 ///
 /// # Errors
-/// Where the run comes to no end; see [`SimError`]. Everything else is in the history.
+/// If the run does not come to an end; see [`SimError`]. Everything else is in the history.
 pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, Unfinished> {
     let hosts = hosts(plan);
     seam::arm(plan.seed, hosts.len(), stage::epoch(scenario)).map_err(SimError::from)?;
@@ -204,7 +204,7 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
     }
 }
 
-/// The revision that a step asks for. A rollback leads to one that was asked for before.
+/// Returns the revision that a step asks for. A rollback leads to one that was asked for before.
 fn revision_of<T>(action: &Action<T>) -> Option<Role> {
     match action {
         Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } => Some(*to),
@@ -212,8 +212,8 @@ fn revision_of<T>(action: &Action<T>) -> Option<Role> {
     }
 }
 
-/// Everybody in a run, by their index in the seam: the harness itself, servers, clients, the auditor, and the issuer
-/// where there is one.
+/// Returns all hosts of a run, by their index in the seam: the harness itself, servers, clients, the auditor, and the
+/// issuer if there is one.
 pub fn hosts(plan: &Plan) -> Vec<Name> {
     let hosts = plan.servers.iter().chain(&plan.clients).map(String::as_str);
     let hosts = std::iter::once("harness").chain(hosts).chain(["auditor"]).chain(plan.issuer.as_deref());
@@ -222,7 +222,7 @@ pub fn hosts(plan: &Plan) -> Vec<Name> {
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// tokio catches panics of spawned tasks; a run in which one happened has failed all the same.
+/// Watches for panics: tokio catches those of spawned tasks, but a run in which one happened has failed all the same.
 fn watch_panics() {
     panic::set_hook(Box::new(|info| {
         let payload = info.payload();
@@ -233,7 +233,7 @@ fn watch_panics() {
     }));
 }
 
-/// The first panic so far.
+/// Returns the first panic so far.
 pub(crate) fn panicked() -> Option<String> {
     PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -23,7 +23,7 @@ use crate::{
     seam,
 };
 
-/// Which host has which address. Complete before the first host runs.
+/// The host of each address. It is complete before the first host runs.
 pub(super) type AddressBook = Arc<BTreeMap<IpAddr, Name>>;
 
 /// The network as one host sees it.
@@ -32,14 +32,14 @@ pub(super) struct SimNet {
     links: Links,
     book: AddressBook,
     recorder: Recorder,
-    /// Connections made so far, by everybody.
+    /// The number of connections made so far, by all hosts.
     connections: Arc<AtomicU64>,
     /// Set once something listens here.
     listens: Arc<AtomicBool>,
 }
 
 impl SimNet {
-    /// The network of `me`. `connections` counts those of the whole run.
+    /// Makes the network of `me`. `connections` counts the connections of the whole run.
     pub(super) fn new(
         me: Name,
         links: Links,
@@ -68,7 +68,7 @@ impl Net for SimNet {
             let peer: Name = host.into();
             if self.links.is_dark(&self.me) || self.links.is_dark(&peer) {
                 mark!("dialled-into-the-dark");
-                // A SYN into the dark is not answered; the caller's deadline decides.
+                // A SYN to a dark host is not answered; the caller's deadline decides.
                 return std::future::pending().await;
             }
             self.links.may_connect(&self.me, &peer)?;
@@ -84,7 +84,7 @@ impl Net for SimNet {
     }
 }
 
-/// The end of a connection that made it: notes when it is over.
+/// The end that made a connection; it records when the connection is over.
 struct Dialled {
     stream: LinkStream<TcpStream>,
     me: Name,

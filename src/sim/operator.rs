@@ -1,7 +1,7 @@
-//! The operator: stands in for the people who replace a machine. It has the log take a new machine in and let the old one
-//! go, by the calls that the log offers for it, from the auditor's host.
+//! The operator: stands in for the people who replace a machine. It makes the log take a new machine in and let the old
+//! one go, by the calls that the log offers for this, from the auditor's host.
 //!
-//! It decides nothing by itself: a step orders, and it tries until the log says that it is done.
+//! It decides nothing by itself: a step gives an order, and the operator tries until the log reports that it is done.
 
 use std::{
     collections::BTreeSet,
@@ -18,13 +18,13 @@ use crate::{
     system::{Host, Peer, System},
 };
 
-/// Between two tries.
+/// The pause between two attempts.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// A machine that is to be taken in: of which server, and the how manieth there, from 1.
+/// A machine that is to be taken in: its server, and its number among the machines of that server, from 1.
 type Order = (Name, u32);
 
-/// The operator over all lives of its host. Clones are the same.
+/// The operator over all lives of its host. Clones share their state.
 #[derive(Clone)]
 pub(super) struct Operator {
     recorder: Recorder,
@@ -42,12 +42,12 @@ impl Operator {
         self.orders.send_modify(|orders| orders.push((server.clone(), machine)));
     }
 
-    /// Whether it was.
+    /// Returns whether that machine was taken in.
     pub(super) fn is_done(&self, server: &Name, machine: u32) -> bool {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(&(server.clone(), machine))
     }
 
-    /// One life: does what is ordered, in its order.
+    /// Runs one life: carries out the orders, in their order.
     pub(super) async fn run<S: System>(self, system: Arc<S>, host: Host) {
         let mut orders = self.orders.subscribe();
         loop {

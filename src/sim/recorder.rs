@@ -1,6 +1,6 @@
-//! The recorder: the one place where a run's events and packets are noted, in order, and hashed.
+//! The recorder: the one place where events and packets of a run are recorded, in order, and hashed.
 //!
-//! The hash rolls over every event and every packet, ciphertext included: two runs of one seed are the same run if, and
+//! The hash covers every event and every packet, ciphertext included: two runs of one seed are the same run if, and
 //! only if, their hashes agree.
 
 use std::{
@@ -21,11 +21,11 @@ use crate::{
     seam::{self, HostIndex},
 };
 
-/// What follows in the bytes that are hashed.
+/// The kind of what follows in the hashed bytes.
 const EVENT: u8 = 0;
 const PACKET: u8 = 1;
 
-/// Notes what happens. Clones note into the same history.
+/// Records what happens. Clones record into the same history.
 #[derive(Clone)]
 pub struct Recorder {
     inner: Arc<Mutex<Inner>>,
@@ -40,32 +40,33 @@ struct Inner {
     /// How many of `events` the director has looked at.
     looked_at: usize,
     alarm: Option<Alarm>,
-    /// Hosts that lost their power inside this tick: what still runs on them is not part of the run any more.
+    /// Hosts that lost their power within this tick: what still runs on them is no longer part of the run.
     silent: Vec<Name>,
     trail: Option<Vec<String>>,
-    /// Without a history, events are dropped once the director has looked at them, and nothing is hashed: for measuring
-    /// what recording costs.
+    /// Whether a history is kept. Otherwise events are dropped once the director has looked at them, and nothing is
+    /// hashed: for measuring what recording costs.
     keep: bool,
 }
 
-/// Called at once with name and time of each event of the log under test, inside the tick in which it happens: for
-/// faults that must strike at that very instant.
+/// Called at once with the name and the time of each event of the log under test, within the tick in which it happens:
+/// for faults that must strike at that very instant.
 pub(super) type Alarm = Box<dyn FnMut(&'static str, Duration) + Send>;
 
 /// What a run left behind.
 pub struct Recorded {
-    /// All events, ordered by time; those of one instant in the order in which they were noted.
+    /// All events, ordered by time; events of one instant are in the order in which they were recorded.
     pub events: Vec<Event>,
     /// BLAKE3 over events and packets, in hex.
     pub hash: String,
-    /// Packets seen.
+    /// The number of packets.
     pub packets: u64,
-    /// One line per event and packet, where asked for.
+    /// One line per event and packet, if asked for.
     pub trail: Option<Vec<String>>,
 }
 
 impl Recorder {
-    /// `hosts` by their index in the seam; index 0 is the harness. With `trail`, a line per event and packet is kept.
+    /// Makes a recorder. `hosts` are ordered by their index in the seam; index 0 is the harness. With `trail`, a line
+    /// per event and packet is kept.
     pub fn new(hosts: Vec<Name>, trail: bool, keep: bool) -> Self {
         let inner = Inner {
             events: Vec::new(),
@@ -85,18 +86,18 @@ impl Recorder {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The name of a host.
+    /// Returns the name of a host.
     pub fn name(&self, host: HostIndex) -> &Name {
         &self.hosts[host.min(self.hosts.len() - 1)]
     }
 
-    /// Notes what the host that speaks does, now; nothing where that host is silent.
+    /// Records what the speaking host does, at this time; nothing if that host is silent.
     pub fn record(&self, what: What) {
         let host = self.name(seam::speaking());
         self.record_of(host, what);
     }
 
-    /// Notes what `host` does, now, whoever speaks; nothing where that host is silent.
+    /// Records what `host` does, at this time, whichever host speaks; nothing if `host` is silent.
     pub fn record_of(&self, host: &Name, what: What) {
         let inner = self.lock();
         if !inner.silent.contains(host) {
@@ -104,23 +105,23 @@ impl Recorder {
         }
     }
 
-    /// Whether the host that speaks has lost its power inside this tick.
+    /// Returns whether the speaking host has lost its power within this tick.
     pub fn is_silent(&self) -> bool {
         let inner = self.lock();
         !inner.silent.is_empty() && inner.silent.contains(self.name(seam::speaking()))
     }
 
-    /// A host lost its power: whatever its software still does in this tick is not noted.
+    /// Silences a host that lost its power: what its software still does in this tick is not recorded.
     pub fn silence(&self, host: &Name) {
         self.lock().silent.push(host.clone());
     }
 
-    /// The host's software is gone, or starts anew.
+    /// Ends the silence of a host whose software is gone, or starts anew.
     pub fn unsilence(&self, host: &Name) {
         self.lock().silent.retain(|silent| silent != host);
     }
 
-    /// Notes what `host` does, at a time.
+    /// Records what `host` does, at a given time.
     pub fn record_at(&self, at: Duration, host: &Name, what: What) {
         self.note(self.lock(), at, host, what);
     }
@@ -139,7 +140,7 @@ impl Recorder {
         self.lock().alarm.get_or_insert(alarm);
     }
 
-    /// Sets who is called at once for each event of the log under test.
+    /// Sets the alarm that is called at once for each event of the log under test.
     pub fn set_alarm(&self, alarm: Option<Alarm>) {
         self.lock().alarm = alarm;
     }
@@ -150,7 +151,7 @@ impl Recorder {
         let from = std::mem::take(&mut inner.looked_at);
         inner.events[from..].iter().for_each(look);
         if inner.keep {
-            // Hosts that take turns inside a tick note out of time. A few events are put in order sooner than all.
+            // Hosts that take turns within a tick record out of order. Sorting a few events is faster than sorting all.
             inner.events[from..].sort_by_key(|event| event.at);
             inner.looked_at = inner.events.len();
         } else {
@@ -168,7 +169,7 @@ impl Recorder {
         Recorded { events, hash, packets: inner.packets, trail: inner.trail.take() }
     }
 
-    /// An observer for the software on a host: notes its events as that host's.
+    /// Returns an observer for the software on a host, which records its events as that host's.
     pub fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(self.clone())
     }
@@ -178,7 +179,7 @@ impl Inner {
     fn absorb(&mut self, event: &Event) {
         self.hash.push(EVENT);
         if let Err(refused) = canonical::write(event, &mut self.hash) {
-            // No event of a history is refused; if one ever were, two runs would still be told apart by the reason.
+            // No event of a history is refused; if one ever were, the reason would still distinguish two runs.
             self.hash.extend_from_slice(refused.to_string().as_bytes());
         }
         if let Some(trail) = &mut self.trail {
@@ -218,7 +219,7 @@ impl Tap for Recorder {
     }
 }
 
-/// Lower-case hex.
+/// Encodes bytes as lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -37,13 +37,13 @@ use crate::{
     system::{Certificates, DataFolder, Host, Peer, ReplyFilter, System},
 };
 
-/// Where servers listen.
+/// The port at which servers listen.
 const PORT: u16 = 50051;
 
-/// Where the issuer listens.
+/// The port at which the issuer listens.
 const ISSUER_PORT: u16 = 8443;
 
-/// What the simulator's own choices are drawn from: one stream each, so that no choice disturbs another.
+/// The streams from which the simulator's own choices are drawn: one each, so that no choice disturbs another.
 pub(super) mod streams {
     pub(in crate::sim) const JITTER: u64 = 0x1000;
     pub(in crate::sim) const FLIPS: u64 = 0x2000;
@@ -52,7 +52,7 @@ pub(super) mod streams {
     pub(in crate::sim) const READINGS: u64 = 0x5000; // of the auditor; plus 1 and a step's index for those around it
 }
 
-/// What kind of host it is.
+/// The kind of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Server,
@@ -67,14 +67,14 @@ pub(super) struct Actor {
     pub index: HostIndex,
     pub role: Role,
     pub disk: SimDisk,
-    /// Stands still: its workload, too.
+    /// Whether it stands still, and its workload with it.
     pub still: Arc<AtomicBool>,
     pub flips: Arc<Mutex<Flips>>,
-    /// Its certificate files.
+    /// The host's certificate files.
     pub certificates: Arc<Certificates>,
-    /// What its software may use for queues and caches.
+    /// The bytes that its software may use for queues and caches.
     pub memory: watch::Sender<u64>,
-    /// The revisions that it was deployed at, the one in force last. Never empty.
+    /// The revisions that were deployed to it, the one in force last. Never empty.
     pub revisions: Arc<Mutex<Vec<fault::Role>>>,
     /// How often the machine was replaced by an empty one.
     pub machine: Arc<AtomicU32>,
@@ -86,13 +86,13 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    /// Which life it is in and whether that one serves.
+    /// Returns the number of its present life, and whether that life serves.
     pub(super) fn life(&self) -> (u32, bool) {
         (self.life.load(Ordering::Relaxed), self.serves.load(Ordering::Relaxed))
     }
 }
 
-/// Part of what runs on a host: says so when it runs no more, however it ended.
+/// Part of what runs on a host: it notes when that ends, in whatever way.
 struct Ending(Arc<AtomicBool>);
 
 impl Drop for Ending {
@@ -103,14 +103,15 @@ impl Drop for Ending {
 
 /// Bits to be flipped in a server's replies.
 pub(super) struct Flips {
-    /// Steps that flip: from one flip to the next, when the next one is due, and how many were flipped.
+    /// The steps that flip bits: the time between two flips, and when the next one is due; and how many bits each has
+    /// flipped.
     pub active: BTreeMap<usize, (Duration, Duration)>,
     pub done: BTreeMap<usize, u64>,
     luck: rand_chacha::ChaCha8Rng,
 }
 
 impl Flips {
-    /// Flips one bit if it is time.
+    /// Flips one bit if a flip is due.
     fn flip(&mut self, bytes: &mut [u8]) -> bool {
         let now = seam::now();
         let Some((step, (every, due))) = self.active.iter_mut().find(|(_, (_, due))| *due <= now) else { return false };
@@ -131,7 +132,7 @@ pub(super) struct Stage {
     pub recorder: Recorder,
     pub links: Links,
     pub actors: Vec<Actor>,
-    /// Set whenever what runs on some host comes to an end.
+    /// Set whenever what runs on some host ends.
     pub ended: Arc<AtomicBool>,
     pub workloads: Vec<Workload>,
     pub surges: Surges,
@@ -223,20 +224,20 @@ impl Stage {
         Ok((stage, system))
     }
 
-    /// Replaces what is installed at a host.
+    /// Replaces the identity that is installed at a host.
     pub(super) fn install(&self, name: &Name, identity: Identity, why: &str, now: Duration) {
         if let Some(actor) = self.actor(name) {
             actor.certificates.install(identity, why, &|what| self.recorder.record_at(now, name, what));
         }
     }
 
-    /// The host of that name.
+    /// Returns the host with that name.
     pub(super) fn actor(&self, name: &str) -> Option<&Actor> {
         self.actors.iter().find(|actor| &*actor.name == name)
     }
 
-    /// Ends a host's process. Where its power goes, nobody is told, and what was not synced may be lost. Returns the bytes
-    /// lost, or `None` where it was down already.
+    /// Ends the process of a host. If its power goes, nobody is told, and what was not synced may be lost. Returns the
+    /// bytes lost, or `None` if the host was already down.
     pub(super) fn kill(&mut self, name: &Name, how: Down, now: Duration) -> Option<u64> {
         let actor = self.actors.iter().find(|actor| actor.name == *name)?;
         if !self.sim.is_host_running(&**name) {
@@ -279,7 +280,7 @@ impl Stage {
         seam::driving(seam::DRIVER);
     }
 
-    /// A client is down: whoever waited for it will not get an answer.
+    /// Ends the appends of a client that is down: nobody will get an answer to them.
     pub(super) fn mourn(&self, name: &Name, now: Duration) {
         for workload in self.workloads.iter().filter(|workload| workload.client() == name) {
             workload.died(now);
@@ -291,7 +292,7 @@ fn prepare(error: TlsError) -> SimError {
     SimError::Prepare(error.to_string())
 }
 
-/// Makes a new life's `Host`, inside the host's runtime.
+/// Makes the `Host` of a new life, inside the host's runtime.
 type MakeHost = Arc<dyn Fn() -> Host>;
 
 struct Maker<'a> {
@@ -318,7 +319,7 @@ impl<'a> Maker<'a> {
     ) -> Result<Self, SimError> {
         let everybody = plan.servers.iter().chain(&plan.clients).map(String::as_str).chain(["auditor"]);
         let everybody = everybody.chain(plan.issuer.as_deref());
-        // Asking for a name is what gives it its address.
+        // Looking up a name is what assigns its address.
         let book = everybody.map(|name| (sim.lookup(name), name.into())).collect();
         let authorities = Authorities::new(scenario.cluster.wall_clock).map_err(prepare)?;
         let peers = servers.iter().map(|name| Peer::new(name.clone(), PORT)).collect();
@@ -431,7 +432,7 @@ impl<'a> Maker<'a> {
         })
     }
 
-    /// How hosts renew, where the scenario wants them to.
+    /// Returns how hosts renew their certificates, if the scenario asks for it.
     fn renewal(&self) -> Option<(Peer, Arc<str>, Duration)> {
         let (before, issuer) = (self.scenario.cluster.renew_before?, self.plan.issuer.as_deref()?);
         Some((Peer::new(issuer.into(), ISSUER_PORT), self.authorities.root_pem().into(), before))
@@ -444,9 +445,9 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// The true wall clock at simulated time zero, since 1970.
+/// Returns the true wall clock at simulated time zero, since 1970.
 pub(super) fn epoch(scenario: &Scenario) -> Duration {
-    // A scenario's date is in this century or the last years of the one before.
+    // The date of a scenario is in this century or the last years of the one before.
     Duration::from_secs(u64::try_from(scenario.cluster.wall_clock).unwrap_or(0))
 }
 
@@ -536,7 +537,7 @@ fn start_auditor<S: System>(
     });
 }
 
-/// The issuer belongs to the harness, whatever the log under test is.
+/// Starts the issuer, which belongs to the harness, whatever the log under test is.
 fn start_issuer(
     sim: &mut turmoil::Sim<'static>,
     actor: &Actor,

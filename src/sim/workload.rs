@@ -1,7 +1,7 @@
 //! The workload on a client host: entries offered at their times, whether or not the log keeps up.
 //!
-//! What has been offered outlives the client's process: numbers go on after a crash, and what a dead client had under
-//! way came back as unknown.
+//! What has been offered outlives the client's process: numbers go on after a crash, and appends that a dead client had
+//! under way come back as unknown.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,21 +22,21 @@ use crate::{
     system::{Client, Entry},
 };
 
-/// What all clients are to do.
+/// What all clients have to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// One entry each, again until it is acknowledged: then it is t = 0.
+    /// Offer one entry each, again until it is acknowledged: that is t = 0.
     WarmUp,
-    /// Entries at their times, counted from this moment.
+    /// Offer entries at their times, counted from this moment.
     Offer {
         /// t = 0.
         since: Duration,
     },
-    /// Nothing new.
+    /// Offer nothing new.
     Rest,
-    /// Everything has healed: one more entry each, to see that it can be done, and what is owed is delivered.
+    /// Everything has healed: offer one more entry each, to show that the log takes it, and deliver what is owed.
     Settle,
-    /// Say what is still held.
+    /// Report what is still held.
     Report,
 }
 
@@ -46,13 +46,13 @@ const HELD_EVERY: Duration = Duration::from_millis(500);
 /// How long a client waits before it tries again to come up.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
-/// What all clients together offer, by the scenario.
+/// The load that all clients together offer, according to the scenario.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// From one entry to the next, of whichever client.
+    /// The time from one entry to the next, over all clients.
     interval: Duration,
     size: usize,
-    /// Every nth entry of each client has so many bytes instead: (n, bytes).
+    /// Every n-th entry of each client has this many bytes instead: (n, bytes).
     oversize: Option<(u64, usize)>,
 }
 
@@ -69,18 +69,18 @@ impl Load {
     }
 }
 
-/// More than usual: what steps have all clients offer on top of the workload. Clones are the same.
+/// The entries that steps make all clients offer on top of the workload. Clones share their state.
 #[derive(Debug, Clone)]
 pub(super) struct Surges {
     active: watch::Sender<BTreeMap<usize, Surge>>,
     offered: Arc<Mutex<BTreeMap<usize, u64>>>,
 }
 
-/// One of them.
+/// One surge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Surge {
     since: Duration,
-    /// From one entry to the next, of whichever client.
+    /// The time from one entry to the next, over all clients.
     interval: Duration,
 }
 
@@ -91,17 +91,17 @@ impl Default for Surges {
 }
 
 impl Surges {
-    /// From `since` on an entry more every `interval`, by all clients together.
+    /// Makes all clients together offer one more entry every `interval`, from `since` on.
     pub(super) fn begin(&self, step: usize, since: Duration, interval: Duration) {
         self.active.send_modify(|active| _ = active.insert(step, Surge { since, interval }));
     }
 
-    /// No more of that step.
+    /// Ends the surge of a step.
     pub(super) fn end(&self, step: usize) {
         self.active.send_modify(|active| _ = active.remove(&step));
     }
 
-    /// How many entries were offered for a step.
+    /// Returns how many entries were offered for a step.
     pub(super) fn offered(&self, step: usize) -> u64 {
         self.lock().get(&step).copied().unwrap_or_default()
     }
@@ -115,17 +115,17 @@ impl Surges {
 #[derive(Clone)]
 pub(super) struct Workload {
     client: Name,
-    /// From one entry to the next, and how much later than t = 0 the first one comes.
+    /// The time from one entry to the next, and how long after t = 0 the first one comes.
     every: Duration,
     offset: Duration,
-    /// Which of how many clients it is.
+    /// The number of this client, and the number of clients.
     share: (u32, u32),
     size: usize,
     oversize: Option<(u64, usize)>,
     recorder: Recorder,
     phase: watch::Receiver<Phase>,
     surges: Surges,
-    /// The host stands still, and so does its application.
+    /// Whether the host stands still, and its application with it.
     still: Arc<AtomicBool>,
     state: Arc<Mutex<State>>,
 }
@@ -133,23 +133,23 @@ pub(super) struct Workload {
 #[derive(Default)]
 struct State {
     next: u64,
-    /// The turn at which an entry was offered last.
+    /// The turn at which an entry was last offered.
     turn: Option<u128>,
-    /// Turns of each surge that are over.
+    /// The turns of each surge that are over.
     surged: BTreeMap<usize, u128>,
-    /// It was down or stood still: turns of surges that passed meanwhile are not made up for.
+    /// Whether it was down or stood still: turns of surges that passed meanwhile are not made up for.
     missed: bool,
     outstanding: BTreeSet<u64>,
     acknowledged: u64,
-    /// The entry that shows that the log has recovered; none yet, or none any more after its client gave it up.
+    /// The entry that shows that the log has recovered; `None` before it is offered, and after its client gave it up.
     probe: Option<u64>,
-    /// Entries in the outbox by the client's last count; `None` before the first.
+    /// The entries in the outbox by the client's last count; `None` before the first count.
     held: Option<usize>,
     reported: bool,
 }
 
 impl Workload {
-    /// The workload of `client`, the `n`-th of `clients`, which share the load.
+    /// Makes the workload of `client`, the `n`-th of `clients`, which share the load.
     pub(super) fn new(
         client: Name,
         (n, clients): (u32, u32),
@@ -177,28 +177,28 @@ impl Workload {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose it is.
+    /// Returns the client.
     pub(super) fn client(&self) -> &Name {
         &self.client
     }
 
-    /// Whether one append was acknowledged.
+    /// Returns whether at least one append was acknowledged.
     pub(super) fn is_warm(&self) -> bool {
         self.lock().acknowledged > 0
     }
 
-    /// Whether nothing is under way and nothing is owed.
+    /// Returns whether nothing is under way and nothing is owed.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.lock();
         state.probe.is_some() && state.outstanding.is_empty() && state.held == Some(0)
     }
 
-    /// Whether the client has said what it holds.
+    /// Returns whether the client has said what it holds.
     pub(super) fn has_reported(&self) -> bool {
         self.lock().reported
     }
 
-    /// The client died: whoever waited for an answer will not get one.
+    /// Handles the death of the client: appends under way will get no answer.
     pub(super) fn died(&self, at: Duration) {
         let outstanding = {
             let mut state = self.lock();
@@ -214,7 +214,7 @@ impl Workload {
         }
     }
 
-    /// One life of the client. Ends with it, or where the client says that it cannot go on.
+    /// Runs one life of the client. It ends with the life, or if the client reports that it cannot go on.
     pub(super) async fn run<C: Client>(&self, start: impl AsyncFn() -> Result<C, crate::system::Failure>) {
         let client = loop {
             match start().await {
@@ -245,7 +245,7 @@ impl Workload {
         }
     }
 
-    /// Does what the phase asks for; answers when to look again.
+    /// Does what the phase asks for. Returns when to look again.
     async fn act<C: Client>(&self, phase: Phase, client: &Arc<C>) -> Instant {
         let again = Instant::now() + HELD_EVERY;
         if self.still.load(Ordering::Relaxed) {
@@ -266,7 +266,8 @@ impl Workload {
             Phase::Offer { since } => self.offer_when_due(since, client).min(self.surge_when_due(client)),
             Phase::Rest => again,
             Phase::Settle => {
-                // A client that gives up (others retry for ever) has shown nothing: again, until this phase is over.
+                // A client that gives up (others retry for ever) has shown nothing, so it offers again until this phase
+                // is over.
                 if self.lock().probe.is_none() {
                     let number = self.offer(client, self.size);
                     self.lock().probe = Some(number);
@@ -304,7 +305,7 @@ impl Workload {
         };
         let due = match before.filter(|_| !missed) {
             Some(before) => turn - before,
-            // Timers have a resolution of a millisecond: up to that much late is on time.
+            // Timers have a resolution of a millisecond: an entry that is late by up to that much is on time.
             None => u128::from(before != Some(turn) && late < Duration::from_millis(2)),
         };
         for _ in 0..due {
@@ -313,7 +314,7 @@ impl Workload {
         Instant::now() + self.every.saturating_sub(late)
     }
 
-    /// Offers what surges want by now; answers when they want more.
+    /// Offers the entries that surges demand by now. Returns when they demand more.
     fn surge_when_due<C: Client>(&self, client: &Arc<C>) -> Instant {
         let now = seam::now();
         let active = self.surges.active.borrow().clone();
@@ -322,7 +323,7 @@ impl Workload {
         for (step, Surge { since, interval }) in active {
             let (n, clients) = self.share;
             let (every, first) = ((interval * clients).as_nanos().max(1), since + interval * n);
-            // Turns that have come, the first one at `first`.
+            // The turns that have come; the first one comes at `first`.
             let due = now.checked_sub(first).map_or(0, |into| into.as_nanos() / every + 1);
             let over = self.lock().surged.insert(step, due).unwrap_or(0);
             let fresh = if missed { 0 } else { due.saturating_sub(over) };
@@ -336,13 +337,13 @@ impl Workload {
         next
     }
 
-    /// The size of the next entry.
+    /// Returns the size of the next entry.
     fn next_size(&self) -> usize {
         let number = self.lock().next;
         self.oversize.filter(|(every, _)| (number + 1).is_multiple_of(*every)).map_or(self.size, |(_, size)| size)
     }
 
-    /// Hands the next entry to the client, without waiting for it. Answers its number.
+    /// Hands the next entry to the client, without waiting for it. Returns its number.
     fn offer<C: Client>(&self, client: &Arc<C>, size: usize) -> u64 {
         let number = {
             let mut state = self.lock();

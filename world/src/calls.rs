@@ -1,8 +1,8 @@
-//! Tells the observer about calls, at the end that makes them: a [`Service`] around a tonic channel.
+//! Reports calls to the observer, at the end that makes them: a [`Service`] around a tonic channel.
 //!
-//! What a call said on the wire can only be judged by its exact bytes, so each gRPC frame of both bodies is told as it
-//! passes, before anything decodes it. Bodies are teed, never held back: at most one frame is kept in memory for the
-//! telling, and the bytes themselves go on at once. Every call that started is told to have ended exactly once, also
+//! What a call said on the wire can only be judged by its exact bytes, so each gRPC frame of both bodies is reported as
+//! it passes, before anything decodes it. Bodies are teed, never held back: at most one frame is kept in memory for the
+//! report, and the bytes themselves go on at once. Every call that started is reported to have ended exactly once, also
 //! when its caller drops it. This file must never change what passes through it.
 
 use std::{
@@ -25,18 +25,18 @@ use tower::Service;
 
 use crate::{LogEvent, Observer, error_chain, observer::Direction};
 
-/// Frames above this many bytes (16 MiB) pass untold, so that a hostile length costs no memory.
+/// Frames above this many bytes (16 MiB) pass unreported, so that a hostile length costs no memory.
 const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Room for a frame is made for no more than this much of what is still to come of it.
+/// Space for a frame is reserved for at most this many of its missing bytes.
 const RESERVED_BYTES_MAX: usize = 256 * 1024;
-/// One byte of compression flag and four of length (gRPC over HTTP/2, "Length-Prefixed-Message").
+/// One byte of compression flag and four bytes of length (gRPC over HTTP/2, "Length-Prefixed-Message").
 const PREFIX_BYTES: usize = 5;
 
-/// Which attempt at one piece of work a call is, from 1. Put into a request's extensions; 1 where it is missing.
+/// The number of an attempt at one piece of work, from 1. It is put into a request's extensions; 1 where it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt(pub u32);
 
-/// Numbers calls and tells about them. Clones share one counter.
+/// Numbers calls and reports them. Clones share one counter.
 #[derive(Clone)]
 pub struct Calls {
     observer: Arc<dyn Observer>,
@@ -44,14 +44,14 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Numbers start at a random multiple of 2^32 below 2^52, so that several of these in one process do not collide,
-    /// and still fit the integers of JSON readers.
+    /// Makes a counter that starts at a random multiple of 2^32 below 2^52, so that the numbers of several of these in
+    /// one process do not collide and still fit the integers of JSON readers.
     pub fn new(observer: Arc<dyn Observer>) -> Calls {
         let base = u64::from(rand::random::<u32>() >> 12) << 32;
         Calls { observer, next: Arc::new(AtomicU64::new(base)) }
     }
 
-    /// Who is told.
+    /// Returns the observer that is told.
     pub fn observer(&self) -> Arc<dyn Observer> {
         self.observer.clone()
     }
@@ -75,7 +75,7 @@ impl Calls {
     }
 }
 
-/// A channel whose calls are told.
+/// A channel whose calls are reported.
 #[derive(Clone)]
 pub struct Observed<S> {
     channel: S,
@@ -103,7 +103,7 @@ where
         let request = request.map(|body| Body::new(Tee::new(body, call.clone(), Direction::Request, None)));
         let answer = self.channel.call(request);
         Box::pin(async move {
-            // Dropped while it waits here, `ending` tells that the call was cancelled.
+            // If this future is dropped while it waits here, `ending` reports that the call was cancelled.
             let mut ending = ending;
             match answer.await {
                 Ok(response) => Ok(observe_response(response, call, ending)),
@@ -132,7 +132,7 @@ struct Call {
     observer: Arc<dyn Observer>,
 }
 
-/// Owed to the observer: that the call ended. Told once, at the latest when this is dropped.
+/// The duty to report that the call ended. It is done once, at the latest when this is dropped.
 struct Ending {
     call: Option<Call>,
 }
@@ -151,7 +151,7 @@ impl Drop for Ending {
     }
 }
 
-/// A body whose frames are told while they pass.
+/// A body whose frames are reported while they pass.
 struct Tee {
     body: Body,
     call: Call,
@@ -214,7 +214,7 @@ impl http_body::Body for Tee {
 #[derive(Default)]
 struct Messages {
     pending: BytesMut,
-    /// Bytes still to come of a frame that is too large to be told.
+    /// The bytes still to come of a frame that is too large to be reported.
     skip: usize,
 }
 
@@ -233,7 +233,8 @@ impl Messages {
             if length <= TOLD_BYTES_MAX {
                 let missing = (PREFIX_BYTES + length).saturating_sub(self.pending.len());
                 if missing > 0 {
-                    // At once, for growing step by step copies all of it each time; not all that a hostile length asks for.
+                    // Reserve at once, because growing step by step copies everything each time; but not as much as a
+                    // hostile length asks for.
                     self.pending.reserve(missing.min(RESERVED_BYTES_MAX));
                     return None;
                 }
@@ -253,7 +254,7 @@ fn status_in(headers: &HeaderMap) -> Option<(Code, String)> {
     Some((code, detail.unwrap_or_default()))
 }
 
-/// The status that a call gets where the transport failed before there was a response.
+/// Returns the status of a call whose transport failed before there was a response.
 fn transport_status(error: &(dyn Error + Send + Sync + 'static)) -> (Code, String) {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -268,7 +269,7 @@ fn transport_status(error: &(dyn Error + Send + Sync + 'static)) -> (Code, Strin
     (Code::Unknown, error_chain(error))
 }
 
-/// The name of a gRPC status in kebab-case, as events carry it.
+/// Returns the name of a gRPC status in kebab-case, as events carry it.
 pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "ok",

@@ -1,20 +1,21 @@
-//! Who stands at a server's door: connections that were accepted and have not proven whose they are.
+//! The connections at a server's door: those that were accepted and have not yet proven whose they are.
 //!
-//! Anybody who reaches the port can be one of them. So they have places of their own, beside those of established
-//! connections, and few of them; but nobody is refused one, because a door that refuses newcomers is shut by whoever
-//! fills it first. Where all places are taken the newcomer gets that of somebody who has stood for longest among those
-//! of the same origin, and that origin is the one that has most places. Two things follow:
+//! Anybody who reaches the port can open such connections. So they have places of their own, beside those of
+//! established connections, and few of them. But no connection is refused a place, because an attacker could shut a
+//! door that refuses newcomers by filling it first. When all places are taken, the newcomer gets the place of the
+//! oldest connection of the origin that has the most places. Two things follow:
 //!
 //! * An origin that has no more than its even share of the places never loses one. A flood from one address takes
 //!   places from itself.
-//! * Among those of one origin (behind one NAT, or on one machine) the quick ones get in: a handshake fails only where
-//!   as many newcomers come as there are places before it is over.
+//! * Among the connections of one origin (behind one NAT, or on one machine) the quick ones get in: a handshake fails
+//!   only if as many newcomers as there are places come before it is over.
 //!
-//! There are two steps, each with its own places. On the first one stands who has not said a whole ClientHello; with it
-//! a connection moves to the second one. So those that say nothing take no place from those that speak, and an honest
-//! peer, which speaks as soon as it is connected, leaves the first step at once, however far away it is.
+//! There are two steps, each with its own places. On the first one stand connections that have not yet sent a whole
+//! ClientHello; once it has, a connection moves to the second one. So silent connections take no place from those that
+//! speak, and an honest peer, which speaks as soon as it is connected, leaves the first step at once, however far away
+//! it is.
 //!
-//! Nothing here waits or looks at a clock: how long somebody may stand is for the deadline of the handshake to say.
+//! Nothing here waits or looks at a clock: the deadline of the handshake decides how long a connection may stand here.
 
 use std::{
     cmp::Reverse,
@@ -31,7 +32,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-/// A step has at least so many places, however few connections may be established, and at most so many.
+/// The least and the most places of a step, whatever the number of connections that may be established.
 const STEP_PLACES: (usize, usize) = (64, 512);
 
 /// The door of one server.
@@ -48,11 +49,11 @@ struct Inner {
 struct Steps {
     silent: Crowd<Arc<Notify>>,
     speaking: Crowd<Arc<Notify>>,
-    /// Counts who came to a step.
+    /// Counts the arrivals on both steps.
     came: u64,
 }
 
-/// One connection at the door, for as long as this lives.
+/// The place of one connection at the door, for as long as this lives.
 #[derive(Debug)]
 pub struct Standing {
     doorstep: Doorstep,
@@ -61,25 +62,25 @@ pub struct Standing {
     speaks: bool,
 }
 
-/// Told when a newcomer took the place.
+/// Is notified when a newcomer takes the place.
 #[derive(Debug)]
 pub struct Outcome(Arc<Notify>);
 
 impl Doorstep {
-    /// The door of a server that serves so many connections: half as many may stand on each step, at least 64 and at most
-    /// 512.
+    /// Makes the door of a server that serves up to `connections_max` connections: half as many may stand on each step,
+    /// at least 64 and at most 512.
     pub fn new(connections_max: usize) -> Doorstep {
         let places = (connections_max / 2).clamp(STEP_PLACES.0, STEP_PLACES.1);
         let (silent, speaking) = (Crowd::new(places), Crowd::new(places));
         Doorstep(Arc::new(Inner { places, steps: Mutex::new(Steps { silent, speaking, came: 0 }) }))
     }
 
-    /// So many may stand at the door, on both steps together.
+    /// Returns how many connections may stand at the door, on both steps together.
     pub fn places(&self) -> usize {
         2 * self.0.places
     }
 
-    /// One more stands on the first step. `address` is `host:port`.
+    /// Puts one more connection on the first step. `address` is `host:port`.
     pub fn enter(&self, address: &str) -> (Standing, Outcome) {
         let gives_way = Arc::new(Notify::new());
         let origin = Origin::of(address);
@@ -104,10 +105,11 @@ impl Steps {
 }
 
 impl Standing {
-    /// Waits for a whole ClientHello, with which it moves to the second step. Until then nothing is computed for a peer.
+    /// Waits for a whole ClientHello, with which the connection moves to the second step. Until then nothing is
+    /// computed for a peer.
     ///
     /// # Errors
-    /// As TLS has it, which the peer is told, too.
+    /// The errors of TLS, which the peer is told as well.
     pub async fn hear<S>(self, stream: S) -> io::Result<(Standing, StartHandshake<S>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -119,7 +121,7 @@ impl Standing {
     fn speaks(mut self) -> Standing {
         let doorstep = self.doorstep.clone();
         let mut steps = doorstep.lock();
-        // Where it is not there any more, a newcomer has just taken its place, and it is told so.
+        // If the connection is not there any more, a newcomer has just taken its place, and the connection is told so.
         if let Some(gives_way) = steps.silent.leave(&self.origin, self.number) {
             (self.number, self.speaks) = (steps.next(), true);
             crowd_out(steps.speaking.admit(&self.origin, self.number, gives_way));
@@ -138,7 +140,8 @@ impl Drop for Standing {
 }
 
 impl Outcome {
-    /// Resolves when a newcomer took the place, and never once the connection has left the door by itself. Cancel safe.
+    /// Resolves when a newcomer takes the place, and never once the connection has left the door by itself. Cancel
+    /// safe.
     pub async fn crowded_out(&self) {
         self.0.notified().await;
     }
@@ -150,8 +153,8 @@ fn crowd_out(somebody: Option<Arc<Notify>>) {
     }
 }
 
-/// Where connections come from that are one party to this room: an address, and of IPv6 a /64, of which any host has all
-/// addresses.
+/// The origin of connections that count as one party here: an IPv4 address, or an IPv6 /64, because any host has all
+/// addresses of its /64.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     V4(Ipv4Addr),
@@ -172,7 +175,7 @@ impl Origin {
     }
 }
 
-/// Those on one step: by origin, and in the order in which they came.
+/// The connections on one step: by origin, and in the order in which they came.
 #[derive(Debug)]
 struct Crowd<T> {
     places: usize,
@@ -185,14 +188,16 @@ impl<T> Crowd<T> {
         Crowd { places, taken: 0, by_origin: BTreeMap::new() }
     }
 
-    /// Gives a place to one that comes after all others. Returns who has to go for it, if somebody has to.
+    /// Gives a place to a connection that comes after all others. Returns the connection that must go for it, if one
+    /// must.
     fn admit(&mut self, origin: &Origin, number: u64, one: T) -> Option<T> {
         self.by_origin.entry(origin.clone()).or_default().insert(number, one);
         self.taken += 1;
         if self.taken <= self.places {
             return None;
         }
-        // Looks at every origin, of which there are no more than places. Of equals the one goes that has stood for longest.
+        // Looks at every origin, of which there are no more than places. Of equal origins, the one with the oldest
+        // connection loses it.
         let most = self.by_origin.iter().max_by_key(|(_, standing)| {
             (standing.len(), Reverse(standing.first_key_value().map(|(number, _)| *number)))
         });
@@ -201,7 +206,7 @@ impl<T> Crowd<T> {
         self.leave(&origin, oldest)
     }
 
-    /// Frees a place; `None` where that one has none.
+    /// Frees a place; `None` if that connection has none.
     fn leave(&mut self, origin: &Origin, number: u64) -> Option<T> {
         let standing = self.by_origin.get_mut(origin)?;
         let one = standing.remove(&number)?;
@@ -296,7 +301,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes: an even share is safe, a newcomer has its place, and there are never too many.
+        /// Whatever comes and goes, an even share is safe, a newcomer has its place, and there are never too many
+        /// connections.
         #[test]
         fn an_origin_with_no_more_than_an_even_share_loses_nothing(
             moves in prop::collection::vec((0_u8..6, prop::bool::weighted(0.2)), 1..200),

@@ -1,7 +1,7 @@
-//! What each event of the log means, read from the comments beside it: one text for the code and for the terminal.
+//! The meaning of each event of the log, read from the comments beside it: one text for the code and for the terminal.
 //!
-//! The source of [`LogEvent`] is part of the program and is read by a small pure function. It knows the few shapes that
-//! `rustfmt` leaves an enum in, and a test holds it to every variant that there is.
+//! The source of [`LogEvent`] is part of the program and is read by a small pure function. The function knows the few
+//! shapes in which `rustfmt` leaves an enum, and a test checks it against every variant.
 
 use std::sync::LazyLock;
 
@@ -10,40 +10,40 @@ use super::LogEvent;
 /// One event, as its variant documents it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventDoc {
-    /// Its name in scenario files.
+    /// The name of the event in scenario files.
     pub name: String,
-    /// What it means; one paragraph.
+    /// What the event means, in one paragraph.
     pub means: String,
-    /// Its fields in their order, each with its Rust type.
+    /// The fields of the event in their order, each with its Rust type.
     pub fields: Vec<(String, String)>,
-    /// Who tells it.
+    /// The end that reports it.
     pub told_by: ToldBy,
 }
 
-/// Who tells an event.
+/// The end that reports an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToldBy {
-    /// Servers, of themselves: nobody outside can know.
+    /// Servers, about themselves: nobody outside can know it.
     Servers,
     /// Clients, and the auditor where it does what clients do.
     Clients,
-    /// Whichever end it happens at.
+    /// Either end, wherever it happens.
     Both,
 }
 
 impl ToldBy {
-    /// Whether it shows at a client, or at a proxy before it, so that it can be seen with any log.
+    /// Returns whether the event shows at a client, or at a proxy in front of it, so that it can be seen with any log.
     pub fn is_seen_outside(self) -> bool {
         self != ToldBy::Servers
     }
 
-    /// Servers may tell it.
+    /// Returns whether servers may report it.
     pub fn by_servers(self) -> bool {
         self != ToldBy::Clients
     }
 }
 
-/// Events among those of both ends that only servers tell.
+/// Events in the sections for both ends that only servers report.
 const SERVERS_ONLY: &[&str] = &["clock-anomaly"];
 
 /// Fields that hold the reason of an event.
@@ -52,32 +52,32 @@ const REASONS: &[&str] = &["reason", "why", "status"];
 static DOCS: LazyLock<Vec<EventDoc>> = LazyLock::new(|| read(include_str!("observer.rs")));
 
 impl LogEvent {
-    /// What each event means, in the order of [`LogEvent::NAMES`].
+    /// Returns what each event means, in the order of [`LogEvent::NAMES`].
     pub fn docs() -> &'static [EventDoc] {
         &DOCS
     }
 }
 
 impl EventDoc {
-    /// The event of this name.
+    /// Returns the event of this name.
     pub fn find(name: &str) -> Option<&'static EventDoc> {
         DOCS.iter().find(|doc| doc.name == name)
     }
 
-    /// The first sentence of what it means.
+    /// Returns the first sentence of what it means.
     pub fn summary(&self) -> &str {
         let ends = |at: &usize| self.means[at + 1..].is_empty() || self.means[at + 1..].starts_with(' ');
         let end = self.means.match_indices('.').map(|(at, _)| at).find(ends);
         end.map_or(&self.means, |at| &self.means[..at])
     }
 
-    /// The field that a pattern's `reason` is compared with, if it has one.
+    /// Returns the field that a pattern's `reason` is compared with, if the event has one.
     pub fn reason(&self) -> Option<&str> {
         self.fields.iter().map(|(name, _)| name.as_str()).find(|name| REASONS.contains(name))
     }
 }
 
-/// The variants of the enum `LogEvent` in a source file.
+/// Reads the variants of the enum `LogEvent` in a source file.
 fn read(source: &str) -> Vec<EventDoc> {
     let body = source.lines().skip_while(|line| !line.starts_with("pub enum LogEvent")).skip(1);
     let body = body.take_while(|line| !line.starts_with('}')).map(str::trim);
@@ -111,7 +111,7 @@ fn read(source: &str) -> Vec<EventDoc> {
     docs
 }
 
-/// `name: type` pairs of a line. No type of an event has a comma in it.
+/// Reads the `name: type` pairs of a line. No type of an event has a comma in it.
 fn read_fields(line: &str) -> Vec<(String, String)> {
     let pairs = line.split(',').filter_map(|pair| pair.split_once(':'));
     pairs.map(|(name, of)| (name.trim().replace('_', "-"), of.trim().to_owned())).collect()
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Any value of a field's type, as JSON.
+    /// Returns any value of a field's type, as JSON.
     fn some_value(of: &str) -> Value {
         match of {
             "String" => json!("word"),
@@ -165,7 +165,7 @@ mod tests {
             let mut object: Map<String, Value> =
                 doc.fields.iter().map(|(field, of)| (field.clone(), some_value(of))).collect();
             object.insert("event".to_owned(), doc.name.as_str().into());
-            // serde wants every field and knows every name: what was read is what there is.
+            // serde demands every field and knows every name, so a match shows that the docs are complete.
             let event: LogEvent =
                 serde_json::from_value(object.clone().into()).unwrap_or_else(|error| panic!("{}: {error}", doc.name));
             assert_eq!(event.name(), doc.name);

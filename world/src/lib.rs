@@ -1,14 +1,15 @@
-//! The seams to the outside: disk, network, and somebody who watches; and what any log needs in order to use them with
-//! mutual TLS.
+//! The seams to the outside: disk, network and an observer; and what any log needs in order to use them with mutual
+//! TLS.
 //!
 //! The audit log reaches everything outside itself through a [`World`]. In production the parts are real; under
-//! simulation they are not, and the log cannot tell. Entropy and clocks need no seam here: they are answered at libc.
+//! simulation they are not, and the log cannot tell. Entropy and clocks need no seam here: the simulator answers them
+//! at libc.
 //!
-//! Nothing here knows of any log: [`tls`] makes identities and both ends of a connection, [`renew`] renews certificates
-//! over the network, [`doorstep`] and [`refusals`] deal with handshakes that are not over, or came to nothing, and [`calls`]
-//! tells the observer of gRPC calls.
+//! Nothing here knows any particular log: [`tls`] makes identities and both ends of a connection, [`renew`] renews
+//! certificates over the network, [`doorstep`] and [`refusals`] deal with handshakes that are not over, or that came to
+//! nothing, and [`calls`] reports gRPC calls to the observer.
 
-// First, so that its macro is known to all the others.
+// This module is first, so that its macro is known to all the others.
 #[macro_use]
 pub mod mark;
 
@@ -31,20 +32,20 @@ pub use event_doc::{EventDoc, ToldBy};
 pub use net::{Listener, Net, Server, Stream};
 pub use observer::{LogEvent, Observer, error_chain};
 
-/// The contract between whoever renews a certificate and its issuer, generated from `proto/`.
+/// The contract between an issuer and the processes that renew their certificates, generated from `proto/`.
 pub mod issuer_wire {
     #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
     tonic::include_proto!("gapless.issuer.v1");
 }
 
-/// All that a process gets from outside.
+/// Everything that a process gets from outside.
 #[derive(Clone)]
 pub struct World {
-    /// Where its files are. Paths are relative to the data folder.
+    /// Its files. Paths are relative to the data folder.
     pub disk: Arc<dyn Disk>,
-    /// How it listens and connects.
+    /// The network on which it listens and connects.
     pub net: Arc<dyn Net>,
-    /// Who is told what happens.
+    /// The observer that is told what happens.
     pub observer: Arc<dyn Observer>,
 }
 

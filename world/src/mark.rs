@@ -1,30 +1,30 @@
-//! Marks of rare situations: places in log, client and harness that a search for failures has to come by.
+//! Marks of rare situations: places in log, client and harness that a search for failures has to reach.
 //!
-//! A run that holds has shown nothing of the code that it never entered. So the places that matter and are seldom reached
-//! bear a name, `mark!("torn-tail-cut")`, and every sweep says how often each of them was reached, and which never. A mark
-//! is no event: it is in no history and in no hash, and nothing in a run can depend on it.
+//! A run that holds has shown nothing about the code that it never entered. So the places that matter and are seldom
+//! reached bear a name, `mark!("torn-tail-cut")`, and every sweep reports how often each of them was reached, and which
+//! were never reached. A mark is no event: it is in no history and in no hash, and nothing in a run can depend on it.
 //!
 //! Each package has a table of its marks, which [`marks!`](crate::marks!) makes in its module `marks`, and
 //! [`mark!`](crate::mark!) looks a name up in the table of the package in which it stands.
 //!
-//! What it costs: where nobody listens, which is always so in production, one relaxed load of one byte that is never
-//! written, and a branch that is not taken; a condition beside the name is not evaluated there. The name becomes a number
-//! when the code is compiled, and one that is not in the table does not compile. Where a run of the harness listens, it is
+//! The cost where nobody listens, which is always so in production: one relaxed load of one byte that is never written,
+//! and a branch that is not taken; a condition beside the name is not evaluated there. The name becomes a number at
+//! compile time, and a name that is not in the table does not compile. Where a run of the harness listens, a mark costs
 //! one more relaxed addition.
 //!
-//! The counters belong to the process, not to a thread: a run has a process of its own, in which its judge works on another
-//! thread than the simulation.
+//! The counters belong to the process, not to a thread: a run has a process of its own, in which the judge works on
+//! another thread than the simulation.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A rare situation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Where it comes up: a part of the program, in one or two words.
+    /// The part of the program where it comes up, in one or two words.
     pub room: &'static str,
-    /// Its name, kebab-case, which no other one has.
+    /// Its unique name, in kebab-case.
     pub name: &'static str,
-    /// What has happened when it is reached, in one sentence.
+    /// What has happened when the mark is reached, in one sentence.
     pub meaning: &'static str,
 }
 
@@ -36,32 +36,32 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with a counter for each of its marks; [`marks!`](crate::marks!) makes it.
+    /// Makes a table with a counter for each of its marks; [`marks!`](crate::marks!) calls this.
     pub const fn new(marks: &'static [Mark], counts: &'static [AtomicU64]) -> Table {
         assert!(marks.len() == counts.len(), "each mark has one counter");
         Table { marks, counts }
     }
 
-    /// Its marks, by room.
+    /// Returns its marks, by room.
     pub fn marks(&self) -> &'static [Mark] {
         self.marks
     }
 
-    /// Counts the mark of this number once more.
+    /// Increments the counter of the mark with this number.
     #[doc(hidden)]
     pub fn count(&self, number: usize) {
-        // Read by whoever has joined the thread that counts: no order is needed.
+        // The counters are read after the thread that counts was joined, so no order is needed.
         self.counts[number].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often each mark was reached in this process; those that were not are left out.
+    /// Returns how often each mark was reached in this process; marks that were never reached are left out.
     pub fn reached(&self) -> impl Iterator<Item = (&'static Mark, u64)> {
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         self.marks.iter().zip(counts).filter(|(_, times)| *times > 0)
     }
 }
 
-/// Makes the table of a package's marks, in the module `marks` at its root: the names of each room with what they mean.
+/// Makes the table of a package's marks, in the module `marks` at its root: the names of each room with their meanings.
 ///
 /// ```
 /// mod marks {
@@ -81,11 +81,11 @@ impl Table {
 #[macro_export]
 macro_rules! marks {
     ($($room:literal { $($name:literal: $meaning:literal,)+ })+) => {
-        /// Every mark of this package, sorted by room, in the order in which an entry meets them, and by name.
+        /// Every mark of this package: the rooms in the order in which an entry meets them, and by name within a room.
         pub const MARKS: &[$crate::mark::Mark] =
             &[$($($crate::mark::Mark { room: $room, name: $name, meaning: $meaning }),+),+];
 
-        /// How often each of them was reached in this process.
+        /// How often each of these marks was reached in this process.
         pub static TABLE: $crate::mark::Table = {
             static COUNTS: [::std::sync::atomic::AtomicU64; MARKS.len()] =
                 [const { ::std::sync::atomic::AtomicU64::new(0) }; MARKS.len()];
@@ -94,8 +94,9 @@ macro_rules! marks {
     };
 }
 
-/// Marks that this place of the code was reached: a rare situation of the package's [table](crate::marks!), by its name; with
-/// a condition, only where that is true. The condition is evaluated only where somebody listens, so it must have no effects.
+/// Counts that this place of the code was reached: a rare situation of the package's [table](crate::marks!), by its
+/// name; with a condition, only where that is true. The condition is evaluated only where somebody listens, so it must
+/// have no effects.
 #[macro_export]
 #[allow(clippy::crate_in_macro_def, reason = "the table is that of the package in which the mark stands")]
 macro_rules! mark {
@@ -110,7 +111,7 @@ macro_rules! mark {
 /// Whether somebody listens to the marks of this process.
 static IS_HEARD: AtomicBool = AtomicBool::new(false);
 
-/// The place of a mark in its table; evaluated by the compiler, which refuses a name that is not there.
+/// Returns the place of a mark in its table. The compiler evaluates this and refuses a name that is not there.
 #[doc(hidden)]
 pub const fn number(marks: &[Mark], name: &str) -> usize {
     let mut at = 0;
@@ -137,14 +138,14 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
     true
 }
 
-/// Whether somebody listens.
+/// Returns whether somebody listens.
 #[inline]
 #[doc(hidden)]
 pub fn is_heard() -> bool {
     IS_HEARD.load(Ordering::Relaxed)
 }
 
-/// From now on the marks of this process are counted, until it ends.
+/// Counts the marks of this process from now on, until it ends.
 pub fn listen() {
     IS_HEARD.store(true, Ordering::Relaxed);
 }

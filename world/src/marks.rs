@@ -2,11 +2,11 @@
 
 crate::marks! {
     "handshakes" {
-        "refusals-were-counted": "So many handshakes were refused that the rest was only counted.",
+        "refusals-were-counted": "So many handshakes were refused that the rest were only counted.",
     }
     "certificates" {
         "another-one-by-hand": "Somebody gave a host another certificate while a renewal of the old one was failing.",
-        "expired-one-was-renewed": "An issuer renewed a certificate that had ended, within its days of grace.",
+        "expired-one-was-renewed": "An issuer renewed a certificate that had ended, within its period of grace.",
         "issuer-did-not-answer": "An issuer did not answer a renewal in time.",
         "later-one-has-begun": "A certificate that was to begin in the future has begun, and is shown.",
         "renewal-tried-again": "A renewal failed several times in a row.",

@@ -1,4 +1,4 @@
-//! What the audit log says of itself, as typed events.
+//! What the audit log reports about itself, as typed events.
 //!
 //! The simulator records them, `gapless-log serve --events` writes them as JSON lines, a drill merges them. Scenario
 //! files name them in kebab-case (`seen = [{ event = "retry" }]`), so a name here is part of the file format. Events
@@ -9,13 +9,13 @@ use std::error::Error;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Somebody who is told what happens. Called synchronously, often on a hot path: it must not block.
+/// An observer is told what happens. It is called synchronously, often on a hot path: it must not block.
 pub trait Observer: Send + Sync + 'static {
     /// Takes one event.
     fn see(&self, event: LogEvent);
 }
 
-/// An observer that looks away.
+/// An observer that ignores everything.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Unobserved;
 
@@ -23,7 +23,7 @@ impl Observer for Unobserved {
     fn see(&self, _event: LogEvent) {}
 }
 
-/// Which way a message of a call went.
+/// The direction of a message of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
@@ -33,7 +33,7 @@ pub enum Direction {
     Response,
 }
 
-/// An error and all its sources as one text, as events carry it: outermost first, each said once.
+/// Formats an error and all its sources as one text, as events carry it: outermost first, each stated once.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -48,7 +48,7 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// One thing that the log, or its client, did or noticed. Names are given by [`LogEvent::name`].
+/// One thing that the log, or its client, did or noticed. [`LogEvent::name`] returns its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 #[allow(missing_docs, reason = "the variants are documented; their fields are named as the field's terms")]
@@ -56,33 +56,36 @@ pub enum LogEvent {
     // ---- a server's life ----
     /// A server serves: recovery is done, the listener is bound.
     ServerStarted { log_id: String, node: u64, size: u64 },
-    /// Recovery read the log up to here.
+    /// Recovery has read this many frames and leaves of the log.
     LogRecovered { frames: u64, leaves: u64 },
     /// Bytes after the last synced frame did not form a frame; they were kept aside and cut off.
     TornTailTruncated { file: String, offset: u64, bytes: u64, kept_as: String },
-    /// Damage at or below what was synced, or a log shorter than its own checkpoint.
+    /// Damage was found at or below what was synced, or a log is shorter than its own checkpoint.
     CorruptionFound { file: String, offset: u64, what: String },
-    /// A log of one is damaged: the leaves before the damage are shown, and nothing is taken until the folder is whole again.
+    /// A log with a single server is damaged: the leaves before the damage are shown, and no entry is accepted until
+    /// the folder is whole again.
     ReadOnly { leaves: u64, why: String },
-    /// A damaged replica waits: no other member offers it what it needs. Told whenever the reason is another one.
+    /// A damaged replica waits, because no other member offers it what it needs. Reported again whenever the reason
+    /// changes.
     RepairStalled { why: String },
-    /// What a damaged replica is to be replaced with is built from this member and verified: it takes its place from here on.
+    /// The replacement for a damaged replica was built from this member and verified: it takes the replica's place from
+    /// here on.
     ReplicaRebuilt { frames: u64, leaves: u64, from: String },
-    /// A damaged replica was built anew from this member, verified, and put in place; the damaged files are kept.
-    /// `replaced`: how the paths begin of what is new.
+    /// A damaged replica was rebuilt from this member, verified, and put in place; the damaged files are kept.
+    /// `replaced` lists how the paths of the new files begin.
     ReplicaRepaired { frames: u64, leaves: u64, from: String, replaced: Vec<String> },
-    /// The leader found that another member no longer holds what it had acknowledged, and sends it that again: it holds the
-    /// first `holds` leaves, and had acknowledged the first `acknowledged`. Its disk claimed that they were synced, and lost
-    /// them with the power: that disk is not to be trusted any more.
+    /// The leader found that another member no longer holds what it had acknowledged, and sends it that part again: the
+    /// member holds the first `holds` leaves, and had acknowledged the first `acknowledged`. Its disk claimed that they
+    /// were synced, and lost them with the power: that disk can no longer be trusted.
     MemberLostTail { node: u64, member: String, holds: u64, acknowledged: u64 },
     /// This node leads from now on, in this term.
     LeaderChange { node: u64, term: u64 },
-    /// A change of the members is committed and applied here: who votes from now on and who learns. While the voters are
-    /// `changing`, those of before and those of after both have to agree.
+    /// A change of the members is committed and applied here: it names who votes from now on and who learns. While the
+    /// voters are `changing`, both the old and the new set of voters have to agree.
     MemberChanged { voters: Vec<u64>, learners: Vec<u64>, changing: bool },
     /// A graceful stop began.
     ShutdownBegun {},
-    /// Everything accepted is durable and answered; the process ends.
+    /// Everything accepted is durable and answered, and the process ends.
     ShutdownDone { size: u64 },
 
     // ---- the write path ----
@@ -94,7 +97,7 @@ pub enum LogEvent {
     BatchCommitted { raft_index: u64, size: u64 },
     /// A checkpoint was signed. `note` is the whole signed note.
     CheckpointSigned { size: u64, root: String, note: String },
-    /// A repeat was answered with its first receipt.
+    /// A repeated entry was answered with its first receipt.
     DuplicateAnswered { client: String, sequence: u64, index: u64 },
     /// An entry was refused, with the reason of the wire contract in kebab-case.
     EntryRefused { client: String, sequence: u64, reason: String },
@@ -104,35 +107,36 @@ pub enum LogEvent {
     // ---- connections ----
     /// A TLS handshake was refused or failed, at either end.
     HandshakeRefused { peer: String, reason: String },
-    /// So many further handshakes were refused for this reason. A server tells of 64 a minute one by one, so that a flood
-    /// does not fill its log, and counts the rest at the end of the minute.
+    /// So many further handshakes were refused for this reason. A server reports 64 a minute one by one, so that a
+    /// flood does not fill its log, and counts the rest at the end of the minute.
     RefusalsCounted { reason: String, count: u64 },
-    /// A TLS handshake succeeded. `not_after` in seconds since the epoch is the earlier end of the two certificates.
+    /// A TLS handshake succeeded. `not_after`, in seconds since the epoch, is the earlier end of the two certificates.
     HandshakeAccepted { peer: String, not_after: i64 },
     /// An established connection ended.
     ConnectionClosed { peer: String, why: String },
-    /// A fresh certificate came from the issuer and holds from the next handshake on. `not-after` in seconds since the
-    /// epoch.
+    /// A fresh certificate came from the issuer and holds from the next handshake on. `not-after` is in seconds since
+    /// the epoch.
     CertRenewed { not_after: i64 },
     /// A renewal failed and will be tried again.
     RenewalFailed { attempt: u32, wait_ms: u64, why: String },
-    /// The two ends of a connection run different schema revisions that are compatible. `revision` is this end's.
+    /// The two ends of a connection run different schema revisions that are compatible. `revision` is the revision of
+    /// this end.
     SchemaAgreed { peer: String, revision: String, theirs: String },
-    /// The schema of the other end is not compatible with this one: nothing is exchanged.
+    /// The schema of the other end is not compatible with the one of this end: nothing is exchanged.
     SchemaRefused { peer: String, reason: String },
 
     // ---- resources ----
-    /// The wall clock moved by this much against the monotonic one since it was last looked at. The log goes on, by
-    /// index, and holds an entry that says so.
+    /// The wall clock moved by this much against the monotonic clock since it was last checked. The log goes on, by
+    /// index, and holds an entry that records the anomaly.
     ClockAnomaly { node: u64, by_ms: i64 },
-    /// A queue or cache holds the most that it has held since it was last told. All in bytes.
+    /// A queue or cache holds more than it has held since its last report. All values are in bytes.
     MemoryUsed { what: String, bytes: u64, limit: u64 },
 
     // ---- calls: exact bytes, at the end that tells ----
     /// A call begins. `call` is unique per process life; `deadline-ms` counts from now, 0 means none.
     CallStarted { call: u64, method: String, peer: String, attempt: u32, deadline_ms: u64 },
-    /// One gRPC frame of its body, without the five-byte prefix. The history of a run keeps its first 4 KiB, and how many
-    /// bytes followed in `omitted`.
+    /// One gRPC frame of a call's body passed, without the five-byte prefix. The history of a run keeps the first 4
+    /// KiB, and in `omitted` the number of bytes that followed.
     CallMessage {
         call: u64,
         direction: Direction,
@@ -168,10 +172,11 @@ pub enum LogEvent {
     ReceiptRejected { sequence: u64, why: String },
     /// A checkpoint was verified and kept, as the one that later ones must extend.
     CheckpointKept { size: u64, root: String, note: String },
-    /// An entry was rejected for good and is kept as a dead letter; its slot in the log is closed by another entry. A start
-    /// that still owes that other entry tells of it again: a crash may have come between the keeping and the telling.
+    /// An entry was rejected for good and is kept as a dead letter; its slot in the log is closed by another entry. A
+    /// start that still owes that other entry reports the dead letter again: a crash may have come between keeping it
+    /// and reporting it.
     DeadLettered { epoch: u64, sequence: u64, reason: String },
-    /// Delivery waits for somebody: a cure is needed, nothing is lost.
+    /// Delivery is parked until somebody provides a cure; nothing is lost.
     Parked { why: String },
     /// Delivery goes on after it was parked.
     Resumed {},
@@ -185,16 +190,16 @@ pub enum LogEvent {
         #[serde(with = "base64_bytes")]
         leaf: Bytes,
     },
-    /// A server said how new its answer was: a log of so many leaves, in which nothing is missing that was acknowledged
-    /// longer than so many milliseconds before this moment.
+    /// A server stated how fresh its answer was: a log of this many leaves, in which nothing is missing that was
+    /// acknowledged longer than this many milliseconds before this moment.
     BoundedRead { server: String, size: u64, age_ms: u64 },
-    /// The same of a leader that a quorum confirmed after it was asked: nothing is missing that was acknowledged before
-    /// that, so many milliseconds ago.
+    /// A leader that a quorum confirmed after the question gave an answer: nothing is missing that was acknowledged
+    /// before the question, this many milliseconds ago.
     LinearizableRead { server: String, size: u64, age_ms: u64 },
 }
 
 impl LogEvent {
-    /// The reason that it tells, if it tells one: what the `reason` of a pattern is compared with.
+    /// Returns the reason that the event states, if it states one: the `reason` of a pattern is compared with it.
     pub fn reason(&self) -> Option<&str> {
         match self {
             LogEvent::EntryRefused { reason, .. }
@@ -215,7 +220,7 @@ impl LogEvent {
         }
     }
 
-    /// The name that scenario files use.
+    /// Returns the name that scenario files use.
     pub fn name(&self) -> &'static str {
         match self {
             LogEvent::ServerStarted { .. } => "server-started",
@@ -268,7 +273,7 @@ impl LogEvent {
         }
     }
 
-    /// Every name, in the order of the enum: what a scenario file may speak of.
+    /// Every name that a scenario file may use, in the order of the enum.
     pub const NAMES: &'static [&'static str] = &[
         "server-started",
         "log-recovered",
@@ -320,8 +325,8 @@ impl LogEvent {
     ];
 }
 
-/// How many bytes were left out, as a number in JSON. A serializer that writes for machines is told nothing where none were:
-/// it is given all of them.
+/// Writes how many bytes were left out, as a number in JSON. A serializer for a binary format gets no number if no
+/// bytes were left out: it is given all bytes.
 mod omitted_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -337,13 +342,13 @@ mod omitted_bytes {
     }
 }
 
-/// Bytes as base64 text in JSON, and as they are where a serializer writes for machines.
+/// Bytes as base64 text in JSON, and as they are in a binary format.
 pub mod base64_bytes {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-    /// Writes base64, or the bytes.
+    /// Writes base64, or the bytes themselves.
     pub fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
         if !to.is_human_readable() {
             return to.serialize_bytes(bytes);

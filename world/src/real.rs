@@ -1,8 +1,8 @@
 //! The real disk, the real network, and observers that write down what they see.
 //!
-//! This is all that a process in production gets from outside. The parts are thin on purpose: what they promise is
-//! written at the traits in [`super`], and whatever has logic lives on the other side of those traits, where the
-//! simulator can reach it. Only this room may own threads.
+//! This is everything that a process in production gets from outside. The parts are thin on purpose: the traits in
+//! [`super`] document what they promise, and everything that has logic lives on the other side of those traits, where
+//! the simulator can reach it. Only this module may own threads.
 
 mod backlog;
 mod disk;
@@ -19,7 +19,7 @@ pub use net::RealNet;
 
 use super::{Observer, World};
 
-/// The real world over an existing data folder.
+/// Returns the real world over an existing data folder.
 pub fn world(folder: &Path, observer: Arc<dyn Observer>) -> io::Result<World> {
     Ok(World { disk: Arc::new(RealDisk::open(folder)?), net: Arc::new(RealNet), observer })
 }

@@ -1,8 +1,9 @@
-//! What a server tells of handshakes that it refused: each with its peer and reason, of a flood only how many.
+//! Reports the handshakes that a server refuses: each with its peer and reason, and of a flood only how many there
+//! were.
 //!
-//! Anybody who reaches the port can have a handshake refused, as often as a network carries. So of each reason so many
-//! are told in a minute, and the rest is counted. Reasons have their shares apart: a flood of one kind hides no
-//! certificate that has just expired.
+//! Anybody who reaches the port can have a handshake refused, as often as the network allows. So only a limited number
+//! per reason and minute is reported one by one, and the rest is counted. Each reason has its own limit: a flood of one
+//! kind hides no certificate that has just expired.
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,14 @@ use tokio::{
 
 use crate::{LogEvent, World};
 
-/// Refusals of one reason that are told one by one in a [`WINDOW`].
+/// The number of refusals for one reason that are reported one by one in a [`WINDOW`].
 const TOLD_MAX: u32 = 64;
 
-/// After so long the ones that were not told are counted aloud, and the next ones are told again.
+/// After this time the refusals that were not reported are summed up in one report, and further ones are reported
+/// again.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What one server tells of its refusals.
+/// Reports the refusals of one server.
 #[derive(Clone)]
 pub struct Refusals(Arc<Inner>);
 
@@ -32,7 +34,7 @@ struct Inner {
     world: World,
     /// Reasons are a fixed set of words, so this stays small.
     by_reason: Mutex<BTreeMap<&'static str, Window>>,
-    /// Something is to be counted aloud.
+    /// Notified when there is something to sum up.
     untold: Notify,
 }
 
@@ -43,12 +45,12 @@ struct Window {
 }
 
 impl Refusals {
-    /// Nothing was refused yet.
+    /// Makes a reporter to which nothing was added yet.
     pub fn new(world: World) -> Refusals {
         Refusals(Arc::new(Inner { world, by_reason: Mutex::default(), untold: Notify::new() }))
     }
 
-    /// One more was refused.
+    /// Adds one refusal.
     pub fn add(&self, peer: String, reason: &'static str) {
         let (now, mut by_reason) = (Instant::now(), self.lock());
         let window = by_reason.entry(reason).or_insert(Window { began: now, told: 0, untold: 0 });
@@ -65,7 +67,7 @@ impl Refusals {
         }
     }
 
-    /// Counts aloud what was not told, whenever a window has ended. Goes on for as long as it is polled. Cancel safe.
+    /// Sums up what was not reported, whenever a window has ended. It goes on for as long as it is polled. Cancel safe.
     pub async fn count(&self) -> Infallible {
         loop {
             let more = self.0.untold.notified();
@@ -81,7 +83,7 @@ impl Refusals {
         }
     }
 
-    /// Counts aloud what was not told, whether or not its window has ended: nobody will count any more.
+    /// Sums up what was not reported, whether or not its window has ended: nobody will do it afterwards.
     pub fn count_the_last(&self) {
         self.count_those_until(Instant::now() + WINDOW);
     }
@@ -123,7 +125,7 @@ mod tests {
     }
 
     impl Told {
-        /// How many were told one by one since the last look, and what was counted aloud.
+        /// Returns how many refusals were reported one by one since the last call, and the sums that were reported.
         fn take(&self) -> (usize, Vec<(String, u64)>) {
             let events = std::mem::take(&mut *self.0.lock().unwrap());
             let counted = events.iter().filter_map(|event| match event {

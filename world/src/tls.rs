@@ -1,8 +1,8 @@
-//! Mutual TLS for both ends: TLS 1.3 only, ring only, no resumption and no tickets, because a resumed session skips
-//! the verification of certificates altogether.
+//! Mutual TLS for both ends: TLS 1.3 only, ring only, no resumption and no tickets, because a resumed session skips the
+//! verification of certificates altogether.
 //!
-//! A name here is the first DNS name in a certificate: it is who a client is, and all that the log believes about a
-//! caller rests on it. So nothing in this file may ever accept a peer without a verified certificate.
+//! A name here is the first DNS name in a certificate: it identifies a client, and everything that the log believes
+//! about a caller rests on it. So nothing in this file may ever accept a peer without a verified certificate.
 
 mod issuer;
 mod validity;
@@ -28,14 +28,14 @@ use x509_parser::{extensions::GeneralName, prelude::FromDer};
 pub use issuer::{CertificateRequest, Grant, Issuer, KeyKind, Usage, fresh_serial};
 pub use validity::{Lifetime, Outside, Succession};
 
-/// What a process shows, and whom it trusts. `Debug` never shows the key.
+/// What a process shows, and which authorities it trusts. `Debug` never shows the key.
 #[derive(Clone)]
 pub struct Identity {
-    /// The certificate, then its intermediates, PEM.
+    /// The certificate, followed by its intermediates, PEM.
     pub chain_pem: String,
-    /// PKCS#8 private key, PEM.
+    /// The PKCS#8 private key, PEM.
     pub key_pem: String,
-    /// Trusted issuers, PEM.
+    /// The trusted issuers, PEM.
     pub ca_pem: String,
 }
 
@@ -46,17 +46,17 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Name and validity of the certificate that this identity shows.
+    /// Returns the name and the validity of the certificate that this identity shows.
     pub fn peer(&self) -> Result<Peer, TlsError> {
         peer(&self.leaf_certificate()?)
     }
 
-    /// The certificate itself, the first of the chain.
+    /// Returns the certificate itself, the first of the chain.
     pub fn leaf_certificate(&self) -> Result<CertificateDer<'static>, TlsError> {
         self.chain()?.into_iter().next().ok_or(TlsError::Empty { what: "certificate chain" })
     }
 
-    /// The form in which a server takes its identity, for one that is never renewed.
+    /// Wraps an identity that is never renewed in the form in which a server takes it.
     pub fn fixed(self) -> watch::Receiver<Identity> {
         watch::channel(self).1
     }
@@ -65,7 +65,7 @@ impl Identity {
         certificates("certificate chain", &self.chain_pem)
     }
 
-    /// The certificates of the trusted issuers.
+    /// Returns the certificates of the trusted issuers.
     pub fn trusted_certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         certificates("trusted issuers", &self.ca_pem)
     }
@@ -75,11 +75,11 @@ impl Identity {
             .map_err(|why| TlsError::Pem { what: "private key", why: why.to_string() })
     }
 
-    /// Whether those whom this identity trusts would accept its own certificate, at any time within its validity, at
-    /// either end of a connection.
+    /// Checks that the issuers that this identity trusts signed its own certificate: that a peer that trusts the same
+    /// issuers would accept it, at any time within its validity, at either end of a connection.
     ///
     /// # Errors
-    /// As a peer would refuse it.
+    /// The error with which such a peer would refuse the certificate.
     pub fn verify_by_own_issuers(&self) -> Result<(), TlsError> {
         let (chain, not_after) = (self.chain()?, self.peer()?.not_after);
         let (leaf, intermediates) = chain.split_first().ok_or(TlsError::Empty { what: "certificate chain" })?;
@@ -111,33 +111,33 @@ fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
 /// Why an identity or a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Not PEM, or not the PEM that was expected.
+    /// The text is not PEM, or not the PEM that was expected.
     #[error("the {what} is not readable as PEM: {why}; expected `-----BEGIN …-----` as openssl writes it")]
     Pem {
-        /// Which part of the identity.
+        /// The part of the identity.
         what: &'static str,
         /// What the parser says.
         why: String,
     },
-    /// Nothing in it.
+    /// The PEM holds no certificate.
     #[error("the {what} holds no certificate; it has to hold at least one `-----BEGIN CERTIFICATE-----`")]
     Empty {
-        /// Which part of the identity.
+        /// The part of the identity.
         what: &'static str,
     },
-    /// A trusted issuer that cannot be one.
+    /// A trusted issuer cannot be one.
     #[error("a trusted issuer cannot be used: {0}")]
     Issuers(rustls::Error),
-    /// Certificate and key do not fit, or the key is of an unsupported kind.
+    /// The certificate and the key do not fit, or the key is of an unsupported kind.
     #[error("certificate and private key cannot be used together: {0}; check that both come from one request")]
     Pair(rustls::Error),
     /// The verifier of clients could not be built.
     #[error("client certificates cannot be verified: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
-    /// Not an X.509 certificate.
+    /// The bytes are not an X.509 certificate.
     #[error("not an X.509 certificate: {0}")]
     Certificate(String),
-    /// No DNS name.
+    /// The certificate has no DNS name.
     #[error("the certificate of `{subject}` has no DNS name; name its owner as subjectAltName DNS:<name>")]
     Unnamed {
         /// Its subject, for people.
@@ -146,40 +146,40 @@ pub enum TlsError {
     /// The issuer could not issue.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
-    /// A request for a certificate that cannot be granted.
+    /// The request is not one that can be granted.
     #[error(
         "not a request that can be granted: {0}; expected PKCS #10 over an ECDSA P-256 or Ed25519 key, signed by it"
     )]
     Request(String),
-    /// A private key of a kind that nothing is made of here.
+    /// The private key is of an unsupported kind.
     #[error("the private key is of the kind {0}; expected ECDSA P-256 or Ed25519 as PKCS #8")]
     KeyKind(String),
-    /// An authority's certificate beside another's key.
+    /// The certificate of one authority came with the key of another.
     #[error("the authority's certificate and its private key do not belong together; restore both from one copy")]
     Authority,
-    /// A certificate that its own trusted issuers did not sign.
+    /// The certificate was not signed by its own trusted issuers.
     #[error("the certificate is not one that its own trusted issuers would accept: {0}")]
     Untrusted(rustls::Error),
-    /// No random bytes.
+    /// No random bytes could be read.
     #[error("no random serial number: {0}")]
     Entropy(String),
-    /// Validity outside what X.509 can say.
+    /// The time is outside what X.509 can express.
     #[error("{0} is not a time that a certificate can name (seconds since 1970)")]
     Time(i64),
 }
 
-/// What a server does: TLS 1.3 by ring, a verified client certificate required, no session ever resumed, ALPN `h2`.
-/// The clock is the system's, at each handshake.
+/// Makes the configuration of a server: TLS 1.3 by ring, a verified client certificate required, no session ever
+/// resumed, ALPN `h2`. The clock is the system's, at each handshake.
 pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
     server_config_with(identity, client_verifier(&identity.ca_pem)?)
 }
 
-/// Demands a client certificate that one of these issuers signed.
+/// Makes a verifier that demands a client certificate that one of these issuers signed.
 pub(crate) fn client_verifier(ca_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     Ok(WebPkiClientVerifier::builder_with_provider(roots(ca_pem)?, provider()).build()?)
 }
 
-/// As [`server_config`], with clients verified by `verifier`.
+/// Does what [`server_config`] does, with clients verified by `verifier`.
 pub(crate) fn server_config_with(
     identity: &Identity,
     verifier: Arc<dyn ClientCertVerifier>,
@@ -196,7 +196,7 @@ pub(crate) fn server_config_with(
     Ok(Arc::new(config))
 }
 
-/// What a client does: TLS 1.3 by ring, its certificate shown, no session ever resumed, ALPN `h2`.
+/// Makes the configuration of a client: TLS 1.3 by ring, its certificate shown, no session ever resumed, ALPN `h2`.
 pub fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -222,18 +222,18 @@ fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'sta
     if found.is_empty() { Err(TlsError::Empty { what }) } else { Ok(found) }
 }
 
-/// Who stands behind a certificate, and for how long.
+/// The owner of a certificate, and its validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The first DNS name in its subjectAltName.
     pub name: String,
-    /// First second of its validity, since 1970.
+    /// The first second of its validity, since 1970.
     pub not_before: i64,
-    /// Last second of its validity, since 1970.
+    /// The last second of its validity, since 1970.
     pub not_after: i64,
 }
 
-/// Reads name and validity. Verifies nothing: that has been done by the handshake that the certificate comes from.
+/// Reads name and validity. It verifies nothing: the handshake that the certificate comes from has done that.
 pub fn peer(certificate: &CertificateDer<'_>) -> Result<Peer, TlsError> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
         .map_err(|why| TlsError::Certificate(why.to_string()))?;
@@ -247,7 +247,7 @@ pub fn peer(certificate: &CertificateDer<'_>) -> Result<Peer, TlsError> {
     Ok(Peer { name, not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
 }
 
-/// Every name of a certificate, DNS names first. Verifies nothing, like [`peer`].
+/// Returns every name of a certificate, DNS names first. It verifies nothing, like [`peer`].
 pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, TlsError> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
         .map_err(|why| TlsError::Certificate(why.to_string()))?;
@@ -264,11 +264,11 @@ pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Tls
     Ok(names)
 }
 
-/// For which ends a certificate is good. Verifies nothing, like [`peer`]. One that says nothing is good for both (RFC
-/// 5280, 4.2.1.12).
+/// Returns the ends for which a certificate is good. It verifies nothing, like [`peer`]. A certificate that does not
+/// say is good for both (RFC 5280, 4.2.1.12).
 ///
 /// # Errors
-/// Where it is good for neither.
+/// If the certificate is good for neither end.
 pub(crate) fn usage(certificate: &CertificateDer<'_>) -> Result<Usage, TlsError> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
         .map_err(|why| TlsError::Certificate(why.to_string()))?;
@@ -289,16 +289,16 @@ fn address(bytes: &[u8]) -> Option<String> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).to_string())).ok()
 }
 
-/// The wall clock, in whole seconds since 1970.
+/// Returns the wall clock, in whole seconds since 1970.
 pub fn wall_seconds() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 
-/// Why a handshake failed, in the words that events carry: `expired`, `not-yet-valid`, `unknown-issuer`, `wrong-name`,
-/// `wrong-usage`, `no-certificate`, `refused-by-peer`, `timed-out`, `disconnected` or `other`. Looks through all sources of the
-/// error. A TLS 1.3 client learns that the server refused it only from the first read after its own handshake, so
-/// that end must ask here about the errors of its calls too.
+/// Returns why a handshake failed, in the words that events carry: `expired`, `not-yet-valid`, `unknown-issuer`,
+/// `wrong-name`, `wrong-usage`, `no-certificate`, `refused-by-peer`, `timed-out`, `disconnected` or `other`. It looks
+/// through all sources of the error. A TLS 1.3 client learns that the server refused it only from the first read after
+/// its own handshake, so that end must use this for the errors of its calls, too.
 pub fn handshake_reason(error: &(dyn Error + 'static)) -> &'static str {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -306,7 +306,8 @@ pub fn handshake_reason(error: &(dyn Error + 'static)) -> &'static str {
             return rustls_reason(tls);
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // An io::Error names the source of what it wraps, not what it wraps: it has to be opened by hand.
+            // The source of an io::Error is the source of the error that it wraps, so the wrapped error has to be taken
+            // out by hand.
             if let Some(inner) = io.get_ref() {
                 next = Some(inner);
                 continue;
@@ -323,7 +324,7 @@ fn rustls_reason(error: &rustls::Error) -> &'static str {
     match error {
         rustls::Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => "expired",
         rustls::Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => "not-yet-valid",
-        // A certificate of another authority with the name of ours fails by its signature.
+        // A certificate of another authority with the name of a trusted one fails by its signature.
         rustls::Error::InvalidCertificate(C::UnknownIssuer | C::BadSignature) => "unknown-issuer",
         rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => "wrong-name",
         rustls::Error::InvalidCertificate(C::InvalidPurpose | C::InvalidPurposeContext { .. }) => "wrong-usage",
@@ -361,7 +362,7 @@ mod tests {
         Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap()
     }
 
-    /// Both ends' outcome of one handshake that is followed by one byte each way.
+    /// Returns both ends' outcome of one handshake that is followed by one byte each way.
     async fn shake(server: &Identity, client: &Identity, name: &str) -> (io::Result<Peer>, io::Result<()>) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (near, far) = tokio::io::duplex(64 * 1024);

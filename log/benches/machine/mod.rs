@@ -1,8 +1,8 @@
-//! On what a table was measured: without it, none of its figures means anything.
+//! The machine on which a table was measured: without it, none of its figures means anything.
 
 use std::{env, fs, process::Command, thread};
 
-/// One line: processor, cores, load, compiler, and the build that is measured.
+/// Returns one line: processor, cores, load, compiler, and the build that is measured.
 pub(crate) fn machine(measured: &str) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {

@@ -1,6 +1,6 @@
-//! A real log to measure: processes of `gapless-log`, sockets on loopback, mutual TLS, a disk that is synced.
+//! A real log to measure: processes of `gapless-log`, sockets on loopback, mutual TLS, and a disk that is synced.
 //!
-//! It stands in a folder of its own on the disk of the build, and goes with it. Nothing but loopback is touched.
+//! It is in a folder of its own on the disk of the build, which is removed with it. Nothing but loopback is touched.
 
 use std::{
     fs, io,
@@ -12,7 +12,7 @@ use std::{
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// A process; killed when it is dropped.
+/// A process, which is killed when it is dropped.
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
@@ -20,7 +20,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Process)
     }
 
-    /// Processor time of all of them.
+    /// Returns the processor time of all of them.
     pub(crate) fn all<'p>(processes: impl IntoIterator<Item = &'p Process>) -> Result<Duration, Failure> {
         processes.into_iter().map(|Process(child)| processor_of(&child.id().to_string())).sum()
     }
@@ -33,7 +33,8 @@ impl Drop for Process {
     }
 }
 
-/// Processor time of a process: fields 14 and 15 of proc(5), `utime` and `stime`, in hundredths of a second.
+/// Returns the processor time of a process: fields 14 and 15 of proc(5), `utime` and `stime`, in hundredths of a
+/// second.
 pub(crate) fn processor_of(pid: &str) -> Result<Duration, Failure> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no command in /proc/PID/stat")?;
@@ -41,33 +42,33 @@ pub(crate) fn processor_of(pid: &str) -> Result<Duration, Failure> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// Ports that are free, all held until the last is found, so that they differ.
+/// Returns free ports. All are held until the last is found, so that they differ.
 pub(crate) fn ports(count: usize) -> io::Result<Vec<u16>> {
     let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     held.iter().map(|it| Ok(it.local_addr()?.port())).collect()
 }
 
-/// A folder on the disk of the build, which is more of a disk than the one for temporary files may be.
+/// Makes a folder on the disk of the build, because the folder for temporary files may not be on a real disk.
 pub(crate) fn folder() -> io::Result<tempfile::TempDir> {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
 }
 
 /// Up to three servers of one log, and certificates for its clients.
 pub(crate) struct Log {
-    // First: they end before their folder goes.
+    // First, so that the processes end before their folder is removed.
     pub(crate) processes: Vec<Process>,
     folder: tempfile::TempDir,
     pub(crate) addresses: Vec<String>,
 }
 
 impl Log {
-    /// Of this program; configured as the examples are, with as many of their members.
+    /// Starts servers of this program, which are configured like the examples, with as many of their members.
     pub(crate) fn start(gapless_log: &Path, servers: usize, clients: usize) -> Result<Log, Failure> {
         let (folder, ports) = (folder()?, ports(servers)?);
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster");
         for n in 1..=servers {
             let text = fs::read_to_string(examples.join(format!("server-{n}.toml")))?;
-            // What stands before the members, and those that there are.
+            // The part before the members, and as many members as there are servers.
             let parts: Vec<&str> = text.split("[[member]]").take(1 + servers).collect();
             let text = (1..)
                 .zip(&ports)
@@ -99,7 +100,7 @@ impl Log {
         Ok(Log { processes, folder, addresses })
     }
 
-    /// Where something stands that its configuration names below `var`.
+    /// Returns the path of a file that the configuration names below `var`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join("var").join(name)
     }

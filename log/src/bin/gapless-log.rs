@@ -1,7 +1,7 @@
-//! The audit log for production: make one, serve it, append to it, follow it, verify it.
+//! The audit log for production: create a log, serve it, append to it, follow it, verify it.
 //!
-//! This binary answers no entropy and no clock of its own: the keys it makes and the certificates it checks rest on the
-//! operating system's.
+//! This binary provides no entropy and no clock of its own: the keys that it makes and the certificates that it checks
+//! depend on those of the operating system.
 
 use std::process::ExitCode;
 

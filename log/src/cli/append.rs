@@ -1,7 +1,7 @@
-//! `gapless-log append`: hands lines to the outbox and prints where in the log each one is.
+//! `gapless-log append`: hands lines to the outbox and prints the index in the log of each one.
 //!
 //! An entry counts as accepted once it is durable in the outbox, and is printed once the log has proven that it holds
-//! it. What could not be delivered in time stays in the outbox, and goes first the next time.
+//! the entry. What could not be delivered in time stays in the outbox, and goes first the next time.
 
 use std::{
     fs::File,
@@ -31,21 +31,21 @@ pub(super) struct Args {
     /// The client's configuration.
     #[arg(long)]
     config: PathBuf,
-    /// Entries. Without any, each line of the standard input is one; empty lines are not.
+    /// The entries. Without any, each line of standard input is an entry, except empty lines.
     #[arg(value_name = "ENTRY")]
     entries: Vec<String>,
-    /// Takes the lines of this file instead.
+    /// Reads the entries from the lines of this file instead.
     #[arg(long, conflicts_with = "entries")]
     file: Option<PathBuf>,
-    /// Folder of the outbox, instead of the configured one.
+    /// The folder of the outbox, instead of the configured one.
     #[arg(long, value_name = "DIR")]
     outbox: Option<PathBuf>,
-    /// Seconds that delivery may take once the last entry was read.
+    /// How many seconds delivery may take after the last entry was read.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     within: u64,
 }
 
-/// Entries that are read ahead, and entries that wait for their proof.
+/// The number of entries that are read ahead, and of entries that wait for their proof.
 const READ_AHEAD: usize = 256;
 const UNPROVEN_MAX: usize = 1024;
 /// How long the files of the outbox may take to close.
@@ -73,7 +73,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             () = at(deadline) => break,
         }
     }
-    // What is still owed has had its time.
+    // The time for what is still owed is over.
     if let Err(owed) = client.close(CLOSE_WITHIN).await {
         return Err(match setback.last() {
             Some(why) => Failure::NotDelivered(format!("{owed}; the last attempt failed: {why}")),
@@ -86,7 +86,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Passes on what the client tells, and remembers why its last attempt failed.
+/// Passes on what the client reports, and remembers why its last attempt failed.
 #[derive(Default)]
 struct Setback(Mutex<Option<String>>);
 
@@ -112,7 +112,7 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-/// Prints the index. Answers how many were rejected: none or one.
+/// Prints the index. Returns how many entries were rejected: none or one.
 fn print(delivered: Delivered) -> Result<u64, Failure> {
     match delivered {
         Delivered::Receipt(receipt) => {
@@ -129,7 +129,7 @@ fn print(delivered: Delivered) -> Result<u64, Failure> {
     }
 }
 
-/// Where entries come from. A thread reads, because the standard input cannot be waited for otherwise.
+/// Returns the source of the entries. A thread reads it, because there is no other way to wait for standard input.
 fn source(args: &Args) -> Result<mpsc::Receiver<io::Result<Bytes>>, Failure> {
     let (lines, read) = mpsc::channel(READ_AHEAD);
     let reader: Box<dyn BufRead + Send> = match &args.file {
@@ -149,7 +149,7 @@ fn open(path: &Path) -> Result<File, Failure> {
         .map_err(|why| Failure::File(io::Error::new(why.kind(), format!("cannot read {}: {why}", path.display()))))
 }
 
-/// Ends at the end of the input, at its first error, or when nobody takes lines any more.
+/// Ends at the end of the input, at its first error, or when the receiver is gone.
 fn send_lines(mut reader: Box<dyn BufRead + Send>, lines: &mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let mut line = Vec::new();

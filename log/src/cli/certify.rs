@@ -1,7 +1,7 @@
-//! `gapless-log certify`: certificates from the small authority that stands beside a log's own.
+//! `gapless-log certify`: issues certificates with the small authority that `init` makes beside a log.
 //!
-//! Enough for a first evening, a test bench or a handful of clients. Where an organisation has an authority of its own,
-//! its certificates are named in the configuration and this verb is not used.
+//! It suffices for a first evening, a test bench or a handful of clients. An organisation that has an authority of its
+//! own names its certificates in the configuration and does not use this verb.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,28 +19,28 @@ use crate::leaf::ClientId;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The log's configuration: certificates are kept where its own is.
+    /// The log's configuration. The certificates are written where the log's own certificate is.
     #[arg(long)]
     config: PathBuf,
-    /// Clients to issue certificates for.
+    /// The clients to issue certificates for.
     #[arg(value_name = "CLIENT", required_unless_present = "server")]
     clients: Vec<String>,
-    /// Also issues the server's certificate anew. A running server takes it up by itself.
+    /// Also issues the server's certificate anew. A running server takes it up without a restart.
     #[arg(long)]
     server: bool,
-    /// Replaces certificates that exist.
+    /// Replaces existing certificates.
     #[arg(long)]
     replace: bool,
-    /// How long they are valid.
+    /// How many days the certificates are valid.
     #[arg(long, default_value_t = DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
     days: u16,
 }
 
-/// What the authority's key and those of all others are.
+/// The kind of the authority's key and of all other keys.
 const KEYS: KeyKind = KeyKind::EcdsaP256;
 const DAYS: u16 = 365;
 const AUTHORITY_DAYS: u16 = 3650;
-/// Certificates are valid from a little before now, for the sake of clocks that are late.
+/// Certificates are valid from a little earlier than the present, because of clocks that are late.
 const EARLIER_SECONDS: i64 = 300;
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -51,7 +51,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     order.fulfil()
 }
 
-/// What is to be issued.
+/// What to issue.
 pub(super) struct Order<'a> {
     config: &'a LogConfig,
     server: bool,
@@ -61,14 +61,14 @@ pub(super) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    /// The first order of a new log, already checked.
+    /// Returns the first order of a new log, already checked.
     pub(super) fn first(config: &'a LogConfig, clients: &'a [String]) -> Result<Order<'a>, Failure> {
         let order = Order { config, server: true, clients, replace: false, days: DAYS };
         order.check()?;
         Ok(order)
     }
 
-    /// Whether names are good, the authority can be used and nothing would be overwritten.
+    /// Checks that the names are valid, that the authority can be used, and that nothing would be overwritten.
     fn check(&self) -> Result<(), Failure> {
         for client in self.clients {
             if let Err(why) = ClientId::new(client) {
@@ -86,7 +86,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Issues and writes everything. Private keys are readable by their owner only.
+    /// Issues and writes everything. Private keys can be read only by their owner.
     pub(super) fn fulfil(&self) -> Result<(), Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX / 2);
@@ -103,13 +103,13 @@ impl<'a> Order<'a> {
         Ok(())
     }
 
-    /// The authority that an earlier order made.
+    /// Returns the authority that an earlier order made, if there is one.
     fn kept_issuer(&self) -> Result<Option<Issuer>, Failure> {
         let (ca, key) = (&self.config.tls.ca, self.config.tls.ca.with_extension("key"));
         if ca.exists() || key.exists() { restore(ca, &key).map(Some) } else { Ok(None) }
     }
 
-    /// The authority beside the log; made by the first order.
+    /// Returns the authority beside the log, which the first order makes.
     fn issuer(&self, now: i64) -> Result<Issuer, Failure> {
         if let Some(issuer) = self.kept_issuer()? {
             return Ok(issuer);
@@ -122,7 +122,7 @@ impl<'a> Order<'a> {
         Ok(issuer)
     }
 
-    /// Names and files of all that is to be issued.
+    /// Returns the names and files of all that is to be issued.
     fn files(&self) -> Vec<(Vec<String>, TlsFiles)> {
         let tls = &self.config.tls;
         let folder = tls.certificate.parent().unwrap_or(Path::new("."));
@@ -139,13 +139,13 @@ impl<'a> Order<'a> {
     }
 }
 
-/// The authority that was made by an earlier order. Those whom it certifies get keys that everybody can read, whatever its
-/// own is.
+/// Restores the authority that an earlier order made. The keys that it certifies are of a kind that all clients can
+/// read, whatever its own key is.
 fn restore(ca: &Path, key: &Path) -> Result<Issuer, Failure> {
     let missing = |path: &Path, other: &Path| {
         invalid(format!(
-            "{} is missing beside {}: certificates are made with both. Restore it, or have the authority whose \
-             certificate that is make them; `init --with-certificates` makes an authority where there is neither",
+            "{} is missing beside {}: both are needed to make certificates. Restore it, or get certificates from the \
+             owner of that authority; `init --with-certificates` makes an authority if neither file exists",
             path.display(),
             other.display()
         ))
@@ -161,8 +161,8 @@ fn restore(ca: &Path, key: &Path) -> Result<Issuer, Failure> {
     Ok(issuer.granting(KEYS))
 }
 
-/// A server is reached as `localhost`, by loopback address and by the host that it listens on. A member of a cluster is
-/// known to the others by its own name, which comes first.
+/// Returns the names of the server. It is reached as `localhost`, by its loopback address, and by the host that it
+/// listens on. The other members of a cluster know it by its own name, which comes first.
 fn server_names(config: &LogConfig) -> Vec<String> {
     let listen = config.listen.as_str();
     let mut names: Vec<String> = config.cluster.iter().map(|cluster| cluster.own().name.clone()).collect();

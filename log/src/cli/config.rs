@@ -1,7 +1,7 @@
 //! The two configuration files: that of a log and that of a client.
 //!
-//! What stands in a file and what was found to be usable are two types, so that nothing works with a value that nobody
-//! looked at. Paths are relative to the file that names them.
+//! What a file says and what was found to be usable are two types, so that nothing works with an unchecked value. Paths
+//! are relative to the file that names them.
 
 use std::{
     collections::BTreeSet,
@@ -38,13 +38,13 @@ pub(super) enum ConfigError {
     Parse { path: PathBuf, why: String },
     #[error("{path}: `{field}` is `{value}`: {why}", path = .path.display())]
     Value { path: PathBuf, field: &'static str, value: String, why: String },
-    #[error("{path} can be read by others (mode {mode:03o}); who has it can {can}: chmod 600 {path}", path = .path.display())]
+    #[error("{path} can be read by others (mode {mode:03o}); whoever has it can {can}: chmod 600 {path}", path = .path.display())]
     Exposed { path: PathBuf, mode: u32, can: &'static str },
     #[error("{certificate}, {key} and {ca}: {why}", certificate = .files.certificate.display(), key = .files.key.display(), ca = .files.ca.display())]
     Identity { files: Box<TlsFiles>, why: Box<TlsError> },
 }
 
-/// A log, as its server and `init` see it.
+/// The configuration of a log, for its server and for `init`.
 #[derive(Debug, Clone)]
 pub(super) struct LogConfig {
     pub(super) origin: String,
@@ -55,7 +55,7 @@ pub(super) struct LogConfig {
     pub(super) tls: TlsFiles,
     pub(super) connections_max: Option<usize>,
     pub(super) connections_per_name: Option<usize>,
-    /// Who may change the members of a cluster.
+    /// The names of those who may change the members of a cluster.
     pub(super) operators: Vec<String>,
     /// Bytes for queues and caches.
     pub(super) memory: u64,
@@ -63,13 +63,13 @@ pub(super) struct LogConfig {
     pub(super) cluster: Option<ClusterConfig>,
 }
 
-/// A member's part of a cluster of several.
+/// A member's part in a cluster of several.
 #[derive(Debug, Clone)]
 pub(super) struct ClusterConfig {
     node: u64,
-    /// Cosigns checkpoints.
+    /// File of the key that cosigns checkpoints.
     pub(super) key: PathBuf,
-    /// All members, this one among them, that the cluster begins with.
+    /// All members that the cluster begins with, this one among them.
     pub(super) members: Vec<MemberConfig>,
 }
 
@@ -79,21 +79,21 @@ pub(super) struct MemberConfig {
     pub(super) node: u64,
     pub(super) name: String,
     pub(super) address: String,
-    /// Where its cosigner's verifier key stands.
+    /// File of its cosigner's verifier key.
     pub(super) cosigner: PathBuf,
 }
 
-/// A client of a log: who appends, reads, verifies.
+/// The configuration of a client of a log, which appends, reads and verifies.
 #[derive(Debug, Clone)]
 pub(super) struct ClientConfig {
-    /// Folder of the configuration.
+    /// The folder of the configuration file.
     pub(super) folder: PathBuf,
     pub(super) outbox: PathBuf,
     pub(super) checkpoint: PathBuf,
     pub(super) settings: ClientSettings,
 }
 
-/// Where an identity is kept.
+/// The files of an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TlsFiles {
     pub(super) certificate: PathBuf,
@@ -138,7 +138,7 @@ struct RawClient {
     name: String,
     servers: Vec<RawServer>,
     log_key: PathBuf,
-    /// Verifier keys of the cluster's members; more than half of them have to cosign what is believed.
+    /// Verifier keys of the cluster's members. More than half of them have to cosign what the client believes.
     #[serde(default)]
     cosigners: Vec<PathBuf>,
     outbox: PathBuf,
@@ -166,7 +166,7 @@ fn first_node() -> u64 {
 }
 
 impl LogConfig {
-    /// Reads and checks the file. Does not read the files that it names.
+    /// Reads and checks the file, but not the files that it names.
     pub(super) fn read(path: &Path) -> Result<LogConfig, ConfigError> {
         let raw: RawLog = parse(path)?;
         let folder = folder(path);
@@ -178,7 +178,7 @@ impl LogConfig {
             return Err(wrong("node", "0", "nodes are counted from 1"));
         }
         if !is_address(&raw.listen) {
-            return Err(wrong("listen", &raw.listen, "it has to be host:port, as in 127.0.0.1:50051"));
+            return Err(wrong("listen", &raw.listen, "it must be host:port, as in 127.0.0.1:50051"));
         }
         if raw.connections_max == Some(0) {
             return Err(wrong("connections-max", "0", "nobody could connect"));
@@ -190,7 +190,7 @@ impl LogConfig {
             None => MEMORY_DEFAULT,
             Some(text) => size(text)
                 .filter(|bytes| *bytes >= MEMORY_MIN)
-                .ok_or_else(|| wrong("memory", text, "it has to be a size of at least 1MiB, as in \"64MiB\""))?,
+                .ok_or_else(|| wrong("memory", text, "it must be a size of at least 1MiB, as in \"64MiB\""))?,
         };
         let cluster = ClusterConfig::of(raw.node, raw.cosigner_key, raw.members, &folder)
             .map_err(|(field, value, why)| wrong(field, &value, why))?;
@@ -209,7 +209,7 @@ impl LogConfig {
         })
     }
 
-    /// What a node is told. What it shows to other members may be renewed while it runs.
+    /// Returns the settings of a node. The identity that the node shows to other members may be renewed while it runs.
     pub(super) fn node_settings(
         &self,
         key: &LogKey,
@@ -225,7 +225,7 @@ impl LogConfig {
         Ok(NodeSettings { cluster, ..self.settings_of_one(key) })
     }
 
-    /// The same without its part of a cluster.
+    /// Returns the same settings without the part in a cluster.
     pub(super) fn settings_of_one(&self, key: &LogKey) -> NodeSettings {
         NodeSettings {
             origin: self.origin.clone(),
@@ -238,7 +238,7 @@ impl LogConfig {
         }
     }
 
-    /// The members that a new log begins with; none for a log of one.
+    /// Returns the members that a new log begins with; none for a log of one.
     pub(super) fn members(&self) -> Result<Vec<MemberSettings>, ConfigError> {
         let member = |member: &MemberConfig| {
             let MemberConfig { node, name, address, .. } = member.clone();
@@ -247,20 +247,20 @@ impl LogConfig {
         self.cluster.iter().flat_map(|cluster| &cluster.members).map(member).collect()
     }
 
-    /// What a verb says that is for members of a cluster only.
+    /// Returns the error of a verb that is only for members of a cluster.
     pub(super) fn no_cluster(&self, path: &Path) -> ConfigError {
         wrong(path, "member", "[]", "this is a log of one; name all members, each as a [[member]], and a cosigner-key")
     }
 }
 
 impl ClusterConfig {
-    /// This member, which is checked to be among them.
+    /// Returns this member, which was checked to be among the members.
     pub(super) fn own(&self) -> &MemberConfig {
         let own = self.members.iter().find(|member| member.node == self.node);
         own.expect("a cluster that was read names this node among its members")
     }
 
-    /// Where the members are found.
+    /// Returns where the members are found.
     fn contacts(&self) -> Vec<Contact> {
         let contact = |MemberConfig { node, name, address, .. }: &MemberConfig| Contact {
             node: *node,
@@ -280,7 +280,7 @@ impl ClusterConfig {
             return Ok(None);
         }
         let Some(key) = key else {
-            return Err(("cosigner-key", String::new(), "a member cosigns: name the file that its key is in"));
+            return Err(("cosigner-key", String::new(), "a member cosigns: name the file of its key"));
         };
         let (mut nodes, mut names) = (BTreeSet::new(), BTreeSet::new());
         for member in &members {
@@ -289,18 +289,18 @@ impl ClusterConfig {
                 return Err((
                     "name",
                     name.clone(),
-                    "a member's name is the one in its certificate, without space or `+`",
+                    "a member's name is the one in its certificate, and has no space or `+`",
                 ));
             }
             if !is_address(address) {
-                return Err(("address", address.clone(), "it has to be host:port, as in 10.0.0.1:50051"));
+                return Err(("address", address.clone(), "it must be host:port, as in 10.0.0.1:50051"));
             }
             if *node == 0 || !nodes.insert(*node) || !names.insert(name) {
-                return Err(("member", name.clone(), "each member has a node, from 1, and a name of its own"));
+                return Err(("member", name.clone(), "each member has its own node, from 1, and its own name"));
             }
         }
         if !nodes.contains(&node) {
-            return Err(("node", node.to_string(), "no [[member]] has this node: name all of them, this one as well"));
+            return Err(("node", node.to_string(), "no [[member]] has this node: name all members, this one too"));
         }
         let member = |RawMember { node, name, address, cosigner }| MemberConfig {
             node,
@@ -328,10 +328,10 @@ impl ClientConfig {
         let folder = folder(path);
         let name = ClientId::new(&raw.name).map_err(|why| wrong(path, "name", &raw.name, &why.to_string()))?;
         if raw.servers.is_empty() {
-            return Err(wrong(path, "servers", "[]", "there has to be one, as { address = \"…\", name = \"…\" }"));
+            return Err(wrong(path, "servers", "[]", "there must be one, as in { address = \"…\", name = \"…\" }"));
         }
         if let Some(server) = raw.servers.iter().find(|server| !is_address(&server.address)) {
-            let why = "an address has to be host:port, as in 127.0.0.1:50051";
+            let why = "an address must be host:port, as in 127.0.0.1:50051";
             return Err(wrong(path, "servers", &server.address, why));
         }
         let servers = raw.servers.into_iter().map(|RawServer { address, name }| Server { address, tls_name: name });
@@ -351,10 +351,11 @@ impl ClientConfig {
 }
 
 impl TlsFiles {
-    /// Reads the identity, and sees that it can be used: certificate and key may be on their way from one pair to the next.
+    /// Reads the identity and checks that it can be used: the files may be in the middle of a change from one pair of
+    /// certificate and key to the next.
     pub(super) fn load(&self) -> Result<Identity, ConfigError> {
         let read = |path: &Path| files::read(path).map_err(ConfigError::Read);
-        let key_pem = read_secret(&self.key, "speak in the name that its certificate says")?;
+        let key_pem = read_secret(&self.key, "speak in the name of its certificate")?;
         let identity = Identity { chain_pem: read(&self.certificate)?, key_pem, ca_pem: read(&self.ca)? };
         match identity.peer().and_then(|_| tls::client_config(&identity)) {
             Ok(_) => Ok(identity),
@@ -369,7 +370,7 @@ impl RawTls {
     }
 }
 
-/// Reads a key of TLS. `can` is what somebody who has it can do.
+/// Reads a TLS key. `can` says what a person who has the key can do.
 pub(super) fn read_secret(path: &Path, can: &'static str) -> Result<String, ConfigError> {
     match files::read_secret(path).map_err(ConfigError::Read)? {
         Secret::Kept(text) => Ok(text),
@@ -393,7 +394,7 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
-/// Bytes, written as in `64MiB`.
+/// Reads a number of bytes, written as in `64MiB`.
 fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let factor = match unit {

@@ -1,4 +1,5 @@
-//! `gapless-log cosigner`: makes the key by which a member of a cluster cosigns checkpoints, before the cluster begins.
+//! `gapless-log cosigner`: makes the key with which a member of a cluster cosigns checkpoints, before the cluster
+//! begins.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Files that are written once: keys, certificates, and small facts that must survive.
 //!
-//! A key must never be readable by others, not even for a moment, so its file is created with its permissions. Nothing
-//! here overwrites a file that it was not told to replace.
+//! A key must never be readable by others, not even for a moment, so its file is created with its final permissions.
+//! Nothing here overwrites a file unless it was told to replace that file.
 
 use std::{
     fs::{self, OpenOptions},
@@ -36,15 +36,15 @@ pub(super) fn create(path: &Path, text: &str, access: Access) -> io::Result<()> 
     sync_parent(path)
 }
 
-/// Writes a file whether or not it exists, in one step: a reader finds the old text or the new one. Of several who do
-/// this at once, whoever is last is found.
+/// Writes a file whether or not it exists, in one step: a reader finds the old text or the new one. If several do this
+/// at once, the text of the last one stays.
 pub(super) fn replace(path: &Path, text: &str, access: Access) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    // A name that no other process uses, nor another thread of this one.
+    // A name that no other process uses, and no other thread of this process.
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".new-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let aside = Path::new(&aside);
-    // One that an interrupted run of the same number left behind holds nothing that anybody relies on.
+    // A file that an interrupted run with the same number left behind contains nothing that is needed.
     match fs::remove_file(aside) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(naming("remove", aside, &why)),
         _ => {}
@@ -53,32 +53,32 @@ pub(super) fn replace(path: &Path, text: &str, access: Access) -> io::Result<()>
         .map_err(|why| naming("create", aside, &why))
         .and_then(|()| fs::rename(aside, path).map_err(|why| naming("replace", path, &why)));
     if replaced.is_err() {
-        // What is left of it is of no use; that it cannot be removed changes nothing.
+        // What is left of the file is of no use, and if it cannot be removed, this changes nothing.
         _ = fs::remove_file(aside);
     }
     replaced?;
     sync_parent(path)
 }
 
-/// Reads a text file. Errors name it.
+/// Reads a text file. Errors name the file.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path).map_err(|why| naming("read", path, &why))
 }
 
-/// A secret, or why it is none any more.
+/// A secret, or the reason why it is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Secret {
-    /// Its text: nobody but its owner may read it.
+    /// The text, which only its owner may read.
     Kept(String),
-    /// Others may read it. Its mode.
+    /// Others may read it. Contains its mode.
     Exposed(u32),
 }
 
-/// Reads a text file that nobody but its owner should be able to read. Errors name it.
+/// Reads a text file that only its owner should be able to read. Errors name the file.
 pub(super) fn read_secret(path: &Path) -> io::Result<Secret> {
     let read = || {
         let mut file = fs::File::open(path)?;
-        // Of the file that was opened, whatever takes its name meanwhile.
+        // The mode of the file that was opened, even if another file takes its name meanwhile.
         let mode = file.metadata()?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Ok(Secret::Exposed(mode));

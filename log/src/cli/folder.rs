@@ -1,9 +1,9 @@
-//! Which data folder belongs to a cosigner's key. It is noted beside the key when the folder is made, and compared with
-//! the folder at each start.
+//! Which data folder belongs to a cosigner's key. This is noted beside the key when the folder is made, and compared
+//! with the folder at each start.
 //!
-//! A member's key outlives its disk where the two are kept apart. An `init` that finds the key and no folder cannot tell a
-//! member that is made from one whose disk was lost; the note can. A member that was lost has forgotten what it voted for
-//! and what it acknowledged, so this must never let another folder speak under its key.
+//! A member's key outlives its disk if the two are kept apart. An `init` that finds the key and no folder cannot tell a
+//! member that is being made from a member whose disk was lost; the note can. A member that was lost has forgotten what
+//! it voted for and what it acknowledged, so another folder must never speak under its key.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::cluster::{self, NodeError};
 
-/// What is noted beside a key: `None` where nothing is, as by releases that did not note it.
+/// What is noted beside a key. `None` if nothing is: earlier releases noted nothing.
 struct Note {
     path: PathBuf,
     incarnation: Option<String>,
@@ -35,14 +35,14 @@ impl Note {
     }
 }
 
-/// Refuses to make the folder `data` for a key that had one. Makes nothing.
+/// Refuses to make the folder `data` for a key that already had one. Makes nothing.
 ///
 /// # Errors
-/// [`NodeError::Settings`] where a folder was made under this key already.
+/// [`NodeError::Settings`] if a folder was made under this key already.
 pub(super) async fn is_the_first(data: &Path, key: &Path) -> Result<(), Failure> {
     let Note { path, incarnation: Some(noted) } = Note::beside(key)? else { return Ok(()) };
     if data.is_dir() && own(&real::world(data, Arc::new(Unobserved)).map_err(Failure::File)?).await?.is_some() {
-        return Ok(()); // what is to be said of a folder that is there, `init` says
+        return Ok(()); // `init` itself reports what is wrong with an existing folder
     }
     Err(refused(format!(
         "{} belongs to the data folder {noted} (noted in {}), and that folder is not here. If it was lost, it must not be \
@@ -59,13 +59,13 @@ pub(super) async fn note(world: &World, key: &Path) -> Result<(), Failure> {
     files::replace(&Note::beside(key)?.path, &format!("{own}\n"), Access::Public).map_err(Failure::File)
 }
 
-/// Refuses a folder that is not the one of this key. Where nothing is noted yet, this one is.
+/// Refuses a folder that does not belong to this key. If nothing is noted yet, notes this folder.
 pub(super) async fn belongs(world: &World, key: &Path) -> Result<(), Failure> {
     let Some(own) = own(world).await? else { return Ok(()) };
     match Note::beside(key)? {
         Note { incarnation: None, .. } => {
             if let Err(why) = note(world, key).await {
-                // Nothing was lost: it is what an older release would have done.
+                // Nothing is lost: an earlier release would not have noted it either.
                 tracing::warn!(%why, "which data folder belongs to the cosigner's key could not be noted");
             }
             Ok(())

@@ -1,5 +1,5 @@
-//! `gapless-log init`: makes a new log. The one moment at which an empty folder becomes a log; a server never does that
-//! by itself, because an empty folder may also be one whose disk was lost.
+//! `gapless-log init`: makes a new log. Only this verb turns an empty folder into a log; a server never does so by
+//! itself, because an empty folder may also mean that a disk was lost.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -23,14 +23,14 @@ pub(super) struct Args {
     /// The log's configuration.
     #[arg(long)]
     config: PathBuf,
-    /// Also makes an authority, a certificate for the server and one for each of these clients.
+    /// Also makes an authority, a certificate for the server, and one for each of these clients.
     #[arg(long, value_name = "CLIENT", num_args = 1..)]
     with_certificates: Vec<String>,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = LogConfig::read(&args.config)?;
-    // Looked at before anything is made: an `init` that refuses has done nothing.
+    // Checked before anything is made: an `init` that refuses has done nothing.
     let certificates = match args.with_certificates.is_empty() {
         true => None,
         false => Some(certify::Order::first(&config, &args.with_certificates)?),
@@ -39,7 +39,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(cosigner) = cosigner {
         folder::is_the_first(&config.data, cosigner).await?;
     }
-    // A key that is there already is used: it may have been made elsewhere, or by an `init` that was interrupted.
+    // An existing key is used: it may have been made elsewhere, or by an `init` that was interrupted.
     let key = match config.key.exists() {
         true => LogKey::read(&config.key, &config.origin)?,
         false => {
@@ -50,10 +50,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     };
     let disk = RealDisk::create(&config.data).map_err(Failure::File)?;
     let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: Arc::new(Unobserved) };
-    // Nobody is spoken to yet, so nothing is shown to anybody.
+    // Nothing is sent yet, so no identity is shown.
     let nothing = Identity { chain_pem: String::new(), key_pem: String::new(), ca_pem: String::new() };
     cluster::init(&world, &config.node_settings(&key, nothing.fixed())?, &config.members()?).await?;
-    // A crash before this leaves a folder that nothing is noted of; the first start notes it.
+    // A crash before this leaves a folder that is not noted; its first start notes it.
     if let Some(cosigner) = cosigner {
         folder::note(&world, cosigner).await?;
     }

@@ -1,7 +1,7 @@
-//! `gapless-log join`: makes the empty folder of a server that is to join a cluster which is there already.
+//! `gapless-log join`: makes the empty folder of a server that is to join an existing cluster.
 //!
-//! The counterpart of `init`, which begins a log. The folder holds nothing but who it is: the server waits until an
-//! operator adds it, and is then sent the log. It must never take up the key of a server that was there before.
+//! The counterpart of `init`, which begins a log. The folder contains nothing but its identity: the server waits until
+//! an operator adds it, and is then sent the log. It must never use the key of an earlier server.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -22,7 +22,8 @@ use crate::cluster::{self, ClusterSettings, NodeSettings};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The new server's configuration: its own node, which this log has never had, and itself among the [[member]]s.
+    /// The new server's configuration, with a node of its own that this log has never had, and with itself among the
+    /// [[member]]s.
     #[arg(long)]
     config: PathBuf,
 }
@@ -34,7 +35,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     };
     // The log's key is never made here: a server with another key would belong to another log.
     let key = LogKey::read(&config.key, &config.origin)?;
-    // The cosigner's always is: by it the others tell this folder from one that was lost under the same id.
+    // The cosigner's key always is: by this key, the other members tell this folder from a lost folder of the same node
+    // id.
     if cluster.key.exists() {
         let why = format!(
             "{} exists: a server that joins has a key that the log has never known; name another file as cosigner-key",
@@ -49,7 +51,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let disk = RealDisk::create(&config.data).map_err(Failure::File)?;
     let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: Arc::new(Unobserved) };
     cluster::join(&world, &settings).await?;
-    // A crash before this leaves a folder without a key; `gapless-log cosigner` makes it one, as new as this.
+    // A crash before this leaves a folder without a key; `gapless-log cosigner` makes one that is just as new.
     cosigner.create(&cluster.key)?;
     folder::note(&world, &cluster.key).await?;
     eprintln!("node {} may join the log `{}`: serve it, then `gapless-log member add` it;", config.node, config.origin);

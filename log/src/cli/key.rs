@@ -1,8 +1,8 @@
-//! Signing keys in files: the form that Go's `sumdb/note` gives a signer key, `PRIVATE+KEY+<name>+<hash>+<base64 of the
-//! algorithm and the seed>`. The verifier key stands beside it, for those who read. The algorithm is 0x01 for the log's
-//! key and 0x04 for that of a member who cosigns.
+//! Signing keys in files, in the form that Go's `sumdb/note` gives a signer key:
+//! `PRIVATE+KEY+<name>+<hash>+<base64 of the algorithm and the seed>`. The verifier key is beside it, for those who
+//! read the log. The algorithm is 0x01 for the log's key and 0x04 for the key of a member that cosigns.
 //!
-//! Whoever has the log's key can sign another history, so a file that others may read is refused rather than used.
+//! Whoever has the log's key can sign a different history, so a key file that others may read is refused.
 
 use std::{
     io,
@@ -22,19 +22,19 @@ const COSIGNER: u8 = 0x04;
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
-    #[error("{0}; `gapless-log init` makes a key where there is none, `gapless-log cosigner` one that cosigns")]
+    #[error("{0}; `gapless-log init` makes a log's key, and `gapless-log cosigner` makes a cosigner's key")]
     Missing(io::Error),
     #[error("{0}")]
     File(io::Error),
-    #[error("{path} can be read by others (mode {mode:03o}); who has it can sign for the log: chmod 600 {path}", path = .path.display())]
+    #[error("{path} can be read by others (mode {mode:03o}); whoever has it can sign for the log: chmod 600 {path}", path = .path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("{path} is not such a key: {why}; restore it from a copy, a log cannot change its key", path = .path.display())]
+    #[error("{path} is not a signing key: {why}; restore it from a copy: a log cannot change its key", path = .path.display())]
     Malformed { path: PathBuf, why: String },
-    #[error("{path} is a key of `{found}`, the configuration says `{expected}`; one of them is wrong", path = .path.display())]
+    #[error("{path} is the key of `{found}`, the configuration says `{expected}`; one of them is wrong", path = .path.display())]
     OtherOrigin { path: PathBuf, found: String, expected: String },
 }
 
-/// A log's key with its name.
+/// A log's key and its name.
 #[derive(Debug, Clone)]
 pub(super) struct LogKey {
     pub(super) signing: Arc<SigningKey>,
@@ -42,7 +42,7 @@ pub(super) struct LogKey {
 }
 
 impl LogKey {
-    /// A fresh key.
+    /// Makes a fresh key.
     pub(super) fn generate(origin: &str) -> LogKey {
         LogKey::named(origin, SigningKey::generate())
     }
@@ -52,7 +52,7 @@ impl LogKey {
         Ok(LogKey::named(origin, read_secret(path, origin, LOG)?))
     }
 
-    /// Writes the key, and its verifier key beside it. Overwrites no key.
+    /// Writes the key, and its verifier key beside it. Does not overwrite a key.
     pub(super) fn create(&self, path: &Path) -> Result<(), KeyError> {
         create_secret(path, LOG, &self.signing, &self.verifier.to_string())?;
         self.publish(path)
@@ -64,8 +64,8 @@ impl LogKey {
         files::replace(&verifier_path(path), &text, Access::Public).map_err(KeyError::File)
     }
 
-    /// The id of the log that this key signs: the first 16 bytes of the SHA-256 of its verifier key. So data folder
-    /// and key belong together, and neither can be exchanged unnoticed.
+    /// Returns the id of the log that this key signs: the first 16 bytes of the SHA-256 of its verifier key. So data
+    /// folder and key belong together, and neither can be exchanged unnoticed.
     pub(super) fn log_id(&self) -> [u8; 16] {
         use sha2::Digest as _;
         let digest: [u8; 32] = sha2::Sha256::digest(self.verifier.to_string()).into();
@@ -80,7 +80,7 @@ impl LogKey {
     }
 }
 
-/// The key by which a member of a cluster cosigns checkpoints.
+/// The key with which a member of a cluster cosigns checkpoints.
 #[derive(Debug, Clone)]
 pub(super) struct MemberKey {
     pub(super) signing: Arc<SigningKey>,
@@ -88,7 +88,7 @@ pub(super) struct MemberKey {
 }
 
 impl MemberKey {
-    /// A fresh key.
+    /// Makes a fresh key.
     pub(super) fn generate(name: &str) -> MemberKey {
         MemberKey::named(name, SigningKey::generate())
     }
@@ -98,7 +98,7 @@ impl MemberKey {
         Ok(MemberKey::named(name, read_secret(path, name, COSIGNER)?))
     }
 
-    /// Writes the key, and its verifier key beside it. Overwrites no key.
+    /// Writes the key, and its verifier key beside it. Does not overwrite a key.
     pub(super) fn create(&self, path: &Path) -> Result<(), KeyError> {
         let verifier = self.verifier.to_string();
         create_secret(path, COSIGNER, &self.signing, &verifier)?;
@@ -111,7 +111,7 @@ impl MemberKey {
     }
 }
 
-/// Where the verifier key of a key stands.
+/// Returns the path of a key's verifier key.
 pub(super) fn verifier_path(key: &Path) -> PathBuf {
     key.with_extension("vkey")
 }
@@ -126,7 +126,7 @@ fn create_secret(path: &Path, algorithm: u8, key: &SigningKey, verifier: &str) -
     files::create(path, &text, Access::Secret).map_err(KeyError::File)
 }
 
-/// Reads a key of that kind and that name, which nobody but its owner may read.
+/// Reads a key of that algorithm and that name, which only its owner may read.
 fn read_secret(path: &Path, name: &str, algorithm: u8) -> Result<SigningKey, KeyError> {
     let found = files::read_secret(path).map_err(|why| match why.kind() {
         io::ErrorKind::NotFound => KeyError::Missing(why),
@@ -146,7 +146,7 @@ fn read_secret(path: &Path, name: &str, algorithm: u8) -> Result<SigningKey, Key
 
 fn parse(text: &str, algorithm: u8) -> Result<(String, SigningKey), String> {
     let rest = text.strip_prefix(PREFIX).ok_or_else(|| format!("it does not begin with `{PREFIX}`"))?;
-    // Base64 may hold a plus sign, a name and a hash may not.
+    // Base64 may contain a plus sign; a name and a hash may not.
     let (secret, hash, name) = match rest.splitn(3, '+').collect::<Vec<_>>()[..] {
         [name, hash, secret] => (secret, hash, name),
         _ => return Err("it has no name, hash and key".to_owned()),

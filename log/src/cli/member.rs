@@ -1,7 +1,7 @@
-//! `gapless-log member`: what an operator does with the members of a cluster, from outside and while it serves.
+//! `gapless-log member`: how an operator shows and changes the members of a cluster, from outside and while it serves.
 //!
-//! It finds the leader by itself, says each step that it takes, and waits with a deadline. Whatever interrupts it, the
-//! same command may be given again: it goes on where it stood.
+//! The command finds the leader by itself, reports each step that it takes, and waits with a deadline. If it is
+//! interrupted, the same command can be given again: it continues where it stopped.
 
 use std::{
     io::{self, Write as _},
@@ -28,44 +28,44 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Prints who the members are, who leads, and how far each of them is.
+    /// Prints the members, the leader, and how far each member is.
     List {
         #[command(flatten)]
         operator: OperatorArgs,
-        /// How it is printed.
+        /// How the list looks.
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
     },
-    /// Adds a server that `gapless-log join` made: as a learner, and once it has caught up as a voter.
+    /// Adds a server that `gapless-log join` made: as a learner first, and as a voter once it has caught up.
     Add {
         #[command(flatten)]
         operator: OperatorArgs,
         #[command(flatten)]
         member: NewArgs,
-        /// Leaves it a learner: it is sent the log and can be read from, and counts for nothing.
+        /// Leaves the server a learner: it is sent the log and can be read from, but does not count for a quorum.
         #[arg(long)]
         learner: bool,
     },
     /// Makes a learner a voter, once it has caught up.
     Promote {
-        /// Which node.
+        /// The node of the learner.
         #[arg(value_name = "NODE")]
         node: u64,
         #[command(flatten)]
         operator: OperatorArgs,
     },
-    /// Removes a member for good, alive or dead. Its node id is never used again.
+    /// Removes a member for good, dead or alive. Its node id is never used again.
     Remove {
-        /// Which node.
+        /// The node of the member.
         #[arg(value_name = "NODE")]
         node: u64,
         #[command(flatten)]
         operator: OperatorArgs,
     },
-    /// Puts a server that `gapless-log join` made into the place of a member: adds it, waits until it has caught up,
-    /// gives it the vote of the old one in one step, and removes that.
+    /// Replaces a member by a server that `gapless-log join` made: adds the new server, waits until it has caught up,
+    /// gives it the vote of the old member in one step, and removes the old member.
     Replace {
-        /// The node that it replaces, alive or dead. Name and address may be those of the new one.
+        /// The node of the old member, dead or alive. The new server may have its name and its address.
         #[arg(value_name = "OLD")]
         old: u64,
         #[command(flatten)]
@@ -80,20 +80,20 @@ pub(super) struct OperatorArgs {
     /// A client's configuration, with a certificate whose name the servers list under `operators`.
     #[arg(long)]
     config: PathBuf,
-    /// Seconds that it may take.
+    /// How many seconds the command may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     within: u64,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct NewArgs {
-    /// Its node id: one that this log has never had.
+    /// The new server's node id, which this log has never had.
     #[arg(long)]
     node: u64,
-    /// Where the others reach it, `host:port`.
+    /// Where the other members reach the new server, as `host:port`.
     #[arg(long)]
     address: String,
-    /// File with its cosigner's verifier key, which also holds its name.
+    /// The file of its cosigner's verifier key, which also contains its name.
     #[arg(long, value_name = "FILE")]
     cosigner: PathBuf,
 }
@@ -131,7 +131,7 @@ async fn make(change: &Change, operator: &OperatorArgs) -> Result<(), Failure> {
     print(&status, Format::Human)
 }
 
-/// A list waits for the leader no longer than an election takes: without one it shows what any server knows.
+/// A list waits for the leader no longer than an election takes: without a leader, it shows what any server knows.
 const LIST_SECONDS_MAX: u64 = 5;
 
 fn tell(step: &str) {
@@ -146,7 +146,7 @@ impl OperatorArgs {
     fn open(&self) -> Result<Operator, Failure> {
         let config = ClientConfig::read(&self.config)?;
         let settings = config.settings;
-        // Nothing is kept: whatever an operator has to know stands in the log.
+        // Nothing is kept: everything that an operator needs to know is in the log.
         let disk = RealDisk::create(&config.folder).map_err(Failure::File)?;
         let world = World { disk: Arc::new(disk), net: Arc::new(RealNet), observer: Arc::new(Unobserved) };
         Ok(Operator::new(world, settings.identity.fixed(), &settings.log_key, settings.servers))
@@ -157,7 +157,7 @@ impl NewArgs {
     fn read(&self) -> Result<MemberSettings, ConfigError> {
         let key = cosigner(&self.cosigner)?;
         if !is_address(&self.address) {
-            let why = "it has to be host:port, as in 10.0.0.4:50051".to_owned();
+            let why = "it must be host:port, as in 10.0.0.4:50051".to_owned();
             let (path, value) = (self.cosigner.clone(), self.address.clone());
             return Err(ConfigError::Value { path, field: "--address", value, why });
         }
@@ -175,7 +175,7 @@ fn print(status: &MembersResponse, format: Format) -> Result<(), Failure> {
                 leader => format!("node {leader} leads in term {}", status.term),
             };
             let (entries, committed) = (status.entries, status.committed);
-            writeln!(out, "{leads}; {entries} entries, {committed} leaves shown; told by node {}", status.node)?;
+            writeln!(out, "{leads}; {entries} entries, {committed} leaves shown; reported by node {}", status.node)?;
             if status.changing {
                 writeln!(out, "a change of the voters is half-way: give its command again")?;
             }

@@ -1,7 +1,7 @@
-//! The command line of `gapless-log`: one file per verb, no logic of the log.
+//! The command line of `gapless-log`: one file per verb, and no logic of the log.
 //!
-//! Results go to stdout, talk to stderr. Each failure says what happened, with which value, and what to do about it;
-//! how it ended is told by the exit status.
+//! Results go to stdout, and messages to stderr. Each failure says what happened, with which value, and what to do
+//! about it; the exit status says how the command ended.
 
 mod append;
 mod certify;
@@ -42,7 +42,7 @@ use crate::{
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// How talk on stderr looks. What is said is chosen by the environment variable RUST_LOG.
+    /// How messages on stderr look. The environment variable RUST_LOG selects which messages appear.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human)]
     log_format: LogFormat,
 }
@@ -54,20 +54,21 @@ const EXIT_STATUS: &str = "Exit status: 0 ok, 1 failed, 2 wrong usage, 3 invalid
 enum Verb {
     /// Makes a new log: its data folder, its signing key and, if wanted, certificates. Overwrites nothing.
     Init(init::Args),
-    /// Makes the key by which a member of a cluster cosigns. The first step of a cluster, on each of its servers.
+    /// Makes the key with which a member of a cluster cosigns. This is the first step of a cluster, on each of its
+    /// servers.
     Cosigner(cosigner::Args),
-    /// Makes the empty folder of a server that is to join a cluster which is there already. Overwrites nothing.
+    /// Makes the empty folder of a server that is to join an existing cluster. Overwrites nothing.
     Join(join::Args),
     /// Shows the members of a cluster, and changes them while it serves.
     #[command(subcommand)]
     Member(member::Verb),
-    /// Serves a log until it is told to stop (SIGTERM, SIGINT); everything accepted is answered first.
+    /// Serves a log until SIGTERM or SIGINT. Everything that was accepted is answered before it exits.
     Serve(serve::Args),
-    /// Appends entries and prints the index of each once the log has proven that it holds it.
+    /// Appends entries, and prints the index of each once the log has proven that it holds the entry.
     Append(append::Args),
-    /// Prints the entries of the log, and each new one if told to follow.
+    /// Prints the leaves of the log and, if told to follow, each new one.
     Tail(tail::Args),
-    /// Reads the whole log and proves that it is what was signed, and that it extends what was seen before.
+    /// Reads the whole log and proves that it is what was signed, and that it extends what earlier runs saw.
     Verify(verify::Args),
     /// Issues further certificates with the authority that `init --with-certificates` made.
     Certify(certify::Args),
@@ -77,7 +78,7 @@ enum Verb {
 enum LogFormat {
     /// Lines for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -86,11 +87,11 @@ enum LogFormat {
 enum Format {
     /// Lines for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Parses the arguments, does what they ask and answers with the exit status.
+/// Parses the arguments, does what they ask and returns the exit status.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(cli.log_format, matches!(cli.verb, Verb::Serve(_)));
@@ -107,7 +108,7 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
+        // The reader of our output has seen enough.
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -124,7 +125,7 @@ fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     done
 }
 
-/// A server tells what it does; the other verbs only what needs somebody's attention.
+/// A server reports what it does; the other verbs report only what needs attention.
 fn start_logging(format: LogFormat, serves: bool) {
     let usual = if serves { "warn,gapless=info" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
@@ -153,7 +154,7 @@ enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    #[error("{ca} and {key} are no authority to make certificates with: {why}", ca = .ca.display(), key = .key.display())]
+    #[error("{ca} and {key} are no authority for certificates: {why}", ca = .ca.display(), key = .key.display())]
     Authority { ca: PathBuf, key: PathBuf, why: Box<TlsError> },
     #[error("{0}")]
     File(io::Error),
@@ -168,8 +169,8 @@ enum Failure {
 }
 
 impl Failure {
-    /// 3 where the configuration or a file that it names is at fault, 100 where the log is not what it should be,
-    /// else 1.
+    /// Returns 3 if the configuration or a file that it names is at fault, 100 if the log is not what it should be, and
+    /// otherwise 1.
     fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Config(_) | Failure::Key(_) | Failure::Tls(_) | Failure::Authority { .. } => ExitCode::from(3),
@@ -181,7 +182,7 @@ impl Failure {
     }
 }
 
-/// What a failed proof means for a verb that reads: not an accident, but a verdict.
+/// Judges an error of a verb that reads: a failed proof is not an accident, but a verdict.
 fn judged(error: ClientError) -> Failure {
     match error {
         ClientError::Note(_)

@@ -1,4 +1,4 @@
-//! `gapless-log serve`: serves until it is told to stop, and ends the process where it can no longer be relied upon.
+//! `gapless-log serve`: serves until it is told to stop, and ends the process when it cannot be relied upon any more.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,15 +31,15 @@ pub(super) struct Args {
     /// The log's configuration.
     #[arg(long)]
     config: PathBuf,
-    /// Appends what the log says of itself to this file, as JSON lines. They hold entries.
+    /// Appends the events that the log reports to this file, as JSON lines. They contain entries.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
 
-/// How often the certificate files are looked at. A new certificate is shown from the next handshake on.
+/// How often the certificate files are checked. A new certificate is shown from the next handshake on.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
-/// Descriptors beside those of connections and reads: the files of the log, the connections to other members, and what the
-/// runtime needs.
+/// Descriptors in addition to those of connections and reads: for the files of the log, the connections to other
+/// members, and the runtime.
 const DESCRIPTORS_BESIDE: u64 = 128;
 /// How long the last events may take to reach their file.
 const EVENTS_FLUSH: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let config = LogConfig::read(&args.config)?;
     let key = LogKey::read(&config.key, &config.origin)?;
     let identity = config.tls.load()?;
-    // Tried before the disk is touched: what the configuration names wrongly is said first.
+    // Checked before the disk is touched, so that mistakes in the configuration are reported first.
     tls::server_config(&identity)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
@@ -97,11 +97,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sees to it that there are descriptors for all connections that the configuration allows, and for the files. Where there
-/// are not, the server works until they are used up, and then lacks them for its files, too: somebody has to know.
+/// Raises the limit of descriptors so that it suffices for all connections that the configuration allows, and for the
+/// files. If the limit stays lower, the server works until the descriptors are used up and then lacks them for its
+/// files, too, so it warns.
 fn allow_descriptors(config: &Path, settings: &ServeSettings, memory: u64) {
     let connections = settings.sockets_max() as u64;
-    // A read of what is no longer cached opens a file, and sets aside a part of the memory: in general a mebibyte.
+    // A read of leaves that are not cached opens a file, and sets aside a part of the memory: usually a mebibyte.
     let needed = connections.saturating_add(DESCRIPTORS_BESIDE + (memory >> 20));
     let (config, connections_max) = (config.display(), settings.connections_max);
     match descriptors::allow_descriptors(needed) {
@@ -119,7 +120,7 @@ fn allow_descriptors(config: &Path, settings: &ServeSettings, memory: u64) {
     }
 }
 
-/// A task that panicked may have left anything behind: the process ends at once and recovers from its disk, like after
+/// A task that panicked may have left anything behind: the process ends at once and recovers from its disk, as after
 /// any other crash.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
@@ -129,8 +130,8 @@ fn abort_on_panic() {
     }));
 }
 
-/// Passes on what changes in the certificate files. Compares texts rather than times of modification: those are kept
-/// by copies and by clocks that jump.
+/// Passes on changes of the certificate files. It compares texts and not modification times, which copies and clocks
+/// that jump leave unchanged.
 async fn watch_certificates(files: TlsFiles, renewals: watch::Sender<Identity>) {
     loop {
         sleep(CERTIFICATE_CHECK).await;
@@ -141,7 +142,7 @@ async fn watch_certificates(files: TlsFiles, renewals: watch::Sender<Identity>) 
     }
 }
 
-/// Takes over what the files hold, as far as it counts already. Returns whether anything changed.
+/// Takes over what the files contain, as far as it is valid already. Returns whether anything changed.
 fn replace(shown: &mut Identity, found: Identity) -> bool {
     let same =
         |a: &Identity, b: &Identity| a.chain_pem == b.chain_pem && a.key_pem == b.key_pem && a.ca_pem == b.ca_pem;
@@ -150,7 +151,7 @@ fn replace(shown: &mut Identity, found: Identity) -> bool {
     }
     let next = match Succession::of(shown, found) {
         Succession::Now(found) => found,
-        // Looked at again with the files.
+        // The files are checked again later.
         Succession::Later { meanwhile, .. } => meanwhile,
     };
     let changes = !same(&next, shown);

@@ -1,4 +1,4 @@
-//! `gapless-log tail`: prints leaves. What it prints is what the server says; `verify` is what proves it.
+//! `gapless-log tail`: prints leaves. It prints what the server says; `verify` proves it.
 
 use std::{
     io::{self, Write as _},
@@ -29,8 +29,8 @@ pub(super) struct Args {
     /// Index of the first leaf.
     #[arg(long, value_name = "INDEX", default_value_t = 0)]
     from: u64,
-    /// Goes on with each new leaf, over any failure, until it is interrupted. With `--max-age`, a server that falls behind
-    /// that, or does not answer in that time, is left for another.
+    /// Goes on with each new leaf, across any failure, until it is interrupted. With `--max-age`, it leaves a server
+    /// that falls behind by more than that time, or does not answer within it, for another server.
     #[arg(long, conflicts_with = "linearizable")]
     follow: bool,
     #[command(flatten)]
@@ -83,7 +83,7 @@ fn print(format: Format, index: Index, bytes: Bytes) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Index, who, what. Control characters are escaped: an entry must not steer the reader's terminal.
+/// Returns index, author and content. Control characters are escaped: an entry must not control the reader's terminal.
 fn human(index: Index, content: &Content) -> String {
     let said = match content {
         Content::LeaderStarted { node } => format!("node {node}\tbegan to lead"),

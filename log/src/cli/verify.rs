@@ -1,8 +1,8 @@
 //! `gapless-log verify`: reads everything through the public interface and judges it as a stranger would.
 //!
-//! Three questions. Is the newest checkpoint signed by the pinned key? Do the leaves, hashed anew, have its root? Does it
-//! extend the checkpoint that was remembered the last time? Only where all three hold is the new checkpoint remembered:
-//! a log that was rolled back must not become the new truth.
+//! It asks three questions. Is the newest checkpoint signed by the pinned key? Do the leaves, hashed anew, have its
+//! root? Does it extend the checkpoint that the last run remembered? Only if all three hold is the new checkpoint
+//! remembered: a log that was rolled back must not become the new truth.
 
 use std::{
     io::{self, Write as _},
@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// The client's configuration.
     #[arg(long)]
     config: PathBuf,
-    /// File of the remembered checkpoint, instead of the configured one. It holds the signed note.
+    /// The file of the remembered checkpoint, instead of the configured one. It contains the signed note.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
@@ -50,10 +50,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(remembered) = &remembered {
         reader.consistency(remembered, &verified).await.map_err(judged)?;
     }
-    // The note of what was just verified, or of something newer that is then proven to extend it.
+    // The note of the checkpoint that was just verified, or of a newer one that is then proven to extend it.
     let (newest, note) = reader.signed_checkpoint().await.map_err(judged)?;
     reader.consistency(&verified, &newest).await.map_err(judged)?;
-    // Another one that ran meanwhile may remember more: what is remembered never goes back.
+    // Another run may have remembered more meanwhile: what is remembered never goes back.
     if let Some(newer) = recall(&memory, &config.settings.log_key)?.filter(|newer| newer.size >= newest.size) {
         reader.consistency(&newest, &newer).await.map_err(judged)?;
         return Ok(print(args.format, &verified, &bound, remembered.as_ref())?);
@@ -62,7 +62,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     Ok(print(args.format, &verified, &bound, remembered.as_ref())?)
 }
 
-/// The checkpoint of the last time; `None` where there was none.
+/// Returns the checkpoint of the last run; `None` if there was none.
 fn recall(path: &Path, key: &NoteKey) -> Result<Option<Checkpoint>, Failure> {
     match files::read(path) {
         Ok(note) => Checkpoint::verify(&note, key)

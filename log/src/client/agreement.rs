@@ -1,9 +1,9 @@
-//! A channel over which nothing is exchanged but with a server whose schema is compatible with this client's.
+//! A channel that hands on answers only from a server whose schema is compatible with this client's.
 //!
-//! Each call names this client's schema by its fingerprint, each answer the server's. Where the two differ and one end
-//! does not know the other's yet, they show each other their descriptors once, and the verdict is kept for all
+//! Each call names this client's schema by its fingerprint, and each answer names the server's. If the two differ and
+//! one end does not know the other's yet, they show each other their descriptors once, and the verdict is kept for all
 //! connections. An answer is handed on only after the verdict; a server that is not compatible is told apart from one
-//! that failed, so that delivery waits for somebody instead of trying in vain, and drops nothing.
+//! that failed, so that delivery waits for somebody instead of retrying in vain, and drops nothing.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -23,7 +23,7 @@ use crate::{
     wire::{ExchangeSchemaRequest, audit_log_client::AuditLogClient},
 };
 
-/// Longest reason of a server that is passed on.
+/// The longest reason of a server that is passed on.
 const REASON_CHARS_MAX: usize = 400;
 
 /// A channel to one server, over one connection.
@@ -38,9 +38,9 @@ struct End {
     exchange: Arc<Exchange>,
     observer: Arc<dyn Observer>,
     peer: String,
-    /// For the answer to an exchange.
+    /// The deadline for the answer to an exchange.
     deadline: Duration,
-    /// The schema of which was told already.
+    /// The schema that was reported last.
     told: Mutex<Option<Fingerprint>>,
 }
 
@@ -88,17 +88,17 @@ where
 }
 
 impl End {
-    /// Whether the answer may be handed on.
+    /// Checks whether the answer may be handed on.
     async fn examine<S>(&self, answer: &HeaderMap, channel: S) -> Result<(), Status>
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
         S::Error: Into<StdError> + Send,
         S::Future: Send + 'static,
     {
-        // A server that names no schema knows nothing of any other: it speaks `current`.
+        // A server that names no schema does not know of any other: it speaks `current`.
         let Some(named) = answer.get(FINGERPRINT) else { return Ok(()) };
         let Some(theirs) = named.to_str().ok().and_then(Fingerprint::read) else {
-            return Err(Status::failed_precondition("the server names a schema by what is no fingerprint"));
+            return Err(Status::failed_precondition("the server names its schema by what is not a fingerprint"));
         };
         let asked = answer.contains_key(ASKED_FOR);
         let known = self.exchange.verdict(&theirs).filter(|_| !asked);
@@ -117,7 +117,7 @@ impl End {
         }
     }
 
-    /// Shows the server this client's descriptors, and judges those that it shows.
+    /// Shows the server this client's descriptors, and judges those that the server shows.
     async fn show<S>(&self, theirs: Fingerprint, channel: S) -> Result<Judged, Status>
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
@@ -140,14 +140,14 @@ impl End {
             return Err(Status::aborted("another server answered: call again"));
         }
         if !shown.incompatibility.is_empty() && !matches!(judged, Judged::Incompatible(_)) {
-            // It knows a rule that this end does not know. One refusal is enough.
+            // The server knows a rule that this end does not know. One refusal is enough.
             judged = Judged::Incompatible(printable(&shown.incompatibility, REASON_CHARS_MAX));
             self.exchange.remember(fingerprint, judged.clone());
         }
         Ok(judged)
     }
 
-    /// Tells of a schema that differs, once per connection.
+    /// Reports a schema that differs, once per connection.
     fn tell(&self, theirs: Fingerprint, judged: &Judged) {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).replace(theirs);
         if told == Some(theirs) {

@@ -1,6 +1,6 @@
 //! Connections: one tonic channel to one server at a time, over the world's network and mutual TLS.
 //!
-//! A connection that failed is thrown away, never mended: the next one goes to the next server.
+//! A connection that failed is thrown away and never repaired: the next one goes to the next server.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     schema::Exchange,
 };
 
-/// Bytes of answers that may be on their way to one call, and to this end of a connection.
+/// The most bytes of answers that may be on their way to one call, and to this end of a connection.
 const WINDOWS: (u32, u32) = (8 * 1024 * 1024, 16 * 1024 * 1024);
 
 /// Opens connections, one server after the other.
@@ -24,12 +24,12 @@ pub(crate) struct Connector {
     dial: Dial,
     servers: Vec<Server>,
     next: usize,
-    /// Whose connection was opened last.
+    /// The server whose connection was opened last.
     newest: Option<usize>,
-    /// Who was asked in vain, since somebody served or all had been asked.
+    /// The servers that were asked in vain since one served or all had been asked.
     vain: BTreeSet<usize>,
     calls: Calls,
-    /// What is known of schemas, over all connections.
+    /// What is known of schemas, across all connections.
     exchange: Arc<Exchange>,
     deadlines: Deadlines,
     distance: Distance,
@@ -57,18 +57,18 @@ impl Connector {
         Ok(Connector { dial, servers, next: 0, newest: None, vain, calls, exchange, deadlines, distance })
     }
 
-    /// How many there are to turn to.
+    /// Returns how many servers there are to turn to.
     pub(crate) fn servers(&self) -> usize {
         self.servers.len()
     }
 
-    /// Whether there is a server of this name.
+    /// Returns whether there is a server of this name.
     pub(crate) fn knows(&self, tls_name: &str) -> bool {
         self.servers.iter().any(|server| server.tls_name == tls_name)
     }
 
-    /// Makes the server of this name the next one. False where there is none, or where it was asked in vain already:
-    /// whoever names it has not heard of that yet, and the others are asked first.
+    /// Makes the server of this name the next one. Returns false if there is none, or if it was already asked in vain:
+    /// the server that names it has not heard of that yet, and the others are asked first.
     pub(crate) fn prefer(&mut self, tls_name: &str) -> bool {
         let found = self.servers.iter().position(|server| server.tls_name == tls_name);
         let found = found.filter(|at| !self.vain.contains(at));
@@ -76,7 +76,8 @@ impl Connector {
         found.is_some()
     }
 
-    /// The server of the newest connection did not serve. Once none is left that might, all of them might again.
+    /// Notes that the server of the newest connection did not serve. Once none is left that might serve, all of them
+    /// might again.
     pub(crate) fn in_vain(&mut self) {
         self.vain.extend(self.newest);
         if self.vain.len() >= self.servers.len() {
@@ -84,23 +85,23 @@ impl Connector {
         }
     }
 
-    /// The server of the newest connection served.
+    /// Notes that the server of the newest connection served.
     pub(crate) fn served(&mut self) {
         self.vain.clear();
     }
 
-    /// What a few round trips to the server of the newest connection take, where that is known.
+    /// Returns how long a few round trips to the server of the newest connection take, or zero if that is not known.
     pub(crate) fn few_round_trips(&self) -> Duration {
         self.newest.map_or(Duration::ZERO, |at| self.distance.answer_within(at, Duration::ZERO))
     }
 
-    /// The next one in turn that was not asked in vain.
+    /// Returns the next server in turn that was not asked in vain.
     fn following(&self) -> usize {
         let mut turn = (self.next..self.servers.len()).chain(0..self.next);
         turn.find(|at| !self.vain.contains(at)).unwrap_or(self.next)
     }
 
-    /// A connection to the next server. It is made by the first call.
+    /// Returns a connection to the next server. The first call makes it.
     pub(crate) fn open(&mut self) -> Result<Connection, ClientError> {
         let at = self.following();
         let server = self.servers[at].clone();
@@ -149,7 +150,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// What broke it, if anything did.
+    /// Returns what broke the connection, if anything did.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         self.condition.trouble()
     }

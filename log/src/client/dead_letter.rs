@@ -1,8 +1,8 @@
 //! Dead letters: entries that the log refused for good, as durable as the outbox they came from.
 //!
 //! A dead letter leaves no gap: its slot in the log is closed by another signed entry of the same sequence, which says
-//! what was refused and why. Both stand in one frame here, the refused bytes and the entry that takes their place. So
-//! there is no moment at which a crash could keep the one without the other:
+//! what was refused and why. Here, the refused bytes and the entry that takes their place stand in one frame. So there
+//! is no moment at which a crash could keep one without the other:
 //!
 //! * before the frame is durable, the outbox still holds the refused entry: it is sent, refused and kept again;
 //! * from then on this frame overrides the outbox's slot, at recovery as in memory.
@@ -31,7 +31,7 @@ const WHAT: &str = "a dead letter";
 pub struct DeadLetter {
     /// The entry's epoch.
     pub epoch: Epoch,
-    /// Its position in it.
+    /// The entry's position in that epoch.
     pub sequence: Sequence,
     /// The log's reason, then its detail.
     pub reason: String,
@@ -81,7 +81,7 @@ fn decode(mut from: Bytes) -> Result<DeadLetter, ClientError> {
     Ok(DeadLetter { epoch, sequence, reason, entry, closing })
 }
 
-/// The reason as it is kept and logged: cut at a character where it is too long.
+/// Returns the reason as it is kept and logged, cut at a character boundary if it is too long.
 pub(crate) fn reason_text(reason: &str, detail: &str) -> String {
     let mut text = if detail.is_empty() { reason.to_owned() } else { format!("{reason}: {detail}") };
     let mut end = text.len().min(REASON_BYTES_MAX);
@@ -92,13 +92,13 @@ pub(crate) fn reason_text(reason: &str, detail: &str) -> String {
     text
 }
 
-/// The journal of dead letters, of all epochs.
+/// The journal of the dead letters of all epochs.
 pub(crate) struct DeadLetters {
     journal: Journal,
 }
 
 impl DeadLetters {
-    /// Opens the journal and reads it whole: dead letters are few.
+    /// Opens the journal and reads all of it: dead letters are few.
     pub(crate) async fn open(
         disk: Arc<dyn Disk>,
         observer: Arc<dyn Observer>,
@@ -107,13 +107,14 @@ impl DeadLetters {
     ) -> Result<(DeadLetters, Vec<DeadLetter>), ClientError> {
         let id = journal_id(client, b"dead-letters", 0);
         let mut journal = Journal::open(disk, observer, folder, id, JournalOptions::default()).await?;
-        // A frame that outlived a process crash in the page cache only becomes durable before anything relies on it.
+        // A frame that survived a process crash only in the page cache becomes durable here, before anything relies on
+        // it.
         journal.sync().await?;
         let letters = read_all(&journal.reader(), journal.first_index(), journal.next_index()).await?;
         Ok((DeadLetters { journal }, letters))
     }
 
-    /// Keeps one. Durable when it returns.
+    /// Keeps a dead letter, which is durable when this returns.
     pub(crate) async fn keep(&mut self, letter: &DeadLetter) -> Result<(), ClientError> {
         let index = self.journal.next_index();
         self.journal.write(&[Frame { index, term: letter.epoch.0, kind: KIND, body: letter.encode() }])?;
@@ -129,7 +130,7 @@ impl DeadLetters {
     }
 }
 
-/// The dead letters of [start, end), from the disk.
+/// Reads the dead letters of `start..end` from the disk.
 pub(crate) async fn read_all(reader: &JournalReader, start: u64, end: u64) -> Result<Vec<DeadLetter>, ClientError> {
     let (mut letters, mut next) = (Vec::new(), start);
     while next < end {

@@ -1,9 +1,9 @@
-//! Delivery: brings what the outbox owes to the log, and the one place where anything is tried again.
+//! Delivery: brings what the outbox owes to the log. It is the only place where an append is retried.
 //!
-//! Entries go out in the order of their sequences, several in flight, and are answered in that order; see
-//! [`session`](super::session). Whatever fails, delivery goes back to the lowest sequence that is not proven to be in the
-//! log, and takes it up from there: the log answers what it has already with the first receipt. It never gives up, never
-//! skips, and never lets an entry go on less than a verified receipt.
+//! Entries are sent in the order of their sequences, several in flight, and are answered in that order; see
+//! [`session`](super::session). After any failure, delivery goes back to the lowest sequence that is not proven to be
+//! in the log and continues from there: the log answers an entry that it already has with the first receipt. Delivery
+//! never gives up, never skips, and never lets an entry go on less than a verified receipt.
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ impl Deliverer {
         Deliverer { state: DeliveryState::new(parts) }
     }
 
-    /// Delivers until the client is closed. Nothing is lost whenever this is dropped: what it knows is on disk, or is
-    /// asked for again.
+    /// Delivers until the client is closed. Dropping this future loses nothing: what it knows is on disk or is asked
+    /// for again.
     pub(crate) async fn run(mut self) {
         while self.wait_for_work().await {
             let end = self.session().await;
-            // What was in flight went with the session; it is read again from the disk.
+            // What was in flight is gone with the session and is read again from the disk.
             self.state.parts.room.holds(0);
             match end {
                 End::Idle | End::GoBack => {}
@@ -67,8 +67,9 @@ impl Deliverer {
         }
     }
 
-    /// Turns to the server that is said to lead. False where it has to wait: two servers may each take the other for the
-    /// leader until they have heard of the next one, and a leader that was just lost is named until it is replaced.
+    /// Turns to the server that is said to lead. Returns false if delivery has to wait first: two servers may each take
+    /// the other for the leader until they have heard of the next one, and a leader that was just lost is named until
+    /// it is replaced.
     fn redirect(&mut self, leader: &str) -> bool {
         self.state.backoff.answered();
         self.state.connection = None;
@@ -81,7 +82,7 @@ impl Deliverer {
         at_once
     }
 
-    /// False where the client is being closed.
+    /// Waits until something is owed. Returns false if the client is being closed.
     async fn wait_for_work(&mut self) -> bool {
         loop {
             if *self.state.parts.stop.borrow_and_update() {
@@ -98,7 +99,7 @@ impl Deliverer {
         }
     }
 
-    /// Tells and waits. False where the client is being closed.
+    /// Reports the failure and waits. Returns false if the client is being closed.
     async fn back_off(&mut self, cure: Cure, why: String, pushback: Option<Duration>) -> bool {
         let (cure, wait) = self.state.backoff.failed(cure, pushback);
         if cure == Cure::Somebody && !self.state.parked {
@@ -116,7 +117,7 @@ impl Deliverer {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => false,
-            // A replaced identity may be the cure that is waited for.
+            // A replaced identity may be the cure that delivery waits for.
             Ok(()) = credentials.changed(), if self.state.parked => true,
             () = sleep(wait) => true,
         }

@@ -24,7 +24,7 @@ use crate::{
     note::{NoteKey, Policy},
 };
 
-/// A first entry that is refused as too early this often in a row is not refused because of a race.
+/// If a first entry is refused as too early this often in a row, the cause is not a race.
 const GAPS_MAX: u32 = 3;
 
 /// What delivery works with.
@@ -39,7 +39,7 @@ pub(crate) struct Parts {
     pub(crate) policy: Policy,
     pub(crate) call: Call,
     pub(crate) memory: watch::Receiver<u64>,
-    /// What is in flight, and what was read to be sent next.
+    /// The memory of entries in flight, and of those that were read to be sent next.
     pub(crate) room: Arc<Account>,
     pub(crate) deadlines: Deadlines,
     pub(crate) retry: RetrySettings,
@@ -51,14 +51,15 @@ pub(crate) struct DeliveryState {
     pub(super) parts: Parts,
     pub(super) connection: Option<Connection>,
     pub(super) backoff: Backoff,
-    /// How many entries are in flight, by what the last sessions showed.
+    /// How many entries may be in flight, as learned from the last sessions.
     pub(super) pace: Pace,
-    /// A cure by somebody is awaited, and that has been told.
+    /// Whether delivery waits for somebody to cure it, which has been reported.
     pub(super) parked: bool,
     /// The lowest sequence that is not proven to be in the log.
     pub(super) next: u64,
     gaps: u32,
-    /// A server named the leader and was believed, since the last success. The next one is believed after a wait.
+    /// Whether a server that named the leader was believed since the last success. The next one is believed after a
+    /// wait.
     pub(super) redirected: bool,
 }
 
@@ -71,10 +72,10 @@ impl DeliveryState {
         DeliveryState { parts, connection: None, backoff, pace, parked: false, next, gaps: 0, redirected: false }
     }
 
-    /// The lowest sequences are done with.
+    /// Lets the entries of the lowest sequences leave.
     pub(super) async fn leave(&mut self, delivered: Vec<Delivered>) -> Result<(), End> {
         let entries = delivered.len();
-        // The kept checkpoint is durable by now. A crash here sends the entries once more, nothing else.
+        // The kept checkpoint is durable by now. After a crash here, the entries are sent once more, and that is all.
         let order = Order::Leave { first: self.next, delivered };
         self.parts.orders.send(order).await.map_err(|_| End::Stop)?;
         self.next += entries as u64;
@@ -90,7 +91,7 @@ impl DeliveryState {
         Ok(())
     }
 
-    /// Keeps the lowest sequence as a dead letter; then its slot is closed by what takes its place.
+    /// Keeps the entry of the lowest sequence as a dead letter; then another entry closes its slot.
     pub(super) async fn dead_letter(&mut self, reason: &'static str, detail: String) -> Result<(), End> {
         let (done, kept) = oneshot::channel();
         let order = Order::DeadLetter { sequence: self.next, reason, detail, done };
@@ -99,9 +100,9 @@ impl DeliveryState {
         Err(End::GoBack)
     }
 
-    /// The log says that earlier sequences are missing.
+    /// Decides what to do when the log says that earlier sequences are missing.
     pub(super) fn gap(&mut self, expected: u64, first: bool) -> End {
-        // Calls side by side may overtake each other: the older one has arrived by now.
+        // Calls side by side may overtake each other: the older entry has arrived by now.
         if !first {
             mark!("gap-behind-another");
             return End::GoBack;
@@ -109,14 +110,14 @@ impl DeliveryState {
         self.gaps += 1;
         let cure = if self.gaps >= GAPS_MAX && expected < self.next { Cure::Somebody } else { Cure::Time };
         let why = format!(
-            "the log expects sequence {expected} where everything below {} is proven to be in it; if this lasts, the \
-             log lost acknowledged entries",
+            "the log expects sequence {expected} although everything below {} is proven to be in it; if this lasts, \
+             the log lost acknowledged entries",
             self.next
         );
         End::Failed { cure, why, pushback: None }
     }
 
-    /// A receipt that does not count. The entry stays; it is sent again under the same sequence.
+    /// Reports a receipt that does not count. The entry stays, and is sent again under the same sequence.
     pub(super) fn rejected(&mut self, sequence: u64, why: &Rejection) -> End {
         mark!("receipt-rejected");
         let cure = if why.needs_a_cure() { Cure::Somebody } else { Cure::Time };

@@ -1,10 +1,11 @@
-//! How far the servers are, by how long they took to be connected to, and what time follows from that.
+//! How far the servers are, judged by how long connecting to them took, and the timeouts that follow from that.
 //!
-//! Whoever has another server to turn to gives up a silent one soon. How soon depends on the distance: a connection with TLS
-//! takes two round trips, which around the earth are more than a second. So a server that was reached before gets twice what
-//! that took. One of which nothing is known gets what the settings say, and twice as much each time that it was not reached
-//! in that: it may be far. One that was near may have gone far, but is dead more often, so its time grows half as fast.
-//! Each server stands for itself: that another one is near says nothing about it.
+//! A client that has another server to turn to gives up a silent one soon. How soon depends on the distance: a
+//! connection with TLS takes two round trips, which around the earth are more than a second. So a server that was
+//! reached before gets twice the time that this took. A server about which nothing is known gets the time in the
+//! settings, and twice as much each time it was not reached in that: it may be far. A server that was near may have
+//! gone far, but is more often dead, so its time grows half as fast. Each server is judged by itself: that another one
+//! is near says nothing about it.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +16,10 @@ use std::{
 
 use super::settings::Deadlines;
 
-/// Nobody is waited for longer, unless the settings say so.
+/// No server is waited for longer than this, unless the settings say so.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// What is known of the distance of each server. Clones are the same.
+/// What is known of the distance of each server. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Distance {
     connect: Duration,
@@ -30,7 +31,7 @@ pub(crate) struct Distance {
 struct Known {
     /// How long the last connection took.
     took: Option<Duration>,
-    /// How often since then there was none in time.
+    /// How often since then no connection was made in time.
     late: u32,
 }
 
@@ -47,7 +48,7 @@ impl Distance {
         self.lock().get(&server).copied().unwrap_or_default()
     }
 
-    /// How long a connection to this server may take.
+    /// Returns how long a connection to this server may take.
     pub(crate) fn connect_within(&self, server: usize) -> Duration {
         let Known { took, late } = self.known(server);
         let twice = took.map(|took| took * 2);
@@ -56,13 +57,13 @@ impl Distance {
         patience.min(self.connect.max(CONNECT_MAX))
     }
 
-    /// How long an answer of this server may take that a near one gives within `near`: four round trips.
+    /// Returns how long this server may take for an answer that a near one gives within `near`: four round trips.
     pub(crate) fn answer_within(&self, server: usize, near: Duration) -> Duration {
         let twice = self.known(server).took.map_or(Duration::ZERO, |took| took * 2);
         near.max(twice.min(CONNECT_MAX))
     }
 
-    /// A connection was made, or was not, after so long.
+    /// Notes that a connection was made, or was not, after this long.
     pub(crate) fn note<T>(&self, server: usize, took: Duration, outcome: &io::Result<T>) {
         let mut known = self.lock();
         let known = known.entry(server).or_default();
@@ -84,7 +85,7 @@ mod tests {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// How long each of so many attempts at a silent server may take, in seconds.
+    /// Returns how long each of several attempts at a silent server may take, in seconds.
     fn waits(distance: &Distance, server: usize, attempts: usize) -> Vec<f64> {
         let wait = |_| {
             let wait = distance.connect_within(server);

@@ -1,4 +1,4 @@
-//! How a session ends, and what of it was the server's doing.
+//! How a session ends, and how much of that was the server's doing.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::dial::Trouble;
 
-/// The longest pushback that is honoured, so that a wild value cannot silence an outbox for good; also what a refusal
-/// of any retry is taken for.
+/// The longest pushback that is honoured, so that a wild value cannot silence an outbox for good. A server that asks
+/// for no retry at all gets this wait too.
 const PUSHBACK_MAX: Duration = Duration::from_secs(60);
 
 /// Why a session ended.
 pub(super) enum End {
-    /// Nothing is owed, for a while: the lane is closed, the connection may stay.
+    /// Nothing has been owed for a while: the lane is closed, and the connection may stay.
     Idle,
     /// The connection is to be replaced, without a failure.
     Renew,
-    /// Start again at the lowest sequence, at once.
+    /// Delivery starts again at the lowest sequence, at once.
     GoBack,
     /// Another server leads.
     Elsewhere { leader: String, pushback: Option<Duration> },
@@ -63,7 +63,7 @@ pub(super) fn failed(status: &Status, connection: &Connection) -> End {
     End::Failed { cure: cure(status, trouble.as_ref()), why, pushback }
 }
 
-/// The message, then what caused it, without saying the same twice.
+/// Returns the message followed by its causes, without repeating itself.
 fn error_text(status: &Status) -> String {
     match std::error::Error::source(status).map(error_chain) {
         Some(chain) if chain.starts_with(status.message()) => chain,

@@ -1,8 +1,8 @@
-//! The epoch: one life of an outbox, with the key that signs its entries and with what came before.
+//! The epoch: one life of an outbox, with the key that signs its entries and a record of the epoch before.
 //!
-//! A client whose outbox survives goes on in its epoch. One that lost it must not: it would give sequences away twice.
-//! It opens a new epoch under a larger number, and the first entry of that epoch says what is known about the one
-//! before, so that a loss shows in the log itself.
+//! A client whose outbox survives goes on in its epoch. A client that lost its outbox must not: it would assign
+//! sequences twice. It opens a new epoch with a larger number, and the first entry of that epoch says what is known
+//! about the one before, so that a loss shows in the log itself.
 
 use std::{
     fmt,
@@ -30,11 +30,11 @@ const WHAT: &str = "the epoch of the outbox";
 pub(crate) struct EpochRecord {
     pub(crate) client: ClientId,
     pub(crate) epoch: Epoch,
-    /// Of the key that signs the epoch's entries.
+    /// The seed of the key that signs the epoch's entries.
     pub(crate) seed: [u8; 32],
-    /// The epoch before with its last sequence; `None` = unknown.
+    /// The epoch before with its last sequence, or `None` if unknown.
     pub(crate) previous: Option<(Epoch, Sequence)>,
-    /// Whether the entry that opens the epoch has been durable. Where it has not, no entry of the epoch ever left.
+    /// Whether the entry that opens the epoch has ever been durable. If not, no entry of the epoch was ever sent.
     pub(crate) opened: bool,
 }
 
@@ -45,7 +45,8 @@ impl fmt::Debug for EpochRecord {
 }
 
 impl EpochRecord {
-    /// A new epoch: milliseconds since 1970, and in any case more than a number that was found.
+    /// Returns a new epoch. Its number is the milliseconds since 1970, or larger if needed to exceed the number that
+    /// was found.
     pub(crate) fn new(client: ClientId, found: Option<Epoch>) -> EpochRecord {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let now = u64::try_from(now).unwrap_or(u64::MAX);
@@ -57,13 +58,13 @@ impl EpochRecord {
         SigningKey::from_seed(&self.seed)
     }
 
-    /// Folder of the journal of this epoch's entries. Each epoch has its own, so that what an older one left stays
+    /// The folder of the journal of this epoch's entries. Each epoch has its own, so that what an older one left stays
     /// where it is.
     pub(crate) fn folder(&self, outbox: &Path) -> PathBuf {
         outbox.join(format!("entries-{:016x}", self.epoch.0))
     }
 
-    /// Identity of that journal.
+    /// The identity of the journal of this epoch's entries.
     pub(crate) fn journal_id(&self) -> [u8; 16] {
         journal_id(&self.client, b"outbox", self.epoch.0)
     }
@@ -114,7 +115,8 @@ fn decode(mut from: Bytes) -> Result<EpochRecord, ClientError> {
     Ok(EpochRecord { client, epoch, seed, previous: known.then_some((before, last)), opened })
 }
 
-/// The first 16 bytes of a hash over whose journal it is and what it holds: a journal in a wrong folder is noticed.
+/// The first 16 bytes of a hash over the client, the purpose and the epoch of a journal, so that a journal in a wrong
+/// folder is noticed.
 pub(crate) fn journal_id(client: &ClientId, purpose: &[u8], epoch: u64) -> [u8; 16] {
     let digest = Sha256::new()
         .chain_update(b"gapless/client-journal/v1\0")

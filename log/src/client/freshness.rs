@@ -1,7 +1,7 @@
-//! How new an answer has to be, and how new it is by this reader's own clock.
+//! How fresh an answer has to be, and how fresh it is by this reader's own clock.
 //!
-//! A server says how old its answer was when it was made. How long it was on its way nobody knows, so the reader counts
-//! from when it asked: an age here is never too small, whatever the network did.
+//! A server says how old its answer was when it was made. Nobody knows how long the answer was on its way, so the
+//! reader counts from when it asked: an age here is never too small, whatever the network did.
 
 use std::time::Duration;
 
@@ -11,34 +11,35 @@ use tokio::time::Instant;
 use super::error::ClientError;
 use crate::wire::{self, freshness::Demand};
 
-/// How new an answer has to be.
+/// How fresh an answer has to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Level {
-    /// As new as whatever server is asked has it. It may be old; how old, the answer says.
+    /// As fresh as the server that is asked has it. It may be old; the answer says how old.
     #[default]
     Any,
-    /// Not older than this when it is made. Followers keep within about half a second while all is well; for less the
-    /// leader is asked.
+    /// Not older than this when the answer is made. Followers keep within about half a second while all is well; for a
+    /// smaller age, the leader is asked.
     AgeAtMost(Duration),
-    /// It has whatever anybody was acknowledged before it was asked for. Answered by the leader alone, once a quorum has
-    /// confirmed that it leads.
+    /// Contains everything that was acknowledged to anybody before the answer was asked for. Only the leader answers,
+    /// once a quorum has confirmed that it leads.
     Linearizable,
 }
 
-/// How new an answer is.
+/// How fresh an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
-    /// The log has at least so many leaves.
+    /// The log has at least this many leaves.
     pub size: u64,
-    /// No entry that was acknowledged longer than this before the answer came is missing among them. `None` where the
-    /// server does not know, or is of before there were bounds.
+    /// None of the entries that were acknowledged longer than this before the answer came is missing among these
+    /// leaves. `None` if the server does not know, or runs a release from before there were bounds.
     pub age: Option<Duration>,
-    /// The server was confirmed as the leader after it was asked: no entry acknowledged before is missing.
+    /// Whether the server was confirmed as the leader after it was asked: if so, no entry acknowledged before is
+    /// missing.
     pub linearizable: bool,
 }
 
 impl Bound {
-    /// What the observer is told of it, where there is anything to tell.
+    /// Returns what the observer is told, if there is anything to tell.
     pub(crate) fn told(&self, server: &str) -> Option<LogEvent> {
         let Bound { size, age, linearizable } = *self;
         // Rounded up, as everywhere.
@@ -52,21 +53,23 @@ impl Bound {
 }
 
 impl Level {
-    /// As it stands in a request.
+    /// Returns the level as it stands in a request.
     pub(crate) fn demand(self) -> Option<wire::Freshness> {
         let demand = match self {
             Level::Any => return None,
-            // Rounded down: what is kept is at least as new as what was asked for.
+            // Rounded down: an answer that keeps this is at least as fresh as what was asked for.
             Level::AgeAtMost(age) => Demand::AgeMsMax(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             Level::Linearizable => Demand::Linearizable(true),
         };
         Some(wire::Freshness { demand: Some(demand) })
     }
 
-    /// What an answer says of itself, to a question that was sent at `sent`. `size` is what it proves by itself.
+    /// Returns what an answer says of its freshness. The question was sent at `sent`, and the answer by itself proves
+    /// `size` leaves.
     ///
     /// # Errors
-    /// Where it does not keep what was asked for. A server that does not know of bounds would seem to, by saying nothing.
+    /// Fails if the answer does not keep what was asked for. A server that does not know of bounds says nothing, which
+    /// must not pass for keeping one.
     pub(crate) fn kept_by(self, stated: Option<wire::Bound>, size: u64, sent: Instant) -> Result<Bound, ClientError> {
         let Some(wire::Bound { size: shown, age_ms, linearizable }) = stated else {
             return match self {

@@ -18,7 +18,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// What a client knows that never got a receipt: the empty tree, which every tree extends.
+    /// What a client knows before its first receipt: the empty tree, which every tree extends.
     pub fn nothing() -> Known {
         Known { size: 0, root: tree::empty_root() }
     }
@@ -45,7 +45,7 @@ pub(super) fn extends(old: &Known, new: &Known, proof: &[Hash]) -> Result<(), Re
     })
 }
 
-/// The hashes of a proof as it stands on the wire.
+/// Reads the hashes of a proof as it stands on the wire.
 pub(super) fn hashes(what: &'static str, proof: &[Bytes]) -> Result<Vec<Hash>, Rejection> {
     if proof.len() > PROOF_HASHES_MAX {
         return Err(Rejection::MalformedProof { what });

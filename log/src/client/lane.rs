@@ -15,10 +15,10 @@ use super::{
 };
 use crate::wire::{AppendRequest, AppendResponse};
 
-/// Unary calls side by side: so many at any distance, and so many at most. A server takes 256 on one connection, and other
-/// calls need their place there.
+/// The number of unary calls side by side: at any distance, and at most. A server takes 256 calls on one connection,
+/// and other calls need room there too.
 const CALLS: (usize, usize) = (16, 240);
-/// The same for entries on one stream, where only memory is in the way.
+/// The same for entries on one stream, which only the memory limits.
 const STREAM_ENTRIES: (usize, usize) = (128, 16 * 1024);
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Answers>, Status>> + Send>>;
@@ -26,14 +26,14 @@ type Opening = Pin<Box<dyn Future<Output = Result<Response<Answers>, Status>> + 
 type Arrived = VecDeque<Result<AppendResponse, Status>>;
 type Answer = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
 
-/// One way to the log, over one connection. Dropping it cancels what is in flight on this side; the log may have it
-/// all the same.
+/// One way to the log, over one connection. Dropping the lane cancels what is in flight on this side; the log may have
+/// those entries all the same.
 pub(crate) enum Lane {
     Calls { rpc: Box<Rpc>, deadline: Duration, attempt: u32, answers: FuturesOrdered<Answer>, arrived: Arrived },
     Stream { entries: mpsc::Sender<AppendRequest>, state: StreamState },
 }
 
-/// A stream answers its headers some time after its first entries were sent.
+/// The headers of the answer to a stream come some time after its first entries were sent.
 pub(crate) enum StreamState {
     Opening(Opening),
     Open(Answers),
@@ -57,7 +57,7 @@ impl Lane {
         }
     }
 
-    /// How many entries may be in flight: at any distance, and at most.
+    /// Returns how many entries may be in flight: at any distance, and at most.
     pub(crate) fn widths(call: Call) -> (usize, usize) {
         match call {
             Call::Append => CALLS,
@@ -65,7 +65,7 @@ impl Lane {
         }
     }
 
-    /// Sends one entry. Never waits: the caller keeps to [`widths`](Self::widths). Where the lane is broken, the next
+    /// Sends one entry. Never waits: the caller keeps to [`widths`](Self::widths). If the lane is broken, the next
     /// answer says so.
     pub(crate) fn send(&mut self, message: AppendRequest) {
         match self {
@@ -73,9 +73,9 @@ impl Lane {
                 let (mut rpc, deadline) = (rpc.clone(), *deadline);
                 let mut request = Request::new(message);
                 request.set_timeout(deadline);
-                // Only the first in flight is being made again; those after it are sent for the first time.
+                // Only the first call in flight counts as a repeated attempt; those after it count as first attempts.
                 request.extensions_mut().insert(Attempt(if answers.is_empty() { *attempt } else { 1 }));
-                // The one that travels with the request bounds the wait for the head of the answer alone.
+                // The timeout that travels with the request bounds only the wait for the head of the answer.
                 answers.push_back(Box::pin(async move {
                     let late = |_| Status::deadline_exceeded("no answer in time");
                     timeout(deadline, rpc.append(request)).await.map_err(late)?.map(Response::into_inner)
@@ -87,8 +87,8 @@ impl Lane {
         }
     }
 
-    /// The next answer, in the order of the entries; `None` where the server ended the stream. Pends while nothing is
-    /// in flight and nothing is wrong. Cancel safe.
+    /// Returns the next answer in the order of the entries, or `None` if the server ended the stream. Waits while
+    /// nothing is in flight and nothing is wrong. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<AppendResponse>, Status> {
         match self {
             Lane::Calls { answers, arrived, .. } => {
@@ -113,7 +113,7 @@ impl Lane {
         }
     }
 
-    /// Gives up what is in flight: nobody waits for it any more.
+    /// Gives up what is in flight: its answers are not awaited.
     pub(crate) fn give_up(&mut self) {
         if let Lane::Calls { answers, arrived, .. } = self {
             *answers = FuturesOrdered::new();
@@ -121,8 +121,8 @@ impl Lane {
         }
     }
 
-    /// Moves what is in flight along while delivery is busy with an earlier answer: a call that nobody looks at would
-    /// not end at its deadline. Never ends. Cancel safe.
+    /// Drives what is in flight while delivery is busy with an earlier answer: a call that is not polled would not end
+    /// at its deadline. Never returns. Cancel safe.
     pub(crate) async fn drive(&mut self) -> Infallible {
         if let Lane::Calls { answers, arrived, .. } = self {
             while let Some(answer) = answers.next().await {

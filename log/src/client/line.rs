@@ -1,10 +1,11 @@
-//! The line of trees: what shows that every checkpoint of a group of answers belongs to one past.
+//! The line of trees: the proof that all checkpoints of a group of answers belong to one history.
 //!
-//! Each answer proves that its tree extends the one that was kept when its entry was sent. Of two such trees neither need
-//! extend the other: a log could keep one past for every second answer. So before any answer of a group counts, their trees
-//! and the kept one are put in order of size, and each has to be proven to begin with the one before: then the largest begins
-//! with all of them. Trees of one size need one root. For `n` different trees that takes `n - 1` links; some come with the
-//! answers, and one call brings all the others. With a link left out, a fork could hide exactly there.
+//! Each answer proves that its tree extends the one that was kept when its entry was sent. Of two such trees, neither
+//! need extend the other: a log could show a different history in every second answer. So before any answer of a group
+//! counts, the trees of the group and the kept one are put in order of size, and each has to be proven to begin with
+//! the one before: then the largest begins with all of them. Trees of the same size must have the same root. For `n`
+//! different trees that takes `n - 1` links; some come with the answers, and one call brings all the others. If a link
+//! were left out, a fork could hide exactly there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Line {
     trees: BTreeMap<u64, Hash>,
-    /// Smaller and larger size.
+    /// The pairs of sizes that are proven, the smaller one first.
     proven: BTreeSet<(u64, u64)>,
     kept: Known,
 }
@@ -33,28 +34,29 @@ impl Line {
     /// Puts the tree of an answer in its place. `base` is the tree that was known when its entry was sent.
     ///
     /// # Errors
-    /// Where another tree of the same size has another root.
+    /// Fails if another tree of the same size has another root.
     pub(super) fn add(&mut self, tree: Known, base: &Known) -> Result<(), Rejection> {
         let Known { size, root } = tree;
         if *self.trees.entry(size).or_insert(root) != root {
             return Err(Rejection::Forked { size });
         }
-        // Between it and a tree that was kept before, others may lie that it does not speak of.
+        // If `base` was kept earlier, other trees may lie between it and this one, of which the answer proves nothing.
         if *base == self.kept {
             self.proven.insert((self.kept.size, size));
         }
         Ok(())
     }
 
-    /// Neighbours of which nothing shows yet that the larger one begins with the smaller one. Every tree begins with the
-    /// empty one.
+    /// Returns the neighbours of which it is not yet proven that the larger one begins with the smaller one. Every tree
+    /// begins with the empty one.
     fn gaps(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
         let sizes: Vec<u64> = self.trees.keys().copied().collect();
         let pairs: Vec<(u64, u64)> = sizes.windows(2).map(|pair| (pair[0], pair[1])).collect();
         pairs.into_iter().filter(|pair| pair.0 > 0 && !self.proven.contains(pair))
     }
 
-    /// Sizes of which each next tree is to be proven to begin with the one before; empty where nothing is missing.
+    /// Returns the sizes of trees of which each has yet to be proven to begin with the one before; empty if nothing is
+    /// missing.
     pub(super) fn missing(&self) -> Vec<u64> {
         let mut gaps = self.gaps();
         let Some((first, end)) = gaps.next() else { return Vec::new() };
@@ -65,7 +67,7 @@ impl Line {
     /// Verifies what was [`missing`](Self::missing): one proof for each step between those sizes, in their order.
     ///
     /// # Errors
-    /// Where a proof does not hold, or there are fewer.
+    /// Fails if a proof does not hold or is missing.
     pub(super) fn prove(mut self, proofs: &[Vec<Hash>]) -> Result<Proven, Rejection> {
         for (pair, proof) in self.missing().windows(2).zip(proofs) {
             let tree = |size: u64| self.trees.get(&size).map(|root| Known { size, root: *root });
@@ -78,12 +80,12 @@ impl Line {
     }
 }
 
-/// Trees of one past: each is proven to begin with the one before.
+/// The trees of one history: each is proven to begin with the one before.
 #[derive(Debug)]
 pub(super) struct Proven(BTreeMap<u64, Hash>);
 
 impl Proven {
-    /// Root of the tree of that size, where it is one of them.
+    /// Returns the root of the tree of this size, if there is one.
     pub(super) fn root(&self, size: u64) -> Option<&Hash> {
         self.0.get(&size)
     }
@@ -147,15 +149,16 @@ mod tests {
         let log = tree(&LEAVES);
         let kept = known(&log, 2);
         for forked in 3..=7_u64 {
-            // A past that parts from the other behind what is kept; each of its trees extends the kept one.
+            // A history that diverges from the other behind the kept tree; each of its trees extends the kept one.
             let mut leaves = LEAVES;
             leaves[forked as usize - 1] = "x";
             let other = tree(&leaves);
             let sizes = [3, 4, 5, 6, 7];
             for own in sizes {
-                // One answer shows the other past, all the rest the first.
+                // One answer shows the other history, all the rest show the first.
                 let show = |size| known(if size == own { &other } else { &log }, size);
-                // Before they part the two are one, and where the last answer alone shows the other one there is no fork.
+                // Before they diverge, the two are one, and if only the last answer shows the other history, there is
+                // no fork.
                 if own < forked || (own, forked) == (7, 7) {
                     continue;
                 }

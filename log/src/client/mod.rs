@@ -1,4 +1,4 @@
-//! The client of the audit log: accepts events durably, and does not rest until the log has proven that it has them.
+//! The client of the audit log: it accepts events durably, and delivers them until the log has proven that it has them.
 //!
 //! ```text
 //! submit ──▶ outbox (fsync: accepted) ──▶ delivery ──▶ log
@@ -6,10 +6,10 @@
 //!                    └── verified receipt ◀───┘        refused for good ──▶ dead letters, slot closed in the log
 //! ```
 //!
-//! * [`AuditClient`] appends. What it accepted survives crashes, closed clients and dropped futures.
+//! * [`AuditClient`] appends. What it has accepted survives crashes, closed clients and dropped futures.
 //! * [`LogReader`] reads and verifies. [`Tail`] follows.
 //!
-//! The client trusts the pinned key of the log and nothing else: not the server's word, not its own last answer.
+//! The client trusts the pinned key of the log and nothing else: neither the word of a server nor an earlier answer.
 
 mod agreement;
 mod connection;
@@ -80,20 +80,21 @@ pub use rejection::Rejection;
 pub use settings::{Call, ClientSettings, Deadlines, OUTBOX_ENTRIES_MAX, ReaderSettings, RetrySettings};
 pub use tail::Tail;
 
-/// Submissions that may wait for the outbox besides the one it holds; further callers wait in line.
+/// Submissions that may wait for the outbox besides the one that it holds; further callers wait in line.
 const SUBMITS_MAX: usize = 1024;
 /// Orders from delivery that may wait for the outbox.
 const ORDERS_MAX: usize = 128;
 
-/// Appends to the log. Clones share one outbox and one delivery, which go on until the last handle is dropped or one of
-/// them is closed.
+/// Appends to the log. Clones share one outbox and one delivery, which run until the last handle is dropped or any
+/// handle is closed.
 #[derive(Clone)]
 pub struct AuditClient {
     submits: mpsc::Sender<Submit>,
-    /// Whose payload is next to go into the queue: one caller at a time, in the order in which they came.
+    /// Held by the caller whose payload goes into the queue next: one caller at a time, in the order in which they
+    /// came.
     turn: Arc<Mutex<()>>,
     view: View,
-    /// Payloads on their way into the outbox.
+    /// The memory of payloads on their way into the outbox.
     room: Arc<Account>,
     credentials: Arc<watch::Sender<Arc<Credentials>>>,
     stop: watch::Sender<bool>,
@@ -102,25 +103,27 @@ pub struct AuditClient {
 /// An entry that was accepted: it is durable here and owed to the log.
 #[derive(Debug)]
 pub struct Submission {
-    /// The life of the outbox that it belongs to.
+    /// The life of the outbox that the entry belongs to.
     pub epoch: Epoch,
-    /// Its position there.
+    /// The position of the entry in that life.
     pub sequence: Sequence,
-    /// Resolves once the log has it, however long that takes: the caller sets a deadline. Dropping it loses nothing.
+    /// Resolves once the log has the entry, however long that takes: the caller sets a deadline. Dropping the future
+    /// loses nothing.
     pub delivered: Delivery,
 }
 
 /// What became of an accepted entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
-    /// The log has it, proven.
+    /// The log has proven that it has the entry.
     Receipt(VerifiedReceipt),
-    /// The log refused it for good. It is kept, see [`AuditClient::dead_letters`]; its slot in the log is closed.
+    /// The log refused the entry for good. It is kept, see [`AuditClient::dead_letters`], and another entry closes its
+    /// slot in the log.
     DeadLetter {
         /// The log's reason, then its detail.
         reason: String,
     },
-    /// The client ended first. The entry is durable, and delivered after the next start on the same folder.
+    /// The client ended first. The entry is durable and is delivered after the next start on the same folder.
     Owed,
 }
 
@@ -142,7 +145,8 @@ impl Future for Delivery {
     }
 }
 
-/// Tells whenever the budget changes. What is held stays; nothing comes on top of it. Ends with the client.
+/// Notifies the accounts whenever the budget changes. What they hold stays, and nothing is added until it fits. Ends
+/// with the client.
 async fn keep_to_budget(
     mut budget: watch::Receiver<u64>,
     accounts: [Arc<Account>; 2],
@@ -158,7 +162,7 @@ async fn keep_to_budget(
     }
 }
 
-/// The calls of one revision as this client makes them, for tests of what answers them.
+/// The calls of one revision as this client makes them, for tests of the servers that answer them.
 #[cfg(test)]
 pub(crate) fn calls_of(world: &World, settings: ReaderSettings) -> Result<rpc::Rpc, ClientError> {
     let ReaderSettings { servers, identity, revision, deadlines, .. } = settings;
@@ -229,10 +233,12 @@ impl AuditClient {
         Ok(AuditClient { submits, turn: Arc::default(), view, room, credentials, stop })
     }
 
-    /// Accepts one event, at most [`PAYLOAD_BYTES_MAX`] bytes. Returns once it is durable in the outbox; waits while
-    /// the outbox is full, or the memory. Dropping the future before that leaves open whether the event was accepted.
+    /// Accepts one event of at most [`PAYLOAD_BYTES_MAX`] bytes. Waits while the outbox or the memory is full, and
+    /// returns once the event is durable in the outbox. If the future is dropped before that, the event may or may not
+    /// have been accepted.
     ///
-    /// Events get their sequences in the order in which these futures are first polled, whoever waits meanwhile.
+    /// Events get their sequences in the order in which these futures are first polled, even while callers wait for
+    /// room.
     pub async fn submit(&self, payload: Bytes) -> Result<Submission, ClientError> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(ClientError::Oversize { bytes: payload.len(), limit: PAYLOAD_BYTES_MAX });
@@ -251,12 +257,13 @@ impl AuditClient {
 
     /// Puts a payload into the queue of the outbox when its turn has come and there is room.
     async fn queue(&self, payload: Bytes, reply: oneshot::Sender<Result<Submission, ClientError>>) {
-        // A channel hands its free places to those who wait, but whoever comes before they have been polled again may
-        // take another place and fill it first. So nobody asks for a place before the one ahead has used his: a mutex is
-        // passed on in the order in which it was asked for, and stays taken while whoever is next has yet to be polled.
+        // A channel hands its free places to the callers that wait, but a later caller may take another place and fill
+        // it before they are polled again. So no caller asks for a place before the one ahead has used its own: a mutex
+        // is passed on in the order in which it was asked for, and stays locked while the next caller in line has yet
+        // to be polled.
         let _turn = self.turn.lock().await;
         let room = self.room.hold_in_turn(payload.len()).await;
-        // Closed: the reply goes with the payload, and its caller is told why.
+        // If the queue is closed, the reply is dropped with the payload, and the caller is told why.
         if let Ok(place) = self.submits.reserve().await {
             place.send(Submit { payload, reply, _room: room });
         }
@@ -267,30 +274,30 @@ impl AuditClient {
         Ok(self.submit(payload).await?.delivered.await)
     }
 
-    /// Payloads that are accepted and not yet proven to be in the log, oldest first, read from the disk.
+    /// Returns the payloads that are accepted and not yet proven to be in the log, oldest first, read from the disk.
     pub async fn outstanding(&self) -> Result<Vec<Bytes>, ClientError> {
         self.view.outstanding().await
     }
 
-    /// Everything that the log ever refused for good, of all epochs, oldest first, read from the disk.
+    /// Returns everything that the log ever refused for good, in all epochs, oldest first, read from the disk.
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, ClientError> {
         self.view.dead_letters().await
     }
 
-    /// The life of this outbox.
+    /// Returns the epoch of this outbox, its current life.
     pub fn epoch(&self) -> Epoch {
         self.view.epoch
     }
 
-    /// Shows another certificate from the next connection on, and makes that connection as soon as what is in flight
-    /// has been answered. A delivery that waits for a valid certificate goes on at once.
+    /// Presents another certificate from the next connection on, and makes that connection as soon as everything in
+    /// flight has been answered. A delivery that waits for a valid certificate goes on at once.
     pub fn replace_identity(&self, identity: &Identity) -> Result<(), ClientError> {
         self.credentials.send_replace(Credentials::new(identity)?);
         Ok(())
     }
 
-    /// Pends until the outbox fails, for instance because the disk did; answers why. Everything accepted is on disk:
-    /// start again from the same folder. Answers `None` where the client was closed.
+    /// Waits until the outbox fails, for instance because the disk failed, and returns the reason. Everything accepted
+    /// is on disk: start again from the same folder. Returns `None` if the client was closed.
     pub async fn failed(&self) -> Option<String> {
         let mut progress = self.view.progress.clone();
         match progress.wait_for(|progress| progress.ended).await {
@@ -302,7 +309,7 @@ impl AuditClient {
     /// Waits until nothing is owed, for at most `within`, then ends delivery and closes the files.
     ///
     /// # Errors
-    /// [`ClientError::StillOwed`] where the time did not suffice: the rest stays in the outbox.
+    /// [`ClientError::StillOwed`] if the time did not suffice: the rest stays in the outbox.
     pub async fn close(self, within: Duration) -> Result<(), ClientError> {
         let mut progress = self.view.progress.clone();
         let quiet = progress.wait_for(|progress| progress.ended || progress.durable == progress.acknowledged);

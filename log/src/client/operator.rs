@@ -1,8 +1,8 @@
-//! An operator's end of a cluster: asks who its members are and has them changed, by whichever server leads.
+//! An operator's end of a cluster: asks who its members are, and has the server that leads change them.
 //!
-//! The servers are those of the configuration, and those that any of them names as a member: a member that was added
-//! after the configuration was written may lead. Each call has a deadline, each of the longer works as well; every one of
-//! them may be broken off at any point and begun again.
+//! The servers are those of the configuration and those that any of them names as a member: a member that was added
+//! after the configuration was written may lead. Each call has a deadline, and so has each operation of several calls;
+//! all of them may be interrupted at any point and begun again.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -30,54 +30,55 @@ use crate::{
 
 pub use crate::cluster_wire::{Member, MembersResponse};
 
-/// One call: a change takes three exchanges with a quorum, and the server gives it up after 20 s.
+/// The deadline of one call: a change takes three exchanges with a quorum, and the server gives it up after 20 s.
 const CALL_MAX: Duration = Duration::from_secs(25);
-/// Connecting, and the answer to a ping, of a server of which nothing is known. One that was found to be far gets longer.
+/// The deadline for connecting to a server about which nothing is known, and for its answer to a ping. A server that
+/// was found to be far gets longer.
 const NEAR: Duration = Duration::from_secs(2);
-/// Between two tries, and two looks at a learner.
+/// The pause between two attempts, and between two looks at a learner.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why the members are not what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// The servers do not let it in, or the change would hurt.
+    /// The servers do not admit this operator, or the change would do harm.
     #[error("{server}: {why}")]
     Refused {
-        /// Who said so.
+        /// The server that refused.
         server: String,
-        /// What.
+        /// Why it refused.
         why: String,
     },
-    /// Nobody who could make the change answered in time.
-    #[error("nobody did it within {} s; the last answer was: {last}; what was begun may be asked for again", .within.as_secs())]
+    /// No server that could do it answered in time.
+    #[error("no server did it within {} s; last answer: {last}; the request may be repeated", .within.as_secs())]
     Late {
-        /// How long it was tried.
+        /// The time for which it was tried.
         within: Duration,
         /// The last thing that went wrong.
         last: String,
     },
 }
 
-/// What of the members is to be changed; in words by `Display`.
+/// A change of the members; `Display` puts it into words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A learner is added, perhaps under the name and address of the member that it replaces.
     Add {
-        /// Who.
+        /// The new member.
         member: MemberSettings,
-        /// Instead of whom.
+        /// The node that it replaces.
         replaces: Option<u64>,
     },
-    /// A learner becomes a voter, perhaps in the same step instead of another one.
+    /// A learner becomes a voter, perhaps in the place of another one, in the same step.
     Promote {
-        /// Which.
+        /// The node to promote.
         node: u64,
-        /// Instead of whom.
+        /// The node that it replaces.
         replaces: Option<u64>,
     },
     /// A member is removed for good.
     Remove {
-        /// Which.
+        /// The node to remove.
         node: u64,
     },
 }
@@ -106,22 +107,23 @@ pub struct Operator {
     channels: BTreeMap<String, Channel>,
     /// How far each server is, by name.
     distances: BTreeMap<String, Distance>,
-    /// The one to turn to first.
+    /// The server to turn to first.
     leader: Option<String>,
 }
 
 impl Operator {
-    /// An operator who shows `identity`, of the log with that key. Connects to nobody yet.
+    /// Returns an operator that presents `identity` to the servers of the log with this key. Connects to none of them
+    /// yet.
     pub fn new(world: World, identity: watch::Receiver<Identity>, log: &NoteKey, servers: Vec<Server>) -> Operator {
         let servers = servers.into_iter().map(|server| (server.tls_name.clone(), server)).collect();
         let (channels, distances) = (BTreeMap::new(), BTreeMap::new());
         Operator { world, identity, log: log.to_string(), servers, channels, distances, leader: None }
     }
 
-    /// Who the members are: as the leader knows it where one answers within the time, else as any server does.
+    /// Returns the members as the leader knows them if it answers in time, else as any other server does.
     ///
     /// # Errors
-    /// Where no server answers, or none lets this operator in.
+    /// Fails if no server answers, or if one does not admit this operator.
     pub async fn members(&mut self, within: Duration) -> Result<MembersResponse, OperatorError> {
         let by = Instant::now() + within;
         let (mut newest, mut last) = (None, "no server was asked".to_owned());
@@ -144,8 +146,8 @@ impl Operator {
         }
     }
 
-    /// Has the leader make a change, whoever that is by then, and answers with the members after it. What is refused for
-    /// good ends it at once; what may pass is tried again until the time is over.
+    /// Has the leader of the moment make a change, and returns the members after it. A final refusal ends this at once;
+    /// a failure that may pass is retried until the time is over.
     ///
     /// # Errors
     /// See [`OperatorError`].
@@ -164,7 +166,8 @@ impl Operator {
                         last = format!("{}: {}", server.tls_name, why.message());
                         if let Some(leader) = why.metadata().get(LEADER).and_then(|name| name.to_str().ok()) {
                             self.leader = Some(leader.to_owned());
-                            // Known to it, perhaps not here: any server tells where it listens.
+                            // The server knows the leader, but this operator may not: any server tells where the leader
+                            // listens.
                             if !self.servers.contains_key(leader) {
                                 _ = self.ask(&server).await;
                             }
@@ -183,9 +186,9 @@ impl Operator {
         }
     }
 
-    /// All that makes a machine a voter: adds it, waits until it has caught up, and gives it its vote, instead of the
-    /// member that it replaces, which is then removed. `tell` is told what is done, step by step. Begun again after it
-    /// was broken off, it goes on where it stood.
+    /// Does everything that makes a machine a voter: adds it, waits until it has caught up, and gives it its vote, in
+    /// the place of the member that it replaces, which is then removed. `tell` is called with each step. If this is
+    /// interrupted and begun again, it goes on where it stood.
     ///
     /// # Errors
     /// See [`OperatorError`].
@@ -214,7 +217,8 @@ impl Operator {
         Ok(status)
     }
 
-    /// Waits until a member holds nearly all of what the leader has; the leader judges by itself before it promotes.
+    /// Waits until a member holds nearly everything that the leader has; the leader judges for itself before it
+    /// promotes.
     async fn wait_for(&mut self, node: u64, by: Instant, tell: &mut impl FnMut(&str)) -> Result<(), OperatorError> {
         let begun = Instant::now();
         let mut told = None;
@@ -227,7 +231,7 @@ impl Operator {
             if behind.is_some_and(|behind| behind <= BEHIND_MAX) {
                 return Ok(());
             }
-            // A line whenever it is another tenth nearer, and one at the beginning.
+            // One line comes at the beginning, and one whenever the member is another tenth nearer.
             let tenth = behind.map(|behind| behind * 10 / status.entries.max(1));
             if told != Some(tenth) {
                 told = Some(tenth);
@@ -280,7 +284,7 @@ impl Operator {
         self.noted(server, answer)
     }
 
-    /// A connection that did not serve is made anew, with what is known of the distance by then.
+    /// Drops a connection that did not serve. The next one is made with what is known of the distance by then.
     fn noted<T>(&mut self, server: &Server, answer: Result<T, Status>) -> Result<T, Status> {
         if answer.as_ref().is_err_and(|why| matches!(why.code(), Code::Unavailable | Code::DeadlineExceeded)) {
             self.channels.remove(&server.tls_name);
@@ -331,11 +335,12 @@ impl Operator {
     }
 }
 
-/// Each server has a record of distances of its own, with one server in it: servers come and go while an operator works.
+/// Each server has its own record of distances, with only this server in it: servers come and go while an operator
+/// works.
 const THE_SERVER: usize = 0;
-/// A learner that is so near is worth asking for its promotion: the leader judges for itself.
+/// A learner that is at most this many entries behind is worth promoting: the leader judges for itself.
 const BEHIND_MAX: u64 = 32;
-/// The leader asks each member four times a second.
+/// A member that the leader has not heard for this long is silent: the leader asks each member four times a second.
 const SILENT_MS: u64 = 2_000;
 
 async fn in_time(
@@ -348,7 +353,7 @@ async fn in_time(
     }
 }
 
-/// Whether asking again, or somebody else, would not help.
+/// Returns whether it would not help to ask again, or to ask another server.
 fn is_final(status: &Status) -> bool {
     matches!(
         status.code(),

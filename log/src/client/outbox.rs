@@ -1,12 +1,13 @@
 //! The outbox: what was accepted and is not yet proven to be in the log.
 //!
 //! One task owns the files. Callers hand it payloads and wait; if they go away, their work goes on. An entry is
-//! accepted once its frame is synced, and many share one sync. An entry leaves in the order of sequences, on a verified
-//! receipt only. How far that went is written down lazily: losing it means that entries are sent once more, which the
-//! log answers with their first receipts. A full outbox makes callers wait; it never drops.
+//! accepted once its frame is synced, and many entries share one sync. Entries leave in the order of their sequences,
+//! and only on a verified receipt. The acknowledged sequence is written down lazily: if it is lost, entries are sent
+//! once more, which the log answers with their first receipts. A full outbox makes callers wait and never drops
+//! anything.
 //!
-//! Index in the journal = sequence in the epoch. What a dead letter replaces is told by its own journal, see
-//! [`dead_letter`](super::dead_letter).
+//! The index in the journal is the sequence in the epoch. Dead letters have a journal of their own, which tells what
+//! they replace; see [`dead_letter`](super::dead_letter).
 
 use std::{
     collections::BTreeMap,
@@ -36,10 +37,10 @@ use crate::{
     store::{Cell, Frame, Journal, JournalReader, StoreError},
 };
 
-/// Submissions that share one sync, at most.
+/// The most submissions that share one sync.
 const BATCH_ENTRIES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The acknowledged sequence is written down after this many, or when this long none was added.
+/// The acknowledged sequence is written down after this many entries, or when none has been added for this long.
 const LAZY_ENTRIES: u64 = 256;
 const LAZY_TIME: Duration = Duration::from_secs(1);
 
@@ -57,7 +58,7 @@ pub(crate) struct Progress {
     pub(crate) dead_letters: u64,
     /// Why the outbox had to stop.
     pub(crate) stopped: Option<String>,
-    /// The owner is gone; its files are closed.
+    /// Whether the owner is gone and its files are closed.
     pub(crate) ended: bool,
 }
 
@@ -65,17 +66,18 @@ pub(crate) struct Progress {
 pub(crate) struct Submit {
     pub(crate) payload: Bytes,
     pub(crate) reply: oneshot::Sender<Result<Submission, ClientError>>,
-    /// What it takes of the memory until it is durable.
+    /// The memory that it takes until it is durable.
     pub(crate) _room: Held,
 }
 
 /// What delivery asks of the outbox.
 pub(crate) enum Order {
-    /// These entries from `first` on are in the log, or their slots are closed: they leave. In order of sequence.
+    /// The entries from `first` on are in the log, or their slots are closed, and they leave. In the order of their
+    /// sequences.
     Leave { first: u64, delivered: Vec<Delivered> },
     /// The entry was refused for good. Answered once the dead letter is durable.
     DeadLetter { sequence: u64, reason: &'static str, detail: String, done: oneshot::Sender<()> },
-    /// Delivery cannot go on: the disk failed it.
+    /// Delivery cannot go on because the disk failed.
     Stop { why: ClientError },
 }
 
@@ -93,7 +95,7 @@ pub(crate) struct View {
 type Closings = Arc<Mutex<BTreeMap<u64, SignedEntry>>>;
 
 impl View {
-    /// Up to `limit` entries from `start` on, durable ones only, as they are to be sent; no more than `bytes_max` bytes,
+    /// Returns up to `limit` durable entries from `start` on as they are to be sent, of no more than `bytes_max` bytes
     /// unless the first alone is larger.
     pub(crate) async fn entries(
         &self,
@@ -110,13 +112,13 @@ impl View {
         frames.into_iter().map(|frame| closings.get(&frame.index).cloned().map_or_else(|| decode(frame), Ok)).collect()
     }
 
-    /// Payloads that are owed, oldest first, read from the disk.
+    /// Returns the payloads that are owed, oldest first, read from the disk.
     pub(crate) async fn outstanding(&self) -> Result<Vec<Bytes>, ClientError> {
         let (mut payloads, mut next) = (Vec::new(), 0);
         loop {
             next = next.max(self.progress.borrow().acknowledged);
             let entries = match self.entries(next, u64::MAX, READ_BYTES_MAX).await {
-                // Meanwhile the log got them, and their segments were given up.
+                // The log received them meanwhile, and their segments were given up.
                 Err(ClientError::Store(StoreError::Outside { .. })) => {
                     continue;
                 }
@@ -168,7 +170,7 @@ pub(crate) struct Owner {
     closings: Closings,
     progress: watch::Sender<Progress>,
     waiting: BTreeMap<u64, oneshot::Sender<Delivered>>,
-    /// A submission that found the outbox full.
+    /// The next submission, while the outbox has no room for it.
     held: Option<Submit>,
     /// `acknowledged` as last written down.
     written: u64,
@@ -197,7 +199,7 @@ impl Owner {
         (Owner { recovered, entries_max, observer, closings, progress, waiting, held, written, write_by }, view)
     }
 
-    /// Works until nobody submits any more, or `stop` says so, and delivery has ended (it drops its `orders`).
+    /// Works until nobody is left to submit, or `stop` says so, and delivery has ended (it drops its `orders`).
     pub(crate) async fn run(
         mut self,
         mut submits: mpsc::Receiver<Submit>,
@@ -215,7 +217,7 @@ impl Owner {
         }
         let stopped = outcome.err().map(|why| why.to_string());
         let Owner { recovered, progress, waiting, held, .. } = self;
-        // Files and lock go first: whoever waits for the end may open the folder at once.
+        // Files and lock go first: a caller that waits for the end may open the folder at once.
         drop(recovered);
         progress.send_modify(|progress| {
             progress.stopped = stopped;
@@ -238,7 +240,7 @@ impl Owner {
             let write_by = self.write_by.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
-                // An error says that the sender is gone, which cannot be while it is borrowed here.
+                // An error would say that the sender is gone, which cannot happen while it is borrowed here.
                 _ = stopping.changed() => {}
                 Some(order) = orders.recv() => self.obey(order).await?,
                 submit = submits.recv(), if self.held.is_none() => match submit {
@@ -267,14 +269,14 @@ impl Owner {
         }
     }
 
-    /// Accepts what waits, as one batch under one sync.
+    /// Accepts the submissions that wait, as one batch under one sync.
     async fn accept(&mut self, submits: &mut mpsc::Receiver<Submit>) -> Result<(), ClientError> {
         let batch = self.collect(submits);
         let first = self.recovered.journal.next_index();
         let frames: Vec<Frame> = (first..).zip(&batch).map(|(index, submit)| self.frame(index, submit)).collect();
         self.recovered.journal.write(&frames)?;
-        // A crash before the end of this sync leaves entries that nobody was told of. Where their frames survive they
-        // are delivered: their callers know nothing, so both outcomes are true to them.
+        // A crash before the end of this sync leaves entries that no caller was told of. If their frames survive, they
+        // are delivered: their callers know nothing, so either outcome is correct.
         self.recovered.journal.sync().await?;
         let epoch = self.recovered.epoch;
         for (sequence, submit) in (first..).zip(batch) {
@@ -283,7 +285,7 @@ impl Owner {
             let (tell, delivered) = oneshot::channel();
             self.waiting.insert(sequence, tell);
             let delivered = Delivery::new(delivered);
-            // Nobody may be listening any more; the entry is accepted all the same.
+            // The caller may be gone; the entry is accepted all the same.
             let _ = submit.reply.send(Ok(Submission { epoch, sequence: Sequence(sequence), delivered }));
         }
         let durable = self.recovered.journal.next_index();
@@ -324,7 +326,7 @@ impl Owner {
         }
     }
 
-    /// Lets entries go. Any but the next in order is a repeat, and changes nothing.
+    /// Lets entries leave. Any sequence but the next one is a repeat and changes nothing.
     async fn leave(&mut self, first: u64, delivered: Vec<Delivered>) -> Result<(), ClientError> {
         for (sequence, delivered) in (first..).zip(delivered) {
             if sequence != self.recovered.acknowledged {
@@ -351,8 +353,8 @@ impl Owner {
         let closing = self.sign(sequence, Body::DeadLettered { digest, reason: reason.clone() });
         let letter =
             DeadLetter { epoch, sequence: sequence_id, reason: reason.clone(), entry, closing: closing.clone() };
-        // One frame keeps the refused bytes and what takes their place: a crash on either side of this leaves both or
-        // neither, and with neither the outbox still owes the entry.
+        // One frame keeps the refused bytes and the entry that takes their place: a crash before or after this leaves
+        // neither or both, and with neither, the outbox still owes the entry.
         mark!("dead-letter-kept");
         self.recovered.dead.keep(&letter).await?;
         self.closings.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, closing);
@@ -365,7 +367,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Writes down how far the log has everything, and gives up segments below that.
+    /// Writes down the acknowledged sequence, and gives up the segments below it.
     async fn write_pointer(&mut self) -> Result<(), ClientError> {
         self.write_by = None;
         let acknowledged = self.recovered.acknowledged;
@@ -374,8 +376,8 @@ impl Owner {
         }
         self.recovered.pointer.store(Pointer { epoch: self.recovered.epoch, acknowledged }.encode()).await?;
         self.written = acknowledged;
-        // The last frame stays: from it a restart knows which sequence comes next. A crash in here leaves segments that
-        // the next call removes.
+        // The last frame stays: it tells a restart which sequence comes next. A crash in here leaves segments that the
+        // next call removes.
         Ok(self.recovered.journal.forget_before(acknowledged.saturating_sub(1)).await?)
     }
 }

@@ -1,16 +1,19 @@
 //! How many entries are in flight: as many as help.
 //!
-//! A near log answers before a second handful is on its way; a far one has to be sent a whole round trip's worth, or its
-//! distance decides how fast it takes entries. How far it is nobody says, and it changes. So the width is found by trying:
-//! where it was what held entries back, it is doubled, and kept where answers then come faster; now and then it is halved, and
-//! kept where they come as fast. A log that is busy rather than far gains nothing from more, and gets no more.
+//! A near log answers before a second handful of entries is on its way. A far one has to be sent a whole round trip's
+//! worth, or its distance limits the rate at which it takes entries. Nobody announces the distance, and it changes. So
+//! the width is found by trial: if the width holds entries back, it is doubled, and the larger one is kept if answers
+//! then come faster; now and then the width is halved, and the smaller one is kept if answers come as fast. A log that
+//! is busy rather than far gains nothing from a wider lane, and gets none.
 //!
-//! A server without room turns an entry away, and with it all that were sent behind it. Whoever sends as many again fills what
-//! little room there is with entries that cannot count yet, and so do all the others. So each time the width is halved, down
-//! to a single entry, and grows again by one entry every few rounds, much as a TCP connection does after a loss (RFC 5681, 3.1).
+//! A server without room turns an entry away, and with it all that were sent behind it. A client that sends as many
+//! again fills what little room there is with entries that cannot count yet, and so do all others. So each time the
+//! width is halved, down to a single entry, and then grows by one entry every few rounds, much as a TCP connection does
+//! after a loss (RFC 5681, 3.1).
 //!
-//! A rate is taken from when an entry was sent to when it was answered, as in BBR (draft-cardwell-iccrg-bbr, "delivery rate
-//! samples"): what came meanwhile, over that time. It spans a round trip at least, so that a burst does not look like speed.
+//! A rate is measured from when an entry was sent to when it was answered, as in BBR (draft-cardwell-iccrg-bbr,
+//! "delivery rate samples"): the answers that came in that time, divided by it. It spans at least a round trip, so that
+//! a burst does not look like speed.
 
 use std::time::Duration;
 
@@ -18,22 +21,22 @@ use tokio::time::Instant;
 
 /// More answers by this factor make a wider lane worth its memory.
 const WORTH: f64 = 1.25;
-/// Fewer answers than this share show that a narrower one holds them back.
+/// A rate below this share shows that a narrower lane holds answers back.
 const AS_FAST: f64 = 0.9;
 /// Rounds between two trials of another width.
 const ROUNDS_HELD: u32 = 8;
-/// Rounds in which a lane that was turned away has to be too narrow before it grows by one entry: an entry too many costs a
-/// round and a wait.
+/// Rounds in which a lane that was turned away has to be too narrow before it grows by one entry: one entry too many
+/// costs a round and a wait.
 const ROUNDS_SQUEEZED: u32 = 3;
-/// A wider lane has twice the width, and until the first trial fails four times, where an answer takes so long that the way to
-/// the right width would be one of many seconds.
+/// A trial of a wider lane doubles the width. Where answers take at least this long, it quadruples the width until the
+/// first trial fails, because the right width would otherwise be found only after many seconds.
 const FAR: Duration = Duration::from_millis(100);
 
 /// What is known of the lane when an entry is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     at: Instant,
-    /// Answers by then, and when the last of them came.
+    /// The number of answers by then, and when the last of them came.
     answers: u64,
     answered_at: Instant,
 }
@@ -48,32 +51,32 @@ pub(super) struct Pace {
     answered_at: Option<Instant>,
     round: Round,
     phase: Phase,
-    /// Answers a second before the trial.
+    /// Answers per second before the trial.
     before: f64,
-    /// The next trial is a narrower lane.
+    /// Whether the next trial is of a narrower lane.
     narrower_next: bool,
-    /// No trial has failed yet.
+    /// Whether no trial has failed yet.
     growing: bool,
     /// The shortest time that an answer took.
     shortest: Option<Duration>,
 }
 
-/// It ends with the answer to an entry that was sent after it began.
+/// A round ends with the answer to an entry that was sent after the round began.
 #[derive(Debug, Default)]
 struct Round {
-    /// Answers by then.
+    /// The number of answers when it began.
     begun: u64,
-    /// The width held entries back.
+    /// Whether the width held entries back.
     limited: bool,
-    /// The best rate that an answer in it showed.
+    /// The best rate that an answer in the round showed.
     rate: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// For so many rounds.
+    /// No trial has been under way for this many rounds.
     Held(u32),
-    /// A trial of more than `from`, whose first entries are on their way, or have arrived.
+    /// A trial of a width above `from`. Its first entries are on their way or, with `seen`, have arrived.
     Wider {
         from: usize,
         seen: bool,
@@ -84,7 +87,7 @@ enum Phase {
 }
 
 impl Pace {
-    /// Between these widths, both included.
+    /// Returns a pace between these widths, both included.
     pub(super) fn new(least: usize, most: usize) -> Pace {
         Pace {
             least,
@@ -107,12 +110,12 @@ impl Pace {
         self.width
     }
 
-    /// More would have been sent.
+    /// Notes that the width held an entry back.
     pub(super) fn held_back(&mut self) {
         self.round.limited = true;
     }
 
-    /// An entry is sent; `alone` where nothing else is in flight.
+    /// Notes that an entry is sent; `alone` if nothing else is in flight.
     pub(super) fn sent(&mut self, now: Instant, alone: bool) -> Mark {
         if alone {
             // Time without anything to send says nothing about the lane.
@@ -121,7 +124,7 @@ impl Pace {
         Mark { at: now, answers: self.answers, answered_at: self.answered_at.unwrap_or(now) }
     }
 
-    /// What was sent then is answered. Answers come in the order of the entries.
+    /// Notes the answer to the entry with this mark. Answers come in the order of the entries.
     pub(super) fn answered(&mut self, now: Instant, mark: &Mark) {
         self.answers += 1;
         self.answered_at = Some(now);
@@ -131,20 +134,20 @@ impl Pace {
         if since > 0.0 {
             self.round.rate = self.round.rate.max((self.answers - mark.answers) as f64 / since);
         }
-        // The first answer to what was sent after the round began: a round trip at least has passed.
+        // This is the first answer to an entry that was sent after the round began: at least a round trip has passed.
         if mark.answers >= self.round.begun {
             self.end_round();
         }
     }
 
-    /// The server had no room for the oldest entry in flight.
+    /// Notes that the server had no room for the oldest entry in flight.
     pub(super) fn turned_away(&mut self) {
         self.width = (self.width / 2).max(1);
         self.phase = Phase::Held(0);
         mark!("lane-squeezed", self.width < self.least);
     }
 
-    /// What was in flight is given up: the next entries begin anew, at this width.
+    /// Notes that what was in flight is given up: the next entries begin anew, at this width.
     pub(super) fn restarted(&mut self) {
         self.answers = 0;
         self.answered_at = None;
@@ -166,7 +169,8 @@ impl Pace {
                 rounds => Phase::Held(rounds),
             },
             phase if self.width < self.least => phase,
-            // A lane that is not used to the full needs no other width; once it is, the next trial is due.
+            // A lane that is not used to the full needs no other width. Once it is used to the full, the next trial is
+            // due.
             Phase::Held(rounds) if !limited => Phase::Held((rounds + 1).min(ROUNDS_HELD)),
             _ if !limited => Phase::Held(0),
             Phase::Wider { from, seen: false } => Phase::Wider { from, seen: true },
@@ -211,10 +215,10 @@ mod tests {
 
     use super::*;
 
-    /// A lane to a log, of which [`run`](Lane::run) says how far and how fast it is.
+    /// A lane to a log; the caller of [`run`](Lane::run) says how far and how fast the log is.
     struct Lane {
         pace: Pace,
-        /// So many entries find room at the log; with one more, all are turned away for a while.
+        /// The number of entries for which the log has room; with one more, all are turned away for a while.
         places: usize,
         now: Instant,
         flight: VecDeque<(Instant, Mark)>,
@@ -235,8 +239,8 @@ mod tests {
             }
         }
 
-        /// For some time, over a line of this round trip, to a log that takes `rate` entries a second, with `offered` of
-        /// them a second to be sent. Returns how many were answered.
+        /// Runs for some time over a line with this round trip, to a log that takes `rate` entries per second, while
+        /// `offered` entries per second are to be sent. Returns how many were answered.
         fn run(&mut self, time: Duration, trip: Duration, rate: f64, offered: f64) -> u64 {
             let (step, mut answers) = (Duration::from_millis(1), 0);
             let end = self.now + time;

@@ -1,4 +1,4 @@
-//! Reading and verifying: whatever the log says is checked against its pinned key before it is believed.
+//! Reading and verifying: everything that the log says is checked against its pinned key before it is believed.
 //!
 //! Leaves alone prove nothing, so [`LogReader::verify_all`] recomputes the signed root from the very bytes that a
 //! reader is served.
@@ -50,23 +50,23 @@ pub struct LogReader {
     retry: RetrySettings,
 }
 
-/// Leaves, and how new the log was that they were read from.
+/// Leaves, and how fresh the log was from which they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
-    /// With their indices, ascending by one.
+    /// The leaves with their indices, ascending by one.
     pub leaves: Vec<(Index, Bytes)>,
-    /// The log has at least so many leaves; these need not be all.
+    /// The freshness of the log, which has at least `bound.size` leaves; these need not be all.
     pub bound: Bound,
 }
 
-/// The connection in use. A failed one is dropped, the next goes to the next server.
+/// The connection in use. A failed one is dropped, and the next one goes to the next server.
 struct Link {
     connector: Connector,
     connection: Option<Connection>,
 }
 
 impl LogReader {
-    /// Checks the settings. The connection is made by the first call.
+    /// Checks the settings. The first call makes the connection.
     pub fn connect(world: World, settings: ReaderSettings) -> Result<LogReader, ClientError> {
         let credentials = watch::Sender::new(Credentials::new(&settings.identity)?);
         let dial = dial_tls(world.clone(), credentials.subscribe());
@@ -86,23 +86,23 @@ impl LogReader {
         Ok(LogReader { link, credentials, log_key, policy, observer: world.observer, deadlines, retry })
     }
 
-    /// Shows another certificate, over a new connection.
+    /// Presents another certificate, over a new connection.
     pub fn replace_identity(&self, identity: &Identity) -> Result<(), ClientError> {
         self.credentials.send_replace(Credentials::new(identity)?);
         self.drop_connection();
         Ok(())
     }
 
-    /// The newest signed checkpoint, verified, with its note as signed.
+    /// Returns the newest signed checkpoint, verified, with its note as signed.
     pub async fn signed_checkpoint(&self) -> Result<(Checkpoint, String), ClientError> {
         let (checkpoint, note, _) = self.signed_checkpoint_at(Level::Any).await?;
         Ok((checkpoint, note))
     }
 
-    /// A signed checkpoint as new as asked for, verified, with its note as signed and how new it is.
+    /// Returns a signed checkpoint as fresh as `level` demands, verified, with its note as signed and how fresh it is.
     ///
     /// # Errors
-    /// Where no server keeps the level within the deadline of a call.
+    /// Fails if no server keeps the level within the deadline of a call.
     pub async fn signed_checkpoint_at(&self, level: Level) -> Result<(Checkpoint, String, Bound), ClientError> {
         let request = GetCheckpointRequest { freshness: level.demand() };
         let (answer, sent, server) =
@@ -115,12 +115,13 @@ impl LogReader {
         Ok((checkpoint, answer.checkpoint, bound))
     }
 
-    /// The newest signed checkpoint, verified.
+    /// Returns the newest signed checkpoint, verified.
     pub async fn checkpoint(&self) -> Result<Checkpoint, ClientError> {
         Ok(self.signed_checkpoint().await?.0)
     }
 
-    /// Committed leaves from `start` on, as many as the server gives at once; none where `start` is its end.
+    /// Returns committed leaves from `start` on, as many as the server gives at once; none if `start` is the end of its
+    /// log.
     pub async fn read(&self, start: u64) -> Result<Vec<(Index, Bytes)>, ClientError> {
         self.read_up_to(start, 0).await
     }
@@ -129,11 +130,11 @@ impl LogReader {
         Ok(self.read_at(start, limit, Level::Any).await?.leaves)
     }
 
-    /// Committed leaves from `start` on, at most `limit` (0 leaves the choice to the server), of a log as new as asked
-    /// for. Where `start` is beyond its end, that is an error.
+    /// Returns committed leaves from `start` on, at most `limit` (0 leaves the choice to the server), of a log as fresh
+    /// as `level` demands. It is an error if `start` is beyond the end of that log.
     ///
     /// # Errors
-    /// Where no server keeps the level within the deadline of a call.
+    /// Fails if no server keeps the level within the deadline of a call.
     pub async fn read_at(&self, start: u64, limit: u32, level: Level) -> Result<Read, ClientError> {
         let request = ReadRequest { start, limit, freshness: level.demand() };
         let (answer, sent, server) =
@@ -150,20 +151,20 @@ impl LogReader {
         Ok(Read { leaves, bound })
     }
 
-    /// A server that does not keep what was asked for is left.
+    /// Leaves the server if it did not keep what was asked for.
     fn kept(&self, server: &str, bound: Result<Bound, ClientError>) -> Result<Bound, ClientError> {
         let bound = bound.inspect_err(|_| self.drop_connection())?;
         bound.told(server).into_iter().for_each(|told| self.observer.see(told));
         Ok(bound)
     }
 
-    /// Reads every leaf that the newest checkpoint covers, recomputes the root from them and compares it with the
-    /// signed one. Each read has the deadline of a call.
+    /// Reads every leaf that the newest checkpoint covers, recomputes the root from these leaves and compares it with
+    /// the signed one. Each read has the deadline of a call.
     pub async fn verify_all(&self) -> Result<Checkpoint, ClientError> {
         Ok(self.verify_all_at(Level::Any).await?.0)
     }
 
-    /// The same with a checkpoint as new as asked for, and how new that was when it came.
+    /// Does the same with a checkpoint as fresh as `level` demands, and also returns how fresh that was when it came.
     pub async fn verify_all_at(&self, level: Level) -> Result<(Checkpoint, Bound), ClientError> {
         let (checkpoint, _, bound) = self.signed_checkpoint_at(level).await?;
         let mut tree = Frontier::default();
@@ -172,7 +173,8 @@ impl LogReader {
             let left = u32::try_from(checkpoint.size - tree.size()).unwrap_or(u32::MAX);
             let leaves = self.read_up_to(tree.size(), left).await?;
             if leaves.is_empty() {
-                // This server is behind the one that gave the checkpoint. It may catch up, or another be ahead.
+                // This server is behind the one that gave the checkpoint. It may catch up, or another server may be
+                // ahead.
                 self.wait_for_a_server_that_is_ahead(tree.size(), checkpoint.size, behind_by).await?;
                 continue;
             }
@@ -225,7 +227,7 @@ impl LogReader {
         Ok(extends(&old, &new, &proof)?)
     }
 
-    /// One call, made again while its deadline lasts and the failure can pass by itself.
+    /// Makes one call, and retries it while its deadline lasts and the failure can pass by itself.
     async fn call<M, T, F, A>(&self, what: &'static str, message: M, make: F) -> Result<T, ClientError>
     where
         M: Clone,
@@ -235,7 +237,7 @@ impl LogReader {
         Ok(self.call_timed(what, message, make).await?.0)
     }
 
-    /// The same, with the moment at which the attempt was sent that was answered, and by whom.
+    /// Does the same, and also returns when the answered attempt was sent, and which server answered it.
     async fn call_timed<M, T, F, A>(
         &self,
         what: &'static str,
@@ -266,17 +268,17 @@ impl LogReader {
             };
             let named = leader(&status);
             if let Some(leader) = named.as_ref().filter(|leader| !self.link().connector.knows(leader)) {
-                // A good answer over a good connection, which stays.
+                // This is a good answer over a good connection, which stays.
                 let said = status.message();
-                let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; name it");
+                let why = format!("{said}: `{leader}` leads, which is not among this reader's servers; add it");
                 return Err(ClientError::Call { what, why });
             }
             let trouble = connection.trouble();
             let preferred = self.turn_to(named.as_deref(), is_answer(&status, trouble.as_ref()));
             let cure = cure(&status, trouble.as_ref());
             let (cure, wait) = backoff.failed(cure, pushback(&status, self.retry.cap));
-            // The first word of who leads is followed at once; a second one may come from somebody who has not heard of the
-            // next leader yet.
+            // The first leader that is named is followed at once; a second name may come from a server that has not
+            // heard of the next leader yet.
             if preferred && !std::mem::replace(&mut redirected, true) && Instant::now() < by {
                 continue;
             }
@@ -288,9 +290,9 @@ impl LogReader {
         }
     }
 
-    /// The server of this connection did not serve. The next one goes to who is said to lead; false where it does not,
-    /// because nobody is named, or whoever is was asked in vain. The only server that there is, where it answered, is asked
-    /// again over the same connection.
+    /// Notes that the server of this connection did not serve. The next connection goes to the server that is said to
+    /// lead. Returns false if it does not, because none is named or the one that is named was asked in vain. If there
+    /// is only one server and it answered, it is asked again over the same connection.
     fn turn_to(&self, leader: Option<&str>, answered: bool) -> bool {
         let mut link = self.link();
         if !answered || link.connector.servers() > 1 {
@@ -313,7 +315,7 @@ impl LogReader {
         if link.connection.is_none() {
             link.connection = Some(link.connector.open()?);
         }
-        // Just filled where it was empty.
+        // It was just filled if it was empty.
         link.connection.clone().ok_or(ClientError::Closed)
     }
 

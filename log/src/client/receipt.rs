@@ -1,10 +1,10 @@
 //! Receipts: the proof that an entry is in the log for good, and the verification without which none counts.
 //!
-//! A receipt holds only if everything does: the checkpoint is signed by the pinned key and cosigned as the pinned policy
-//! demands, the leaf contains exactly the
-//! bytes that were sent, the leaf is in the signed tree, and that tree extends the one this client knew before. The
-//! last makes each client a witness: a log that was rolled back, forked or wiped cannot give it a receipt. A
-//! [`VerifiedReceipt`] can only be built here, and nothing may leave an outbox without one.
+//! A receipt holds only if all of this does: the checkpoint is signed by the pinned key and cosigned as the pinned
+//! policy demands, the leaf contains exactly the bytes that were sent, the leaf is in the signed tree, and that tree
+//! extends the one this client knew before. The last condition makes each client a witness: a log that was rolled back,
+//! forked or wiped cannot give it a receipt. A [`VerifiedReceipt`] can only be built here, and nothing may leave an
+//! outbox without one.
 
 use bytes::Bytes;
 
@@ -20,14 +20,14 @@ use crate::{
     wire,
 };
 
-/// A receipt of which everything was verified.
+/// A receipt that was verified in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedReceipt {
     /// The entry's epoch.
     pub epoch: Epoch,
-    /// The entry's position in it.
+    /// The entry's position in that epoch.
     pub sequence: Sequence,
-    /// Where its leaf is in the log.
+    /// The index of its leaf in the log.
     pub index: Index,
     /// The leaf as stored.
     pub leaf: Bytes,
@@ -35,16 +35,16 @@ pub struct VerifiedReceipt {
     pub checkpoint: Checkpoint,
     /// That checkpoint as signed.
     pub note: String,
-    /// Whether the entry was in the log already and this repeats the receipt of the first time.
+    /// Whether the entry was already in the log and this receipt repeats the first one.
     pub repeated: bool,
-    /// Keeps everybody else from building one.
+    /// Keeps all other modules from building one.
     _verified: Verified,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Verified;
 
-/// A receipt that holds against the tree that was known when the entry was sent. What is still missing is the tree
+/// A receipt that holds against the tree that was known when the entry was sent. It has yet to be linked to the tree
 /// that was kept meanwhile, from the receipts of entries sent before it.
 #[derive(Debug)]
 pub struct Examined {
@@ -85,22 +85,22 @@ pub fn examine(
 }
 
 impl Examined {
-    /// The tree under which it stands.
+    /// Returns the tree of its checkpoint.
     pub(super) fn tree(&self) -> Known {
         Known::from(&self.receipt.checkpoint)
     }
 
-    /// The tree that was known when its entry was sent.
+    /// Returns the tree that was known when its entry was sent.
     pub(super) fn base(&self) -> &Known {
         &self.base
     }
 
-    /// Which entry of its epoch it is for, and where the leaf stands.
+    /// Returns which entry of its epoch it is for, and where the leaf stands.
     pub(super) fn place(&self) -> (Sequence, Index) {
         (self.receipt.sequence, self.receipt.index)
     }
 
-    /// The receipt, once its tree is proven to lie on the line of those that count.
+    /// Returns the receipt if its tree lies on the proven line.
     pub(super) fn counts_on(self, line: &Proven) -> Result<VerifiedReceipt, Rejection> {
         let Known { size, root } = self.tree();
         match line.root(size) {
@@ -110,11 +110,11 @@ impl Examined {
         }
     }
 
-    /// The two sizes, smaller first, whose consistency must still be proven because the kept tree has grown since the
-    /// entry was sent; `None` where nothing is missing.
+    /// Returns the two sizes, the smaller one first, whose consistency must still be proven because the kept tree has
+    /// grown since the entry was sent, or `None` if nothing is missing.
     ///
-    /// Both trees extend the one that was known at sending. That does not make one of them extend the other: without
-    /// this proof a fork could hide between two answers.
+    /// Both trees extend the one that was known when the entry was sent. That does not make one of them extend the
+    /// other: without this proof, a fork could hide between two answers.
     pub fn missing(&self, kept: &Known) -> Option<(u64, u64)> {
         match self.line(kept).ok()?.missing()[..] {
             [old, new] => Some((old, new)),
@@ -122,11 +122,11 @@ impl Examined {
         }
     }
 
-    /// The receipt, once `proof` has shown what was [`missing`](Self::missing). A tree smaller than the kept one is
-    /// no rollback here: the answer was on its way while a later one overtook it.
+    /// Returns the receipt if `proof` shows what was [`missing`](Self::missing). A tree smaller than the kept one is no
+    /// rollback here: a later answer overtook this one on its way.
     ///
     /// # Errors
-    /// Where the proof does not hold, or the log forked.
+    /// Fails if the proof does not hold, or if the log forked.
     pub fn accept(self, kept: &Known, proof: &[Hash]) -> Result<VerifiedReceipt, Rejection> {
         let proven = self.line(kept)?.prove(&[proof.to_vec()])?;
         self.counts_on(&proven)

@@ -1,7 +1,7 @@
 //! What an outbox starts from: the files of its last life, or a new epoch.
 //!
-//! The order of the writes is the point of this file. Whatever a crash leaves, the next start must find either the same
-//! epoch with all that was accepted, or open a new one that cannot meet the old one in the log.
+//! The order of the writes is the point of this file. Whatever a crash leaves, the next start must either find the same
+//! epoch with everything that was accepted, or open a new one that cannot collide with the old one in the log.
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
@@ -25,12 +25,13 @@ const FOLDER: &str = "outbox";
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK: Duration = Duration::from_millis(50);
 
-/// Where the kept checkpoint is.
+/// The file of the kept checkpoint.
 const CHECKPOINT: &str = "outbox/checkpoint";
-/// Says that the kept checkpoint is lost and is not to be waited for. Made by an operator, removed once it was heeded.
+/// A file that says that the kept checkpoint is lost and will not come back. An operator creates it, and the client
+/// removes it once it has acted on it.
 const CHECKPOINT_LOST: &str = "outbox/checkpoint-lost";
 
-/// Opens the outbox of `client`, kept as `options` say, and the kept checkpoint.
+/// Opens the outbox of `client`, stored as `options` say, and the kept checkpoint.
 pub(crate) async fn recover(
     world: &World,
     client: &ClientId,
@@ -45,13 +46,13 @@ pub(crate) async fn recover(
     let (dead, letters) = DeadLetters::open(files.clone(), observer, &outbox.join("dead-letters"), client).await?;
     let (pointer_cell, pointer) = Pointer::load(world, &outbox.join("acknowledged")).await?;
     let (mut cell, found) = EpochRecord::load(files, &outbox.join("epoch")).await?;
-    // Before an epoch is opened: from then on its absence is a loss.
+    // This comes before an epoch is opened: from then on, a missing checkpoint is a loss.
     let witness = open_witness(world, found.as_ref().is_some_and(|record| record.opened)).await?;
     let (record, journal) = open_epoch(world, client, options, &mut cell, found, pointer).await?;
 
     let noted = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
-    // Segments are given up only after the pointer that covers them; but the pointer may be the older of the two where
-    // its last store was cut off.
+    // Segments are given up only after the pointer that covers them is stored; but the pointer may be the older of the
+    // two if its last store was cut off.
     let acknowledged = noted.max(journal.first_index());
     let owed = || letters.iter().filter(|letter| letter.epoch == record.epoch && letter.sequence.0 >= acknowledged);
     let closings: BTreeMap<u64, _> = owed().map(|letter| (letter.sequence.0, letter.closing.clone())).collect();
@@ -63,7 +64,7 @@ pub(crate) async fn recover(
         pending: journal.next_index() - acknowledged,
         dead_letters: u64::try_from(letters.len()).unwrap_or(u64::MAX),
     });
-    // Whoever kept it may have died before it could say so.
+    // The process that kept a dead letter may have died before it could report it.
     for DeadLetter { epoch, sequence, reason, .. } in owed() {
         world.tell(LogEvent::DeadLettered { epoch: epoch.0, sequence: sequence.0, reason: reason.clone() });
     }
@@ -73,8 +74,8 @@ pub(crate) async fn recover(
     Ok((recovered, witness))
 }
 
-/// Opens the kept checkpoint, or makes one that knows nothing yet. An outbox that had one is not given another without a
-/// word: its client would take a log that went back for the log that it knew.
+/// Opens the kept checkpoint, or creates one that knows nothing yet. An outbox that had one does not silently get
+/// another: its client would take a log that was rolled back for the log that it knew.
 async fn open_witness(world: &World, had_one: bool) -> Result<Witness, ClientError> {
     let (file, consent) = (Path::new(CHECKPOINT), Path::new(CHECKPOINT_LOST));
     let exists = async |path: &Path| match world.disk.open(path, OpenMode::Existing).await {
@@ -94,9 +95,10 @@ async fn open_witness(world: &World, had_one: bool) -> Result<Witness, ClientErr
     }
     let witness = Witness::open(world.disk.clone(), world.observer.clone(), file).await?;
     if agreed {
-        // Once, not for every loss to come. A crash before this is durable leaves it beside a checkpoint that is there.
+        // The consent covers one loss, not every loss to come. A crash before its removal is durable leaves it beside a
+        // checkpoint that exists.
         let disk = |what| move |why| ClientError::Disk { what, why };
-        world.disk.remove(consent).await.map_err(disk("remove the word that its checkpoint is lost"))?;
+        world.disk.remove(consent).await.map_err(disk("remove the note that its checkpoint is lost"))?;
         world.disk.sync_folder(Path::new(FOLDER)).await.map_err(disk("sync its folder"))?;
     }
     Ok(witness)
@@ -116,7 +118,7 @@ async fn lock(world: &World) -> Result<Box<dyn Send + Sync>, ClientError> {
     }
 }
 
-/// The epoch to go on in, with its journal: sequence 0 is in it and durable.
+/// Returns the epoch to go on in and its journal, in which sequence 0 is durable.
 async fn open_epoch(
     world: &World,
     client: &ClientId,
@@ -129,7 +131,7 @@ async fn open_epoch(
         let (found, expected) = (record.client.as_str().to_owned(), client.as_str().to_owned());
         return Err(ClientError::OtherClient { found, expected });
     }
-    // A pointer is never newer than the epoch that it belongs to, unless the epoch itself was lost.
+    // A pointer never names a newer epoch than the record does, unless the record itself was lost.
     let newest = found.as_ref().map(|record| record.epoch).max(pointer.map(|pointer| pointer.epoch));
     if let Some(record) = found {
         let mut journal = open_journal(world, &record, options).await?;
@@ -139,11 +141,12 @@ async fn open_epoch(
             let record = finish_opening(record, &mut journal, cell).await?;
             return Ok((record, journal));
         }
-        // The journal is shorter than what had been durable in it: sequences would be given away twice. Nobody knows
-        // what else it held, so the new epoch says that what came before is unknown.
+        // The journal is shorter than what had been durable in it: sequences would be assigned twice. Nobody knows what
+        // else it held, so the new epoch says that what came before is unknown.
     }
     let record = EpochRecord::new(client.clone(), newest);
-    // A crash after this store finds the record, not opened, with an empty journal, and goes on right here.
+    // After a crash behind this store, the next start finds the record, not opened, with an empty journal, and goes on
+    // here.
     record.store(cell).await?;
     let mut journal = open_journal(world, &record, options).await?;
     let record = finish_opening(record, &mut journal, cell).await?;
@@ -166,8 +169,8 @@ async fn finish_opening(
         let frame = opening(&record);
         journal.write(&[frame])?;
     }
-    // Frames may have outlived a process crash in the page cache only. They must not be sent before they are durable:
-    // a power loss would then give their sequences to other entries.
+    // Some frames may have survived a process crash only in the page cache. They must not be sent before they are
+    // durable: after a power loss, their sequences would go to other entries.
     journal.sync().await?;
     if !record.opened {
         record.opened = true;

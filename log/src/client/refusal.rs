@@ -1,7 +1,7 @@
 //! Refusals: what the log means by them, and what becomes of the entry.
 //!
-//! A refusal is the log's word, not a proof. So it may move an entry's bytes from one durable place to another, and
-//! never out of both. Pure.
+//! A refusal is the log's word, not a proof. So it may move an entry's bytes from one durable place to another, but
+//! never out of both. This module is pure.
 
 use crate::{
     leaf::{Body, SignedEntry},
@@ -12,23 +12,23 @@ use crate::{
 /// What follows from a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Earlier sequences are missing: go back.
+    /// Earlier sequences are missing: delivery goes back.
     Gap,
-    /// Refused for good: the bytes are kept as a dead letter, the slot is closed by another entry.
+    /// The entry is refused for good: its bytes are kept as a dead letter, and another entry closes the slot.
     DeadLetter {
-        /// In kebab-case.
+        /// The reason, in kebab-case.
         reason: &'static str,
-        /// In the log's words.
+        /// The detail, in the log's words.
         detail: String,
     },
-    /// The slot is taken in the log, and the bytes are a dead letter already: done.
+    /// The slot is taken in the log, and the bytes are already a dead letter: the entry is done.
     Closed {
-        /// In the log's words.
+        /// The reason, in the log's words.
         reason: String,
     },
     /// Only a person can cure this.
     Park {
-        /// What it is, and what to do.
+        /// What is wrong, and what to do.
         why: String,
     },
 }
@@ -47,7 +47,8 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
                 entry.entry().client.as_str(),
             ),
         },
-        // An outbox holds entries of its own client only. If the log sees another name, the certificate is the wrong one.
+        // An outbox holds only entries of its own client. If the log sees another name, the certificate is the wrong
+        // one.
         (Reason::WrongClient, _) => Verdict::Park { why: format!("{name}: {detail}; replace the certificate") },
         (Reason::Oversize | Reason::Malformed | Reason::SequenceReused, Body::Event(_)) => {
             Verdict::DeadLetter { reason: name, detail }
@@ -57,7 +58,7 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
         (Reason::Unspecified, _) => {
             Verdict::Park { why: format!("a refusal for a reason that this build does not know: {detail}") }
         }
-        // What opens an epoch or closes a slot has nothing that could be a dead letter.
+        // An entry that opens an epoch or closes a slot has nothing that could become a dead letter.
         (_, Body::EpochOpened { .. } | Body::DeadLettered { .. }) => {
             Verdict::Park { why: format!("{name}: the log refuses sequence {}: {detail}", entry.entry().sequence.0) }
         }

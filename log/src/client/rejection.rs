@@ -8,27 +8,27 @@ pub(super) const PROOF_HASHES_MAX: usize = 128;
 /// Why a receipt does not count. The entry stays in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The answer is to another entry.
+    /// The answer is for another entry.
     #[error("the answer names sequence {found} where {expected} was next to be answered")]
     WrongSequence {
-        /// Next in order.
+        /// The sequence that is next in order.
         expected: u64,
-        /// In the answer.
+        /// The sequence in the answer.
         found: u64,
     },
-    /// Neither a receipt nor a refusal.
+    /// The answer is neither a receipt nor a refusal.
     #[error("the answer holds neither a receipt nor a refusal; the server may speak a newer revision")]
     Empty,
-    /// Not a checkpoint of this log.
+    /// The checkpoint is not one of this log.
     #[error("its checkpoint: {0}")]
     Note(#[from] NoteError),
-    /// Not a leaf.
+    /// The leaf cannot be decoded.
     #[error("its leaf: {0}")]
     Leaf(#[from] DecodeError),
-    /// Another entry's leaf.
+    /// The leaf is that of another entry.
     #[error("its leaf does not hold the bytes that were sent")]
     OtherEntry,
-    /// A hash of a wrong length, or too many of them.
+    /// A proof has a hash of the wrong length, or too many hashes.
     #[error("its {what} proof is not a list of at most {PROOF_HASHES_MAX} hashes of 32 bytes")]
     MalformedProof {
         /// Which proof.
@@ -37,11 +37,11 @@ pub enum Rejection {
     /// The leaf is not shown to be in the signed tree.
     #[error("inclusion of leaf {index} in {size} leaves: {why}")]
     NotIncluded {
-        /// Where it should be.
+        /// The index at which the leaf should be.
         index: u64,
         /// Leaves of the signed tree.
         size: u64,
-        /// What the verification says.
+        /// Why the verification failed.
         why: BadProof,
     },
     /// The signed tree is not shown to extend the known one.
@@ -51,7 +51,7 @@ pub enum Rejection {
         old: u64,
         /// Leaves of the larger tree.
         new: u64,
-        /// What the verification says.
+        /// Why the verification failed.
         why: BadProof,
     },
     /// Nothing shows that one of two trees begins with the other.
@@ -62,19 +62,20 @@ pub enum Rejection {
         /// Leaves of the larger tree.
         new: u64,
     },
-    /// Entries of one epoch that do not stand in the order of their sequences.
+    /// Entries of one epoch do not stand in the log in the order of their sequences.
     #[error(
         "the log placed sequence {sequence} at index {index}, and sequence {other} of the same epoch at {other_index}: \
-         out of order, so one of them is void there; whoever led the log broke its rules, keep both receipts as evidence"
+         out of order, so one of them is void there; a leader of the log broke its rules; keep both receipts as \
+         evidence"
     )]
     OutOfOrder {
         /// The entry that this receipt is for.
         sequence: u64,
-        /// Where it says that the entry stands.
+        /// The index at which, by this receipt, the entry stands.
         index: u64,
         /// An entry that was acknowledged before.
         other: u64,
-        /// Where that one stands.
+        /// The index at which that entry stands.
         other_index: u64,
     },
     /// The log is shorter than it was.
@@ -88,7 +89,7 @@ pub enum Rejection {
         /// Leaves of the signed tree.
         found: u64,
     },
-    /// Two roots of one size, both signed.
+    /// The log signed two roots of the same size.
     #[error("the log forked: it signed two different roots of {size} leaves; keep both notes as evidence")]
     Forked {
         /// Leaves of both trees.
@@ -97,7 +98,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Whether asking again cannot help: the log itself is not the one that this client knew.
+    /// Returns whether asking again cannot help, because the log itself is not the one that this client knew.
     pub fn needs_a_cure(&self) -> bool {
         matches!(self, Rejection::RolledBack { .. } | Rejection::Forked { .. } | Rejection::OutOfOrder { .. })
     }

@@ -1,8 +1,8 @@
-//! When to try again: the one backoff of the client, and which failures it is for.
+//! When to retry: the only backoff of the client, and the failures that it is for.
 //!
-//! No layer below retries. What can pass by itself is tried again after a random wait that grows (full jitter); what
-//! somebody has to cure is tried again too, but slowly. Nothing here ever gives up: whoever may give up, such as a
-//! reader with a deadline, decides that for itself.
+//! No layer below retries. A failure that can pass by itself is retried after a random wait that grows (full jitter). A
+//! failure that somebody has to cure is retried too, but slowly. Nothing here ever gives up: a caller that may give up,
+//! such as a reader with a deadline, decides that for itself.
 
 use std::time::Duration;
 
@@ -12,18 +12,19 @@ use super::settings::RetrySettings;
 use crate::dial::Trouble;
 use crate::words::{LEADER, PUSHBACK};
 
-/// What it takes until a failed call may work.
+/// What it takes for a failed call to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cure {
     /// Time.
     Time,
-    /// Another server: a certificate, on either side of this connection. Where every server is met with the same, somebody.
+    /// Another server: a certificate failed, on either side of this connection. If that happens with every server, it
+    /// takes somebody.
     Elsewhere,
-    /// Somebody: a permission, a log that is not the one it was.
+    /// Somebody: a permission is missing, or the log is not the one that it was.
     Somebody,
 }
 
-/// Sorts a failed call. `trouble` is what its connection noticed.
+/// Classifies a failed call. `trouble` is what its connection noticed.
 pub(crate) fn cure(status: &Status, trouble: Option<&Trouble>) -> Cure {
     if let Some(Trouble::Credentials(_)) = trouble {
         return Cure::Elsewhere;
@@ -31,25 +32,26 @@ pub(crate) fn cure(status: &Status, trouble: Option<&Trouble>) -> Cure {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted => Cure::Time,
         Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition => Cure::Somebody,
-        // No server says these when its transport breaks: the transport itself does.
+        // When a transport breaks, these codes come from the transport itself and not from the server.
         Code::Unknown | Code::Cancelled | Code::Internal if trouble.is_some() || of_transport(status) => Cure::Time,
         _ => Cure::Somebody,
     }
 }
 
-/// Whether a server said this itself, over a connection that is good for the next call, and may serve then.
+/// Returns whether the server itself sent this status, over a connection that is good for the next call, which the
+/// server may serve.
 pub(crate) fn is_answer(status: &Status, trouble: Option<&Trouble>) -> bool {
     let passes = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted);
     passes && trouble.is_none() && !of_transport(status)
 }
 
-/// Errors of the transport name a source. A stream that ended without any status is told by its text only.
+/// Errors of the transport have a source. A stream that ended without any status is recognised only by its text.
 fn of_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some() || status.message().contains("missing grpc-status")
 }
 
-/// How long a server asks to be left alone: `grpc-retry-pushback-ms` (gRFC A6). A negative value asks for no retry,
-/// which an outbox cannot grant; it stays away for `cap` then.
+/// Returns how long a server asks to be left alone: `grpc-retry-pushback-ms` (gRFC A6). A negative value asks for no
+/// retry, which an outbox cannot grant; it then stays away for `cap`.
 pub(crate) fn pushback(status: &Status, cap: Duration) -> Option<Duration> {
     let text = status.metadata().get(PUSHBACK)?.to_str().ok()?;
     match text.parse::<i64>() {
@@ -58,7 +60,7 @@ pub(crate) fn pushback(status: &Status, cap: Duration) -> Option<Duration> {
     }
 }
 
-/// Whom a server that does not lead takes for the leader: the name in its certificate.
+/// Returns whom a server that does not lead takes for the leader, by the name in the leader's certificate.
 pub(crate) fn leader(status: &Status) -> Option<String> {
     Some(status.metadata().get(LEADER)?.to_str().ok()?.to_owned())
 }
@@ -70,18 +72,18 @@ const TOKEN: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Backoff {
     settings: RetrySettings,
-    /// The wait grows once all of them have failed, not before: another one may well answer.
+    /// The number of servers. The wait grows only once all of them have failed: another one may well answer.
     servers: u32,
     /// Failures since the last success.
     failures: u32,
-    /// Connections that failed for a certificate, since a server last answered.
+    /// Connections that failed because of a certificate since a server last answered.
     turned_away: u32,
     /// Thousandths of budget tokens left.
     budget: u32,
 }
 
 impl Backoff {
-    /// For calls that go to so many servers in turn.
+    /// Returns a backoff for calls that go to this many servers in turn.
     pub(crate) fn new(settings: RetrySettings, servers: usize) -> Backoff {
         let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
         let mut backoff = Backoff { settings, servers, failures: 0, turned_away: 0, budget: 0 };
@@ -89,18 +91,18 @@ impl Backoff {
         backoff
     }
 
-    /// Each server may fail as often as one alone.
+    /// Each server may fail as often as a single one could.
     fn budget_max(&self) -> u32 {
         self.settings.budget_tokens.saturating_mul(TOKEN).saturating_mul(self.servers)
     }
 
-    /// Which attempt the next call is, from 1.
+    /// Returns the number of the next attempt, from 1.
     pub(crate) fn attempt(&self) -> u32 {
         self.failures.saturating_add(1)
     }
 
-    /// What it takes, now that the other servers are considered, and how long to wait before the next attempt. A server
-    /// that asks for a wait has answered.
+    /// Notes a failure. Returns what it takes, with the other servers taken into account, and how long to wait before
+    /// the next attempt. A server that asks for a wait has answered.
     pub(crate) fn failed(&mut self, cure: Cure, pushback: Option<Duration>) -> (Cure, Duration) {
         if pushback.is_some() {
             self.answered();
@@ -122,14 +124,14 @@ impl Backoff {
         let wait = match (pushback, cure) {
             (Some(asked), _) => asked,
             (None, Cure::Somebody) => self.settings.cap,
-            // Without budget the wait is near the cap, still random so that clients do not come back all at once.
+            // Without budget the wait is near the cap, but still random, so that clients do not come back all at once.
             (None, _) if spent => self.settings.cap.mul_f64(0.5 + 0.5 * rand::random::<f64>()),
             (None, _) => range.mul_f64(rand::random::<f64>()),
         };
         (cure, wait)
     }
 
-    /// A server answered, if only to name another: certificates are in order at least there.
+    /// Notes that a server answered, if only to name another: at least there, certificates are in order.
     pub(crate) fn answered(&mut self) {
         self.turned_away = 0;
     }

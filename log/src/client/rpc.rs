@@ -1,4 +1,4 @@
-//! The generated clients of all revisions behind one face: calls are made in the messages of one's own revision.
+//! The generated clients of all revisions behind one interface: callers use the messages of the `current` revision.
 
 use std::pin::Pin;
 
@@ -24,7 +24,7 @@ type Wire = Agreed<Observed<Channel>>;
 /// Answers to a stream of entries, in their order.
 pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
 
-/// The leaves of a tail, and what is said of their bounds.
+/// The leaves of a tail, with what the server says of their bounds.
 pub(crate) type Leaves = Pin<Box<dyn Stream<Item = Result<TailResponse, Status>> + Send>>;
 
 /// A client of the log in one revision, over an observed channel whose schema is agreed.
@@ -38,7 +38,7 @@ pub(crate) enum Rpc {
     Breaking(crate::wire::breaking::audit_log_client::AuditLogClient<Wire>),
 }
 
-/// The same call, whichever revision it is.
+/// Makes the same call in any revision.
 macro_rules! any {
     ($self:expr, $rpc:ident => $call:expr) => {
         match $self {

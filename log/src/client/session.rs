@@ -1,17 +1,18 @@
-//! A session: entries over one lane, and the settling of what comes back.
+//! A session: sends entries over one lane and settles what comes back.
 //!
 //! ```text
 //! outbox ──read──▶ ready ──send──▶ in flight ──answer──▶ arrived ──one proof, one sync──▶ they leave
 //! ```
 //!
 //! Sending never waits for settling. Each answer is verified as it comes: signatures, policy, the bytes of the leaf,
-//! inclusion, and consistency with the tree that was kept when its entry was sent. Whatever has arrived by then is settled
-//! together: its trees are shown to lie on one [`line`](super::line) with the kept one, by one call where the answers do
-//! not show it by themselves; the largest is kept, by one sync; and then all of its entries leave. So neither the distance nor
-//! the disk is paid for each entry, and each counts for exactly what it would count alone.
+//! inclusion, and consistency with the tree that was kept when its entry was sent. The answers that have arrived by
+//! then are settled together: their trees are shown to lie on one [`line`](super::line) with the kept tree, by one call
+//! where the answers do not show it by themselves; the largest tree is kept, by one sync; and then all of their entries
+//! leave. So no entry pays for a round trip or a sync of its own, and each answer counts for exactly what it would
+//! count alone.
 //!
-//! What has arrived when a lane ends is settled before it is given up, so that a server that ends streams at any time does
-//! not make its clients send the same entries for ever.
+//! What has arrived when a lane ends is settled before the lane is given up. Otherwise a server that keeps ending its
+//! streams would make its clients send the same entries forever.
 
 use std::{collections::VecDeque, pin::Pin, time::Duration};
 
@@ -48,24 +49,24 @@ use crate::{
     wire::{AppendRequest, AppendResponse, GetConsistencyProofRequest, Receipt, Refusal, append_response::Outcome},
 };
 
-/// Entries that are read from the outbox at once, if the memory allows.
+/// The most entries that are read from the outbox at once, if the memory allows.
 const READ_ENTRIES_MAX: usize = 256;
-/// What an entry takes beside its bytes, which come back in its leaf: a checkpoint and two proofs.
+/// What an entry takes besides its own bytes, which come back in its leaf: a checkpoint and two proofs.
 const ANSWER_BYTES: usize = 1536;
 
 /// One entry in flight.
 struct Sent {
     entry: SignedEntry,
-    /// The kept tree when it was sent: the receipt proves consistency with that one.
+    /// The tree that was kept when the entry was sent; the receipt proves consistency with it.
     known: Known,
-    /// Nothing older was in flight when it was sent.
+    /// Whether nothing older was in flight when the entry was sent.
     first: bool,
     mark: Mark,
 }
 
 /// An answer that is not settled yet.
 enum Arrived {
-    /// Proven but for the line, with what it takes of the memory.
+    /// A receipt that is proven except for its line, with the memory that it takes.
     Receipt {
         examined: Box<Examined>,
         receipt: Receipt,
@@ -91,7 +92,7 @@ enum News {
     Silence,
 }
 
-/// Proofs that are on their way, one for each step of a line, or that have come.
+/// The proofs of a line, one for each step, on their way or arrived.
 type Proofs = MaybeDone<BoxFuture<'static, Result<Vec<Vec<Bytes>>, Status>>>;
 
 pub(super) struct Session<'d> {
@@ -104,13 +105,13 @@ pub(super) struct Session<'d> {
     flight: VecDeque<Sent>,
     arrived: VecDeque<Arrived>,
     proving: Option<(Group, Proofs)>,
-    /// What all of them take of the memory.
+    /// The memory that all of these entries take.
     weight: usize,
-    /// Why nothing more is sent or heard: the session ends so once what has arrived is settled.
+    /// Why nothing more is sent or heard. The session ends with this reason once what has arrived is settled.
     ended: Option<End>,
-    /// The connection broke, whatever else is known of it.
+    /// Whether the connection itself broke, whatever reason is given for the end.
     broken: bool,
-    /// The last answer, or the first entry after a while without any in flight.
+    /// When the last answer came, or when the first entry was sent after a time without any in flight.
     heard: Instant,
     idle_by: Instant,
 }
@@ -150,7 +151,7 @@ impl<'d> Session<'d> {
 
     async fn turn(&mut self) -> Result<(), End> {
         self.settle_what_can_be().await?;
-        // A new identity: nothing more is sent over this connection, what is in flight is still awaited.
+        // With a new identity, nothing more is sent over this connection; what is in flight is still awaited.
         let renewing = self.of.parts.credentials.has_changed().unwrap_or(false);
         if renewing && self.is_quiet() {
             mark!("renewed-between-calls");
@@ -163,7 +164,7 @@ impl<'d> Session<'d> {
         self.wait(sends).await
     }
 
-    /// Waits until there is something to do: an answer, a proof, another entry, or nothing for too long.
+    /// Waits until there is something to do: an answer, a proof or another entry has come, or nothing has for too long.
     async fn wait(&mut self, sends: bool) -> Result<(), End> {
         let hears = self.ended.is_none();
         let room = sends && self.flight.len() < self.of.pace.width();
@@ -177,7 +178,8 @@ impl<'d> Session<'d> {
             answer = self.lane.next(), if hears => News::Answer(answer),
             Some(()) = proofs => News::Proofs,
             more = view.progress.changed(), if room => return more.map_err(|_| End::Stop),
-            // With nothing in flight, only more memory lets an entry go that is larger than its share.
+            // With nothing in flight, an entry that is larger than its share can be sent only once there is more
+            // memory.
             Ok(()) = memory.changed(), if hears && alone => return Ok(()),
             () = sleep_until(by), if hears && (quiet || !alone) => News::Silence,
         };
@@ -221,7 +223,7 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Reads what comes next. False where there is nothing, or no memory for it.
+    /// Reads the entries that come next. Returns false if there is none, or no memory for it.
     async fn read(&mut self) -> Result<bool, End> {
         let room = self.of.parts.room.limit_len().saturating_sub(self.weight);
         let limit = (room / ANSWER_BYTES).clamp(1, READ_ENTRIES_MAX) as u64;
@@ -229,7 +231,7 @@ impl<'d> Session<'d> {
         let entries = meanwhile(&mut self.lane, &mut self.proving, read).await?;
         let mut left = room;
         for entry in entries {
-            // What is too large for what is left is read again when there is room.
+            // An entry that is too large for the room that is left is read again later.
             let Some(rest) = left.checked_sub(weight(&entry)) else { break };
             left = rest;
             self.read_from += 1;
@@ -239,13 +241,13 @@ impl<'d> Session<'d> {
         Ok(!self.ready.is_empty())
     }
 
-    /// Says what is held in memory.
+    /// Records how much memory is held.
     fn holds(&mut self, weight: usize) {
         self.weight = weight;
         self.of.parts.room.holds(weight);
     }
 
-    /// Takes an answer, and all that have come with it.
+    /// Takes an answer and all others that have already come.
     fn hear(&mut self, answer: Result<Option<AppendResponse>, Status>) -> Result<(), End> {
         let mut next = Some(answer);
         while let Some(answer) = next {
@@ -262,7 +264,7 @@ impl<'d> Session<'d> {
                 }
                 Ok(None) => self.ended = Some(ended_early()),
                 Err(status) => {
-                    // Errors of the transport name a source; what a server says has none.
+                    // Errors of the transport have a source; a status that a server sent has none.
                     self.broken = std::error::Error::source(&status).is_some() || self.connection.trouble().is_some();
                     self.ended = Some(failed(&status, &self.connection));
                 }
@@ -276,14 +278,15 @@ impl<'d> Session<'d> {
         Ok(())
     }
 
-    /// The stream or its connection ended while nothing was in flight. That is no failure, only no use any more.
+    /// Notes that the stream or its connection ended while nothing was in flight: that is no failure, but the
+    /// connection is of no more use.
     fn ended_while_idle(&mut self) -> Result<(), End> {
         self.of.connection = None;
         self.ended = Some(End::Idle);
         Ok(())
     }
 
-    /// Verifies all of an answer that can be verified alone.
+    /// Verifies everything about an answer that can be verified without the others.
     fn examine(&mut self, answer: AppendResponse, sent: Sent) -> Result<(), (u64, Rejection)> {
         let (expected, found) = (sent.entry.entry().sequence.0, answer.sequence);
         let refuse = |why| (expected, why);
@@ -302,8 +305,8 @@ impl<'d> Session<'d> {
         Ok(())
     }
 
-    /// Settles what has arrived, as far as no proof has to be waited for. Ends the session once it has ended and nothing
-    /// is left to settle.
+    /// Settles what has arrived, as far as no proof has to be awaited. Ends the session once its lane has ended and
+    /// nothing is left to settle.
     async fn settle_what_can_be(&mut self) -> Result<(), End> {
         while self.proving.is_none() {
             match self.arrived.front() {
@@ -315,7 +318,7 @@ impl<'d> Session<'d> {
         Ok(())
     }
 
-    /// Settles the receipts up to the first refusal, or has their line proven.
+    /// Settles the receipts that came before the first refusal, or asks for the proofs of their line.
     async fn settle_receipts(&mut self) -> Result<(), End> {
         let mut line = Line::new(self.of.parts.witness.kept());
         let (mut receipts, mut weight) = (Vec::new(), 0);
@@ -337,7 +340,7 @@ impl<'d> Session<'d> {
         if sizes.is_empty() {
             return self.conclude(group, &[]).await;
         }
-        // Over a broken connection no proof will come, and making another one is for the next session.
+        // Over a broken connection no proof will come, and it is up to the next session to make another connection.
         if self.broken
             && let Some(end) = self.ended.take()
         {
@@ -350,7 +353,7 @@ impl<'d> Session<'d> {
         Ok(())
     }
 
-    /// The proofs of a line have come, or will not.
+    /// Handles the proofs of a line, which have come or have failed.
     async fn proven(&mut self) -> Result<(), End> {
         let Some((group, mut proofs)) = self.proving.take() else { return Ok(()) };
         let Some(proofs) = Pin::new(&mut proofs).take_output() else { return Ok(()) };
@@ -362,12 +365,12 @@ impl<'d> Session<'d> {
                 let proofs = proofs.map_err(|why| self.of.rejected(first, &why))?;
                 self.conclude(group, &proofs).await
             }
-            // What ended the lane before says more than what ended with it.
+            // The reason that ended the lane before says more than the failure that followed from it.
             Err(status) => Err(self.ended.take().unwrap_or_else(|| unproven(&status, &self.connection))),
         }
     }
 
-    /// Lets the entries of a group go, whose line these proofs complete.
+    /// Lets the entries of a group leave if these proofs complete its line.
     async fn conclude(&mut self, group: Group, proofs: &[Vec<Hash>]) -> Result<(), End> {
         let Group { receipts, weight, line } = group;
         let mut sequence = self.of.next;
@@ -433,7 +436,7 @@ impl<'d> Session<'d> {
     }
 }
 
-/// Waits for the outbox, while calls that are under way go on: one that nobody looks at would not end at its deadline.
+/// Waits for the outbox while the calls under way go on: a call that is not polled would not end at its deadline.
 async fn meanwhile<T>(lane: &mut Lane, proving: &mut Option<(Group, Proofs)>, work: impl Future<Output = T>) -> T {
     let proofs = OptionFuture::from(proving.as_mut().map(|(_, proofs)| proofs));
     let calls = join(proofs, lane.drive());
@@ -444,17 +447,18 @@ async fn meanwhile<T>(lane: &mut Lane, proving: &mut Option<(Group, Proofs)>, wo
     }
 }
 
-/// What an entry takes of the memory until it has left.
+/// The memory that an entry takes until it has left.
 fn weight(entry: &SignedEntry) -> usize {
     entry.bytes().len() + ANSWER_BYTES
 }
 
-/// Calls for proofs that are under way at a time, where a server gives fewer in one answer than are needed.
+/// The most calls for proofs that are under way at a time, if a server gives fewer proofs in one answer than are
+/// needed.
 const PROOFS_ASKED_MAX: usize = 64;
 
-/// A proof for each step between these sizes. A server of an earlier revision gives one at a time, and no server gives more
-/// than it likes; what one answer leaves over is asked for side by side, for each call takes a round trip. Each has the
-/// deadline of one.
+/// Fetches a proof for each step between these sizes. A server of an earlier revision gives one proof at a time, and
+/// any server may limit how many it gives; the steps that the first answer leaves over are asked for side by side,
+/// because each call takes a round trip. Every call has the deadline of a single call.
 async fn links(rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
     let mut proofs = some_links(rpc.clone(), &sizes, deadline).await?;
     let (at_a_time, left) = (proofs.len(), sizes.get(proofs.len()..).unwrap_or_default());
@@ -470,7 +474,7 @@ async fn links(rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<Vec<
     Ok(proofs)
 }
 
-/// The same, one call after the other.
+/// Does the same, one call after the other.
 async fn all_links(rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
     let mut proofs = Vec::with_capacity(sizes.len());
     while let left @ [_, _, ..] = &sizes[proofs.len()..] {
@@ -479,7 +483,7 @@ async fn all_links(rpc: Rpc, sizes: Vec<u64>, deadline: Duration) -> Result<Vec<
     Ok(proofs)
 }
 
-/// As many as one answer holds, from the first step on: one at least, where there is a step.
+/// Fetches as many proofs as one answer holds, from the first step on: at least one if there is a step.
 async fn some_links(mut rpc: Rpc, sizes: &[u64], deadline: Duration) -> Result<Vec<Vec<Bytes>>, Status> {
     let [old_size, new_size, further @ ..] = sizes else { return Ok(Vec::new()) };
     let message =
@@ -492,10 +496,10 @@ async fn some_links(mut rpc: Rpc, sizes: &[u64], deadline: Duration) -> Result<V
     Ok(std::iter::once(answer.hashes).chain(more).collect())
 }
 
-/// No proof came.
+/// Returns how the session ends if no proof came.
 fn unproven(status: &Status, connection: &Connection) -> End {
-    // Started again since it gave the receipts, it has yet to learn how much of its log is committed. Where the log
-    // really went back, the next receipt shows it.
+    // A server that has restarted since it gave the receipts has yet to learn how much of its log is committed. If the
+    // log really went back, the next receipt shows it.
     if status.code() == Code::OutOfRange {
         let why = format!("{}: {}", code_name(status.code()), status.message());
         return End::Failed { cure: Cure::Time, why, pushback: None };

@@ -1,4 +1,5 @@
-//! What a client is told before it starts: whom it speaks to, as whom, whom it believes, and how long it waits.
+//! The settings of a client: which servers it talks to and which identity it presents, what it trusts, and how long it
+//! waits.
 //!
 //! The log's key is pinned here and never learned from a server: a client that asks the log whom to trust proves
 //! nothing.
@@ -16,7 +17,7 @@ use crate::{
     store::JournalOptions,
 };
 
-/// Entries that an outbox owes at most before `submit` waits.
+/// The most entries that an outbox owes before `submit` waits.
 pub const OUTBOX_ENTRIES_MAX: u64 = 10_000;
 
 /// Bytes read from a journal at once.
@@ -25,25 +26,25 @@ pub(crate) const READ_BYTES_MAX: usize = 1024 * 1024;
 /// How entries are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// One unary call per entry, 16 to 240 in flight, by the distance.
+    /// One unary call per entry, 16 to 240 in flight, depending on the distance.
     Append,
-    /// One bidirectional stream, 128 to 16,384 entries in flight, by the distance and as the memory allows.
+    /// One bidirectional stream, 128 to 16,384 entries in flight, depending on the distance and on the memory.
     AppendStream,
 }
 
-/// How long a client waits. All on monotonic time.
+/// How long a client waits. All times are monotonic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For connect and TLS handshake together, to a server of which nothing is known. One that was found to be far gets
-    /// longer, and so does one that was not reached in this time, up to five seconds.
+    /// For connecting, TLS handshake included, to a server about which nothing is known. A server that was found to be
+    /// far gets longer, and so does one that was not reached in this time, up to five seconds.
     pub connect: Duration,
     /// For the next answer while entries are in flight, for one call, and for a reader's call over all its attempts.
     pub call: Duration,
-    /// Between HTTP/2 pings, also while nothing else is said.
+    /// Between HTTP/2 pings, which are also sent on an idle connection.
     pub keepalive_interval: Duration,
-    /// For the answer to a ping, from a server that is near; after it the connection counts as lost.
+    /// For the answer to a ping from a near server. After this time the connection counts as lost.
     pub keepalive_timeout: Duration,
-    /// For the next leaf of a tail; after it the tail asks again, in case that the server forgot it.
+    /// For the next leaf of a tail. After this time the tail asks again, in case the server has forgotten it.
     pub tail_idle: Duration,
 }
 
@@ -60,8 +61,8 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// The usual ones for so many servers. With another one to turn to, a silent one is given up soon: a machine without
-    /// power says nothing, and a new leader is there within two seconds.
+    /// The usual deadlines for this number of servers. If there is another server to turn to, a silent one is given up
+    /// soon: a machine without power says nothing, and a new leader is there within two seconds.
     pub fn among(servers: usize) -> Deadlines {
         let usual = Deadlines::default();
         match servers {
@@ -75,20 +76,20 @@ impl Deadlines {
         }
     }
 
-    /// A stream on which nothing is owed is closed after two keepalives.
+    /// Returns how long a stream stays open while nothing is owed on it: two keepalive intervals.
     pub fn stream_idle(&self) -> Duration {
         self.keepalive_interval * 2
     }
 }
 
-/// How failed calls are made again.
+/// How failed calls are retried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetrySettings {
-    /// The first wait is drawn from zero to this; each further one from twice the range.
+    /// The first wait is drawn between zero and this; each further one is drawn from twice the previous range.
     pub base: Duration,
-    /// The range grows no further. Also the pace of a delivery that is parked.
+    /// The range grows no further than this. Also the interval at which a parked delivery tries again.
     pub cap: Duration,
-    /// Tokens of the retry budget. Each failure takes one; without any, waits are near the cap (cf. gRFC A6).
+    /// Tokens of the retry budget. Each failure takes one; when none is left, waits are near the cap (cf. gRFC A6).
     pub budget_tokens: u32,
     /// Tokens that each success gives back.
     pub budget_ratio: f64,
@@ -108,35 +109,35 @@ impl Default for RetrySettings {
 /// What an [`AuditClient`](super::AuditClient) needs.
 #[derive(Debug, Clone)]
 pub struct ClientSettings {
-    /// Who appends; the name in the certificate.
+    /// The name of the client that appends, as in its certificate.
     pub name: ClientId,
     /// The servers of the log, tried one after the other.
     pub servers: Vec<Server>,
-    /// What this client shows, and whom it trusts.
+    /// The certificate that this client presents, and the authority that it trusts.
     pub identity: Identity,
     /// The log's key, pinned.
     pub log_key: NoteKey,
-    /// Whose cosignatures a receipt needs, pinned. A log of one has none.
+    /// The policy of cosignatures that a receipt has to satisfy, pinned. A log of one server has no cosignatures.
     pub policy: Policy,
     /// How entries are sent.
     pub call: Call,
-    /// The contract that it speaks.
+    /// The revision of the contract that is spoken.
     pub revision: Revision,
-    /// Entries owed at most before `submit` waits; at least 1.
+    /// The most entries owed before `submit` waits; at least 1.
     pub outbox_entries_max: u64,
-    /// A file of the outbox is closed past this many bytes, and removed once the log has all that it holds.
+    /// A file of the outbox is closed once it exceeds this many bytes, and removed once the log has everything in it.
     pub segment_bytes: u64,
-    /// Bytes for all that waits in memory: payloads on their way into the outbox, entries on their way to the log. May
-    /// change at any time.
+    /// Bytes for everything that waits in memory: payloads on their way into the outbox and entries on their way to the
+    /// log. The value may change at any time.
     pub memory: watch::Receiver<u64>,
-    /// How long it waits.
+    /// How long to wait.
     pub deadlines: Deadlines,
-    /// How failed calls are made again.
+    /// How failed calls are retried.
     pub retry: RetrySettings,
 }
 
 impl ClientSettings {
-    /// The usual bounds, over a stream.
+    /// The usual settings, with delivery over a stream.
     pub fn new(name: ClientId, servers: Vec<Server>, identity: Identity, log_key: NoteKey) -> ClientSettings {
         let deadlines = Deadlines::among(servers.len());
         ClientSettings {
@@ -161,17 +162,17 @@ impl ClientSettings {
 pub struct ReaderSettings {
     /// The servers of the log, tried one after the other.
     pub servers: Vec<Server>,
-    /// What this reader shows, and whom it trusts.
+    /// The certificate that this reader presents, and the authority that it trusts.
     pub identity: Identity,
     /// The log's key, pinned.
     pub log_key: NoteKey,
-    /// Whose cosignatures a checkpoint needs, pinned. A log of one has none.
+    /// The policy of cosignatures that a checkpoint has to satisfy, pinned. A log of one server has no cosignatures.
     pub policy: Policy,
-    /// The contract that it speaks.
+    /// The revision of the contract that is spoken.
     pub revision: Revision,
-    /// How long it waits.
+    /// How long to wait.
     pub deadlines: Deadlines,
-    /// How failed calls are made again.
+    /// How failed calls are retried.
     pub retry: RetrySettings,
 }
 

@@ -1,13 +1,14 @@
-//! A tail: every leaf once, in order, from an index on, across all failures and from whichever server is there.
+//! A tail: hands out every leaf once, in order, from an index on, across all failures and from any server that is
+//! there.
 //!
-//! Its position is the whole of its state, and only a leaf handed out moves it. So whatever breaks, it asks again for
-//! exactly the next leaf, and a server that skips or repeats is refused.
+//! Only handing out a leaf moves its position. So after any failure it asks again for exactly the next leaf, and a
+//! server that skips or repeats leaves is refused.
 //!
-//! Before a server is listened to it has to vouch for what was handed out already: its signed checkpoint covers it, extends
-//! the newest checkpoint that this tail has seen, and includes the last leaf. One that is merely behind is left for another
-//! and asked again later, and is never taken for the whole; one that has another past is an error. Whoever wants to know how
-//! new the log is that he follows names an age: the tail then asks again and again, and leaves a server that is older, that
-//! is silent, or that shows more than it gives.
+//! Before the tail listens to a server, the server has to vouch for what was already handed out: its signed checkpoint
+//! covers that, extends the newest checkpoint that this tail has seen, and includes the last leaf. A server that is
+//! merely behind is left for another and asked again later, and its log is never taken for the whole; a server with
+//! another history is an error. A caller that wants to know how fresh the log is names an age: the tail then asks again
+//! and again, and leaves a server that is older, that is silent, or that shows more than it gives.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,7 +44,7 @@ use crate::{
     wire::{GetCheckpointRequest, GetConsistencyProofRequest, GetInclusionProofRequest, TailRequest, TailResponse},
 };
 
-/// However small the age that is asked for, a server is asked no oftener than this.
+/// However small the age that is asked for, a server is asked no more often than this.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// Follows the log.
@@ -57,33 +58,33 @@ pub struct Tail {
     cap: Duration,
     backoff: Backoff,
     next: u64,
-    /// Hash of the leaf before it, once one was handed out.
+    /// The hash of the leaf before `next`, once one was handed out.
     last: Option<Hash>,
-    /// The newest checkpoint that a server vouched with.
+    /// The newest checkpoint with which a server vouched.
     known: Known,
     age_max: Option<Duration>,
-    /// Of which moment a log of so many leaves has everything: the newest that was stated, and the newest of which everything
-    /// was handed out.
+    /// `(n, t)`: the first `n` leaves contain everything that was acknowledged before `t`. `stated` is the newest pair
+    /// that a server stated, and `covered` the newest one of which all leaves were handed out.
     stated: Option<(u64, Instant)>,
     covered: Option<(u64, Instant)>,
     open: Option<Open>,
     not_before: Instant,
 }
 
-/// A stream, and what its connection noticed about itself.
+/// A stream, and its connection, which notices what breaks it.
 struct Open {
     leaves: Leaves,
     connection: Connection,
-    /// When to ask how new it is, and where the tail stood at the last time.
+    /// When to ask how fresh the server is, and where the tail stood the last time it asked.
     look_at: Option<Instant>,
     stood_at: u64,
 }
 
 /// Why a server is not listened to.
 enum Unfit {
-    /// It does not answer, or is behind: another may.
+    /// The server does not answer, or is behind: another one may serve.
     Passing(Status),
-    /// What it says is not signed, or contradicts what was said before.
+    /// What the server says is not signed, or contradicts what was said before.
     Contradicts(ClientError),
 }
 
@@ -100,7 +101,7 @@ impl<E: Into<ClientError>> From<E> for Unfit {
 }
 
 impl Tail {
-    /// A tail that begins with leaf `from`. The connection is made by the first [`next`](Self::next).
+    /// Returns a tail that begins with leaf `from`. The first [`next`](Self::next) makes the connection.
     pub fn new(world: World, settings: ReaderSettings, from: u64) -> Result<Tail, ClientError> {
         let credentials = watch::Sender::new(Credentials::new(&settings.identity)?);
         let dial = dial_tls(world.clone(), credentials.subscribe());
@@ -138,19 +139,20 @@ impl Tail {
         })
     }
 
-    /// Follows only servers that keep within this age, which is asked for twice as often. A server that does not is left.
+    /// Follows only servers whose log is no older than this age. The tail asks for the age twice within this time, and
+    /// leaves a server that exceeds it.
     pub fn within(mut self, age_max: Duration) -> Tail {
         self.age_max = Some(age_max);
         self
     }
 
-    /// The index of the leaf that comes next.
+    /// Returns the index of the leaf that comes next.
     pub fn position(&self) -> Index {
         Index(self.next)
     }
 
-    /// How new what was handed out is, now: whatever was acknowledged longer ago than `age` was handed out. `None` before a
-    /// server has said so.
+    /// Returns how fresh the leaves that were handed out are at this moment: everything that was acknowledged longer
+    /// ago than `age` is among them. `None` until a server has said so.
     pub fn bound(&self) -> Option<Bound> {
         self.covered.map(|(size, as_of)| Bound { size, age: Some(as_of.elapsed()), linearizable: false })
     }
@@ -162,17 +164,17 @@ impl Tail {
         Ok(())
     }
 
-    /// The next leaf, as soon as it is committed; waits as long as it takes. Failed calls are made again here. Cancel
-    /// safe.
+    /// Returns the next leaf as soon as it is committed, and waits as long as that takes. Failed calls are retried
+    /// here. Cancel safe.
     ///
     /// # Errors
-    /// [`ClientError::OutOfOrder`] where the server skipped or repeated a leaf; [`ClientError::Note`] and
-    /// [`ClientError::Unproven`] where it cannot vouch for what was handed out before. The next call asks again, at the
-    /// same index, and whichever server is next.
+    /// [`ClientError::OutOfOrder`] if the server skipped or repeated a leaf; [`ClientError::Note`] and
+    /// [`ClientError::Unproven`] if it cannot vouch for what was handed out before. The next call asks the server that
+    /// is next, at the same index.
     pub async fn next(&mut self) -> Result<(Index, Bytes), ClientError> {
         loop {
             let Some(open) = &mut self.open else {
-                // Kept outside of this future, so that a caller who drops it and asks again does not skip the wait.
+                // Kept outside this future, so that a caller who drops it and asks again does not skip the wait.
                 sleep_until(self.not_before).await;
                 self.open().await?;
                 continue;
@@ -186,7 +188,7 @@ impl Tail {
                 answer = timeout(self.deadlines.tail_idle, open.leaves.next()) => answer,
             };
             match answer {
-                // Nothing new for long: asks again, in case that this server forgot its reader.
+                // Nothing new has come for long: asks again, in case this server has forgotten its reader.
                 Err(_) => self.open = None,
                 Ok(Some(Ok(answer))) => return self.take(answer),
                 Ok(Some(Err(status))) => {
@@ -212,8 +214,8 @@ impl Tail {
         Ok((Index(found), answer.leaf))
     }
 
-    /// Opens a stream at exactly the next leaf, of a server that vouches for those before; or waits before the next
-    /// attempt.
+    /// Opens a stream at exactly the next leaf, from a server that vouches for the leaves before it. If that fails, the
+    /// next attempt has to wait.
     async fn open(&mut self) -> Result<(), ClientError> {
         let connection = self.connector.open()?;
         let mut rpc = connection.rpc.clone();
@@ -240,7 +242,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Asks the server that is listened to how new it is. Where it does not say so in time, it is left.
+    /// Asks the current server how fresh it is, and leaves a server that does not say so in time.
     async fn look(&mut self) -> Result<(), ClientError> {
         let Some(open) = &self.open else { return Ok(()) };
         let owed = self.stated.is_some_and(|(size, _)| size > self.next);
@@ -249,7 +251,7 @@ impl Tail {
             return Ok(());
         }
         let connection = open.connection.clone();
-        // An age counts from when it was stated, and what is behind it takes up to three questions.
+        // An age counts from when it was stated, and vouching for it takes up to three questions.
         let most = self.age_max.unwrap_or(self.deadlines.call).max(self.connector.few_round_trips());
         let most = most.clamp(LOOK_EVERY_MIN, self.deadlines.call);
         let mut rpc = connection.rpc.clone();
@@ -271,7 +273,7 @@ impl Tail {
         self.age_max.map(|age_max| Instant::now() + (age_max / 2).max(LOOK_EVERY_MIN))
     }
 
-    /// Has a server vouch for what was handed out, and say how new it is.
+    /// Has a server vouch for what was handed out, and say how fresh it is.
     async fn vouched(&mut self, rpc: &mut Rpc, server: &str) -> Result<(), Unfit> {
         let level = self.age_max.map_or(Level::Any, Level::AgeAtMost);
         let sent = Instant::now();
@@ -279,7 +281,7 @@ impl Tail {
         let answer = answer.into_inner();
         let checkpoint = Checkpoint::verify_by(&answer.checkpoint, &self.log_key, &self.policy)?;
         let bound = level.kept_by(answer.bound, checkpoint.size, sent)?;
-        // Both at once: an age is that of this moment, and proofs take their time.
+        // Both times are taken at once: an age is that of this moment, and proofs take their time.
         let as_of = bound.age.and_then(|age| Instant::now().checked_sub(age));
         bound.told(server).into_iter().for_each(|told| self.world.tell(told));
         let needed = self.known.size.max(self.next);
@@ -291,7 +293,7 @@ impl Tail {
         self.extends(rpc, &checkpoint).await?;
         self.includes_last(rpc, &checkpoint).await?;
         self.known = Known::from(&checkpoint);
-        // What is proven counts, which may be more than what is stated.
+        // The size that is proven counts, which may be larger than the one that is stated.
         self.stated = as_of.map(|as_of| (checkpoint.size, as_of));
         self.covers();
         Ok(())
@@ -321,7 +323,7 @@ impl Tail {
         Ok(included.map_err(|why| Rejection::NotIncluded { index, size: checkpoint.size, why })?)
     }
 
-    /// Whether all that was stated has been handed out by now.
+    /// Notes whether everything that was stated has been handed out by now.
     fn covers(&mut self) {
         if let Some(stated) = self.stated.filter(|(size, _)| *size <= self.next) {
             self.covered = Some(self.covered.map_or(stated, |known| if known.1 > stated.1 { known } else { stated }));
@@ -334,7 +336,7 @@ impl Tail {
         request
     }
 
-    /// A question, which is answered in time or not at all.
+    /// Returns a request that is answered in time or not at all.
     fn question<M>(&self, message: M) -> Request<M> {
         let mut request = self.request(message);
         request.set_timeout(self.deadlines.call);
@@ -354,7 +356,7 @@ impl Tail {
         }
     }
 
-    /// The next attempt goes to the server that is said to lead, else to the next one.
+    /// Ends the stream. The next attempt goes to the server that is said to lead, else to the next one.
     fn failed(&mut self, status: &Status, trouble: Option<Trouble>) {
         self.open = None;
         if let Some(leader) = leader(status) {
@@ -365,7 +367,7 @@ impl Tail {
     }
 }
 
-/// A proof; a server that refuses one is asked again later: it may just have come back and not be that far yet.
+/// Returns a proof. A server that refuses one is asked again later: it may just have restarted and not be that far yet.
 fn proven<T>(answer: Result<Response<T>, Status>) -> Result<T, Status> {
     match answer {
         Ok(answer) => Ok(answer.into_inner()),

@@ -1,8 +1,9 @@
 //! The kept checkpoint: the newest tree that this client has verified, durable.
 //!
-//! It is what makes a client a witness. It only ever grows, and it is durable before an entry leaves the outbox on a
-//! receipt that depends on it: forgetting it would let a log that was rolled back start over unnoticed. With it stands
-//! where the log placed the last entry that left, so that no later one may be placed before it.
+//! The kept checkpoint makes a client a witness. It only ever grows, and it is durable before an entry leaves the
+//! outbox on a receipt that depends on it: forgetting it would let a log that was rolled back start over unnoticed.
+//! Stored with it is where the log placed the last entry that left, so that no later entry may be placed before that
+//! one.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,10 +19,11 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
-/// A note above this is kept without its text, so that the value fits a cell (3 KiB).
+/// A checkpoint whose note is larger than this is kept without the note, so that the value fits a cell (3 KiB).
 const NOTE_BYTES_MAX: usize = 2_900;
 
-/// Begins the place of an entry, which a note of an earlier release stands in place of: no note begins with it.
+/// The byte before the place of an entry. Values of earlier releases have the note here instead, and no note begins
+/// with this byte.
 const PLACED: u8 = 0;
 
 /// Where the log placed an entry.
@@ -39,13 +41,13 @@ impl From<&VerifiedReceipt> for Placed {
 }
 
 impl Placed {
-    /// Whether it is a later entry of the same epoch.
+    /// Returns whether this is a later entry of the same epoch.
     pub(crate) fn is_behind(&self, other: &Placed) -> bool {
         self.epoch == other.epoch && self.sequence > other.sequence
     }
 
-    /// Verifies that another entry of the same epoch stands on the same side of this one in the log as in the epoch. One
-    /// that does not is void there, however genuine its receipt.
+    /// Verifies that another entry of the same epoch stands on the same side of this one in the log as in the epoch. An
+    /// entry that does not is void there, however genuine its receipt.
     pub(crate) fn agrees(&self, other: &Placed) -> Result<(), Rejection> {
         if self.epoch != other.epoch || self.sequence.cmp(&other.sequence) == self.index.cmp(&other.index) {
             return Ok(());
@@ -77,23 +79,24 @@ impl Witness {
         Ok(Witness { cell, kept, placed, observer })
     }
 
-    /// The tree that every later one must extend.
+    /// Returns the tree that every later one must extend.
     pub(crate) fn kept(&self) -> &Known {
         &self.kept
     }
 
-    /// Where the log placed the last entry that left, as far as that is known.
+    /// Returns where the log placed the last entry that left, if that is known.
     pub(crate) fn placed(&self) -> Option<Placed> {
         self.placed
     }
 
-    /// Keeps the checkpoint of `newest` where it is larger, and where the last entry stands that leaves with it. Durable
-    /// when it returns.
+    /// Keeps the checkpoint of `newest` if it is larger than the kept one, and the place of the last entry that leaves
+    /// with it. With a larger checkpoint, both are durable when this returns; otherwise the place changes only in
+    /// memory.
     pub(crate) async fn keep(&mut self, newest: &VerifiedReceipt, last: Placed) -> Result<(), ClientError> {
         let checkpoint = &newest.checkpoint;
         if checkpoint.size > self.kept.size {
-            // A crash before the end of this leaves the older checkpoint: the entries are then still in the outbox, are
-            // sent again, and their repeated receipts bring a checkpoint at least as large.
+            // A crash before the end of this store leaves the older checkpoint: the entries are then still in the
+            // outbox, are sent again, and their repeated receipts bring a checkpoint at least as large.
             self.cell.store(encode(checkpoint, &last, &newest.note)).await?;
             self.kept = Known::from(checkpoint);
             let root = hex(&checkpoint.root);

@@ -1,10 +1,10 @@
-//! What a member answers to the others.
+//! What a member answers to the calls of the others.
 //!
-//! Whoever calls is who its certificate says, and must be the member that the call is from: by this node's own log, and
-//! by the log's key where that log does not name the caller's node yet. A call for another log or
-//! another node is refused loudly: two clusters that reached each other by a wrong address must not mix. So is one for the
-//! node that was there before: an empty folder under the id of a voter that was lost must be sent nothing and asked for no
-//! vote, because it forgot what that one promised.
+//! A caller is identified by its certificate, and must be the member that the call is from: by this node's own log or,
+//! where that log does not name the caller's node yet, by the log's key. A call for another log or another node is
+//! refused with an error: two clusters that reached each other by a wrong address must not mix. So is a call for the
+//! node that was there before: an empty folder under the id of a lost voter must be sent nothing and asked for no vote,
+//! because it forgot what that voter promised.
 
 use openraft::{
     Vote,
@@ -41,7 +41,7 @@ impl Node {
         self.admit(caller, route)?;
         let entries = entries(frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
         let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into();
-        // A later leader, where there is one, Raft's own answer tells of.
+        // If there is a later leader, Raft's own answer tells of it.
         self.feel_pulse(vote).ok();
         let request = AppendEntriesRequest {
             vote,
@@ -60,7 +60,7 @@ impl Node {
             AppendEntriesResponse::HigherVote(vote) => (Outcome::HigherVote, None, Some(vote)),
         };
         let (matching, vote) = (matching.map(Into::into), vote.map(Into::into));
-        // Only now: what the call brought is durable, and may be what is to be shown and cosigned.
+        // Only at this point is what the call brought durable, and that may be what is to be shown and cosigned.
         let cosignature = match outcome {
             Outcome::Stored | Outcome::Partly => self.follow_and_cosign(&published, &checkpoint),
             _ => String::new(),
@@ -79,8 +79,8 @@ impl Node {
         })
     }
 
-    /// Hands one call to Raft. One at a time: whoever gave up a call that a disk holds up makes it again, and each copy would
-    /// wait in Raft's queue, which has no bound. The call goes on where its caller is gone.
+    /// Hands one call to Raft. Only one at a time: a caller that gave up a call which a disk holds up makes it again,
+    /// and each copy would wait in Raft's queue, which has no bound. The call goes on even if its caller is gone.
     async fn take(&self, request: AppendEntriesRequest<TypeConfig>) -> Result<AppendEntriesResponse<u64>, Status> {
         let turn = self.appending().clone().lock_owned().await;
         let raft = self.raft().clone();
@@ -93,8 +93,9 @@ impl Node {
         answer.map_err(|why| Status::unavailable(why.to_string()))
     }
 
-    /// What the member `caller` sends while its request is on its way or waits for this node's disk. It counts as its pulse,
-    /// if this node knows no later leader. Answers with what a leader that was replaced has to know.
+    /// Takes a sign of life, which the member `caller` sends while its request is on its way or waits for this node's
+    /// disk. It counts as the leader's pulse, unless this node knows a later leader. Then the answer says so to the
+    /// caller, which was replaced.
     pub(crate) fn hear(
         &self,
         caller: &str,
@@ -112,7 +113,7 @@ impl Node {
         })
     }
 
-    /// A leader with this vote was heard.
+    /// Notes that a leader with this vote was heard.
     ///
     /// # Errors
     /// The larger vote that this node knows of.
@@ -151,8 +152,8 @@ impl Node {
         Ok(wire::VoteResponse { vote, granted: answer.vote_granted, last, ..Default::default() })
     }
 
-    /// Shows one checkpoint and cosigns another, as the leader's word says; either may be empty. A log that does not reach
-    /// them yet does neither, and the leader says it again with its next call.
+    /// Shows one checkpoint and cosigns another, as the leader asks; either may be empty. A log that does not reach
+    /// them yet does neither, and the leader asks again with its next call.
     fn follow_and_cosign(&self, published: &str, checkpoint: &str) -> String {
         let heed = |note: &str, does: fn(&Ledger, &str) -> Result<String, NotCosigned>| {
             if note.is_empty() {
@@ -169,8 +170,8 @@ impl Node {
         heed(checkpoint, Ledger::cosign)
     }
 
-    /// Frames for a member that repairs its log, and the room that was set aside for them: it is to be kept until they are
-    /// taken.
+    /// Returns frames for a member that repairs its log, and the room that was set aside for them, which is to be held
+    /// until they are sent.
     pub(crate) async fn fetch(
         &self,
         caller: &str,
@@ -179,7 +180,7 @@ impl Node {
         self.admit(caller, request.route)?;
         // Asked before the checkpoint is taken, so that the checkpoint may cover it already.
         let confirmed = match request.confirm {
-            // A member that asks has answered nobody since its repair began, so its own voice is not among them.
+            // A member that asks has answered nobody since its repair began, so it is not counted in the quorum.
             true => linearizable::round(self.raft(), self.leadership()).await.ok(),
             false => None,
         };
@@ -212,7 +213,7 @@ impl Node {
             );
             return Err(Status::failed_precondition(said));
         }
-        // Releases before this one do not say it.
+        // Earlier releases do not say it.
         let own = settings.cluster.as_ref().map(|cluster| cluster.cosigner.verifying_key().0);
         if !to_cosigner.is_empty() && own.is_some_and(|own| own[..] != to_cosigner) {
             let said = format!("this is not the node {to} that the log knows: it has another cosigner's key");

@@ -1,15 +1,15 @@
 //! Tells a far member of commits beside the entries that are on their way to it.
 //!
-//! Raft makes one call to a member at a time. Were the call that tells of a commit, and asks for the cosignature over it,
-//! among those, then the entries after it would wait until it is answered: over a far line each batch would take two round
-//! trips instead of one. Near by that costs little, and batches that wait are larger, which spares the processor of all; so
-//! only a far member has its calls side by side.
+//! Raft makes one call to a member at a time. If the call that tells of a commit, and asks for the cosignature over it,
+//! were among those, the entries after it would have to wait until it is answered: over a far line each batch would
+//! take two round trips instead of one. Nearby that costs little, and batches that wait are larger, which spares the
+//! processors of all members; so only a far member has its calls side by side.
 //!
-//! Such a call carries no entries and says nothing about the order of the log, so it may overtake entries and be overtaken by
-//! them (Raft paper, section 5.3: a follower's commit index only grows, and is bounded by what its log holds). It goes over a
-//! stream of its own, and Raft is answered at once.
+//! Such a call carries no entries and says nothing about the order of the log, so it may overtake entries and be
+//! overtaken by them (Raft paper, section 5.3: a follower's commit index only grows, and is bounded by what its log
+//! holds). It goes over a stream of its own, and Raft is answered at once.
 //!
-//! What the member answers comes back with Raft's next call. At the first answer other than a success the telling ends, and
+//! The member's answer comes back with Raft's next call. At the first answer other than a success these calls end, and
 //! Raft's next call is made for real.
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
@@ -48,13 +48,13 @@ impl Beside {
         let requests = newest.subscribe();
         let telling = tokio::spawn(async move {
             let answer = tell(courier, requests, set_busy).await;
-            // Nobody asks any more where this fails.
+            // If this fails, nobody asks any more.
             end.send(answer).ok();
         });
         Self { newest, busy, ended, task: telling.abort_handle() }
     }
 
-    /// The next request, which carries no entries.
+    /// Tells the member the next request, which carries no entries.
     pub(super) fn tell(&self, request: Request) {
         self.newest.send_if_modified(|newest| {
             let news = newest.leader_commit != request.leader_commit;
@@ -79,8 +79,8 @@ impl Drop for Beside {
     }
 }
 
-/// Makes one call after the other, each with the newest request; also where there is a checkpoint to be cosigned that the
-/// member was not asked for yet.
+/// Makes one call after the other, each with the newest request. A new request starts the next call, and so does a
+/// checkpoint to be cosigned that the member was not asked for yet.
 async fn tell(
     mut courier: Courier,
     mut requests: watch::Receiver<Request>,

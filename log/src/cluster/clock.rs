@@ -1,9 +1,9 @@
 //! Watches this node's wall clock. The log orders by index and never by time, so a clock that jumps harms no entry; but
-//! times that people and programs wrote into entries around it may be wrong, and whoever reads the log later should
-//! know. So the log says it, by an entry of its own.
+//! times that people and programs wrote into entries around the jump may be wrong, and later readers of the log should
+//! know. So the jump is recorded as an entry of its own.
 //!
 //! The wall clock is compared with the monotonic one. Both go on while a process stands still, so being stopped for an
-//! hour is no anomaly. A machine that was suspended is one: only its wall clock went on.
+//! hour is no anomaly. The suspension of a machine is one, because only the wall clock went on.
 
 use std::{
     sync::Arc,
@@ -14,10 +14,10 @@ use tokio::{sync::watch, time::sleep};
 
 use super::queue::Queue;
 
-/// From one look to the next. At most one entry comes of each.
+/// The interval between two looks. Each leads to at most one entry.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Clocks that are put right little by little stay within this; a step of time sync beyond it is worth an entry.
+/// Clocks that are corrected gradually stay within this; a larger step of time synchronisation is worth an entry.
 const TOLERANCE_NS: i128 = 1_000_000_000;
 
 /// A look that took longer was interrupted between the two clocks, and says nothing.
@@ -82,7 +82,7 @@ fn nanoseconds(time: Duration) -> i128 {
 mod tests {
     use super::*;
 
-    /// A look this much later, at a wall clock that went on by so many milliseconds.
+    /// A look this much later, at a wall clock that went on by `wall_ms` milliseconds.
     fn after(last: Look, monotonic: Duration, wall_ms: i128) -> Look {
         Look { wall_ns: last.wall_ns + wall_ms * 1_000_000, monotonic: last.monotonic + monotonic }
     }

@@ -1,13 +1,13 @@
 //! Collects cosignatures: what the leader signed is shown to readers and clients once a quorum has cosigned it.
 //!
-//! One checkpoint at a time is being cosigned, a round, so that enough of the members sign the same one. Raft's own
-//! calls take it along (`network`): the call that tells a member of a commit asks for its cosignature, the next one tells
-//! it that a quorum cosigned. A call that fails is made again by Raft, at the latest as its next heartbeat, and a member
-//! that is slow or away holds up nobody but itself. This node cosigns as well: its disk is one of the quorum's.
-//! A learner is asked for nothing: its cosignature would not count.
+//! One checkpoint at a time is cosigned, in a round, so that enough of the members sign the same one. Raft's own calls
+//! take it along (`network`): the call that tells a member of a commit asks for its cosignature, and the next one tells
+//! it that a quorum cosigned. A call that fails is repeated by Raft, at the latest as its next heartbeat, and a member
+//! that is slow or away delays nobody but itself. This node cosigns as well: its disk is one of the quorum's. A learner
+//! is asked for nothing, because its cosignature would not count.
 //!
-//! A round goes by the newest membership, also where that changes while it is under way: of the members that it began
-//! with some may be gone for good.
+//! A round goes by the newest membership, even if that changes while the round is under way: some of the members with
+//! which it began may be gone for good.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ use super::{
     types::Membership,
 };
 
-/// Answers that wait. Each member has one call under way.
+/// Answers that may wait. Each member has one call under way.
 const ANSWERS_MAX: usize = 16;
 /// How long a call that tells of a commit waits for the checkpoint over it. Signing takes far less.
 const SIGNING_MAX: Duration = Duration::from_millis(10);
@@ -36,20 +36,20 @@ const SIGNING_MAX: Duration = Duration::from_millis(10);
 /// What all members are asked and told.
 #[derive(Debug, Clone, Default)]
 struct Asked {
-    /// To be cosigned.
+    /// The checkpoint to be cosigned.
     round: Option<SignedCheckpoint>,
-    /// Cosigned by a quorum.
+    /// The checkpoint that a quorum cosigned.
     published: Option<SignedCheckpoint>,
 }
 
-/// A member's cosignature of the checkpoint of so many leaves.
+/// A member's cosignature of the checkpoint of `size` leaves.
 struct Cosigned {
     node: u64,
     size: u64,
     line: String,
 }
 
-/// Makes the two ends: the one that collects, and the one that each connection to a member has a clone of.
+/// Makes the two ends: the one that collects, and the one of which each connection to a member has a clone.
 pub(super) fn cosigning() -> (Collector, Word) {
     let (answers, answered) = mpsc::channel(ANSWERS_MAX);
     let asked = watch::Sender::new(Asked::default());
@@ -57,7 +57,7 @@ pub(super) fn cosigning() -> (Collector, Word) {
     (Collector { asked, answered }, word)
 }
 
-/// The leader's word on checkpoints to one member.
+/// The leader's word to one member on checkpoints.
 #[derive(Clone)]
 pub(super) struct Word {
     asked: watch::Receiver<Asked>,
@@ -66,7 +66,7 @@ pub(super) struct Word {
     requested: u64,
     /// Size of the newest checkpoint that the member cosigned here.
     cosigned: u64,
-    /// Leaves that the member said it shows.
+    /// Number of leaves that the member said it shows.
     shown: u64,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Along {
 }
 
 impl Word {
-    /// Waits for a moment until there is a checkpoint over the first `size` leaves, or another one is being cosigned.
+    /// Waits briefly until there is a checkpoint over the first `size` leaves, or another one is being cosigned.
     pub(super) async fn wait_for(&mut self, size: u64) {
         let ready = |asked: &Asked| {
             let published = asked.published.as_ref().map_or(0, |published| published.checkpoint.size);
@@ -89,7 +89,8 @@ impl Word {
         }
     }
 
-    /// Waits for a checkpoint to be cosigned that this member was not asked for yet. Pends where the node stops. Cancel safe.
+    /// Waits for a checkpoint to be cosigned that this member was not asked for yet. Pends if the node stops. Cancel
+    /// safe.
     pub(super) async fn round_begun(&mut self) {
         let requested = self.requested;
         let larger = |asked: &Asked| asked.round.as_ref().is_some_and(|round| round.checkpoint.size > requested);
@@ -98,7 +99,7 @@ impl Word {
         }
     }
 
-    /// What this member has not answered yet. One without a vote is asked for nothing.
+    /// What this member has not answered yet. A member without a vote is asked for nothing.
     pub(super) fn along(&mut self, votes: bool) -> Along {
         let Asked { round, published } = self.asked.borrow().clone();
         let round = round.filter(|round| votes && round.checkpoint.size > self.cosigned);
@@ -111,7 +112,7 @@ impl Word {
         self.shown = shown;
         if let Some(size) = along.round.map(|round| round.checkpoint.size).filter(|_| !line.is_empty()) {
             self.cosigned = size;
-            // Nobody collects any more where this fails: the node stops.
+            // If this fails, nobody collects any more, because the node stops.
             self.answers.send(Cosigned { node, size, line }).await.ok();
         }
     }
@@ -193,7 +194,7 @@ impl Round {
         self.signed.checkpoint.size
     }
 
-    /// Takes a cosignature that is of this checkpoint and verifies. A wrong one would make the whole note void.
+    /// Takes a cosignature if it is of this checkpoint and verifies. A wrong one would make the whole note invalid.
     fn take(&mut self, Cosigned { node, size, line }: Cosigned) {
         let key = cosigners(&self.membership).into_iter().find(|(id, _)| *id == node);
         mark!("cosignature-came-late", key.is_none() || size != self.size());

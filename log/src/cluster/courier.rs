@@ -19,7 +19,7 @@ use super::{
     types::{Member, RaftEntry, TypeConfig, encode_frame},
 };
 
-/// Answers of Raft.
+/// The result of one of Raft's calls.
 pub(super) type Answer<T, E = openraft::error::Infallible> = Result<T, RPCError<u64, Member, RaftError<u64, E>>>;
 
 /// See the module.
@@ -28,11 +28,12 @@ pub(super) struct Courier {
     pub(super) node: u64,
     pub(super) member: Member,
     pub(super) word: Word,
-    /// Between two calls; none while one is under way, so that a call which was given up takes its stream with it.
+    /// Present between two calls. Taken while one is under way, so that a call that is given up takes its stream with
+    /// it.
     line: Option<Line>,
 }
 
-/// What a member made of a call, and where its log ends since.
+/// What a member made of a call, and where its log ends after it.
 pub(super) struct Taken {
     pub(super) response: AppendEntriesResponse<u64>,
     pub(super) last: Option<LogId<u64>>,
@@ -43,12 +44,12 @@ impl Courier {
         Self { links, node, member, word, line: None }
     }
 
-    /// Another one to the same member, over a stream of its own.
+    /// Another courier to the same member, over a stream of its own.
     pub(super) fn another(&self) -> Self {
         Self::new(self.links.clone(), self.node, self.member.clone(), self.word.clone())
     }
 
-    /// One call of Raft, and what the leader has to say of checkpoints `along` with it.
+    /// Makes one call of Raft. `along` is what the leader has to say about checkpoints with it.
     pub(super) async fn ask(&mut self, request: &AppendEntriesRequest<TypeConfig>, along: Along) -> Answer<Taken> {
         let term = request.vote.leader_id.term;
         let note = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|it| it.note.clone()).unwrap_or_default();
@@ -87,11 +88,11 @@ impl Courier {
         Ok(Taken { response, last: last.map(Into::into) })
     }
 
-    /// AppendEntries, over the stream of the last one where that is still there.
+    /// Makes an AppendEntries call, over the stream of the last one if that is still there.
     async fn call(&mut self, request: wire::AppendRequest) -> Answer<wire::AppendResponse> {
         let Courier { links, node, member, line, .. } = self;
         let watch = Watch { patience: links.distances().patience(*node), heard: || links.heard(*node) };
-        // What carries nothing is answered at once: that shows how far the member is.
+        // A call that carries no entries is answered at once, which shows how far away the member is.
         let (begun, empty) = (Instant::now(), request.frames.is_empty());
         let answered = match line.take() {
             Some(open) => {
@@ -111,8 +112,8 @@ impl Courier {
         Ok(answer)
     }
 
-    /// What the leader has to say of checkpoints with this call. One that only tells of a commit waits for the checkpoint over
-    /// it, which is signed at this moment: it saves a call.
+    /// What the leader has to say about checkpoints with this call. A call that only tells of a commit waits for the
+    /// checkpoint over it, which is being signed at this moment: that saves a call.
     pub(super) async fn along(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Along {
         if let Some(committed) = request.leader_commit.filter(|_| request.entries.is_empty()) {
             self.word.wait_for(self.links.ledger.end(committed.index).unwrap_or_default()).await;
@@ -121,7 +122,7 @@ impl Courier {
         self.word.along(votes)
     }
 
-    /// Whether the member votes, by the newest membership.
+    /// Returns whether the member votes, by the newest membership.
     pub(super) fn votes(&self) -> bool {
         self.links.ledger.with_membership(|members| members.voter_ids().any(|voter| voter == self.node))
     }

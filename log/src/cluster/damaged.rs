@@ -1,12 +1,14 @@
-//! A log of one that its start found damaged: what is sound is shown, and nothing is taken.
+//! A log of one that its start found damaged: what is sound is shown, and no entries are taken.
 //!
-//! Nobody else has the log, so its operator has to restore the folder; until then whoever needs an old entry can read it.
-//! What is sound are the leaves before the first damage. They are durable, their frames are whole and follow one another,
-//! and the checkpoint over them is signed anew, for the kept one covers leaves that nobody can hash any more. It says no
-//! more than the older checkpoint of that size did, and the next life finds it consistent with the whole log.
+//! Nobody else has the log, so its operator has to restore the folder; until then its old entries can still be read.
+//! What is sound are the leaves before the first damage. They are durable, and their frames are whole and follow one
+//! another. The checkpoint over them is signed anew, because the kept one covers leaves that nobody can hash any more.
+//! The new one says no more than the older checkpoint of that size did, and the next life finds it consistent with the
+//! whole log.
 //!
-//! Not a byte is changed, and Raft elects nobody, because that would be an entry. How new the log is that is shown is
-//! unknown and said to be. Once the folder is whole again the node ends, so that the next life begins over all of it.
+//! Not a byte is changed, and Raft elects nobody, because an election would add an entry. It is unknown how fresh the
+//! shown log is, and that is what readers are told. Once the folder is whole again the node ends, so that the next life
+//! begins over all of it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -26,11 +28,12 @@ use super::{
     recovery::{Recovered, check_extent, check_vote, compare, load_checkpoint, look_at_cell, look_at_vote, replay},
 };
 
-/// How often the folder is looked at again, unless that takes long: then it takes a twentieth of the time.
+/// How often the folder is examined again. Where that takes long, it is done less often, so that it takes a twentieth
+/// of the time.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOKING_SHARE: u32 = 20;
 
-/// What a folder comes to when nothing of it is changed.
+/// What a folder yields when nothing in it is changed.
 struct Examined {
     journal: Journal,
     ledger: Arc<Ledger>,
@@ -39,7 +42,7 @@ struct Examined {
     damage: Option<NodeError>,
 }
 
-/// Reads everything, up to the first damage; with `durable` only what a sync made so.
+/// Reads everything, up to the first damage; with `durable` only what a sync has made durable.
 ///
 /// # Errors
 /// Where the disk fails, and where what can be read is not this node's log: then nothing can be vouched for.
@@ -52,7 +55,7 @@ async fn examine(world: &World, settings: &NodeSettings, durable: bool) -> Resul
 
     let ledger = Arc::new(Ledger::new(settings.clone(), world.observer.clone()));
     let mut machine = Machine::new(ledger.clone());
-    // Of a log of one whatever is durable is committed.
+    // In a log of one whatever is durable is committed.
     replay(&journal, &ledger, &mut machine, u64::MAX).await?;
     ledger.synced();
 
@@ -67,7 +70,7 @@ async fn examine(world: &World, settings: &NodeSettings, durable: bool) -> Resul
     Ok(Examined { journal, ledger, machine, kept, damage })
 }
 
-/// Puts damage aside, the first of all, and goes on without what it is about.
+/// Sets damage aside, keeping the first that is found, and goes on without the damaged part.
 fn aside<T>(found: Result<T, NodeError>, damage: &mut Option<NodeError>) -> Result<Option<T>, NodeError> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -79,7 +82,7 @@ fn aside<T>(found: Result<T, NodeError>, damage: &mut Option<NodeError>) -> Resu
     }
 }
 
-/// What is sound of a damaged folder, for a life that takes nothing.
+/// Recovers what is sound of a damaged folder, for a life that takes no entries.
 pub(super) async fn recover_sound(
     world: &World,
     settings: &NodeSettings,
@@ -98,14 +101,14 @@ pub(super) async fn recover_sound(
     Ok(Recovered { ledger, log, machine, checkpoint: None })
 }
 
-/// Ends the node once the folder is whole again. Ends with it.
+/// Ends the node once the folder is whole again. This task ends with the node.
 pub(super) async fn end_when_whole(
     world: World,
     settings: NodeSettings,
     ledger: Arc<Ledger>,
     mut stop: watch::Receiver<bool>,
 ) {
-    // What it sees was told before.
+    // What this task sees was reported before.
     let world = World { observer: Arc::new(Unobserved), ..world };
     let mut wait = LOOK_EVERY;
     loop {

@@ -1,8 +1,9 @@
-//! How far away the other members are, and how long each may say nothing before it is given up.
+//! How far away the other members are, and how long each may be silent before it is given up.
 //!
-//! Nobody says how far members are apart; it is seen. Whoever was met before is given up some round trips after it fell
-//! silent. Of one that was never met nothing is known, so each silence makes the next wait longer, until one is met or the
-//! waits reach a bound: a machine that has lost its power answers nothing at all, and is to be met soon once it is back.
+//! The distances are not configured, but measured. A member that was reached before is given up some round trips after
+//! it fell silent. About a member that was never reached nothing is known, so each silence makes the next wait longer,
+//! until the member is reached or the wait hits a bound: a machine that has lost its power answers nothing at all, and
+//! is to be reached soon once it is back.
 
 use std::{
     collections::BTreeMap,
@@ -12,19 +13,19 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long anybody may say nothing.
+/// How long any member may be silent.
 const SILENT_MIN: Duration = Duration::from_secs(2);
-/// Further silences double that, so often.
+/// How many times further silences double that.
 const DOUBLED_MAX: u32 = 2;
-/// Of what a round trip took beyond the shortest, half is forgotten in this time: who stood still for a while, or was busy,
-/// is not far for long.
+/// The time in which half of what a round trip took beyond the shortest is forgotten: a member that stood still for a
+/// while, or was busy, does not count as far for long.
 const HALF_LIFE: Duration = Duration::from_secs(2);
-/// Connecting takes a round trip, a handshake another one, and a packet may be lost.
+/// Connecting takes one round trip, a handshake another, and a packet may be lost.
 const ROUND_TRIPS: u32 = 4;
-/// Whoever is a longer round trip away is far: to wait for one costs more than what it takes to make another call.
+/// A member with a longer round trip is far: waiting for one costs more than making another call.
 const FAR: Duration = Duration::from_millis(20);
-/// How long fetching a mebibyte may take over any line. It doubles, up to the second, where it did not suffice: a server
-/// allows no call more.
+/// How long fetching a mebibyte may take over any line. The time doubles, up to the second, where it did not suffice: a
+/// server allows no call to take longer.
 const FETCH: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 
 /// See the module. By node.
@@ -33,20 +34,20 @@ pub(super) struct Distances(Mutex<BTreeMap<u64, Distance>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Distance {
-    /// Follows what is measured: up at once, down by and by.
+    /// Follows what is measured: up at once, down gradually.
     round_trip: Duration,
-    /// When that was.
+    /// When that was measured.
     measured: Option<Instant>,
-    /// The shortest of late, forgotten by and by: what the distance takes, without what a busy member adds to it.
+    /// The shortest one lately, forgotten gradually: what the distance takes, without what a busy member adds to it.
     shortest: Option<Duration>,
     /// Silences in a row.
     silences: u32,
-    /// Fetches that came too late.
+    /// Number of fetches that came too late.
     slow_fetches: u32,
 }
 
 impl Distance {
-    /// As far as it is remembered by now.
+    /// The round trip, as far as it is still remembered.
     fn round_trip(&self) -> Duration {
         let shortest = self.shortest.unwrap_or_default().min(self.round_trip);
         let passed = self.measured.map_or(Duration::ZERO, |measured| measured.elapsed());
@@ -61,7 +62,7 @@ impl Distances {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer of this node took so long, connecting and computing aside.
+    /// Notes how long an answer of this node took, apart from connecting and computing.
     pub(super) fn round_trip(&self, node: u64, took: Duration) {
         let mut distances = self.lock();
         let distance = distances.entry(node).or_default();
@@ -71,31 +72,31 @@ impl Distances {
         distance.shortest = Some(distance.shortest.map_or(took, |shortest| took.min(shortest + shortest / 16)));
     }
 
-    /// Whether a round trip to this node takes so long that calls are to be made side by side.
+    /// Returns whether a round trip to this node takes so long that calls are to be made side by side.
     pub(super) fn is_far(&self, node: u64) -> bool {
         self.lock().get(&node).and_then(|distance| distance.shortest).is_some_and(|shortest| shortest > FAR)
     }
 
-    /// This node was given up.
+    /// Notes that this node was given up.
     pub(super) fn silent(&self, node: u64) {
         let mut distances = self.lock();
         let distance = distances.entry(node).or_default();
         distance.silences = distance.silences.saturating_add(1);
     }
 
-    /// How long this node may say nothing.
+    /// How long this node may be silent.
     pub(super) fn patience(&self, node: u64) -> Duration {
         let distance = self.lock().get(&node).copied().unwrap_or_default();
         SILENT_MIN * (1 << distance.silences.min(DOUBLED_MAX)) + distance.round_trip() * ROUND_TRIPS
     }
 
-    /// How long this node may take for what was fetched from it.
+    /// How long this node may take to answer a fetch.
     pub(super) fn fetch_patience(&self, node: u64) -> Duration {
         let slow = self.lock().get(&node).map_or(0, |distance| distance.slow_fetches);
         (FETCH.0 * (1 << slow.min(8))).min(FETCH.1)
     }
 
-    /// A fetch came in time, or did not.
+    /// Notes whether a fetch came in time.
     pub(super) fn fetched(&self, node: u64, in_time: bool) {
         let mut distances = self.lock();
         let distance = distances.entry(node).or_default();
@@ -124,7 +125,8 @@ mod tests {
         assert_eq!(distances.patience(3), SILENT_MIN, "of another nothing is known");
     }
 
-    /// One who stood still and then lost its power would be waited for as long as it had stood still, several times over.
+    /// Otherwise a member that stood still and then lost its power would be waited for several times as long as it had
+    /// stood still.
     #[tokio::test(start_paused = true)]
     async fn who_stood_still_once_is_not_far_for_long_and_who_is_far_stays_so() {
         let distances = Distances::default();

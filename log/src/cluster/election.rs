@@ -1,16 +1,17 @@
-//! When a member asks to be elected: once it has lost the leader, and a quorum says that it has, too.
+//! When a member asks to be elected: once it has lost the leader, and a quorum says that it has lost it, too.
 //!
-//! openraft would ask for votes as soon as it is alone with the silence. Each such call ends the term of a leader that is
-//! well, so a member that was cut off, or is far away, would cost the others an election. So its own timer is off, and this
-//! task asks first how the others would vote (Ongaro's dissertation, section 9.6, "Preventing disruptions when a server
-//! rejoins the cluster"). Whoever still hears a leader says no, and nothing has changed anywhere.
+//! openraft would ask for votes as soon as the member alone hears no leader. Each such call ends the term of a leader
+//! that is well, so a member that was cut off, or is far away, would cost the others an election. Therefore openraft's
+//! own timer is off, and this task first asks how the others would vote (Ongaro's dissertation, section 9.6,
+//! "Preventing disruptions when a server rejoins the cluster"). A member that still hears a leader says no, and nothing
+//! has changed anywhere.
 //!
-//! The trial has another use: it connects. However far the others are, the votes that follow take one round trip each. Where
-//! two ask at once, the one with the longer log goes first, then the one with the larger node id; whoever consents holds
-//! back for a while itself. No time here decides how far members may be apart: an election that came to nothing makes the
-//! next wait longer.
+//! The trial has another use: it connects the members. However far away the others are, the votes that follow take one
+//! round trip each. Where two members ask at once, the one with the longer log goes first; between equal logs, the one
+//! with the larger node id. A member that consents holds back itself for a while. No time here limits how far apart
+//! members may be: an election that fails makes the next wait longer.
 //!
-//! Nothing of this is needed for safety. Who may be elected is openraft's alone.
+//! None of this is needed for safety: openraft alone decides who may be elected.
 
 use std::{
     collections::BTreeSet,
@@ -33,36 +34,37 @@ use super::{
     types::{Member, Membership, TypeConfig},
 };
 
-/// A leader that was heard within this time is there.
+/// A leader that was heard within this time is not lost.
 pub(super) const LEASE: Duration = Duration::from_millis(550);
-/// A member waits so much longer before it asks: at least the first, and at most the sum of both.
+/// How much longer a member waits before it asks: at least the first, and at most the sum of both.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(350), Duration::from_millis(200));
-/// From one trial that was lost to the next, at least the first, and at most the sum of both.
+/// The wait between a lost trial and the next: at least the first, and at most the sum of both.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(200));
-/// Waits grow by half for each election that came to nothing, so often.
+/// How many times waits can grow by half, once for each failed election.
 const GROWS_MAX: i32 = 6;
-/// How long one trial may last. Whoever has not answered by then is asked anew.
+/// How long one trial may last. Members that have not answered by then are asked anew.
 const TRIAL_MAX: Duration = Duration::from_secs(15);
 
 /// When this member last heard its leader, and what it has promised to other candidates.
 pub(super) struct Pulse {
     heard: watch::Sender<Instant>,
-    /// Wakes this member's own trial where it has consented to another candidate.
+    /// Wakes this member's own trial when it has consented to another candidate.
     yielded: Notify,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Before this moment this member asks nobody: it consented to another one's candidacy.
+    /// Before this moment this member asks nobody: it consented to another candidate, or has just asked for votes
+    /// itself.
     held_back: Option<Instant>,
-    /// This member's own trial is under way: with which log.
+    /// The standing of this member in its own trial, while that is under way.
     trying: Option<Standing>,
-    /// Elections in a row that came to nothing.
+    /// Failed elections in a row.
     failed: i32,
 }
 
-/// Who goes first of two candidates: the greater.
+/// Decides which of two candidates goes first: the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Standing {
     pub(super) last: Option<LogId<u64>>,
@@ -79,26 +81,27 @@ impl Pulse {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The leader was heard.
+    /// Notes that the leader was heard.
     pub(super) fn beat(&self) {
         self.heard.send_replace(Instant::now());
         let mut inner = self.lock();
         (inner.failed, inner.held_back) = (0, None);
     }
 
-    /// Waits until no leader was heard for [`LEASE`]. False where one is heard while it waits, or within the lease of that.
+    /// Returns true once no leader was heard for [`LEASE`], and false as soon as one is heard while it waits.
     async fn is_lost(&self) -> bool {
         let mut heard = self.heard.subscribe();
         let last = *heard.borrow_and_update();
         tokio::select! {
             biased;
             () = sleep_until(last + LEASE) => true,
-            // This task holds the sender, so that it never fails.
+            // `self` holds the sender, so this never fails.
             _ = heard.changed() => false,
         }
     }
 
-    /// Whether another one may be a candidate, as far as this member's own plans go.
+    /// Returns whether another member may be a candidate, as far as this member's own trial goes, and if so, holds
+    /// back.
     fn yields_to(&self, other: Standing) -> bool {
         let mut inner = self.lock();
         if inner.trying.is_some_and(|own| own > other) {
@@ -112,8 +115,9 @@ impl Pulse {
         true
     }
 
-    /// Lets a trial go on until it ends. It is lost where a leader is heard meanwhile, or this member consents to another
-    /// candidate: were it won after that, it would end the term of the leader whom it has just helped to elect.
+    /// Runs a trial until it ends. It is lost where a leader is heard meanwhile, or where this member consents to
+    /// another candidate: if it were won after that, it would end the term of the leader that this member has just
+    /// helped to elect.
     async fn try_with(&self, own: Standing, trial: impl Future<Output = bool>) -> bool {
         self.lock().trying = Some(own);
         let mut heard = self.heard.subscribe();
@@ -129,7 +133,7 @@ impl Pulse {
     }
 }
 
-/// How long a member waits for a leader, after so many elections that came to nothing.
+/// How long a member waits for a leader after `failed` failed elections in a row.
 fn wait(failed: i32) -> Duration {
     let once = LEASE + drawn(PATIENCE);
     once.mul_f64(1.5_f64.powi(failed.min(GROWS_MAX)))
@@ -148,7 +152,7 @@ pub(super) struct Elections {
 }
 
 impl Elections {
-    /// Works until the node stops.
+    /// Runs until the node stops.
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             biased;
@@ -158,7 +162,8 @@ impl Elections {
     }
 
     async fn keep_a_leader(&self) {
-        // Who has just started may have been the leader: nobody is disturbed by a question.
+        // This member may have been the leader before it started, so it does not wait for long: a question disturbs
+        // nobody.
         let mut heard = *self.pulse.heard.borrow();
         let mut due = Instant::now() + drawn(AGAIN);
         loop {
@@ -180,8 +185,8 @@ impl Elections {
         }
     }
 
-    /// Resolves at `due` where this member may vote, does not lead, and has heard no leader since `heard`; or, where that
-    /// changes meanwhile, once it has heard none for as long as members usually wait.
+    /// Resolves at `due` if this member may vote, does not lead, and has heard no leader since `heard`. If that changes
+    /// meanwhile, resolves once it has heard none for as long as members usually wait.
     async fn leader_lost(&self, heard: &mut Instant, mut due: Instant) {
         loop {
             let votes = self.ledger.with_membership(|members| members.voter_ids().any(|id| id == self.own()));
@@ -202,12 +207,12 @@ impl Elections {
         }
     }
 
-    /// Asks the other voters. True once a quorum would vote for this member; it is connected to them by then.
+    /// Asks the other voters. Returns true once a quorum would vote for this member, which is then connected to them.
     async fn would_be_elected(&self) -> bool {
         let own = Standing { last: self.ledger.last_log_id(), node: self.own() };
         let term = || self.raft.metrics().borrow().current_term;
         let begun = term();
-        // Votes that were asked of this member meanwhile belong to another candidate.
+        // A changed term means that another candidate asked this member for its vote meanwhile.
         self.pulse.try_with(own, self.trial(own)).await && term() == begun
     }
 
@@ -226,8 +231,9 @@ impl Elections {
     }
 }
 
-/// Whether a quorum of the voters says yes to `own`. Whoever says no, or cannot be asked, is asked again for as long as the
-/// others may still make a quorum without it: its next answer may be another one, while one of them may never give any.
+/// Returns whether a quorum of the voters says yes to `own`. A voter that says no, or cannot be asked, is asked again
+/// for as long as the others may still make a quorum without it: its next answer may be different, and one of the
+/// others may never give any.
 async fn wins<F: Future<Output = bool>>(membership: &Membership, own: u64, ask: &impl Fn(u64, Member) -> F) -> bool {
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let others = membership.nodes().filter(|(node, _)| **node != own && voters.contains(node));
@@ -256,7 +262,7 @@ async fn wins<F: Future<Output = bool>>(membership: &Membership, own: u64, ask: 
     true
 }
 
-/// How this member would vote for another one: waits until its own leader is lost, or is heard again.
+/// Returns whether this member would vote for another. Waits until its own leader is lost or is heard again.
 pub(super) async fn would_vote(pulse: &Pulse, leadership: &Leadership, ledger: &Ledger, candidate: Standing) -> bool {
     mark!("longer-log-was-known", candidate.last < ledger.last_log_id());
     leadership.check().is_err()

@@ -17,13 +17,13 @@ pub enum NodeError {
         /// The log, in hexadecimal.
         log_id: String,
     },
-    /// `start` on a folder that is nobody's.
+    /// `start` on a folder without an identity.
     #[error(
         "the data folder is not initialised: `init` makes it a member, once; a lost folder must not be replaced \
          by an empty one under the same node id"
     )]
     NotInitialised,
-    /// `start` on somebody else's folder.
+    /// `start` on another node's folder.
     #[error(
         "the data folder belongs to node {found_node} of log {found_log}, not to node {node} of log {log}: \
          check the path and the settings"
@@ -45,7 +45,7 @@ pub enum NodeError {
          (`gapless-log member replace`) and never restored"
     )]
     Anonymous {
-        /// How many.
+        /// Number of frames.
         frames: u64,
     },
     /// Another process has the folder.
@@ -71,7 +71,7 @@ pub enum NodeError {
     /// Stored bytes are not what was hashed.
     #[error("corrupt: {0}")]
     Corrupt(String),
-    /// A stored form is not one of this version.
+    /// Stored bytes are not in a form of this version.
     #[error("stored by another version or damaged: {0}")]
     Decode(#[from] DecodeError),
     /// The kept checkpoint is not this node's.
@@ -89,7 +89,7 @@ pub enum NodeError {
     /// Something took longer than it may.
     #[error("{what} took longer than {seconds} s")]
     Deadline {
-        /// What.
+        /// What took too long.
         what: &'static str,
         /// How long it may take.
         seconds: u64,
@@ -105,7 +105,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// Whether what is stored is not what was. A disk that does not answer is another matter.
+    /// Returns whether stored bytes are not what they were. A disk that does not answer is another matter.
     pub(super) fn is_damage(&self) -> bool {
         matches!(
             self,
@@ -119,8 +119,8 @@ impl NodeError {
     }
 }
 
-/// Why an entry got no outcome. Except for [`Busy`](AppendError::Busy), which never reached the queue, the entry may
-/// still turn up in the log: the caller sends it again.
+/// Why an entry got no outcome. Except after [`Busy`](AppendError::Busy), where it never reached the queue, the entry
+/// may still turn up in the log: the caller sends it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The queue is full.
@@ -129,13 +129,13 @@ pub enum AppendError {
         /// When room is likely.
         retry_after_ms: u64,
     },
-    /// The node takes nothing more.
+    /// The node accepts nothing more.
     #[error("the node is shutting down: send it to another, or again later")]
     ShuttingDown,
     /// Another node leads.
     #[error("this node does not lead{}", leader.as_ref().map(|name| format!(": `{name}` does")).unwrap_or_default())]
     NotLeader {
-        /// Name of the one that does, where known.
+        /// The name of the node that does, if known.
         leader: Option<String>,
     },
     /// Too few members of the cluster answer.

@@ -1,16 +1,16 @@
-//! How new the log is that this node shows, by its own monotonic clock.
+//! How fresh the log is that this node shows, by its own monotonic clock.
 //!
-//! What is known is always of this form: *whatever was acknowledged to anybody before this moment is among the first so
-//! many leaves*. A leader knows it of the moment at which it sent calls that a quorum then answered in its term: until
-//! each of them answered, none had voted for another leader, so whoever acknowledged something before was this leader or
-//! an earlier one, and what earlier ones acknowledged it showed before it acknowledged anything itself. It tells the
-//! others with Raft's calls. How long a call was on its way nobody knows, so a member trusts no time of arrival: each of
-//! its answers carries a stamp of its own clock, the leader's next word comes back with the newest such stamp, and so the
-//! word was said after the stamp was made, however late it arrives.
+//! What is known always has this form: *the first `n` leaves contain everything that was acknowledged to anybody before
+//! the moment `t`*. A leader knows this for the moment at which it sent calls that a quorum then answered in its term.
+//! Until each of these members answered, it had not voted for another leader, so whatever was acknowledged before was
+//! acknowledged by this leader or an earlier one; and what earlier ones acknowledged, this leader showed before it
+//! acknowledged anything itself. It tells the others with Raft's calls. Nobody knows how long a call was on its way, so
+//! a member trusts no time of arrival: each of its answers carries a stamp of its own clock, and the leader's next word
+//! returns the newest such stamp. So the word was said after the stamp was made, however late it arrives.
 //!
-//! A word stays true for ever and only grows old; leadership need not be asked about. Nothing here may ever state an age
-//! that is too small. What stays out of sight is time that a monotonic clock does not count: a machine that was suspended
-//! takes itself for younger than it is until it hears the next word.
+//! A word stays true for ever and only grows old; nobody has to ask who leads. Nothing here may ever state an age that
+//! is too small. What cannot be seen is time that a monotonic clock does not count: a machine that was suspended
+//! believes that its log is fresher than it is until it hears the next word.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,22 +26,22 @@ use super::{
     types::Membership,
 };
 
-/// Words that wait until so many leaves are shown here. Past it the newest takes the place of the one before it.
+/// Words that may wait until enough leaves are shown here. Beyond that, the newest word replaces the one before it.
 const PENDING_MAX: usize = 64;
 
-/// What a node can say of the log that it shows.
+/// What a node can say about the log that it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
-    /// So many leaves.
+    /// Number of leaves shown.
     pub size: u64,
-    /// No entry that was acknowledged longer ago than this is missing among them. Whole milliseconds, rounded up; `None`
-    /// where no leader's word was ever heard, and of a log of one that is damaged.
+    /// No entry that was acknowledged longer ago than this is missing among them. In whole milliseconds, rounded up;
+    /// `None` where no leader's word was ever heard, and for a log of one that is damaged.
     pub age: Option<Duration>,
 }
 
 /// See the module.
 pub(super) struct Freshness {
-    /// Tells the stamps of this life from those of any other.
+    /// Distinguishes the stamps of this life from those of any other.
     life: u64,
     began: Instant,
     inner: Mutex<Inner>,
@@ -49,14 +49,15 @@ pub(super) struct Freshness {
 
 #[derive(Default)]
 struct Inner {
-    /// Of each other member, the newest call of ours that it answered without knowing a newer term: the term, and when
-    /// the call was sent.
+    /// For each other member, the newest call of this node that it answered without knowing a newer term: the term, and
+    /// when the call was sent.
     answered: BTreeMap<u64, (u64, Instant)>,
-    /// Of each other member, its newest stamp, and when it came.
+    /// For each other member, its newest stamp, and when it came.
     stamps: BTreeMap<u64, (Stamp, Instant)>,
-    /// Of which moment the first so many leaves have everything, for what is not shown here yet. Oldest first.
+    /// `(n, t)`: the first `n` leaves contain everything that was acknowledged before `t`. Only words whose leaves are
+    /// not all shown here yet; oldest first.
     pending: VecDeque<(u64, Instant)>,
-    /// The newest moment of which what is shown here has everything, by leaders' words.
+    /// The newest moment before which everything acknowledged is among the leaves shown here, by leaders' words.
     covered: Option<Instant>,
 }
 
@@ -70,14 +71,14 @@ impl Freshness {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This moment, for the leader to send back.
+    /// A stamp of this moment, for the leader to send back.
     pub(super) fn stamp(&self) -> Stamp {
         // Rounded down, and so never later than now.
         let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Stamp { life: self.life, at_ms }
     }
 
-    /// A member answered, in this term, a call that was sent at `sent`.
+    /// Notes that a member answered, in this term, a call that was sent at `sent`.
     pub(super) fn answered(&self, node: u64, term: u64, sent: Instant, stamp: Option<Stamp>) {
         let mut inner = self.lock();
         let newest = inner.answered.entry(node).or_insert((term, sent));
@@ -88,14 +89,14 @@ impl Freshness {
         }
     }
 
-    /// The newest moment at which the leader of `term`, which is this node, sent what a quorum answered.
+    /// The newest moment at which this node, as the leader of `term`, sent calls that a quorum answered.
     pub(super) fn confirmed(&self, own: u64, term: u64, membership: &Membership) -> Option<Instant> {
         let mut sent: Vec<(Instant, u64)> = {
             let inner = self.lock();
             let of_term = inner.answered.iter().filter(|(_, (of, _))| *of == term);
             of_term.map(|(node, (_, sent))| (*sent, *node)).collect()
         };
-        // A leader is of its own opinion, at whatever moment the others' answers prove.
+        // The leader itself counts as having answered, at whatever moment the others' answers prove.
         sent.push((Instant::now(), own));
         sent.sort_unstable_by(|one, other| other.cmp(one));
         let mut nodes = BTreeSet::new();
@@ -105,15 +106,15 @@ impl Freshness {
         })
     }
 
-    /// The word for a member: the first `size` leaves have everything that was acknowledged before `confirmed`.
+    /// The word for a member: the first `size` leaves contain everything that was acknowledged before `confirmed`.
     pub(super) fn word(&self, to: u64, confirmed: Instant, size: u64) -> Option<Fresh> {
         let (stamp, came) = *self.lock().stamps.get(&to)?;
-        // The stamp was made before it came. Where that was before `confirmed`, so much the better.
+        // The stamp was made before it came. If it came before `confirmed`, nothing has to be subtracted.
         let behind_ms = whole_ms(came.saturating_duration_since(confirmed));
         Some(Fresh { stamp: Some(stamp), behind_ms, size })
     }
 
-    /// Takes a leader's word. One that answers no stamp of this life says nothing.
+    /// Takes a leader's word. One that returns no stamp of this life says nothing.
     pub(super) fn hear(&self, word: Fresh) {
         mark!("word-of-another-life", word.stamp.as_ref().is_some_and(|stamp| stamp.life != self.life));
         let Some(as_of) = self.as_of(&word) else { return };
@@ -131,11 +132,12 @@ impl Freshness {
         made.checked_sub(Duration::from_millis(*behind_ms)).filter(|_| made <= Instant::now())
     }
 
-    /// The newest moment of which the first `shown` leaves have everything, as far as leaders said.
+    /// The newest moment before which everything acknowledged is among the first `shown` leaves, as far as leaders
+    /// said.
     pub(super) fn covered(&self, shown: u64) -> Option<Instant> {
         let mut inner = self.lock();
         let Inner { pending, covered, .. } = &mut *inner;
-        // Not in the order of size alone: a word of an older leader may come late.
+        // The words need not be in order of size: a word of an older leader may come late.
         pending.retain(|(size, as_of)| {
             let reached = *size <= shown;
             if reached {

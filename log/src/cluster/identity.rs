@@ -2,11 +2,11 @@
 //!
 //! A voter that forgot is poison: it could vote twice in a term, or call a log empty that once was not. So a folder
 //! becomes a member by one explicit act, [`init`] or [`join`], never by being started, and a folder without an identity
-//! is not started at all. The incarnation tells two folders of one node id apart: whoever makes a folder keeps it beside
-//! the key of that member ([`incarnation`]), so that another folder under the same key is found out.
+//! does not start at all. The incarnation distinguishes two folders with one node id: the creator of a folder keeps its
+//! incarnation beside the key of that member ([`incarnation`]), so that another folder under the same key is detected.
 //!
-//! A folder that joins begins without any entry. It is the only one that may start so, and only until it has held one:
-//! the identity says which, and changes before anybody is told that the first entry is stored here.
+//! A folder that joins begins without any entry. It is the only one that may start so, and only until it has held an
+//! entry: the identity says whether it has, and changes before anybody is told that the first entry is stored here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,11 +43,11 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 const FOUNDER: u8 = 1;
 const JOINING: u8 = 2;
 const JOINED: u8 = 3;
-/// Longest origin: its checkpoint then fits the cell that keeps it.
+/// The longest origin with which a checkpoint fits the cell that keeps it.
 const ORIGIN_BYTES_MAX: usize = 255;
 /// More than a signed entry has around its payload.
 const ENVELOPE_BYTES_MAX: usize = 1024;
-/// Half of what a frame of the journal holds, so that lengths and heads fit beside it.
+/// Half of what a frame of the journal holds, so that lengths and headers fit beside it.
 const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX as usize / 2;
 
 /// How a data folder began.
@@ -78,7 +78,7 @@ pub(super) struct Joining {
 }
 
 impl Joining {
-    /// Notes, durably, that the folder holds entries: from now on it is refused without them.
+    /// Durably notes that the folder holds entries: from then on it is refused without them.
     pub(super) async fn begins(mut self) -> Result<(), StoreError> {
         self.cell.store(Identity { origin: Origin::Joined, ..self.identity }.encode()).await
     }
@@ -121,8 +121,8 @@ impl Identity {
         Ok((cell, identity))
     }
 
-    /// Reads the folder's identity and refuses a folder that is nobody's or somebody else's. Answers with what is to be
-    /// told of the first entry, where the folder joins and has held none.
+    /// Reads the folder's identity, and refuses a folder that has none or is another node's. If the folder joins and
+    /// has held no entry, also returns what is to be told of its first entry.
     pub(super) async fn check(world: &World, settings: &NodeSettings) -> Result<(Self, Option<Joining>), NodeError> {
         let (cell, found) = Self::load(world).await?;
         let found = found.ok_or(NodeError::NotInitialised)?;
@@ -142,8 +142,8 @@ impl Identity {
 /// identity. A log of one names nobody in `members`; in a cluster of several each folder is initialised once, with the
 /// same members.
 ///
-/// The identity is written last. A crash before it leaves a folder that is nobody's, and `init` may be called again;
-/// after it the folder is a member, and `init` refuses it for good.
+/// The identity is written last. A crash before that leaves a folder without an identity, and `init` may be called
+/// again; after that the folder is a member, and `init` refuses it for good.
 ///
 /// # Errors
 /// [`NodeError::AlreadyInitialised`], [`NodeError::Anonymous`] where the folder holds a log without an identity,
@@ -157,9 +157,9 @@ pub async fn init(world: &World, settings: &NodeSettings, members: &[MemberSetti
     make_member(world, settings, cell, Origin::Founder).await
 }
 
-/// Makes an empty data folder that of a member-to-be of a log that exists: started, it waits until the leader sends it
-/// the log, which it does once an operator adds the node. The node id must be one that the log has never known; the
-/// leader refuses any other.
+/// Prepares an empty data folder for a future member of an existing log. Once started, the node waits until the leader
+/// sends it the log, which the leader does once an operator adds the node. The node id must be one that the log has
+/// never known; the leader refuses any other.
 ///
 /// As for [`init`], the identity is written last, and a folder that has one is refused.
 ///
@@ -179,14 +179,14 @@ pub async fn join(world: &World, settings: &NodeSettings) -> Result<(), NodeErro
     make_member(world, settings, cell, Origin::Joining).await
 }
 
-/// What tells this folder from every other one, of the same node or not; `None` where it is nobody's. It never changes,
-/// and a copy of the folder has the same.
+/// Returns what distinguishes this folder from every other, of the same node or not; `None` where it has no identity.
+/// It never changes, and a copy of the folder has the same.
 ///
 /// # Errors
 /// [`NodeError::Locked`], or a failing or damaged disk.
 pub async fn incarnation(world: &World) -> Result<Option<[u8; 16]>, NodeError> {
     let _guard = lock(world).await?;
-    // Opening the cell would make it.
+    // Opening the cell would create it.
     match world.disk.open(Path::new(IDENTITY), OpenMode::Existing).await {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         _ => Ok(Identity::load(world).await?.1.map(|identity| identity.incarnation)),
@@ -203,7 +203,7 @@ async fn nobodys(world: &World) -> Result<Cell, NodeError> {
 
 /// The last steps by which a folder becomes a member: its cells, then its identity.
 async fn make_member(world: &World, settings: &NodeSettings, mut cell: Cell, origin: Origin) -> Result<(), NodeError> {
-    // Made here and only here: a start that misses one of them knows that something was lost.
+    // Created here and only here: a start that misses one of them knows that something was lost.
     for name in [VOTE, CHECKPOINT] {
         Cell::open(world.disk.clone(), Path::new(name)).await?;
     }
@@ -253,7 +253,8 @@ fn first_membership(settings: &NodeSettings, members: &[MemberSettings]) -> Resu
     }
 }
 
-/// Writes the first entry as Raft's own `initialize` does: term 0, index 0. Members that begin with the same one agree.
+/// Writes the first entry as Raft's own `initialize` does: term 0, index 0. Members that begin with the same entry
+/// agree.
 async fn write_membership(world: &World, settings: &NodeSettings, membership: Membership) -> Result<(), NodeError> {
     let mut journal = open_journal(world, settings).await?;
     let entry = RaftEntry { log_id: LogId::default(), payload: EntryPayload::Membership(membership) };
@@ -279,7 +280,7 @@ pub(super) struct FolderLock {
     _guard: Arc<dyn Send + Sync>,
 }
 
-/// Takes the folder for this process.
+/// Locks the folder for this process.
 pub(super) async fn lock(world: &World) -> Result<FolderLock, NodeError> {
     world.disk.lock().await.map(|guard| FolderLock { _guard: guard.into() }).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => NodeError::Locked,

@@ -1,12 +1,12 @@
-//! Keeps the newest signed checkpoint on disk, so that the next start can tell a log that was rolled back.
+//! Keeps the newest signed checkpoint on disk, so that the next start can detect a log that was rolled back.
 //!
-//! It does so beside the write path and holds no receipt up. In a cluster of one a receipt does not need it: the
-//! leaves that a checkpoint covers are durable before it is signed and the tree is a function of the leaves, so a
-//! life that finds an older checkpoint can only sign the same roots again. What is kept late is only noticed late: a
-//! folder rolled back by less than the pace below is caught by the clients, which keep checkpoints of their own.
+//! This runs beside the write path and delays no receipt. In a cluster of one a receipt does not need it: the leaves
+//! that a checkpoint covers are durable before it is signed and the tree is a function of the leaves, so a life that
+//! finds an older checkpoint can only sign the same roots again. A checkpoint that is kept late only delays detection:
+//! a folder rolled back by less than the pace below is caught by the clients, which keep checkpoints of their own.
 //! (Cosignatures of a larger cluster promise more, and must be durable before they leave.)
 //!
-//! The latest wins; a crash in a store leaves the older one, by the two slots of a cell.
+//! The latest checkpoint wins. A crash during a store leaves the older one, because a cell has two slots.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +17,8 @@ use super::{super::store::Cell, identity::FolderLock, ledger::Ledger};
 /// At most one store in this time: each costs a sync on the disk that the batches use.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Stores each checkpoint that is newest when its turn comes, until `stop` says so or its sender is gone. Then the
-/// last one is stored, and the lock is let go.
+/// Stores the newest checkpoint whenever its turn comes, until `stop` says so or its sender is gone. Then stores the
+/// last one and releases the lock.
 pub(super) async fn keep(mut cell: Cell, ledger: Arc<Ledger>, mut stop: watch::Receiver<bool>, _lock: FolderLock) {
     let mut newest = ledger.checkpoint();
     let mut kept = newest.borrow_and_update().as_ref().map_or(0, |signed| signed.checkpoint.size);

@@ -1,9 +1,9 @@
-//! Whether this node leads, and who does where it does not.
+//! Whether this node leads, and which one does if it does not.
 //!
-//! Raft says who leads, but not from when on the leader knows all that was committed before it: that is once the entry
-//! that begins its term is applied, which the ledger notes. Only then does a leader answer or propose anything. Raft of
-//! this version does not step down when nobody answers it any more, so a leader that has not heard from a quorum for a
-//! while counts as none.
+//! Raft says who leads, but not since when the leader knows everything that was committed before it. It does once the
+//! entry that begins its term is applied, which the ledger notes; only then does a leader answer or propose anything.
+//! This version of openraft does not step down when nobody answers it, so a leader that has not heard from a quorum for
+//! a while does not count as one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,10 @@ use super::{
     types::{Member, TypeConfig},
 };
 
-/// A leader that heard from no quorum for so long may have been replaced.
+/// A leader that has heard from no quorum for this long may have been replaced.
 const UNHEARD_MAX: Duration = Duration::from_millis(1_500);
 
-/// See the module. Clones are the same.
+/// See the module. All clones are equivalent.
 #[derive(Clone)]
 pub(super) struct Leadership {
     metrics: watch::Receiver<RaftMetrics<u64, Member>>,
@@ -34,11 +34,11 @@ impl Leadership {
         Self { metrics: raft.metrics(), led: ledger.led(), ledger, links }
     }
 
-    /// The term in which this node leads.
+    /// The term in which this node leads, and the size of the log when it began.
     ///
     /// # Errors
-    /// [`AppendError::NotLeader`], with the member that is believed to lead; [`AppendError::Damaged`] where this life takes
-    /// nothing; [`AppendError::Failed`] where this node ends.
+    /// [`AppendError::NotLeader`], with the member that is believed to lead; [`AppendError::Damaged`] where this life
+    /// takes no entries; [`AppendError::Failed`] where this node must end.
     pub(super) fn check(&self) -> Result<Led, AppendError> {
         if let Some(why) = self.ledger.failure() {
             return Err(AppendError::Failed(why));
@@ -58,8 +58,8 @@ impl Leadership {
         }
     }
 
-    /// Whether a quorum has answered lately. What counts is when the answers came: how long they were on their way says how
-    /// far the others are, not whether they are there.
+    /// Returns whether a quorum has answered lately. What counts is when the answers came: how long they were on their
+    /// way says how far away the others are, not whether they are there.
     fn is_heard(&self) -> bool {
         self.ledger.settings.cluster.is_none()
             || self.ledger.with_membership(|members| self.links.is_heard(members, UNHEARD_MAX))

@@ -1,10 +1,10 @@
-//! The ledger: what a running node knows of its log, shared by its tasks.
+//! The ledger: what a running node knows about its log, shared by its tasks.
 //!
-//! The tree over all leaves, where each frame's leaves begin, the client sessions, the newest signed checkpoint. The
-//! log store adds at the tail, the state machine commits and signs, readers prove. Leaves are hashed when they are
-//! appended, from the bytes that were received; whatever is served later is compared with those hashes first.
+//! It holds the tree over all leaves, the start of each frame's leaves, the client sessions and the newest signed
+//! checkpoint. The log store appends, the state machine commits and signs, readers take proofs. Leaves are hashed when
+//! they are appended, from the bytes that were received; whatever is served later is first compared with those hashes.
 //!
-//! Locks are held for moments and never across a wait. What is signed, cosigned and shown is in `checkpoints`.
+//! Locks are held briefly and never across a wait. What is signed, cosigned and shown is decided in `checkpoints`.
 
 mod bound;
 mod checkpoints;
@@ -40,14 +40,14 @@ pub(super) use checkpoints::{NotCosigned, cosigners};
 pub(super) struct Ledger {
     pub(super) settings: NodeSettings,
     pub(super) observer: Arc<dyn Observer>,
-    /// For leaves of recent frames: receipts of a batch are asked for right after it commits.
+    /// For the leaves of recent frames: receipts of a batch are asked for right after it commits.
     pub(super) cache: Arc<Account>,
-    /// How new what is shown is.
+    /// How fresh the shown log is.
     pub(super) freshness: Freshness,
     inner: Mutex<Inner>,
     /// The newest checkpoint that this node signed as leader, for others to cosign.
     signed: watch::Sender<Option<SignedCheckpoint>>,
-    /// What is shown to readers and clients.
+    /// Number of leaves shown to readers and clients.
     committed: watch::Sender<u64>,
     checkpoint: watch::Sender<Option<SignedCheckpoint>>,
     /// Changes whenever the newest membership does.
@@ -55,18 +55,18 @@ pub(super) struct Ledger {
     /// The newest term in which this node began to lead, in this life, and the size of the log then.
     led: watch::Sender<Option<Led>>,
     failure: watch::Sender<Option<String>>,
-    /// Why nothing is taken in this life.
+    /// Why this life takes no entries.
     read_only: OnceLock<String>,
 }
 
 #[derive(Default)]
 struct Inner {
     tree: Tree,
-    /// Leaves that this node's own disk holds for good.
+    /// Number of leaves that are durable on this node's own disk.
     durable: u64,
     /// One per frame: frame `i` of the log is Raft index `i`, because the log is never purged.
     marks: Vec<Mark>,
-    /// Entries appended and not yet applied, so that applying needs no read.
+    /// Entries appended and not yet applied, kept so that applying them needs no read.
     unapplied: BTreeMap<u64, RaftEntry>,
     recent: Recent,
     sessions: Sessions,
@@ -80,7 +80,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Led {
     pub(super) term: u64,
-    /// Leaves of the log when it began.
+    /// Number of leaves in the log when it began.
     pub(super) size: u64,
 }
 
@@ -118,8 +118,8 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic under the lock ends the process in production; where it does not, every update is complete or the
-        // tree's comparison with the stored bytes notices.
+        // In production a panic under the lock ends the process. Elsewhere every update is complete, or the comparison
+        // of the tree with the stored bytes notices.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,7 +127,7 @@ impl Ledger {
         self.observer.see(event);
     }
 
-    /// Adds a Raft entry at the tail: its leaves are hashed, its frame is ready to be written.
+    /// Appends a Raft entry: hashes its leaves and returns its frame, ready to be written.
     pub(super) fn append(&self, entry: RaftEntry) -> (Frame, Added) {
         let mut inner = self.lock();
         let first_leaf = inner.tree.size();
@@ -158,7 +158,7 @@ impl Ledger {
         inner.durable = inner.durable.min(first_leaf);
     }
 
-    /// Everything that was appended is synced.
+    /// Notes that everything appended so far is synced.
     pub(super) fn synced(&self) {
         let mut inner = self.lock();
         inner.durable = inner.tree.size();
@@ -169,7 +169,7 @@ impl Ledger {
         self.lock().memberships.last().map(|(_, membership)| membership.clone()).unwrap_or_default()
     }
 
-    /// Looks at the newest membership.
+    /// Calls `look` with the newest membership.
     pub(super) fn with_membership<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
         match self.lock().memberships.last() {
             Some((_, membership)) => look(membership),
@@ -177,19 +177,20 @@ impl Ledger {
         }
     }
 
-    /// Looks at all memberships of the log, oldest first, committed or not.
+    /// Calls `look` with all memberships of the log, oldest first, committed or not.
     pub(super) fn with_memberships<T>(&self, look: impl FnOnce(&[(u64, Membership)]) -> T) -> T {
         look(&self.lock().memberships)
     }
 
-    /// Sees each change of the newest membership.
+    /// Observes each change of the newest membership.
     pub(super) fn members_changed(&self) -> watch::Receiver<u64> {
         self.members.subscribe()
     }
 
-    /// Whether whoever has the name `name` may speak as `node`. Of a node that the log has named, the newest membership
-    /// decides: one that was removed is let in no more. Of one that the log has never named, the log's key does: an id
-    /// is never used twice, so what this log does not know can only be in what it has not got yet.
+    /// Returns whether a caller named `name` may speak as `node`. For a node that the log has named, the newest
+    /// membership decides: a removed one is not admitted again. For one that the log has never named, a vouch by the
+    /// log's key decides: no id is used twice, so such a node can only be named in a part of the log that is missing
+    /// here.
     pub(super) fn admits(&self, node: u64, name: &str, vouch: &[u8]) -> bool {
         let inner = self.lock();
         let named = |(_, membership): &(u64, Membership)| membership.get_node(&node).map(|member| member.name == name);
@@ -203,7 +204,7 @@ impl Ledger {
         }
     }
 
-    /// The budget has changed: keeps no more leaves in memory than it allows.
+    /// Follows a change of the budget: keeps no more leaves in memory than it allows.
     pub(super) fn shrink(&self) {
         let mut inner = self.lock();
         inner.recent.evict(self.cache.limit_len());
@@ -211,7 +212,7 @@ impl Ledger {
         self.cache.budget_changed();
     }
 
-    /// Applies a committed entry: decides what its leaves count for.
+    /// Applies a committed entry: decides which of its leaves count.
     pub(super) fn apply(&self, entry: &RaftEntry) -> Vec<Outcome> {
         let mut inner = self.lock();
         let Inner { sessions, marks, unapplied, .. } = &mut *inner;
@@ -245,7 +246,7 @@ impl Ledger {
         self.lock().begin(raft_index)
     }
 
-    /// The index behind the last leaf of a frame.
+    /// The index after the last leaf of a frame.
     pub(super) fn end(&self, raft_index: u64) -> Option<u64> {
         self.lock().end(raft_index)
     }
@@ -268,31 +269,31 @@ impl Ledger {
         Some(LogId::new(inner.marks[index].leader, index as u64))
     }
 
-    /// The newest entry of `leader`, or of one before it, at `index` at most.
+    /// The newest entry, up to `index`, by `leader` or an earlier leader.
     pub(super) fn newest_by(&self, leader: CommittedLeaderId<u64>, index: u64) -> Option<LogId<u64>> {
         let inner = self.lock();
-        // Leaders never go back in a log.
+        // Along a log, leaders never go back.
         let by = inner.marks.partition_point(|mark| mark.leader <= leader) as u64;
         let newest = by.min(index.saturating_add(1)).checked_sub(1)?;
         Some(LogId::new(inner.marks.get(usize::try_from(newest).ok()?)?.leader, newest))
     }
 
-    /// The newest entry of a leader before this one.
+    /// The newest entry by an earlier leader.
     pub(super) fn newest_before(&self, leader: CommittedLeaderId<u64>) -> Option<LogId<u64>> {
         let inner = self.lock();
         let newest = inner.marks.partition_point(|mark| mark.leader < leader).checked_sub(1)?;
         Some(LogId::new(inner.marks[newest].leader, newest as u64))
     }
 
-    /// The entries of a range that wait to be applied, from its first one on, as far as they follow one upon another and
-    /// `fits` takes them. They are of one moment: a tail that is cut and written anew shows either all old or all new.
+    /// The entries of a range that wait to be applied, from its start on, as far as they are contiguous and `fits`
+    /// accepts them. They are of one moment: a tail that is cut and written anew shows either all old or all new.
     pub(super) fn unapplied(&self, range: Range<u64>, mut fits: impl FnMut(&RaftEntry) -> bool) -> Vec<RaftEntry> {
         let inner = self.lock();
         let next = |index| inner.unapplied.get(&index).filter(|entry| fits(entry)).cloned();
         range.map_while(next).collect()
     }
 
-    /// The leaves of a frame, where they are in memory.
+    /// The leaves of a frame, if they are in memory.
     pub(super) fn recent(&self, raft_index: u64) -> Option<Arc<[Bytes]>> {
         self.lock().recent.get(raft_index)
     }
@@ -330,12 +331,12 @@ impl Ledger {
         self.lock().tree.consistency(old, new)
     }
 
-    /// Looks at the sessions as applied so far.
+    /// Calls `look` with the sessions as applied so far.
     pub(super) fn with_sessions<T>(&self, look: impl FnOnce(&Sessions) -> T) -> T {
         look(&self.lock().sessions)
     }
 
-    /// Notes that this node leads, in a term of this life. The first entry of a term says since when.
+    /// Notes that this node leads in a term of this life. The first entry of a term decides since when.
     pub(super) fn lead(&self, led: Led) {
         self.led.send_if_modified(|newest| {
             let new = newest.is_none_or(|newest| newest.term < led.term);
@@ -346,7 +347,7 @@ impl Ledger {
         });
     }
 
-    /// Records the first reason for which the node must end.
+    /// Records why the node must end. The first reason stays.
     pub(super) fn fail(&self, why: String) {
         self.failure.send_if_modified(|first| {
             let new = first.is_none();
@@ -355,27 +356,27 @@ impl Ledger {
         });
     }
 
-    /// From now on nothing is taken. The first reason stays.
+    /// From now on this life takes no entries. The first reason stays.
     pub(super) fn close(&self, why: String) {
         self.read_only.get_or_init(|| why);
     }
 
-    /// Why nothing is taken in this life, where that is so.
+    /// Why this life takes no entries, if it takes none.
     pub(super) fn read_only(&self) -> Option<&str> {
         self.read_only.get().map(String::as_str)
     }
 
-    /// Why the node must end, where it must.
+    /// Why the node must end, if it must.
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
 
-    /// Leaves committed, and who waits for more.
+    /// Number of committed leaves, to read or to wait for more.
     pub(super) fn committed(&self) -> watch::Receiver<u64> {
         self.committed.subscribe()
     }
 
-    /// The newest signed checkpoint, and who waits for the next.
+    /// The newest signed checkpoint, to read or to wait for the next.
     pub(super) fn checkpoint(&self) -> watch::Receiver<Option<SignedCheckpoint>> {
         self.checkpoint.subscribe()
     }
@@ -385,12 +386,12 @@ impl Ledger {
         self.led.subscribe()
     }
 
-    /// The newest checkpoint that this node signed as leader of several, and who waits for the next.
+    /// The newest checkpoint that this node signed as leader of several, to read or to wait for the next.
     pub(super) fn signed(&self) -> watch::Receiver<Option<SignedCheckpoint>> {
         self.signed.subscribe()
     }
 
-    /// The reason for which the node must end.
+    /// Why the node must end, to read or to wait for.
     pub(super) fn failures(&self) -> watch::Receiver<Option<String>> {
         self.failure.subscribe()
     }
@@ -413,7 +414,7 @@ impl Inner {
     }
 }
 
-/// Leaves of the frames that were appended or read last, oldest out first.
+/// Leaves of the frames most recently appended or read. The oldest are evicted first.
 #[derive(Default)]
 struct Recent {
     frames: BTreeMap<u64, Arc<[Bytes]>>,
@@ -436,7 +437,7 @@ impl Recent {
         account.holds(self.bytes);
     }
 
-    /// Keeps at most so many bytes. A frame that is larger than that by itself is read from the disk when it is wanted.
+    /// Keeps at most `bytes_max` bytes. A frame that alone is larger is read from the disk when it is wanted.
     fn evict(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max
             && let Some(oldest) = self.order.pop_front()

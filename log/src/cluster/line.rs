@@ -1,9 +1,10 @@
 //! The leader's end of a stream of AppendEntries to one member, whatever the distance.
 //!
-//! A call is given up when nothing has been heard from the member for a while, never because it takes long: a mebibyte over
-//! a thin line takes seconds, and so does a slow disk. To tell these from a dead line, a large request goes in pieces that
-//! are answered one by one, and while the member stores it, signs of life go after it and are answered at once, past the
-//! disk. Both tell the member that its leader is there, so that data on its way is never taken for silence.
+//! A call is given up when nothing has been heard from the member for a while, never because it takes long: a mebibyte
+//! over a thin line takes seconds, and so does a slow disk. To tell these from a dead line, a large request goes in
+//! pieces that are answered one by one. While the member stores the request, signs of life go after it and are answered
+//! at once, without waiting for the disk. Both tell the member that its leader is there, so that data on its way is
+//! never taken for silence.
 //!
 //! Only one request is under way at a time. A call that its caller gave up takes the stream with it.
 
@@ -22,37 +23,37 @@ use tonic::{Response, Status, Streaming, transport::Channel};
 use super::super::cluster_wire::{self as wire, append_response::Outcome, replication_client::ReplicationClient};
 use super::sum::Summed as _;
 
-/// A larger request goes in pieces of so many bytes. Over a line of 64 KiB a second there is one every half second, often
-/// enough to be a sign of life.
+/// A larger request goes in pieces of this many bytes. Over a line of 64 KiB a second there is one every half second,
+/// often enough to be a sign of life.
 pub(super) const PIECE_BYTES: usize = 32 << 10;
-/// A member that owes an answer is sent a sign of life where it was sent nothing else for so long.
+/// A member that owes an answer is sent a sign of life when it was sent nothing else for this long.
 const BEAT_EVERY: Duration = Duration::from_millis(300);
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<wire::AppendResponse>>, Status>> + Send>>;
 
-/// See the module. Between two calls.
+/// See the module. A stream between two calls.
 pub(super) struct Line {
     requests: mpsc::Sender<wire::AppendRequest>,
     answers: Streaming<wire::AppendResponse>,
 }
 
-/// A stream answers its headers some time after the first request has gone.
+/// The answers of a stream, whose headers come some time after the first request has gone.
 enum Answers {
     Opening(Opening),
     Open(Box<Streaming<wire::AppendResponse>>),
 }
 
-/// How one call keeps watch over its line.
+/// How one call watches its line.
 pub(super) struct Watch<F> {
-    /// How long the member may say nothing.
+    /// How long the member may be silent.
     pub(super) patience: Duration,
-    /// Told of each answer.
+    /// Called for each answer.
     pub(super) heard: F,
 }
 
 impl Line {
-    /// A new stream, and the first call on it. The first message goes with the stream itself, so that beginning costs no
-    /// round trip of its own.
+    /// Opens a new stream and makes the first call on it. The first message goes with the stream itself, so that
+    /// opening it costs no round trip of its own.
     pub(super) async fn begin(
         mut client: ReplicationClient<Channel>,
         request: wire::AppendRequest,
@@ -66,7 +67,7 @@ impl Line {
         exchange(requests, Answers::Opening(opening), beat, parts, watch).await
     }
 
-    /// The next call.
+    /// Makes the next call.
     pub(super) async fn call(
         self,
         request: wire::AppendRequest,
@@ -88,7 +89,7 @@ async fn exchange(
     let mut sent_at = Instant::now();
     let mut heard_at = sent_at;
     let answer = loop {
-        // Whoever says nothing any more is sent nothing more: a member that only hears this leader must be free to elect
+        // A member that has fallen silent is sent nothing more: one that only hears this leader must be free to elect
         // another.
         let beats = parts.is_empty() && heard_at + patience / 2 > Instant::now();
         tokio::select! {
@@ -111,7 +112,7 @@ async fn exchange(
             },
             () = sleep_until(sent_at + BEAT_EVERY), if beats => {
                 mark!("sign-of-life");
-                // Where there is no room for it, something that says as much is on its way.
+                // If there is no room for it, something that says as much is on its way.
                 requests.try_send(beat.clone()).ok();
                 sent_at = Instant::now();
             }
@@ -148,7 +149,7 @@ impl Answers {
     }
 }
 
-/// Cannot be: an answer came over it.
+/// Cannot happen: an answer came over the stream.
 fn not_open() -> Status {
     Status::internal("a stream that has answered is not open")
 }
@@ -157,7 +158,7 @@ fn sign_of_life(request: &wire::AppendRequest) -> wire::AppendRequest {
     wire::AppendRequest { route: request.route.clone(), vote: request.vote, beat: true, ..Default::default() }
 }
 
-/// A request as it travels: as it is, or in pieces.
+/// A request as it travels: whole, or in pieces.
 fn parts(request: wire::AppendRequest) -> VecDeque<wire::AppendRequest> {
     let length = request.encoded_len();
     if length <= PIECE_BYTES {

@@ -1,9 +1,10 @@
-//! Linearizable reads: what a leader may answer once a quorum has confirmed, after the question came, that it still leads.
+//! Linearizable reads: what a leader may answer once a quorum has confirmed, after the question came, that it still
+//! leads.
 //!
-//! A leader that was cut off and replaced does not know it, so its own opinion counts for nothing. It has Raft send a round
-//! of heartbeats (Ongaro's dissertation, section 6.4, "ReadIndex") and takes the answers of a quorum for the word that at
-//! that moment nobody had elected another. Whoever asks while a round is under way shares the next one: never the one that
-//! began before the question.
+//! A leader that was cut off and replaced does not know it, so its own opinion counts for nothing. It has Raft send a
+//! round of heartbeats (Ongaro's dissertation, section 6.4, "ReadIndex"): the answers of a quorum prove that no other
+//! leader had been elected at that moment. A reader that asks while a round is under way shares the next one, never one
+//! that began before its question.
 
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use tokio::{
 
 use super::{AppendError, Node, leadership::Leadership, types::TypeConfig};
 
-/// While a round is under way, it is asked so often whether this node still leads.
+/// How often, while a round is under way, this node checks that it still leads.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// One round, at most. A leader that nobody answers ends it long before.
+/// The longest that one round may take. A leader that nobody answers ends it long before.
 const ROUND_MAX: Duration = Duration::from_secs(20);
-/// Readers that may wait for a round; more are sent away.
+/// Readers that may wait for a round; more are turned away.
 const ASKING_MAX: usize = 1024;
 
 /// The Raft index up to which the log has to be shown.
@@ -32,7 +33,7 @@ type Confirmed = Result<u64, AppendError>;
 pub(super) struct Confirmations(mpsc::Sender<oneshot::Sender<Confirmed>>);
 
 impl Confirmations {
-    /// Starts whoever answers. It ends with this.
+    /// Starts the task that answers. It ends when this is dropped.
     pub(super) fn start(raft: Raft<TypeConfig>, leadership: Leadership) -> Self {
         let (asks, asked) = mpsc::channel(ASKING_MAX);
         tokio::spawn(confirm(raft, leadership, asked));
@@ -57,8 +58,8 @@ async fn confirm(
     }
 }
 
-/// Up to which Raft index everything is committed that was committed when this was called, where this node leads and a
-/// quorum says so.
+/// Returns a Raft index up to which everything is committed, and which covers all that was committed when this was
+/// called. Succeeds where this node leads and a quorum confirms it.
 pub(super) async fn round(raft: &Raft<TypeConfig>, leadership: &Leadership) -> Confirmed {
     // A leader that nobody answers counts as none.
     let nobody = AppendError::NotLeader { leader: None };
@@ -88,12 +89,12 @@ pub(super) async fn round(raft: &Raft<TypeConfig>, leadership: &Leadership) -> C
 }
 
 impl Node {
-    /// Waits until whatever was acknowledged to anybody before this call is shown here. Bounded: a round, and the time that
-    /// a quorum may take to cosign.
+    /// Waits until everything that was acknowledged to anybody before this call is shown here. The wait is bounded by
+    /// the round under way, one more round, and the time that a quorum may take to cosign.
     ///
     /// # Errors
-    /// [`AppendError::NotLeader`] where this node does not lead, or no quorum confirms it; [`AppendError::Busy`] where too
-    /// many ask; [`AppendError::Damaged`].
+    /// [`AppendError::NotLeader`] where this node does not lead, or no quorum confirms it; [`AppendError::Busy`] where
+    /// too many ask; [`AppendError::Damaged`] where the log is damaged.
     pub async fn linearizable(&self) -> Result<(), AppendError> {
         let led = self.leadership().check()?;
         let (answer, answered) = oneshot::channel();
@@ -101,7 +102,8 @@ impl Node {
         let raft_index = answered.await.unwrap_or(Err(AppendError::ShuttingDown))?;
         let nobody = AppendError::NotLeader { leader: None };
         let size = self.ledger().end(raft_index).ok_or(nobody.clone())?;
-        // What was acknowledged by others is in the log that this leader began with; what it acknowledged itself, it showed.
+        // What other leaders acknowledged is in the log that this leader began with; what it acknowledged itself, it
+        // had shown.
         self.shown(led.size.max(size)).await.map_err(|_| nobody)
     }
 }

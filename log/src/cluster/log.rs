@@ -1,11 +1,11 @@
 //! Raft's log over the journal.
 //!
-//! An entry is hashed into the tree, written, synced, and only then reported as flushed: what Raft counts as stored
-//! is durable. Votes and entries go through one task in order, as Raft demands. Nothing is ever purged, and nothing
-//! below this node's own signed checkpoint is ever cut.
+//! An entry is hashed into the tree, written, synced, and only then reported as flushed: what Raft counts as stored is
+//! durable. Votes and entries go through one task in order, as Raft requires. Nothing is ever purged, and nothing below
+//! this node's own signed checkpoint is ever cut.
 //!
-//! A failed write or sync ends the node: what the disk holds is unknown then, and a second try could report as
-//! durable what the kernel already dropped. So it is never retried.
+//! A failed write or sync ends the node: what the disk holds is unknown then, and a retry could report as durable what
+//! the kernel already dropped. So it is never retried.
 
 use std::{
     fmt::{Debug, Display},
@@ -31,17 +31,16 @@ use super::{
     types::{Proposal, RaftEntry, TypeConfig, decode_frame, decode_vote, encode_vote},
 };
 
-/// How much one read may bring, in bytes, and so how much one call takes to another member; a single larger entry comes
-/// alone.
+/// Bytes that one read may bring, and so the bytes that one call carries to another member; a larger entry comes alone.
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// The log, owned by Raft's core task.
 pub(super) struct LogStore {
     journal: Journal,
-    /// In a mutex only because Raft demands `Sync`; it is reached through `&mut`, and never locked.
-    /// `None` in a life that takes nothing.
+    /// In a mutex only because Raft requires `Sync`; it is reached through `&mut`, and never locked. `None` in a life
+    /// that takes no entries.
     vote: Mutex<Option<Cell>>,
-    /// Of a folder that joins, until it holds its first entry. In a mutex for the same reason.
+    /// Present in a folder that joins, until it holds its first entry. In a mutex for the same reason.
     joining: Mutex<Option<Joining>>,
     reader: LogReader,
     _lock: FolderLock,
@@ -55,7 +54,7 @@ pub(super) struct LogReader {
 }
 
 impl LogStore {
-    /// Over a journal whose frames the ledger holds already.
+    /// A log over a journal whose frames the ledger already holds.
     pub(super) fn new(
         journal: Journal,
         vote: Option<Cell>,
@@ -67,12 +66,12 @@ impl LogStore {
         Self { journal, vote: Mutex::new(vote), joining: Mutex::new(joining), reader, _lock: lock }
     }
 
-    /// Reads the entries beside their writer.
+    /// A reader of the entries, beside their writer.
     pub(super) fn reader(&self) -> LogReader {
         self.reader.clone()
     }
 
-    /// Reads the frames beside their writer.
+    /// A reader of the frames, beside their writer.
     pub(super) fn journal_reader(&self) -> JournalReader {
         self.reader.journal.clone()
     }
@@ -94,7 +93,7 @@ impl LogStore {
         self.journal.sync().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
         if let Some(joining) = self.joining.get_mut().take() {
             mark!("joined-with-its-first-entry");
-            // Before anybody is told: a folder that comes back without what it said to hold must be refused.
+            // Noted before anybody is told: a folder that comes back without what it said to hold must be refused.
             joining.begins().await.map_err(|error| ledger.fatal(&error, StorageIOError::write_logs))?;
         }
         ledger.synced();
@@ -122,12 +121,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         stored.map_err(|error| self.reader.ledger.fatal(&error, StorageIOError::write_vote))
     }
 
-    /// Answers the vote as not yet committed, so that a restart never continues a term: it may have lost unsynced
-    /// entries of it, and then would put other leaves at the same (term, Raft index). Forgetting that an election
-    /// was won is safe, forgetting the vote itself would not be.
+    /// Returns the vote as not yet committed, so that a restart never continues a term: this node may have lost
+    /// unsynced entries of that term, and would then put other leaves at the same (term, Raft index). Forgetting that
+    /// an election was won is safe; forgetting the vote itself would not be.
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
         let Some(cell) = self.vote.get_mut() else {
-            // Nobody is voted for in this life, and Raft knows no term that is older than its log.
+            // This life votes for nobody, but Raft must not start from a term that is older than its log.
             let last = self.reader.ledger.last_log_id();
             return Ok(last.map(|last| Vote::new(last.leader_id.term, last.leader_id.node_id)));
         };
@@ -220,8 +219,8 @@ impl LogReader {
         }
         let frames = match self.journal.read(start, end, READ_BYTES_MAX).await {
             Ok(frames) => frames,
-            // A leader that was replaced still reads for its members while another one's entries take the place of its
-            // own: these are gone, and nothing is damaged. Raft makes of nothing a heartbeat.
+            // A leader that was replaced still reads for its members while another leader's entries take the place of
+            // its own: those are gone, but nothing is damaged. Raft makes a heartbeat of an empty read.
             Err(StoreError::Outside { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(self.ledger.fatal(&error, StorageIOError::read_logs)),
         };
@@ -254,7 +253,7 @@ fn weight(entry: &RaftEntry) -> usize {
 }
 
 impl Ledger {
-    /// Marks the node as failed and wraps the error for Raft, which ends itself on it.
+    /// Marks the node as failed and wraps the error for Raft, which then ends itself.
     fn fatal(&self, error: &dyn Display, wrap: fn(AnyError) -> StorageIOError<u64>) -> StorageError<u64> {
         self.fail(format!("the log cannot go on: {error}"));
         wrap(AnyError::error(error)).into()
@@ -304,7 +303,7 @@ mod tests {
     async fn entries_come_back_from_memory_and_from_the_disk() {
         let mut log = log(&Bench::new()).await;
         log.store((0..5).map(|index| blank(1, index)).collect()).await.unwrap();
-        // Applied ones are no longer in memory.
+        // Applied entries are not kept in memory.
         (0..3).for_each(|index| drop(log.reader.ledger.apply(&blank(1, index))));
         let ids = |entries: Vec<RaftEntry>| entries.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>();
         assert_eq!(ids(log.try_get_log_entries(1..).await.unwrap()), [1, 2, 3, 4]);

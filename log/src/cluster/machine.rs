@@ -30,7 +30,7 @@ pub(super) struct Machine {
 pub(super) struct NoSnapshots;
 
 impl Machine {
-    /// Before the first entry.
+    /// A machine before the first entry.
     pub(super) fn new(ledger: Arc<Ledger>) -> Self {
         Self { ledger, applied: None, membership: StoredMembership::default(), past_terms: u64::MAX }
     }
@@ -44,12 +44,12 @@ impl Machine {
         Applied(self.ledger.apply(entry))
     }
 
-    /// Ends the replay: from now on entries of terms above `past_terms` are of this life.
+    /// Ends the replay: from then on entries of terms above `past_terms` belong to this life.
     pub(super) fn live(&mut self, past_terms: u64) {
         self.past_terms = past_terms;
     }
 
-    /// Whether this node proposed it, in this life.
+    /// Returns whether this node proposed the entry, in this life.
     fn is_own(&self, entry: &RaftEntry) -> bool {
         let leader = entry.log_id.leader_id;
         leader.node_id == self.ledger.settings.node && leader.term > self.past_terms
@@ -95,7 +95,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I::IntoIter: OptionalSend,
     {
         let (mut applied, mut leads) = (Vec::new(), Vec::new());
-        // A log of one signs whatever it finds committed; of several, only the one that leads does.
+        // A log of one signs whatever it finds committed; in a cluster of several, only the leader does.
         let mut signs = self.ledger.settings.cluster.is_none();
         for entry in entries {
             applied.push(self.apply_one(&entry));

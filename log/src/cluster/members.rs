@@ -1,12 +1,12 @@
-//! Changes of who the members are: one is added as a learner, made a voter once it has caught up, and removed for good.
+//! Membership changes: a member is added as a learner, made a voter once it has caught up, and removed for good.
 //!
-//! Each change is an entry of the log, made by the leader through Raft's joint consensus. What would hurt is refused
-//! before: a node id that this log has ever known (whoever had it may have voted and forgotten), a cosigner's key that it
-//! has ever known (one disk would count twice), a voter that is far behind, a change after which no majority would
-//! answer. Only one change is under way at a time.
+//! Each change is an entry of the log, made by the leader through Raft's joint consensus. A change that would do harm
+//! is refused beforehand: a node id that this log has ever known (its holder may have voted and forgotten), a
+//! cosigner's key that it has ever known (one disk would count twice), a voter that is far behind, a change after which
+//! no majority would answer. Only one change is under way at a time.
 //!
-//! Every change may be asked for again: what is done already is left as it is, and what was left half-way, by a leader
-//! that was lost, is completed first. This file must never make a voter of a node that is not known to hold the log.
+//! Every change may be asked for again: what is already done is left as it is, and what a lost leader left half-way is
+//! completed first. This file must never make a voter of a node that is not known to hold the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,9 +32,9 @@ use super::{
 };
 use crate::note::{VerifyingKey, is_key_name};
 
-/// A learner that is at most so many entries behind has caught up: under load there is always one on its way.
+/// A learner that is at most this many entries behind has caught up: under load there is always one on its way.
 const CAUGHT_UP_ENTRIES: u64 = 64;
-/// Who answered within this counts as there. Raft asks four times a second.
+/// A member that answered within this time counts as present. Raft asks four times a second.
 const SILENT_MAX: Duration = Duration::from_secs(2);
 /// How long a change may take. It takes three exchanges with a quorum.
 const CHANGE_SECONDS_MAX: u64 = 20;
@@ -44,51 +44,51 @@ const TOLD_MAX: Duration = Duration::from_secs(1);
 /// Who the members are, as one of them knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembersStatus {
-    /// The node that says so.
+    /// The node that reports this.
     pub node: u64,
-    /// Who leads, where it knows.
+    /// The leader, if the node knows it.
     pub leader: Option<u64>,
-    /// In which term.
+    /// The term of the node.
     pub term: u64,
-    /// Entries in its log.
+    /// Number of entries in its log.
     pub entries: u64,
-    /// Leaves that it shows to readers.
+    /// Number of leaves that it shows to readers.
     pub committed: u64,
-    /// Whether the voters of before and those of after both count at the moment.
+    /// Whether a change of the voters is under way, so that both the old and the new ones count.
     pub changing: bool,
-    /// All of them, by node.
+    /// All members, by node.
     pub members: Vec<MemberStatus>,
 }
 
 /// One member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {
-    /// What all know of it.
+    /// What all members know about it.
     pub member: MemberSettings,
-    /// Whether it votes; else it learns.
+    /// Whether it is a voter; otherwise it is a learner.
     pub voter: bool,
-    /// Entries that are known to be on its disk; the leader alone knows.
+    /// Number of entries that are known to be on its disk; only the leader knows.
     pub entries: Option<u64>,
-    /// Since when it has not answered the leader; the leader alone knows.
+    /// How long it has not answered the leader; only the leader knows.
     pub silent_for: Option<Duration>,
 }
 
 /// Why the members were not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// Another node leads, or nobody.
+    /// Another node leads, or none.
     #[error("this node does not lead{}", leader.as_ref().map(|name| format!(": `{name}` does")).unwrap_or_default())]
     NotLeader {
-        /// Name of the one that does, where known.
+        /// The name of the node that does, if known.
         leader: Option<String>,
     },
-    /// It would hurt.
+    /// The change would do harm.
     #[error("{0}")]
     Refused(String),
-    /// It would hurt now, and not for long.
+    /// The change would do harm at the moment, but not for long.
     #[error("{0}")]
     NotYet(String),
-    /// It was begun, and it is not known how it ended.
+    /// The change was begun, and it is not known how it ended.
     #[error("the change was not committed within {CHANGE_SECONDS_MAX} s: it may be later, ask for it again")]
     Undecided,
     /// The node must end.
@@ -96,7 +96,7 @@ pub enum ChangeError {
     Failed(String),
 }
 
-/// What a change works with, apart from the node, so that it goes on when its caller is gone.
+/// What a change works with. It is separate from the node, so that the change goes on when its caller is gone.
 #[derive(Clone)]
 struct Changes {
     own: u64,
@@ -112,16 +112,16 @@ impl Node {
         self.changes().status()
     }
 
-    /// Whether that is the name of a member, by the newest membership of this node's log or by the settings beside it.
-    /// There may be members of whom this node has not heard yet.
+    /// Returns whether a member has this name, by the newest membership of this node's log or by the settings. There
+    /// may be members of which this node has not heard yet.
     pub(crate) fn knows_member(&self, name: &str) -> bool {
         let contacts = self.ledger().settings.cluster.iter().flat_map(|cluster| &cluster.contacts);
         let in_log = |membership: &Membership| membership.nodes().any(|(_, member)| member.name == name);
         self.ledger().with_membership(in_log) || contacts.into_iter().any(|contact| contact.name == name)
     }
 
-    /// Adds a learner: it is sent the log and counts for nothing. `replaces` names the member whose place it is to take,
-    /// and whose name and address it may therefore have.
+    /// Adds a learner, which is sent the log and does not count for any quorum. `replaces` names the member whose place
+    /// it is to take, and whose name and address it may therefore have.
     ///
     /// # Errors
     /// [`ChangeError::Refused`] where its node id or key was ever used in this log, or its name or address is in use.
@@ -130,7 +130,7 @@ impl Node {
         self.undisturbed(async move { changes.add(member, replaces).await }).await
     }
 
-    /// Makes a learner a voter, in the same step instead of the voter `replaces`, which becomes a learner.
+    /// Makes a learner a voter. In the same step the voter `replaces`, if given, becomes a learner.
     ///
     /// # Errors
     /// [`ChangeError::NotYet`] where it is behind or silent; [`ChangeError::Refused`] where too few of the voters would
@@ -140,7 +140,7 @@ impl Node {
         self.undisturbed(async move { changes.promote(node, replaces).await }).await
     }
 
-    /// Removes a member for good: its vote first, then itself.
+    /// Removes a member for good: first its vote, then the member itself.
     ///
     /// # Errors
     /// [`ChangeError::Refused`] where it leads, is the last voter, was never a member, or too few of the others answer.
@@ -159,7 +159,7 @@ impl Node {
         }
     }
 
-    /// Makes one change, and goes on with it where the caller does not wait any more: half of one would be left.
+    /// Makes one change, and goes on with it if the caller stops waiting: otherwise it could be left half-done.
     async fn undisturbed(
         &self,
         change: impl Future<Output = Result<(), ChangeError>> + Send + 'static,
@@ -286,8 +286,8 @@ impl Changes {
         }
     }
 
-    /// Raft of this version lets a leader remove itself, and then leaves everybody without one until an election, with a
-    /// caller that does not know how it ended.
+    /// Refuses a change because the member that it concerns is the leader. This version of openraft lets a leader
+    /// remove itself, and then leaves everybody without a leader until an election, and the caller without an outcome.
     fn leads_itself(&self) -> ChangeError {
         let own = self.own;
         ChangeError::Refused(format!(
@@ -320,7 +320,7 @@ impl Changes {
         self.ledger.last_log_id().map_or(0, |last| last.index + 1)
     }
 
-    /// Entries that the leader has and `node` is not known to have.
+    /// Number of entries that the leader has and `node` is not known to have.
     fn behind(&self, node: u64) -> u64 {
         let last = self.entries();
         let metrics = self.raft.metrics();
@@ -334,7 +334,7 @@ impl Changes {
             return Err(ChangeError::NotYet(format!("node {node} does not answer: start its process, or look at it")));
         }
         match self.behind(node) {
-            // In a log that is short, whoever holds nothing at all would be near.
+            // In a short log, even a node that holds nothing at all would be near.
             behind if behind > CAUGHT_UP_ENTRIES || behind == self.entries() => {
                 Err(ChangeError::NotYet(format!("node {node} is {behind} entries behind: wait until it has caught up")))
             }
@@ -342,8 +342,8 @@ impl Changes {
         }
     }
 
-    /// Whether a majority of these voters answers now: without it nothing would be committed any more, not even the
-    /// change that brings them back.
+    /// Checks that a majority of these voters answers at present: without one nothing could be committed any more, not
+    /// even the change that brings them back.
     fn would_answer(&self, voters: &BTreeSet<u64>) -> Result<(), ChangeError> {
         let there = voters.iter().filter(|node| self.is_there(**node)).count();
         if there > voters.len() / 2 {
@@ -358,8 +358,8 @@ impl Changes {
         )))
     }
 
-    /// Gives a member that lost its vote a moment to learn of it. One that is not told goes on asking for votes, and is
-    /// turned away.
+    /// Gives a member that lost its vote a moment to learn of it. A member that is not told goes on asking for votes,
+    /// and is turned away.
     async fn let_it_know(&self, node: u64) {
         let step = TOLD_MAX / 20;
         for _ in 0..20 {
@@ -375,8 +375,8 @@ impl Changes {
     }
 }
 
-/// Whether a member is new to this log: of its whole past nobody had its node id or its key, and of those who are there
-/// nobody has its name or address, except for the one that it replaces.
+/// Checks that a member is new to this log: in its whole past no member had this node id or key, and no present member
+/// has this name or address, except for the one that is replaced.
 fn is_new(all: &[(u64, Membership)], node: u64, new: &Member, replaces: Option<u64>) -> Result<(), String> {
     if node == 0 {
         return Err("nodes are counted from 1".into());
@@ -389,7 +389,7 @@ fn is_new(all: &[(u64, Membership)], node: u64, new: &Member, replaces: Option<u
     }
     let past = || all.iter().flat_map(|(_, membership)| membership.nodes());
     if past().any(|(id, _)| *id == node) {
-        // One behind the largest; where there is none, the smallest that was never used.
+        // One above the largest; if that does not exist, the smallest that was never used.
         let largest = past().map(|(id, _)| *id).max().unwrap_or(0);
         let free = |id: &u64| !past().any(|(used, _)| used == id);
         let next = largest.checked_add(1).or_else(|| (1..).find(free)).unwrap_or_default();

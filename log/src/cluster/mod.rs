@@ -1,17 +1,17 @@
 //! The replicated log: a Raft cluster over the journal, in which the Raft log *is* the audit log.
 //!
 //! One Raft entry is one frame of the journal and one batch of leaves; leadership and membership changes are leaves
-//! too. What a leaf counts for is decided when it is applied, from the log alone (`sessions`), and a checkpoint is
-//! signed only over what is committed and applied, so nothing is ever signed that a failover could take back.
+//! too. Whether a leaf counts is decided when it is applied, from the log alone (`sessions`). A checkpoint is signed
+//! only over what is committed and applied, so nothing that a failover could take back is ever signed.
 //!
-//! A log of one and a cluster of several run the same code. Several add a network (`network`), by which Raft's calls
-//! and the cosigning of checkpoints travel (`cosign`): what a reader or a client is shown is then covered by the
-//! signatures of a quorum, each of whom has it on its disk.
+//! A log of one and a cluster of several run the same code. A cluster of several adds a network (`network`), which
+//! carries Raft's calls and the cosigning of checkpoints (`cosign`): everything that a reader or a client is shown is
+//! then covered by the signatures of a quorum, each member of which has it on its disk.
 //!
-//! The room must never drop, reorder or rewrite a committed leaf, acknowledge one that is not durable, or sign two
-//! roots for one size. Any failure of the disk ends the node ([`Node::failed`]) and is never retried. A member whose
-//! log is damaged does not start; it is repaired from the others first (`repair`). A log of one has no others: it shows
-//! what is sound and takes nothing (`damaged`).
+//! This module must never drop, reorder or rewrite a committed leaf, acknowledge a leaf that is not durable, or sign
+//! two roots for one size. Any failure of the disk ends the node ([`Node::failed`]) and is never retried. A member
+//! whose log is damaged does not start; it is first repaired from the others (`repair`). A log of one has no others: it
+//! shows what is sound and takes no entries (`damaged`).
 
 use std::sync::Arc;
 
@@ -73,29 +73,30 @@ pub(super) use sum::Summed;
 pub struct NodeSettings {
     /// Name of the log in its checkpoints: a C2SP signed-note key name, at most 255 bytes.
     pub origin: String,
-    /// Which log; stands in the data folder and in every segment.
+    /// Identifies the log; stored in the data folder and in every segment.
     pub log_id: [u8; 16],
-    /// Which node of its cluster.
+    /// The id of the node in its cluster.
     pub node: u64,
-    /// Signs the checkpoints. All members of a cluster have the same: whoever leads signs.
+    /// Signs the checkpoints. All members of a cluster share this key: the leader signs.
     pub signing_key: Arc<SigningKey>,
-    /// What a member of a cluster of several has; `None` for a log of one.
+    /// The settings of a member of a cluster of several; `None` for a log of one.
     pub cluster: Option<ClusterSettings>,
-    /// Bounds.
+    /// The bounds of the node.
     pub limits: Limits,
-    /// Bytes for all queues and caches together. May change at any time: they follow. See
-    /// [`fixed`](super::budget::fixed) where it never does.
+    /// Bytes for all queues and caches together. The value may change at any time, and they follow it. See
+    /// [`fixed`](super::budget::fixed) for one that never changes.
     pub memory: watch::Receiver<u64>,
 }
 
-/// What a member of a cluster of several has beside the log.
+/// What a member of a cluster of several has besides the log.
 #[derive(Debug, Clone)]
 pub struct ClusterSettings {
-    /// What it shows to the other members, and whom it trusts. A new value holds from the next connection on.
+    /// What it presents to the other members, and whom it trusts. A new value takes effect with the next connection.
     pub identity: watch::Receiver<Identity>,
     /// Cosigns the checkpoints. Each member has its own.
     pub cosigner: Arc<SigningKey>,
-    /// Where the members are found. The log itself says so; these are asked where damage took that from this node's log.
+    /// Where the members are found. The log itself says so; these contacts are asked where damage took that from this
+    /// node's log.
     pub contacts: Vec<Contact>,
 }
 
@@ -126,7 +127,7 @@ pub struct MemberSettings {
 /// The bounds of a node. Entries and bytes are those of signed entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries that may wait for the batch in flight; past it callers are sent away.
+    /// Entries that may wait for the batch in flight; beyond that, callers are turned away.
     pub queue_entries: usize,
     /// Bytes that may wait, as far as memory allows.
     pub queue_bytes: usize,
@@ -153,17 +154,17 @@ impl Default for Limits {
     }
 }
 
-/// What became of an entry. All three are final: they follow from the log itself.
+/// What became of an entry. All three outcomes are final, because they follow from the log itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// It is in the log and counts.
     Counted {
-        /// Where.
+        /// Its leaf index.
         index: Index,
     },
-    /// It was in the log already.
+    /// It was already in the log.
     Repeated {
-        /// Where it stands since its first sending.
+        /// The leaf index that it has had since it was first sent.
         index: Index,
     },
     /// It does not count.
@@ -173,18 +174,18 @@ pub enum Appended {
 /// Why an entry does not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reason of the wire contract.
+    /// The reason, as in the wire contract.
     pub reason: Reason,
     /// For people: what was found, and what would cure it.
     pub detail: String,
-    /// With [`Reason::SequenceGap`]: the sequence that the log expects next; else 0.
+    /// With [`Reason::SequenceGap`]: the sequence that the log expects next; otherwise 0.
     pub expected: u64,
 }
 
 /// A checkpoint with the note that proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCheckpoint {
-    /// What it says.
+    /// The checkpoint itself.
     pub checkpoint: Checkpoint,
     /// The signed note.
     pub note: String,

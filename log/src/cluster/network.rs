@@ -1,9 +1,9 @@
 //! The connections between members: gRPC and mutual TLS.
 //!
-//! One connection to each other member carries everything. A member is who the certificate says that the membership
-//! names for its node, at both ends; a connection ends with its certificates, like that of a client. What stands in
-//! the log travels as the frames of the journal; cosigning goes along (`cosign`). A call ends when the member has been
-//! silent for too long for its distance (`distance`), and is made again by Raft alone (`peer`).
+//! One connection to each other member carries everything. At both ends, a member is identified by its certificate,
+//! which must hold the name that the membership has for its node; a connection ends with its certificates, like that of
+//! a client. Log entries travel as frames of the journal, and cosigning goes along with them (`cosign`). A call ends
+//! when the member has been silent for too long for its distance (`distance`), and only Raft repeats it (`peer`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,30 +38,31 @@ use super::{
     vouch::vouch,
 };
 
-/// From one attempt to reach a member that cannot be reached to the next.
+/// The pause between two attempts to reach a member that cannot be reached.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
-/// A connection from which nothing came for so long is asked for a sign of life, and is given up where none comes. On one
-/// that carries data something comes all the time, however thin the line.
+/// A connection from which nothing came for the first time span is asked for a sign of life, and is given up if none
+/// comes within the second. On a connection that carries data something comes all the time, however thin the line.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
-/// A vote for this node, and where the log of whoever gave it ended.
+/// A vote for this node, and where the voter's log ended.
 type Granted = (Vote<u64>, Option<LogId<u64>>);
 
-/// The connections to all other members. They are made by the first call, and again whenever they broke.
+/// The connections to all other members. Each is made by the first call, and again whenever it broke.
 pub(super) struct Links {
     world: World,
     pub(super) ledger: Arc<Ledger>,
-    /// Per node, for as long as the membership says the same of it.
+    /// Per node. A channel is kept for as long as the membership says the same about its node.
     channels: Mutex<BTreeMap<u64, (Member, Channel)>>,
     /// When each node last answered what this one sent it as leader.
     heard: Mutex<BTreeMap<u64, Instant>>,
     /// How far away each node is.
     distances: Arc<Distances>,
-    /// Which log each node had when it last gave this one its vote. Since then it has taken nothing but what the winner sent.
+    /// Where each node's log ended when it last gave this one its vote. Since then it has taken nothing but what the
+    /// winner sent.
     voted: Mutex<BTreeMap<u64, Granted>>,
-    /// Up to where Raft was last told that each node holds the leader's log, and in which term.
+    /// How far Raft was last told that each node holds the leader's log, and in which term.
     told: Mutex<BTreeMap<u64, (u64, LogId<u64>)>>,
-    /// What this node shows, and under which name.
+    /// The vouch that this node presents, and the name for which it was made.
     vouch: Mutex<Option<(String, Bytes)>>,
 }
 
@@ -79,7 +80,7 @@ impl Links {
         })
     }
 
-    /// Calls to a member.
+    /// A client for calls to a member.
     pub(super) fn to(&self, node: u64, member: &Member) -> Result<ReplicationClient<Channel>, NoLink> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if channels.get(&node).is_none_or(|(known, _)| known != member) {
@@ -123,8 +124,8 @@ impl Links {
         &self.distances
     }
 
-    /// A call to a node has failed. The next one makes another connection where this one may be why: it may be dead without
-    /// knowing it, or it may still show a certificate that this node has replaced meanwhile.
+    /// Notes that a call to a node has failed. The next one makes another connection if this one may be the cause: it
+    /// may be dead without knowing it, or it may still present a certificate that this node has replaced meanwhile.
     pub(super) fn failed(&self, node: u64, why: &Status) {
         match why.code() {
             Code::DeadlineExceeded => self.distances.silent(node),
@@ -134,7 +135,7 @@ impl Links {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
-    /// Asks a node for its vote, or how it would vote.
+    /// Asks a node for its vote, or with `trial` how it would vote.
     pub(super) async fn ask_for_vote(
         &self,
         node: u64,
@@ -146,7 +147,7 @@ impl Links {
         let route = Some(self.route(node, member));
         let request = wire::VoteRequest { route, vote: Some(vote.into()), last: last.map(Into::into), trial };
         let mut peer = self.to(node, member).map_err(|why| Status::unavailable(why.to_string()))?;
-        // Connecting takes as long as it may, and so does the answer, which waits for a disk.
+        // Connecting may take the full patience, and so may the answer, which waits for a disk.
         let patience = self.distances.patience(node) * 2;
         let mut request = Request::new(request);
         request.set_timeout(patience);
@@ -157,39 +158,40 @@ impl Links {
         answer.and_then(|answer| answer.into_inner().checked()).inspect_err(|why| self.failed(node, why))
     }
 
-    /// Whether a quorum of these members, this node among them, has answered it as its leader within this time.
+    /// Returns whether a quorum of these members, counting this node, has answered it as its leader within this time.
     pub(super) fn is_heard(&self, membership: &Membership, within: Duration) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = heard.iter().filter(|(_, at)| at.elapsed() <= within).map(|(node, _)| *node);
         is_quorum(membership, &lately.chain([self.ledger.settings.node]).collect::<BTreeSet<u64>>())
     }
 
-    /// Since when a node has not answered this one as its leader; `None` where it never has.
+    /// How long a node has not answered this one as its leader; `None` where it never has.
     pub(super) fn silent_for(&self, node: u64) -> Option<Duration> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).map(Instant::elapsed)
     }
 
-    /// A node gave this one its vote, and had this log.
+    /// Notes that a node gave this one its vote, and where its log ended.
     pub(super) fn voted(&self, node: u64, vote: Vote<u64>, last: Option<LogId<u64>>) {
         self.voted.lock().unwrap_or_else(PoisonError::into_inner).insert(node, (vote, last));
     }
 
-    /// The log with which a node voted for the leader of this vote; `None` where it did not. Given once: whoever asks again
-    /// has met that node since. So has whoever told Raft of it, and a vote that comes after that says nothing of now.
+    /// Where a node's log ended when it voted for the leader of this vote; `None` where it did not. Returned only once:
+    /// a caller that asks again has reached that node since. The same goes where Raft was already told about the node
+    /// in this term: a vote that comes after that says nothing about the present.
     pub(super) fn take_log_of_voter(&self, node: u64, vote: &Vote<u64>) -> Option<Option<LogId<u64>>> {
         let (of, last) = self.voted.lock().unwrap_or_else(PoisonError::into_inner).remove(&node)?;
         let is_met = self.told(node, vote.leader_id.term).is_some();
         (of.leader_id == vote.leader_id && !is_met).then_some(last)
     }
 
-    /// Raft is told that a node holds the leader's log up to here.
+    /// Notes that Raft is told that a node holds the leader's log up to here.
     pub(super) fn tell_matching(&self, node: u64, term: u64, matching: LogId<u64>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = told.entry(node).or_insert((term, matching));
         *newest = if newest.0 == term { (*newest).max((term, matching)) } else { (term, matching) };
     }
 
-    /// What Raft was told last of a node, in this term.
+    /// What Raft was last told about a node in this term.
     pub(super) fn told(&self, node: u64, term: u64) -> Option<LogId<u64>> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.get(&node).filter(|(of, _)| *of == term).map(|(_, matching)| *matching)
@@ -199,7 +201,7 @@ impl Links {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
     }
 
-    /// From this node to that one.
+    /// The route from this node to that one.
     pub(super) fn route(&self, to: u64, member: &Member) -> wire::Route {
         let settings = &self.ledger.settings;
         wire::Route {
@@ -211,8 +213,8 @@ impl Links {
         }
     }
 
-    /// What this node shows to members whose log does not name it; empty as long as its own does not either, for it
-    /// calls nobody then.
+    /// What this node presents to members whose log does not name it; empty as long as its own log does not name it
+    /// either, because it calls nobody then.
     fn vouch(&self) -> Bytes {
         let Some(name) = self.ledger.name_of(self.ledger.settings.node) else { return Bytes::new() };
         let mut made = self.vouch.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
-//! A node: the running whole of log, Raft and sequencer, and the handle that the server holds.
+//! A node: the log, Raft and the sequencer running together, and the handle that the server holds.
 //!
-//! A start locks the folder, checks whose it is, recovers the log and holds it against its own checkpoint, and only
-//! then starts Raft. Whatever makes the log doubtful later ends the node: [`Node::failed`] resolves and the process
-//! is to end, because a node that goes on after a failed sync may acknowledge what is not there.
+//! A start locks the folder, checks whose it is, recovers the log and compares it with its own checkpoint, and only
+//! then starts Raft. Anything that later makes the log doubtful ends the node: [`Node::failed`] resolves and the
+//! process must end, because a node that goes on after a failed sync may acknowledge what is not on the disk.
 
 use std::{future::pending, sync::Arc};
 
@@ -41,18 +41,18 @@ use super::{
 };
 use crate::words::hex;
 
-/// How long the start of a log of one waits until it leads. It elects itself at Raft's first tick, and then waits for its
-/// disk alone: as long as a batch may.
+/// How long the start of a log of one waits until it leads. It elects itself at Raft's first tick and then waits for
+/// its disk alone, for as long as a batch may.
 const LEADERSHIP_SECONDS_MAX: u64 = COMMIT_SECONDS_MAX;
-/// How long a caller waits until what was committed is cosigned by a quorum.
+/// How long a caller waits for a quorum to cosign what was committed.
 const SHOWN_SECONDS_MAX: u64 = 5;
-/// Entries in one call to a member, each of them a batch. A leader reads so many for each step in which openraft looks for
-/// what a member holds, whether or not they are sent.
+/// Entries in one call to a member, each of them a batch. For each step of openraft's search for what a member holds, a
+/// leader reads this many entries, whether or not they are sent.
 const CALL_ENTRIES_MAX: u64 = 64;
 /// How long each step of a stop may take.
 const STOP_SECONDS_MAX: u64 = 60;
 
-/// A running node. Cheap to clone; the node stops when the last handle is gone, gracefully by
+/// A running node. It is cheap to clone. It stops when the last handle is gone, or gracefully by
 /// [`shut_down`](Node::shut_down).
 #[derive(Clone)]
 pub struct Node {
@@ -68,16 +68,16 @@ struct Handle {
     reads: Reads,
     memory: Memory,
     links: Arc<Links>,
-    /// Held by the one change of the members that may be under way.
+    /// Held by the one membership change that may be under way.
     changing: Arc<Mutex<()>>,
-    /// Held by the one call of a leader that Raft may have at a time.
+    /// Held by the one call of a leader that Raft may be handling.
     appending: Arc<Mutex<()>>,
     pulse: Arc<Pulse>,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
 }
 
-/// The accounts of those who serve this node.
+/// The memory accounts of the services in front of this node.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     pub(crate) requests: Arc<Account>,
@@ -91,11 +91,11 @@ struct Running {
 }
 
 impl Node {
-    /// Recovers the folder and starts Raft; a log of one is led when this returns.
+    /// Recovers the folder and starts Raft. A log of one leads when this returns.
     ///
     /// # Errors
-    /// A folder that is locked, not initialised, somebody else's, rolled back or corrupt; a failing disk; no
-    /// leadership within ten seconds.
+    /// Where the folder is locked, not initialised, another node's, rolled back or corrupt; where the disk fails; where
+    /// a log of one does not lead within a minute.
     pub async fn start(world: World, settings: NodeSettings) -> Result<Node, NodeError> {
         let lock = lock(&world).await?;
         let checked = Identity::check(&world, &settings).await;
@@ -110,11 +110,11 @@ impl Node {
         Ok(node)
     }
 
-    /// Opens what is sound of a log of one that [`start`](Node::start) refused for this damage: it can be read, and takes
-    /// nothing. It changes nothing on disk, and ends once the folder is whole again.
+    /// Opens the sound part of a log of one that [`start`](Node::start) refused for `damage`: it can be read, and takes
+    /// no entries. The node changes nothing on disk, and ends once the folder is whole again.
     ///
     /// # Errors
-    /// Where the damage is of another kind, or leaves nothing that can be vouched for; a failing disk.
+    /// Where the damage is of another kind or leaves nothing that can be vouched for; where the disk fails.
     pub async fn open_sound(world: World, settings: NodeSettings, damage: &NodeError) -> Result<Node, NodeError> {
         if settings.cluster.is_some() || !damage.is_damage() {
             return Err(NodeError::Settings("only a log of one is shown where it is damaged".into()));
@@ -207,14 +207,14 @@ impl Node {
         patiently(seconds, leads).await.unwrap_or(Err(late))
     }
 
-    /// Appends one entry, and returns once it is committed, applied and covered by a signed checkpoint, in a cluster by
-    /// one that a quorum cosigned; or refused.
+    /// Appends one entry. Returns once the entry is refused, or committed, applied and covered by a signed checkpoint;
+    /// in a cluster, by one that a quorum cosigned.
     ///
-    /// The wait has no deadline of its own: the sequencer's deadline for a batch bounds it. Dropping the future
-    /// cancels nothing; the entry may be in the log all the same, and sending it again is safe.
+    /// The wait has no deadline of its own: the sequencer's deadline for a batch bounds it. Dropping the future cancels
+    /// nothing; the entry may still get into the log, and sending it again is safe.
     ///
     /// # Errors
-    /// Where it got no outcome; see [`AppendError`] for what then holds.
+    /// Where the entry got no outcome; see [`AppendError`] for what then holds.
     pub async fn append(&self, entry: SignedEntry) -> Result<Appended, AppendError> {
         let Handle { ledger, queue, leadership, .. } = &*self.handle;
         if let Some(why) = self.handle.reads.damage().await {
@@ -238,14 +238,15 @@ impl Node {
         }
         let appended = answered.await.unwrap_or_else(|_| Err(AppendError::Failed("the sequencer ended".into())))?;
         if let Appended::Counted { index } | Appended::Repeated { index } = appended {
-            // Not only the entry: what clients saw of earlier leaders was shorter than the log that this one began with.
+            // What clients saw from earlier leaders was shorter than the log that this leader began with: all of that
+            // log has to be shown, not only the entry.
             self.shown(led.size.max(index.0 + 1)).await?;
         }
         Ok(appended)
     }
 
-    /// The sequence that this node takes next of a client in this epoch. Where it does not lead it takes none, and says so to
-    /// every one.
+    /// The sequence that this node takes next from a client in this epoch. A node that does not lead takes none: it
+    /// returns `u64::MAX`, so that every entry is submitted and its client is told.
     pub(crate) fn expects(&self, client: &ClientId, epoch: Epoch) -> u64 {
         match self.handle.leadership.check() {
             Ok(_) => self.handle.ledger.with_sessions(|sessions| sessions.next(client, epoch)),
@@ -253,7 +254,7 @@ impl Node {
         }
     }
 
-    /// Waits until so many leaves are shown to readers.
+    /// Waits until `size` leaves are shown to readers.
     pub(super) async fn shown(&self, size: u64) -> Result<(), AppendError> {
         let mut committed = self.handle.ledger.committed();
         match patiently(SHOWN_SECONDS_MAX, committed.wait_for(|committed| *committed >= size)).await {
@@ -290,17 +291,17 @@ impl Node {
         &self.handle.confirmations
     }
 
-    /// Whether it leads, as far as it knows; who does where it does not.
+    /// `Ok` where this node leads, as far as it knows; otherwise the error names the leader, if known.
     pub(crate) fn leads(&self) -> Result<(), AppendError> {
         self.handle.leadership.check().map(drop)
     }
 
-    /// Why nothing is taken in this life, where that is so: see [`open_sound`](Node::open_sound).
+    /// Why this life takes no entries, if it takes none: see [`open_sound`](Node::open_sound).
     pub fn read_only(&self) -> Option<&str> {
         self.handle.ledger.read_only()
     }
 
-    /// How new the log is that this node shows.
+    /// How fresh the log is that this node shows.
     pub fn bound(&self) -> Bound {
         self.handle.ledger.bound()
     }
@@ -321,41 +322,41 @@ impl Node {
         &self.handle.pulse
     }
 
-    /// What a caller is told for whom there is no room. Told as shed.
+    /// Returns the error for a caller for whom there is no room, and reports the shed load.
     pub(crate) fn shed(&self) -> AppendError {
         let (busy, queued) = self.handle.queue.shed();
         self.handle.ledger.tell(LogEvent::LoadShed { queued });
         busy
     }
 
-    /// Whether it is a member of a cluster of several.
+    /// Returns whether this node is a member of a cluster of several.
     pub(crate) fn is_clustered(&self) -> bool {
         self.handle.ledger.settings.cluster.is_some()
     }
 
-    /// The accounts of those who serve this node.
+    /// The memory accounts of the services in front of this node.
     pub(crate) fn memory(&self) -> &Memory {
         &self.handle.memory
     }
 
-    /// As if the clock had been seen to move.
+    /// Acts as if the clock had been seen to move.
     #[cfg(test)]
     pub(super) fn clock_moved(&self, by_ms: i64) {
         self.handle.queue.clock_moved(by_ms);
     }
 
-    /// Number of leaves that are committed.
+    /// Number of committed leaves.
     pub fn committed(&self) -> u64 {
         *self.handle.ledger.committed().borrow()
     }
 
-    /// Sees each growth of [`committed`](Node::committed); several may be seen as one.
+    /// Observes each growth of [`committed`](Node::committed); several may be observed as one.
     pub fn committed_changes(&self) -> watch::Receiver<u64> {
         self.handle.ledger.committed()
     }
 
-    /// Frames from `from` on of those whose leaves are all among the first `size`, which are shown: at least one if there
-    /// is one, and then no more than `bytes_max`.
+    /// Frames from `from` on whose leaves are all among the first `size`, which are shown: at least one if there is
+    /// one, and beyond that no more than `bytes_max` bytes.
     pub(super) async fn covered_frames(&self, from: u64, size: u64, bytes_max: usize) -> Result<Vec<Frame>, NodeError> {
         self.handle.reads.covered(from, size, bytes_max).await
     }
@@ -365,8 +366,8 @@ impl Node {
         self.handle.ledger.checkpoint().borrow().clone()
     }
 
-    /// Proof that leaf `index` is in the log: everything of a receipt but the sequence that it answers. `consistency`
-    /// is empty where `known_size` is 0, equal to the checkpoint's, or larger than the log.
+    /// Proof that leaf `index` is in the log: everything in a receipt but the sequence that it answers. `consistency`
+    /// is empty where `known_size` is 0, equal to the size of the checkpoint, or larger than the log.
     ///
     /// # Errors
     /// [`NodeError::PastEnd`] where no checkpoint covers it; corruption; a failing disk.
@@ -374,8 +375,8 @@ impl Node {
         self.handle.reads.receipt(index, known_size, repeated).await
     }
 
-    /// Committed leaves from `start` on, at least one unless `start` is the size; at most `limit` (0 leaves the choice
-    /// to the node) and 1,024, and at most `bytes_max` unless the first alone is larger.
+    /// Committed leaves from `start` on: at least one unless `start` is the size, at most `limit` (0 leaves the choice
+    /// to the node) and never more than 1,024, and at most `bytes_max` bytes unless the first leaf alone is larger.
     ///
     /// # Errors
     /// [`NodeError::PastEnd`] where `start` is larger than the size; corruption; a failing disk.
@@ -393,12 +394,12 @@ impl Node {
         self.handle.reads.consistency(old, new)
     }
 
-    /// Stops: takes nothing more in, answers everything accepted, stops Raft, keeps the last checkpoint, gives the
-    /// folder free. Answers the size. Calling it again answers the same.
+    /// Stops the node: takes no new entries, answers everything accepted, stops Raft, keeps the last checkpoint, and
+    /// releases the folder. Returns the number of committed leaves. Calling it again returns the same.
     ///
     /// # Errors
-    /// [`NodeError::Failed`] where the node had failed; [`NodeError::Deadline`] where a step takes too long, and may
-    /// then be called again.
+    /// [`NodeError::Failed`] where the node had failed; [`NodeError::Deadline`] where a step takes too long. It may be
+    /// called again after the latter.
     pub async fn shut_down(&self) -> Result<u64, NodeError> {
         let Handle { ledger, queue, running, raft, .. } = &*self.handle;
         queue.close(AppendError::ShuttingDown);
@@ -414,7 +415,7 @@ impl Node {
         }
     }
 
-    /// Resolves when the node must end, with the reason; pends as long as it need not. The process is to end then.
+    /// Resolves with the reason once the node must end, and pends until then. The process must then end.
     pub async fn failed(&self) -> String {
         let mut failures = self.handle.ledger.failures();
         match failures.wait_for(Option::is_some).await.map(|why| why.clone()) {
@@ -433,14 +434,14 @@ impl std::fmt::Debug for Node {
 }
 
 impl Drop for Handle {
-    /// Ends the sequencer, which serves what waits first; Raft and the keeper end with their handles, and only then is
+    /// Ends the sequencer, which first serves what waits. Raft and the keeper end with their handles, and only then is
     /// the folder free.
     fn drop(&mut self) {
         self.queue.close(AppendError::ShuttingDown);
     }
 }
 
-/// Waits for a task to end; what waits stays in place where the wait is dropped or too long.
+/// Waits for a task to end. The task stays in place where the wait is dropped or takes too long.
 async fn join(what: &'static str, task: &mut Option<JoinHandle<()>>) -> Result<(), NodeError> {
     if let Some(running) = task {
         let ended = patiently(STOP_SECONDS_MAX, running).await;
@@ -472,10 +473,10 @@ async fn keep_to_budget(
     }
 }
 
-/// Raft without snapshots, and its times in milliseconds. A log of one has nobody to wait for. Of several, a member elects
-/// nobody by Raft's own timer (`election`), and no call ends by Raft's deadline (`runtime`). What is left to these times is
-/// how often a leader at rest is heard, every three halves of the first, and for how long after it no vote is given to
-/// another, the last.
+/// Configures Raft without snapshots, with its times in milliseconds. A log of one has nobody to wait for. In a cluster
+/// of several, Raft's own timer starts no election (`election`), and no call ends by Raft's deadline (`runtime`). The
+/// times then only decide how often an idle leader is heard (every three halves of the first), and for how long after
+/// that no vote is given to another candidate (the last).
 fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
     let (heartbeat_interval, election_timeout_min, election_timeout_max) = match settings.cluster {
         None => (50, 150, 300),
@@ -493,7 +494,7 @@ fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
     config.validate().map_err(|error| NodeError::Settings(error.to_string()))
 }
 
-/// Ends the node when Raft ends by itself. Only its end is believed; health is not read from its metrics.
+/// Ends the node when Raft ends by itself. Only Raft's end is believed; its metrics are not read as a sign of health.
 async fn watch_raft(
     mut metrics: watch::Receiver<openraft::RaftMetrics<u64, super::types::Member>>,
     ledger: Arc<Ledger>,

@@ -1,15 +1,15 @@
 //! Raft's calls to one member.
 //!
-//! openraft does not ask a member what it holds. After each election it looks for that by halving the log, and sends hundreds
-//! of entries with every step: half of the log would travel anew, a round trip for each piece of it, before anything is
-//! committed. So each member says with its vote and with each answer where its log ends, and what both logs have in common
-//! follows from that, mostly without a call (Raft paper, section 5.3, "Log Matching"). Whatever openraft asks about the
-//! common part is answered here, and only what the member lacks is sent.
+//! openraft does not ask a member what it holds. After each election it searches for that by halving the log, and sends
+//! hundreds of entries with every step: half of the log would travel anew, a round trip for each piece of it, before
+//! anything is committed. Therefore each member reports, with its vote and with each answer, where its log ends. What
+//! both logs have in common follows from that, mostly without a call (Raft paper, section 5.3, "Log Matching").
+//! Whatever openraft asks about the common part is answered here, and only what the member lacks is sent.
 //!
-//! openraft also ends the leader where a member holds less than it once acknowledged. Such a member lost what its disk had
-//! promised; that must not end anybody else. It is sent again what it lost, before openraft hears of it. And were a
-//! member to contradict what both logs were thought to have in common, beyond what openraft asked about, that would be found
-//! anew: told of a conflict where it knows that the logs agree, openraft ends the leader as well.
+//! openraft also ends the leader if a member holds less than it once acknowledged. Such a member lost what its disk had
+//! promised, and that must not end any other node. It is sent again what it lost, before openraft hears of it. And if a
+//! member contradicts what both logs were thought to have in common, beyond what openraft asked about, the common part
+//! is searched for anew: told of a conflict where it knows that the logs agree, openraft would end the leader as well.
 
 use std::{error::Error, sync::Arc};
 
@@ -39,7 +39,7 @@ use super::{
 /// Makes Raft's connections.
 pub(super) struct Network {
     pub(super) links: Arc<Links>,
-    /// What goes along with their calls.
+    /// What the leader has to say about checkpoints with their calls.
     pub(super) word: Word,
     /// This node's log.
     pub(super) log: LogReader,
@@ -51,13 +51,13 @@ pub(super) struct Peer {
     node: u64,
     courier: Courier,
     log: LogReader,
-    /// The last entry that the member's log has in common with this one's; `None` as long as that is not known.
+    /// The last entry that the member's log has in common with this one; `None` as long as that is not known.
     common: Option<Option<LogId<u64>>>,
-    /// The member was found to hold less than Raft was told, which is not mended yet.
+    /// The member was found to hold less than Raft was told, and that is not mended yet.
     lost_some: bool,
-    /// What it lost is told.
+    /// Whether its loss has been reported.
     told_of_loss: bool,
-    /// Tells a far member of commits beside the entries; there once it is known what the logs have in common.
+    /// Tells a far member of commits beside the entries. Present once it is known what the logs have in common.
     beside: Option<Beside>,
 }
 
@@ -72,26 +72,27 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 }
 
 impl Peer {
-    /// One call of Raft. Where commits are told beside, the leader's word on checkpoints goes there.
+    /// Makes one call of Raft. Where commits are told beside, the leader's word on checkpoints goes with them instead.
     async fn ask(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Answer<Taken> {
         let along = match self.beside {
             Some(_) => Along::default(),
             None => self.courier.along(request).await,
         };
         let answered = self.courier.ask(request, along).await;
-        // What the member holds may be another thing by the time that it is met again.
+        // By the time the member is reached again, it may hold something else.
         answered.inspect_err(|_| self.forget())
     }
 
-    /// What the member holds has to be found again.
+    /// Forgets what the member holds: it has to be found again.
     fn forget(&mut self) {
         (self.common, self.beside) = (None, None);
     }
 
-    /// What the member's log has in common with this one's. It asks the member where that cannot be told otherwise.
+    /// Finds the last entry that the member's log has in common with this one. Asks the member only where that cannot
+    /// be told otherwise.
     ///
     /// # Errors
-    /// In the first place that there is no answer; in the second what Raft has to be told instead.
+    /// The outer error: there is no answer. The inner one: what Raft has to be told instead.
     async fn find_common(&mut self, vote: Vote<u64>) -> Answer<Result<Option<LogId<u64>>, AppendEntriesResponse<u64>>> {
         if let Some(common) = self.common {
             return Ok(Ok(common));
@@ -118,7 +119,7 @@ impl Peer {
         Ok(Ok(common))
     }
 
-    /// Sends the member what it had acknowledged and holds no more, up to `upto`.
+    /// Sends the member again what it had acknowledged and has lost, up to `upto`.
     async fn send_again(
         &mut self,
         vote: Vote<u64>,
@@ -139,7 +140,7 @@ impl Peer {
             }
             let start = common.map_or(0, |common| common.index + 1);
             let entries = self.log.limited_get_log_entries(start, upto.index + 1).await;
-            // The log store has noted the failure: the node ends for it.
+            // The log store has noted the failure, which ends the node.
             let entries = entries.map_err(|why| failed(&Status::internal(why.to_string())))?;
             let Some(newest) = entries.last().map(|entry| entry.log_id) else {
                 return Err(failed(&Status::internal("an entry of this node's own log is missing")));
@@ -153,7 +154,7 @@ impl Peer {
         }
     }
 
-    /// The member had acknowledged all up to `upto`, and holds no more than what it has in `common`.
+    /// Reports that the member had acknowledged everything up to `upto`, and holds no more than `common`.
     fn tell_of_loss(&self, common: Option<LogId<u64>>, upto: LogId<u64>) {
         let ledger = &self.links.ledger;
         let holds = common.and_then(|common| ledger.end(common.index)).unwrap_or_default();
@@ -162,7 +163,8 @@ impl Peer {
         ledger.tell(LogEvent::MemberLostTail { node: self.node, member, holds, acknowledged });
     }
 
-    /// What Raft is to be told without a call; else the request holds only what the member lacks.
+    /// Returns what Raft is to be told without a call. `None` where the call has to be made: the request then holds
+    /// only what the member lacks.
     async fn prepare(
         &mut self,
         request: &mut AppendEntriesRequest<TypeConfig>,
@@ -193,14 +195,15 @@ impl Peer {
         Ok(None)
     }
 
-    /// A call that carries no entries, where it can go beside those that do.
+    /// Makes a call that carries no entries, if it can go beside those that do; `None` if it cannot.
     fn tell(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Option<Answer<AppendEntriesResponse<u64>>> {
         if let Some(ended) = self.beside.as_mut().and_then(Beside::ended) {
             mark!("telling-beside-ended");
             self.beside = None;
             return Some(ended.inspect_err(|_| self.forget()));
         }
-        // A peer that was made for a single question, of which a quorum has to answer each, has nothing in common yet.
+        // A peer that was made for a single question does not know the common part yet: each member of a quorum has to
+        // answer such a question itself.
         if !request.entries.is_empty() || self.common.is_none() || self.lost_some {
             return None;
         }
@@ -215,7 +218,8 @@ impl Peer {
         Some(Ok(AppendEntriesResponse::Success))
     }
 
-    /// The member holds less than Raft was told. Raft makes its call again, and the member is looked after first.
+    /// The member holds less than Raft was told. Raft repeats its call, and before that the member is sent what it
+    /// lost.
     fn lost<E: Error>(&mut self) -> RPCError<u64, Member, RaftError<u64, E>> {
         mark!("member-lost-what-it-acknowledged", !self.lost_some);
         self.lost_some = true;
@@ -227,26 +231,27 @@ impl Peer {
 /// The search for the newest entry that a member's log has in common with this one.
 struct CommonPart<'a> {
     ledger: &'a Ledger,
-    /// The last entry of the member, which it said itself.
+    /// The last entry of the member's log, as it reported it.
     last: Option<LogId<u64>>,
-    /// The newest entry that both may have: both have it, once there is nothing more to ask.
+    /// The newest entry that both may have: once there is nothing left to ask, both have it.
     guess: Option<LogId<u64>>,
 }
 
 impl<'a> CommonPart<'a> {
     fn of(ledger: &'a Ledger, last: Option<LogId<u64>>) -> Self {
-        // Entries of one leader stand in one order in all logs, so that whoever has its newest has all before it.
+        // The entries of one leader stand in the same order in all logs, so a log that has its newest one has all
+        // before it.
         let guess = last.and_then(|last| ledger.newest_by(last.leader_id, last.index));
         Self { ledger, last, guess }
     }
 
-    /// The entry of which the member has to be asked whether it has it.
+    /// The entry that the member has to be asked about, if there is one.
     fn to_ask(&self) -> Option<LogId<u64>> {
         self.guess.filter(|guess| Some(*guess) != self.last)
     }
 
-    /// The member has another entry there, or none. What is before that leader's entries has to be asked anew: the logs may
-    /// have parted more than once.
+    /// Notes that the member has another entry there, or none. What is before that leader's entries has to be asked
+    /// about anew, because the logs may have parted more than once.
     fn parted_at(&mut self, asked: LogId<u64>) {
         mark!("logs-had-parted");
         self.guess = self.ledger.newest_before(asked.leader_id);
@@ -285,7 +290,8 @@ impl RaftNetwork<TypeConfig> for Peer {
                 if request.prev_log_id.is_some() && request.prev_log_id <= told {
                     return Err(self.lost());
                 }
-                // Raft asked of less. To be told that the logs part there, where it knows that they agree, would end it.
+                // Raft asked about an earlier entry. If it were told of a conflict there, where it knows that the logs
+                // agree, it would end.
                 if request.prev_log_id != asked_at {
                     self.forget();
                     return Err(failed(&Status::unavailable(
@@ -336,12 +342,12 @@ mod tests {
         *,
     };
 
-    /// The terms of a log's entries, by index.
+    /// A log whose entries have these terms.
     fn log(terms: &[u64]) -> Vec<LogId<u64>> {
         (0..).zip(terms).map(|(index, term)| LogId::new(CommittedLeaderId::new(*term, 1), index)).collect()
     }
 
-    /// What a leader with the first log takes for what both have in common, and how often it asked.
+    /// What a leader with the log `own` takes for the common part of both logs, and how often it asked.
     fn common(own: &[u64], members: &[u64]) -> (Option<LogId<u64>>, usize) {
         let (ledger, holds, mut asked) = (ledger(), log(members), 0);
         own.iter().zip(0..).for_each(|(term, index)| drop(ledger.append(entry(*term, index, &["a"]))));
@@ -377,13 +383,13 @@ mod tests {
         for own in &logs {
             for members in &logs {
                 let both: Vec<_> = log(own).into_iter().filter(|at| log(members).contains(at)).collect();
-                // No two logs of Raft have an entry in common and part before it.
+                // In Raft, two logs that have an entry in common agree before it.
                 if both.len() as u64 != both.last().map_or(0, |last| last.index + 1) {
                     continue;
                 }
                 let (found, asked) = common(own, members);
                 assert!(found.is_none_or(|found| both.contains(&found)), "{own:?} {members:?}: {found:?}");
-                // And nothing of it is missing but entries of one leader.
+                // And nothing of it is missing except entries of one leader.
                 let sure = both.iter().rev().find(|at| at.leader_id < both[both.len() - 1].leader_id).copied();
                 assert!(found >= sure, "{own:?} {members:?}: {found:?}");
                 assert!(asked <= own.iter().collect::<BTreeSet<_>>().len(), "{own:?} {members:?}: asked {asked} times");

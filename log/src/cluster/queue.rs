@@ -1,7 +1,7 @@
-//! The queue before the sequencer: bounded by entries and by bytes, and it says no when it is full.
+//! The queue in front of the sequencer. It is bounded by entries and by bytes, and refuses when it is full.
 //!
-//! What is in the queue belongs to the sequencer: a caller that goes away takes nothing with it. It must never drop a
-//! job without an answer.
+//! What is in the queue belongs to the sequencer: a caller that goes away takes nothing with it. The queue must never
+//! drop a job without an answer.
 
 use std::{
     collections::VecDeque,
@@ -21,18 +21,18 @@ use super::{
     sessions::Digest,
 };
 
-/// The shortest and the longest time for which a caller is sent away.
+/// The shortest and the longest time after which a caller is told to retry.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
-/// A batch whose bytes make it take so much longer than the quickest one is too large for the line to a quorum.
+/// A batch whose bytes make it take this much longer than the quickest one is too large for the line to a quorum.
 const TRANSFER_MAX: Duration = Duration::from_secs(1);
-/// Batches get no smaller than this for that reason; a single larger entry goes all the same.
+/// Batches do not get smaller than this for that reason; a single larger entry still goes.
 const BATCH_BYTES_MIN: usize = 64 << 10;
 
 /// An answer to a caller.
 pub(super) type Answer = Result<Appended, AppendError>;
 
-/// One entry that waits, and who waits for it.
+/// One entry that waits, and the caller that waits for it.
 pub(super) struct Job {
     pub(super) entry: SignedEntry,
     pub(super) digest: Digest,
@@ -45,14 +45,14 @@ pub(super) struct Job {
 pub(super) enum Work {
     /// One batch, at least one entry.
     Entries(Vec<Job>),
-    /// This node's wall clock moved by so many milliseconds.
+    /// This node's wall clock moved by this many milliseconds.
     ClockMoved(i64),
 }
 
-/// See the module. Many put in, one takes out.
+/// See the module. Many tasks put jobs in, one takes them out.
 pub(super) struct Queue {
     limits: Limits,
-    /// What waits, and what the sequencer has taken and not yet answered.
+    /// The accounts for what waits, and for what the sequencer has taken and not yet answered.
     waiting: Arc<Account>,
     batch: Arc<Account>,
     inner: Mutex<Inner>,
@@ -62,15 +62,15 @@ pub(super) struct Queue {
 struct Inner {
     jobs: VecDeque<Job>,
     bytes: usize,
-    /// Why nothing more is taken in.
+    /// Why nothing more is accepted.
     closed: Option<AppendError>,
     /// How long the last batch took.
     pace: Duration,
-    /// How long the quickest one took of late: what the distance takes.
+    /// How long the quickest one took lately: what the distance alone takes.
     quickest: Option<Duration>,
-    /// Bytes of the next batch, by what the line to a quorum has shown to carry.
+    /// Bytes of the next batch, by what the line to a quorum has been seen to carry.
     carried: usize,
-    /// By how much the wall clock moved since that was last taken.
+    /// By how many milliseconds the wall clock moved since this was last taken.
     clock_moved: Option<i64>,
 }
 
@@ -94,7 +94,7 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a job in.
+    /// Accepts a job.
     ///
     /// # Errors
     /// Where there is no room, with the number of jobs that wait; where the queue is closed.
@@ -106,7 +106,7 @@ impl Queue {
         let size = job.entry.bytes().len();
         let bytes = inner.bytes + size;
         let room = self.limits.queue_bytes.min(self.waiting.limit_len());
-        // An entry that fits into no batch under this budget has to wait outside until there is more.
+        // An entry that fits into no batch under this budget has to wait outside until the budget is larger.
         let fits = size <= self.batch.limit_len();
         mark!("entry-larger-than-a-batch", !fits);
         if inner.jobs.len() >= self.limits.queue_entries || bytes > room || !fits {
@@ -122,7 +122,7 @@ impl Queue {
         Ok(())
     }
 
-    /// What a caller is told who has to be sent away, and how many jobs wait.
+    /// The error for a caller that has to be turned away, and the number of jobs that wait.
     pub(super) fn shed(&self) -> (AppendError, u64) {
         self.busy(&self.lock())
     }
@@ -161,7 +161,7 @@ impl Queue {
                     return None;
                 }
             }
-            // A permit is kept where a job came since the look above, so none is missed.
+            // If a job came since the look above, a permit is kept, so that none is missed.
             self.ready.notified().await;
         }
     }
@@ -185,23 +185,24 @@ impl Queue {
         taken
     }
 
-    /// What was taken last is answered.
+    /// Notes that what was taken last is answered.
     pub(super) fn done(&self) {
         self.batch.holds(0);
     }
 
-    /// The budget has changed. What waits stays; nothing new is taken in above the limit.
+    /// Follows a change of the budget. What waits stays; nothing new is accepted above the limit.
     pub(super) fn shrink(&self) {
         self.waiting.budget_changed();
         self.batch.budget_changed();
     }
 
-    /// Notes how long a batch took, from which callers are told when to come back. Where its bytes are what took long, the
-    /// next one is half as large: a quorum behind a thin line is then heard of every second, not once everything is through.
+    /// Notes how long a batch took, from which callers are told when to come back. If its bytes took long, the next one
+    /// is half as large: a quorum behind a thin line then answers every second, and not only once everything is
+    /// through.
     pub(super) fn paced(&self, pace: Duration) {
         let mut inner = self.lock();
         inner.pace = pace;
-        // Forgotten by and by, for members may be replaced by others farther away.
+        // Forgotten gradually, because members may be replaced by others farther away.
         let quickest = inner.quickest.map_or(pace, |quickest| pace.min(quickest + quickest / 16));
         inner.quickest = Some(quickest);
         mark!("batches-grew-smaller", pace.saturating_sub(quickest) > TRANSFER_MAX && inner.carried > BATCH_BYTES_MIN);
@@ -214,18 +215,18 @@ impl Queue {
         };
     }
 
-    /// Takes nothing more in; what waits is still served. The first reason stays.
+    /// Accepts nothing more; what waits is still served. The first reason stays.
     pub(super) fn close(&self, why: AppendError) {
         self.lock().closed.get_or_insert(why);
         self.ready.notify_one();
     }
 
-    /// Whether nothing more is taken in.
+    /// Returns whether nothing more is accepted.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed.is_some()
     }
 
-    /// Closes, and answers everything that waits with the reason.
+    /// Closes the queue, and answers everything that waits with the reason.
     pub(super) fn abandon(&self, why: AppendError) {
         self.lock().closed = Some(why.clone());
         self.turn_away(&why);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::types::Membership;
 
-/// Whether these are more than half of the voters, of both sets while the membership changes.
+/// Returns whether these nodes are more than half of the voters; while the membership changes, of both sets of voters.
 pub(super) fn is_quorum(membership: &Membership, nodes: &BTreeSet<u64>) -> bool {
     let configs = membership.get_joint_config();
     !configs.is_empty() && configs.iter().all(|voters| voters.intersection(nodes).count() > voters.len() / 2)

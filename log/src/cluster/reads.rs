@@ -1,9 +1,9 @@
-//! Reads: leaves, receipts and proofs, of what is committed only.
+//! Reads: leaves, receipts and proofs, only of what is committed.
 //!
-//! Leaves are read back from the journal, encoded anew, and held against the hashes that were taken when they were
-//! appended. One that differs is never served: it is corruption, and the reader gets an error. A member of several ends
-//! then, and its next start repairs it. A log of one goes on serving what verifies, and takes nothing more; where its start
-//! finds the damage, see `damaged`.
+//! Leaves are read back from the journal, encoded anew, and compared with the hashes that were taken when they were
+//! appended. A leaf that differs is never served: it is corruption, and the reader gets an error. A member of a cluster
+//! of several then ends, and its next start repairs it. A log of one goes on serving what verifies, and takes no more
+//! entries; for damage that its start finds, see `damaged`.
 
 use std::{
     ops::Range,
@@ -25,16 +25,16 @@ use super::{
     types::{decode_frame, leaves},
 };
 
-/// Most leaves in one answer.
+/// The most leaves in one answer.
 const READ_LEAVES_MAX: usize = 1024;
-/// Bytes of frames that one look at the disk brings; a single larger frame comes alone.
+/// Bytes of frames that one read of the disk brings; a larger frame comes alone.
 const DISK_BYTES_MAX: usize = 1 << 20;
 
 /// See the module.
 pub(super) struct Reads {
     ledger: Arc<Ledger>,
     journal: JournalReader,
-    /// The Raft index of a frame of a log of one that was found damaged, and what was found.
+    /// For a log of one: the Raft index of a frame that was found damaged, and what was found.
     damaged: Mutex<Option<(u64, String)>>,
 }
 
@@ -44,7 +44,7 @@ impl Reads {
     }
 
     /// Committed leaves from `start` on: at least one unless `start` is the size, at most `limit` (0 = as many as one
-    /// answer may hold), and no more than `bytes_max` unless the first alone is larger.
+    /// answer may hold), and no more than `bytes_max` bytes unless the first leaf alone is larger.
     pub(super) async fn read(&self, start: u64, limit: u32, bytes_max: usize) -> Result<Vec<Bytes>, NodeError> {
         let size = *self.ledger.committed().borrow();
         if start > size {
@@ -84,7 +84,7 @@ impl Reads {
         let leaf = self.rest_of_frame(index).await?.next();
         let leaf = leaf.ok_or_else(|| NodeError::Corrupt(format!("leaf {index} is in no frame")))?;
         let inclusion = self.ledger.inclusion(index, size).map(bytes_of).ok_or(NodeError::PastEnd { index, size })?;
-        // From 0 nothing needs proof. A client that knows a larger size saw a longer log than this one: it gets no
+        // From size 0 nothing needs proof. A client that knows a larger size saw a longer log than this one: it gets no
         // proof, and notices that the log went back.
         let consistency = match known_size {
             0 => None,
@@ -105,8 +105,8 @@ impl Reads {
         Ok(rest.map(move |at| leaves[at].clone()))
     }
 
-    /// Frames from `from` on of those whose leaves are all among the first `size`: at least one if there is one, and then
-    /// as many as have at most `bytes_max` bytes.
+    /// Frames from `from` on whose leaves are all among the first `size`: at least one if there is one, and beyond that
+    /// no more than `bytes_max` bytes.
     pub(super) async fn covered(&self, from: u64, size: u64, bytes_max: usize) -> Result<Vec<Frame>, NodeError> {
         let last = size.checked_sub(1).and_then(|leaf| self.ledger.place(leaf));
         let Some(last) = last.filter(|last| from <= last.raft_index) else { return Ok(Vec::new()) };
@@ -114,7 +114,7 @@ impl Reads {
         frames.map_err(NodeError::from).inspect_err(|error| self.notice(from, error))
     }
 
-    /// What a read found: where it is damage, the node must not go on as if nothing were.
+    /// Reports the error that a read found. Where it is damage, the node must not go on as if nothing had happened.
     fn notice(&self, raft_index: u64, error: &NodeError) {
         tell_corruption(&*self.ledger.observer, error);
         if !error.is_damage() {
@@ -127,7 +127,7 @@ impl Reads {
         *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = Some((raft_index, error.to_string()));
     }
 
-    /// What is wrong with this log of one, where a read found damage that is still there.
+    /// What is wrong with this log of one, if a read found damage that is still there.
     pub(super) async fn damage(&self) -> Option<String> {
         let (raft_index, why) = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         if self.load_along(raft_index).await.is_err() {
@@ -138,8 +138,8 @@ impl Reads {
         None
     }
 
-    /// Reads a frame from the disk, and those behind it that come along, and verifies them. Where one of those is damaged,
-    /// this one is read alone: it may be sound.
+    /// Reads and verifies a frame from the disk, and the frames after it that come along. Where one of these is
+    /// damaged, the frame is read alone: it may be sound.
     async fn load(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
         match self.load_along(raft_index).await {
             Err(error) if error.is_damage() => {
@@ -152,17 +152,18 @@ impl Reads {
     }
 
     async fn load_along(&self, raft_index: u64) -> Result<Arc<[Bytes]>, NodeError> {
-        // Only what is shown comes along. What stands behind it may be cut, and other leaves written in its place, while
-        // the read is under way; a healthy log would then look damaged.
+        // Only shown frames come along. What follows them may be cut, and other leaves written in its place, while the
+        // read is under way; a healthy log would then look damaged.
         let last_shown = self.shown().checked_sub(1).and_then(|leaf| self.ledger.place(leaf));
         let end = last_shown.map_or(raft_index, |place| place.raft_index.max(raft_index)) + 1;
-        // What comes along is only worth having where it is kept until it is read. As leaves it takes more room than on the
-        // disk, and were it to fill the cache, its own end would drive out its beginning, which is read next.
+        // Frames that come along are only useful if they are kept until they are read. Their leaves take more room in
+        // memory than on the disk, and if they filled the cache, the last ones would evict the first ones, which are
+        // read next.
         let bytes = DISK_BYTES_MAX.min(self.ledger.cache.limit_len() / 4);
         self.load_some(raft_index, end, bytes).await
     }
 
-    /// Reads frames, at least one, and verifies all of them. Answers the leaves of the first.
+    /// Reads frames, at least one, and verifies all of them. Returns the leaves of the first.
     async fn load_some(&self, raft_index: u64, end: u64, bytes_max: usize) -> Result<Arc<[Bytes]>, NodeError> {
         mark!("leaves-read-from-disk");
         let frames = self.journal.read(raft_index, end, bytes_max).await?;
@@ -181,17 +182,18 @@ impl Reads {
         wanted.ok_or_else(|| NodeError::Corrupt(format!("entry {raft_index} of the log cannot be read")))
     }
 
-    /// Audit path, where the tree of `size` leaves is committed.
+    /// Audit path, if the tree of `size` leaves is committed.
     pub(super) fn inclusion(&self, index: u64, size: u64) -> Option<Vec<Hash>> {
         self.ledger.inclusion(index, size).filter(|_| size <= self.shown())
     }
 
-    /// Consistency proof, where the tree of `new` leaves is committed.
+    /// Consistency proof, if the tree of `new` leaves is committed.
     pub(super) fn consistency(&self, old: u64, new: u64) -> Option<Vec<Hash>> {
         self.ledger.consistency(old, new).filter(|_| new <= self.shown())
     }
 
-    /// Size of the newest checkpoint: whoever was given it can ask for proofs of it, before anybody is told of its leaves.
+    /// Size of the newest checkpoint: a client that was given it can ask for proofs of it before anybody is told of its
+    /// leaves.
     fn shown(&self) -> u64 {
         self.ledger.checkpoint().borrow().as_ref().map_or(0, |newest| newest.checkpoint.size)
     }
@@ -226,7 +228,7 @@ mod tests {
     use crate::store::JournalOptions;
     use gapless_world::tls::Identity;
 
-    /// A member's journal and what it knows of it.
+    /// A member's journal and the ledger over it.
     struct Log {
         journal: Journal,
         ledger: Arc<Ledger>,

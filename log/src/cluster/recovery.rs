@@ -2,9 +2,9 @@
 //!
 //! Before Raft starts, every leaf is hashed anew from the journal, and the tree is compared with the checkpoint that
 //! this node kept. What that checkpoint covers was committed, so it is applied at once; what follows is left to Raft,
-//! which commits it again or not. A log that is shorter than its own checkpoint, or has another root at its size, was
-//! rolled back or damaged: it is refused, never cut to fit, because that would hide a loss. What can be done about it
-//! then is said in `repair` and in `damaged`.
+//! which commits it again or not. A log that is shorter than its own checkpoint, or has another root at that size, was
+//! rolled back or damaged: it is refused, never cut to fit, because that would hide a loss. What can then be done about
+//! it is described in `repair` and in `damaged`.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -33,13 +33,13 @@ pub(super) struct Recovered {
     pub(super) ledger: Arc<Ledger>,
     pub(super) log: LogStore,
     pub(super) machine: Machine,
-    /// Where the next checkpoints are kept; nowhere in a life that takes nothing.
+    /// Where the next checkpoints are kept; `None` in a life that takes no entries.
     pub(super) checkpoint: Option<Cell>,
 }
 
-/// Recovers the folder of a member; its identity was checked.
+/// Recovers the folder of a member whose identity was checked.
 ///
-/// `joining` is that of a folder that has held no entry so far: it alone may be without any.
+/// `joining` is given for a folder that has held no entry so far: only such a folder may be without any.
 pub(super) async fn recover(
     world: &World,
     settings: &NodeSettings,
@@ -49,10 +49,11 @@ pub(super) async fn recover(
     check_settings(settings)?;
     let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
     let (disk, observer) = (world.disk.clone(), world.observer.clone());
-    // What is wrong with the cell is told once it is opened.
+    // What is wrong with the cell is reported once it is opened.
     let kept = look_at_cell(world, CHECKPOINT).await.and_then(|cell| load_checkpoint(&cell, settings));
     let covered = kept.ok().flatten().map_or(0, |kept| kept.checkpoint.size);
-    // Before the journal cuts a torn tail: it may be what is missing, and the damage of a disk that is put right.
+    // Checked before the journal cuts a torn tail: the tail may be what is missing, and its damage that of a disk which
+    // is yet to be put right.
     let accepts =
         |last: Option<&Frame>| reaches(last, covered).inspect_err(|error| tell_corruption(&*world.observer, error));
     let journal = Journal::open_if(disk, observer, Path::new(JOURNAL), settings.log_id, options, accepts).await?;
@@ -99,7 +100,7 @@ pub(super) async fn open_vote(world: &World) -> Result<Cell, NodeError> {
     open_cell(world, VOTE).await.map_err(vote_lost)
 }
 
-/// The same, to look at it: nothing is changed.
+/// The same, only to look at it: nothing is changed.
 pub(super) async fn look_at_vote(world: &World) -> Result<Cell, NodeError> {
     look_at_cell(world, VOTE).await.map_err(vote_lost)
 }
@@ -112,13 +113,13 @@ fn vote_lost(error: NodeError) -> NodeError {
     }
 }
 
-/// Opens a cell that was made with the folder. One that is missing is not made anew: its value was lost.
+/// Opens a cell that was made with the folder. A missing one is not created anew, because its value was lost.
 pub(super) async fn open_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
     is_there(world, name).await?;
     Ok(Cell::open(world.disk.clone(), Path::new(name)).await?)
 }
 
-/// The same, to look at it: nothing is changed.
+/// The same, only to look at it: nothing is changed.
 pub(super) async fn look_at_cell(world: &World, name: &str) -> Result<Cell, NodeError> {
     is_there(world, name).await?;
     Ok(Cell::look(&*world.disk, Path::new(name)).await?)
@@ -141,7 +142,8 @@ pub(super) fn load_checkpoint(cell: &Cell, settings: &NodeSettings) -> Result<Op
     Ok(Some(SignedCheckpoint { checkpoint, note }))
 }
 
-/// A log begins at entry 0 and has at least that one, its first membership, unless it never held any.
+/// Checks that a log begins at entry 0 and has at least that entry, its first membership, unless it may never have held
+/// any.
 pub(super) fn check_extent(journal: &Journal, may_be_empty: bool) -> Result<(), NodeError> {
     let (first, next) = (journal.first_index(), journal.next_index());
     if first == 0 && (next > 0 || may_be_empty) {
@@ -204,7 +206,7 @@ pub(super) fn replay_frame(
     Ok(())
 }
 
-/// Whether a log that ends with this frame has as many leaves as its own checkpoint covers.
+/// Checks that a log that ends with this frame has as many leaves as its own checkpoint covers.
 fn reaches(last: Option<&Frame>, covered: u64) -> Result<(), NodeError> {
     match last.map(decode_frame).transpose() {
         Ok(None) if covered > 0 => Err(without_beginning(0, 0)),
@@ -212,7 +214,7 @@ fn reaches(last: Option<&Frame>, covered: u64) -> Result<(), NodeError> {
             found if found < covered => Err(went_back(found, covered)),
             _ => Ok(()),
         },
-        // What is no entry is refused where all of them are read.
+        // A frame that holds no entry is refused later, where all of them are read.
         Ok(None) | Err(_) => Ok(()),
     }
 }
@@ -235,8 +237,8 @@ pub(super) fn compare(ledger: &Ledger, kept: Option<&SignedCheckpoint>) -> Resul
     }
 }
 
-/// The last term that may have been led before; refuses a vote that is older than the log, because it was stored
-/// before the log's entries: a node that forgot its vote could vote twice.
+/// Returns the last term that may have been led before. Refuses a vote that is older than the log: it was stored before
+/// the log's entries, so a newer one was lost, and a node that forgot its vote could vote twice.
 pub(super) fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError> {
     let voted = voted_for(vote)?;
     if let Some(last) = ledger.last_log_id() {
@@ -245,7 +247,7 @@ pub(super) fn check_vote(vote: &Cell, ledger: &Ledger) -> Result<u64, NodeError>
     Ok(voted.term)
 }
 
-/// For whom this node voted last. Before its first vote that is nobody, of term 0.
+/// The leader that this node voted for last. Before its first vote that is none, of term 0.
 pub(super) fn voted_for(vote: &Cell) -> Result<CommittedLeaderId<u64>, NodeError> {
     let vote = vote.load().map(decode_vote).transpose()?;
     Ok(vote.map_or(CommittedLeaderId::default(), |Vote { leader_id, .. }| {
@@ -253,8 +255,8 @@ pub(super) fn voted_for(vote: &Cell) -> Result<CommittedLeaderId<u64>, NodeError
     }))
 }
 
-/// Refuses a vote that is older than an entry of that leader. One term may have two leaders, one after the other, the
-/// later one with the larger node id: so whole leader ids are compared, never terms alone.
+/// Refuses a vote that is older than an entry of the leader `last`. One term may have two leaders, one after the other,
+/// the later one with the larger node id; so whole leader ids are compared, never terms alone.
 pub(super) fn not_older(voted: CommittedLeaderId<u64>, last: CommittedLeaderId<u64>) -> Result<(), NodeError> {
     if voted >= last {
         return Ok(());
@@ -263,7 +265,7 @@ pub(super) fn not_older(voted: CommittedLeaderId<u64>, last: CommittedLeaderId<u
     Err(NodeError::VoteLost(format!("the vote is {}, the log's last entry {}", said(voted), said(last))))
 }
 
-/// Says that stored bytes are not what they were.
+/// Reports that stored bytes are not what they were.
 pub(super) fn tell_corruption(observer: &dyn Observer, error: &NodeError) {
     let (file, offset, what) = match error {
         NodeError::Store(StoreError::Corrupt { file, offset, what }) => (file.clone(), *offset, what.clone()),

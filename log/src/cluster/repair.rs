@@ -1,13 +1,14 @@
-//! Repair: a member whose log is damaged builds it anew from the others, and only then starts.
+//! Repair: a member whose log is damaged rebuilds it from the others, and only then starts.
 //!
-//! Until it has, it runs no Raft: it neither votes nor serves. The new log is built beside the damaged one, from frames
-//! that any other member shows; every leaf is hashed anew, and nothing is believed but what the log's key signed and a
-//! quorum of the members cosigned. It must extend this node's own checkpoint, where that can be read, and it must reach
-//! as far as this node had promised (`promise`): what it once acknowledged may be what made an entry committed, so coming
-//! back with less could lose that. Where nobody offers as much, it waits, for as long as it takes, and says so.
+//! Until then it runs no Raft: it neither votes nor serves. The new log is built beside the damaged one, from frames
+//! that any other member shows. Every leaf is hashed anew, and nothing is believed but what the log's key signed and a
+//! quorum of the members cosigned. The new log must extend this node's own checkpoint, where that can be read, and it
+//! must reach as far as this node had promised (`promise`): an entry may be committed only because this node once
+//! acknowledged it, so coming back with less could lose it. Where no member offers as much, the repair waits for as
+//! long as it takes, and says so.
 //!
-//! Not repaired are a lost identity and a lost vote (this machine could vote a second time), and a log of one, which
-//! nobody else has. An error of the disk is no damage: the process ends, and its next start reads anew.
+//! A lost identity and a lost vote are not repaired (this machine could vote a second time), and neither is a log of
+//! one, which nobody else has. A disk error is not damage: the process ends, and its next start reads the disk again.
 
 mod promise;
 mod rebuilt;
@@ -35,21 +36,21 @@ use super::{
     types::{KIND_MEMBERSHIP, Member, decode_frame, encode_vote},
 };
 
-/// Where the new files are prepared; beneath it they have the paths that they will have.
+/// Where the new files are prepared. Beneath it they already have their final paths.
 const PREPARED: &str = "repaired";
-/// Where the damaged files are kept, with a number.
+/// Where the damaged files are kept; the name gets a number.
 const KEPT: &str = "damaged";
-/// What is replaced. The segments of the journal are all its files but for torn tails, which stay.
+/// What is replaced. The journal consists of its segments and of torn tails, and the torn tails stay.
 const PARTS: &[Part] = &[Part::Files("journal/segments"), Part::File(CHECKPOINT)];
 
-/// Calls to one member that may fail in a row, before what it gave and nobody verified yet is given up.
+/// Calls to one member that may fail in a row before the unverified frames that it gave are discarded.
 const FAILURES_MAX: u32 = 3;
-/// From one such call to the next.
+/// The pause between two such calls.
 const PAUSE: Duration = Duration::from_millis(200);
-/// From one round over all members to the next: at first, and at most. The wait is drawn from its second half.
+/// The pause between two rounds over all members: at first, and at most. The actual wait is drawn from its second half.
 const ROUNDS: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(5));
 
-/// Whether [`repair`] is what a node needs that did not start for this reason.
+/// Returns whether [`repair`] is what a node needs that did not start because of this error.
 pub fn is_repairable(error: &NodeError, settings: &NodeSettings) -> bool {
     let is_of_the_log = match error {
         NodeError::Store(StoreError::Corrupt { file, .. }) => {
@@ -61,20 +62,20 @@ pub fn is_repairable(error: &NodeError, settings: &NodeSettings) -> bool {
     is_of_the_log && settings.cluster.is_some()
 }
 
-/// Builds the log of a damaged member anew from the others. The folder can be started when this returns.
+/// Rebuilds the log of a damaged member from the others. The folder can be started when this returns.
 ///
-/// It has no end of its own: it waits until the others offer enough. It may be dropped at any time; what is prepared
-/// then is thrown away by the next repair.
+/// It has no deadline of its own: it waits until the others offer enough. It may be dropped at any time; the next
+/// repair discards what was prepared by then.
 ///
 /// # Errors
-/// Where the damage is none that can be repaired, where the folder is in use, and where the disk fails.
+/// Where the damage cannot be repaired, where the folder is in use, and where the disk fails.
 pub async fn repair(world: &World, settings: &NodeSettings) -> Result<(), NodeError> {
-    // The links take from a ledger whom they belong to, and nothing of its log.
+    // The links learn from the ledger which node they belong to, and nothing about its log.
     let nobody = Arc::new(Ledger::new(settings.clone(), Arc::new(Unobserved)));
     repair_from(&*Links::new(world.clone(), nobody), world, settings).await
 }
 
-/// As [`repair`], with whoever answers.
+/// As [`repair`], with any source of frames.
 pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &NodeSettings) -> Result<(), NodeError> {
     let _lock = lock(world).await?;
     Identity::check(world, settings).await?;
@@ -94,9 +95,9 @@ pub(super) async fn repair_from(source: &impl Source, world: &World, settings: &
     let (frames, leaves) = (rebuilt.next(), rebuilt.size());
     if let Some(last) = rebuilt.last_log_id().filter(|last| last.leader_id > voted) {
         mark!("repair-vote-followed");
-        // The fetched log reaches a leader of whom this node had not heard: as with any call of a leader, the vote follows.
-        // It is a vote for who was elected in that term, so it elects nobody else. A crash behind it leaves a vote that is
-        // newer than the log, as one may always be.
+        // The fetched log reaches a leader of which this node had not heard: as with any call of a leader, the vote
+        // follows. It is a vote for the leader that was elected in that term, so it elects nobody else. A crash after
+        // it leaves a vote that is newer than the log, which is always allowed.
         vote.store(encode_vote(&Vote::new(last.leader_id.term, last.leader_id.node_id))).await?;
     }
     rebuilt.finish(world, promise.kept()).await?;
@@ -113,18 +114,19 @@ fn swap(world: &World) -> Swap {
     Swap { disk: world.disk.clone(), prepared: PREPARED, kept: KEPT, parts: PARTS }
 }
 
-/// Finishes what a crash broke off between the old files and the new ones; answers whether there was anything. Before
-/// this nothing that takes part in it may be opened.
+/// Finishes a swap of the old files for the new ones that a crash interrupted, and returns whether there was one.
+/// Nothing that takes part in the swap may be opened before this returns.
 pub(super) async fn finish_swap(world: &World) -> Result<bool, NodeError> {
     let kept = swap(world).finish().await?;
     if let Some(kept) = &kept {
-        tracing::warn!(folder = %kept.display(), "a repair that was broken off is finished, the damaged files are kept");
+        tracing::warn!(folder = %kept.display(), "an interrupted repair is finished, the damaged files are kept");
     }
     Ok(kept.is_some())
 }
 
-/// Who may be asked: whom the newest readable membership of the own log names, which may be an old one, and whom the
-/// settings name beside them. Neither has to be believed in anything but an address: what is fetched proves itself.
+/// The members that may be asked: those that the newest readable membership of this node's log names, which may be an
+/// old one, and those that the settings name beside them. Nothing about them has to be believed but an address: what is
+/// fetched proves itself.
 async fn members_of(survey: &Survey, settings: &NodeSettings) -> Result<BTreeMap<u64, Member>, NodeError> {
     let membership = match survey.newest_of(KIND_MEMBERSHIP).await? {
         Some(frame) => decode_frame(&frame).ok().map(|(entry, _)| entry.payload),
@@ -149,16 +151,16 @@ struct Repair<'a, S> {
     source: &'a S,
     world: &'a World,
     settings: &'a NodeSettings,
-    /// Members by what the own folder says.
+    /// The members, according to this node's folder and settings.
     known: BTreeMap<u64, Member>,
     survey: Survey,
     promise: Promise,
     rebuilt: Rebuilt,
 }
 
-/// Why one member did not complete the repair.
+/// Why fetching from one member did not complete the repair.
 enum Setback {
-    /// It gave too little, nothing, or what does not hold.
+    /// The member gave too little, nothing, or something that does not hold.
     Member(String),
     /// This node cannot go on.
     Own(NodeError),
@@ -171,7 +173,8 @@ impl<E: Into<NodeError>> From<E> for Setback {
 }
 
 impl<S: Source> Repair<'_, S> {
-    /// Asks one member after the other, again and again. Answers who gave what was still missing.
+    /// Asks one member after the other, round after round. Returns the name of the member that gave what was still
+    /// missing.
     async fn until_complete(&mut self) -> Result<String, NodeError> {
         let mut told = String::new();
         let mut wait = ROUNDS.0;
@@ -187,7 +190,7 @@ impl<S: Source> Repair<'_, S> {
                     Err(Setback::Member(why)) => setbacks.push(format!("{}: {why}", member.name)),
                 }
                 if !self.rebuilt.is_verified() {
-                    // Which of its frames are wrong nobody can tell before the root is compared: all go.
+                    // Which of its frames are wrong cannot be told before the root is compared, so all of them go.
                     self.rebuilt = Rebuilt::begin(self.world, self.settings).await?;
                 }
             }
@@ -208,7 +211,7 @@ impl<S: Source> Repair<'_, S> {
         }
     }
 
-    /// All members but this one, by the fetched log as soon as it is verified.
+    /// All members but this one; those of the fetched log as soon as it is verified.
     fn others(&self) -> BTreeMap<u64, Member> {
         let mut members = self.rebuilt.members().unwrap_or_else(|| self.known.clone());
         members.remove(&self.settings.node);
@@ -225,7 +228,8 @@ impl<S: Source> Repair<'_, S> {
                 Err(why) => {
                     mark!("repair-answer-missing");
                     failures += 1;
-                    // Nobody else can go on from the middle of what one member gave.
+                    // No other member can go on from the middle of what this one gave, so an unverified part is worth a
+                    // retry.
                     if self.rebuilt.is_verified() || failures >= FAILURES_MAX {
                         return Err(Setback::Member(why));
                     }
@@ -255,7 +259,7 @@ impl<S: Source> Repair<'_, S> {
     }
 }
 
-/// What a member gave does not hold. It is told loudly: honest members do not do that.
+/// What a member gave does not hold. This is logged as an error, because honest members do not do that.
 fn lies(Mismatch(why): Mismatch) -> Setback {
     tracing::error!(%why, "what a member gave for the repair does not hold");
     Setback::Member(format!("what it gave does not hold: {why}"))

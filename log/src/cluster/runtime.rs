@@ -1,9 +1,9 @@
 //! The runtime that openraft runs on: tokio, without deadlines for calls.
 //!
-//! openraft ends every call to another member after a time that its settings fix at the start: an AppendEntries after one
-//! heartbeat, a vote after the shortest election. No such time fits both a rack and two continents, and a call that is cut
-//! off is made again whole. How long a member may stay silent is decided where its distance is known, in `line` and
-//! `network`; every call ends there. So openraft's own deadlines are not kept.
+//! openraft ends every call to another member after a time that its settings fix at the start: an AppendEntries after
+//! one heartbeat, a vote after the shortest election timeout. No such time fits both a rack and two continents, and a
+//! call that is cut off is repeated in full. How long a member may stay silent is decided where its distance is known,
+//! in `line` and `network`, and every call ends there. Therefore this runtime does not keep openraft's own deadlines.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Untimed;
 
-/// A future that openraft wanted to end early.
+/// A future that openraft wanted to end at a deadline.
 pub(super) struct Awaited<F>(Pin<Box<F>>);
 
 impl<F: Future> Future for Awaited<F> {

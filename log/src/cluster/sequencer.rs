@@ -1,11 +1,11 @@
 //! The sequencer: one task that owns the tail of the log.
 //!
-//! While one batch is on its way through Raft, whatever is queued becomes the next: under load batches grow by
-//! themselves, at rest an entry goes alone, and no timer decides. Callers only wait for an answer; one that gives up
-//! changes nothing, its entry is appended all the same.
+//! While one batch is on its way through Raft, the entries that queue up become the next. Batches thus grow by
+//! themselves under load, an entry at rest goes alone, and no timer decides. Callers only wait for an answer: one that
+//! gives up changes nothing, and its entry is appended all the same.
 //!
-//! Before an entry enters a batch it is held against the sessions, so that repeats and mistakes do not become void
-//! leaves. That is only a saving: what counts is decided when the batch is applied.
+//! Before an entry enters a batch, it is checked against the sessions, so that repeats and mistakes do not become void
+//! leaves. The check is only a saving: what counts is decided when the batch is applied.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ use super::{
 
 /// How long a batch may take in a log of one. A disk that is slower is as good as gone.
 pub(super) const COMMIT_SECONDS_MAX: u64 = 60;
-/// How long callers wait for a quorum of several. It is others who are away then, not this node.
+/// How long callers in a cluster of several wait for a quorum. Where none answers, others are away, not this node.
 const QUORUM_SECONDS_MAX: u64 = 3;
 
 /// See the module.
@@ -45,7 +45,7 @@ pub(super) struct Sequencer {
     pub(super) queue: Arc<Queue>,
 }
 
-/// A batch in the making, and who waits for what in it.
+/// A batch in the making, and the callers that wait for its entries.
 #[derive(Default)]
 struct Making {
     entries: Vec<SignedEntry>,
@@ -57,13 +57,13 @@ struct Making {
 struct Waiting {
     entry: Entry,
     position: usize,
-    /// The entry was in the batch already: this is its second sending.
+    /// The entry was already in the batch: this is its second sending.
     again: bool,
     answer: oneshot::Sender<Answer>,
 }
 
 impl Sequencer {
-    /// Works until the queue is closed and empty, or the node fails.
+    /// Runs until the queue is closed and empty, or the node fails.
     pub(super) async fn run(self) {
         while let Some(work) = self.queue.take().await {
             let failed = match work {
@@ -77,7 +77,7 @@ impl Sequencer {
         }
     }
 
-    /// Takes a batch through Raft and answers its callers. Says whether the node has failed.
+    /// Takes a batch through Raft and answers its callers. Returns whether the node has failed.
     async fn append(&self, jobs: Vec<Job>) -> bool {
         let begun = Instant::now();
         let vouched = match self.leadership.check() {
@@ -100,7 +100,8 @@ impl Sequencer {
         failed
     }
 
-    /// Has the log say that this node's wall clock moved; it goes on all the same. Says whether the node has failed.
+    /// Records in the log that this node's wall clock moved; a failure to record it is only reported. Returns whether
+    /// the node has failed.
     async fn note_clock(&self, by_ms: i64) -> bool {
         let noted = match self.leadership.check() {
             Ok(_) => {
@@ -119,7 +120,7 @@ impl Sequencer {
         }
     }
 
-    /// Lets in what would count; answers the rest at once.
+    /// Admits the entries that would count, and answers the rest at once.
     fn admit(&self, jobs: Vec<Job>) -> Making {
         let mut making = Making::default();
         for job in jobs {
@@ -148,21 +149,22 @@ impl Sequencer {
         making.entries.push(entry);
     }
 
-    /// Whether an entry's signature holds under the key of its epoch, as it will stand once the batch is applied. An
-    /// epoch that is not open has no key: such an entry is refused for its epoch, whoever signed it.
+    /// Returns whether an entry's signature holds under the key of its epoch, as that will stand once the batch is
+    /// applied. An epoch that is not open has no key: its entries pass here and are refused for their epoch, whoever
+    /// signed them.
     ///
-    /// The key is settled before the entry is proposed, and stays the one at apply: the sessions hold everything that
-    /// was committed before this term, nothing but this batch is in flight, and only this task proposes entries (changes of
-    /// the members pass it by, and decide nothing of them). Where an
-    /// election came in between, the batch stands in another term than the one vouched for, and is verified at apply.
+    /// The key is known before the entry is proposed, and is still the same at apply: the sessions hold everything that
+    /// was committed before this term, nothing but this batch is in flight, and only this task proposes entries
+    /// (membership changes bypass it, but do not affect keys). If an election came in between, the batch stands in
+    /// another term than the one vouched for, and is verified at apply.
     fn is_signed(&self, preview: &Preview, entry: &SignedEntry) -> bool {
         let Entry { client, epoch, .. } = entry.entry();
         let key = self.ledger.with_sessions(|sessions| preview.key(sessions, client, *epoch));
         key.is_none_or(|key| entry.verify(&key).is_ok())
     }
 
-    /// Takes a proposal through Raft. Where no quorum answers, `waiting` is sent away; but until the proposal is decided
-    /// nothing else is proposed, because it may be committed all the same.
+    /// Takes a proposal through Raft. Where no quorum answers, the callers in `waiting` are turned away; but until the
+    /// proposal is decided nothing else is proposed, because it may still be committed.
     async fn commit(&self, proposal: Proposal, waiting: &mut Vec<Waiting>) -> Result<Applied, AppendError> {
         let mut writing = pin!(self.raft.client_write(proposal));
         let alone = self.ledger.settings.cluster.is_none();
@@ -197,7 +199,7 @@ impl Sequencer {
         }
     }
 
-    /// The node ends for the first reason found, which the log store may have noted already.
+    /// Ends the node for the first reason found, which the log store may already have noted.
     fn fail(&self, why: String) -> AppendError {
         self.ledger.fail(why.clone());
         AppendError::Failed(self.ledger.failure().unwrap_or(why))
@@ -217,7 +219,7 @@ impl Sequencer {
         }
     }
 
-    /// Answers a caller, who may be gone, and says what is worth noticing.
+    /// Answers a caller, which may be gone, and reports what is worth noticing.
     fn reply(&self, answer: oneshot::Sender<Answer>, entry: &Entry, appended: Appended) {
         notice(&self.ledger, entry, &appended);
         drop(answer.send(Ok(appended)));
@@ -225,13 +227,13 @@ impl Sequencer {
 }
 
 impl Drop for Sequencer {
-    /// However this task ends, nobody is left waiting.
+    /// However this task ends, no caller is left waiting.
     fn drop(&mut self) {
         self.queue.abandon(self.ledger.failure().map_or(AppendError::ShuttingDown, AppendError::Failed));
     }
 }
 
-/// Tells of repeats and refusals.
+/// Reports repeats and refusals to the observer.
 pub(super) fn notice(ledger: &Ledger, entry: &Entry, appended: &Appended) {
     let (client, sequence) = (entry.client.to_string(), entry.sequence.0);
     mark!("duplicate-answered", matches!(appended, Appended::Repeated { .. }));
@@ -245,8 +247,8 @@ pub(super) fn notice(ledger: &Ledger, entry: &Entry, appended: &Appended) {
     }
 }
 
-/// What can be said of an entry before it is queued: too large, or not signed by the key that it carries itself or
-/// that its open epoch has. `Ok` says whether its signature was verified.
+/// Checks what can be checked before an entry is queued: that it is not too large, and that it is signed by the key
+/// that it carries itself or that its open epoch has. `Ok` says whether its signature was verified.
 pub(super) fn inspect(ledger: &Ledger, entry: &SignedEntry, payload_bytes_max: usize) -> Result<bool, Appended> {
     let payload = match &entry.entry().body {
         Body::Event(payload) => payload.len(),
@@ -270,8 +272,8 @@ fn misfit(reason: Reason, detail: String) -> Appended {
     Appended::Refused(Refusal { reason, detail, expected: 0 })
 }
 
-/// Waits for `seconds` in steps of one, so that a process that was stopped for an hour and goes on has not waited an
-/// hour: only the step in which it was stopped has passed.
+/// Waits for `seconds` in steps of one second, so that a process that was stopped for an hour has not waited an hour
+/// when it goes on: only the step in which it was stopped has passed.
 pub(super) async fn patiently<T>(seconds: u64, wait: impl Future<Output = T>) -> Option<T> {
     let mut wait = pin!(wait);
     for _ in 0..seconds {

@@ -1,11 +1,12 @@
-//! Client sessions: what an entry counts for, decided from the log alone (Raft dissertation, section 6.3).
+//! Client sessions: whether an entry counts, decided from the log alone (Raft dissertation, section 6.3).
 //!
-//! Every node applies the same entries in the same order and comes to the same decisions, whoever led and however
-//! often a client sent. The next sequence of its client's epoch counts. A repeat of what stands is void and is
-//! answered with the first index. A jump, or other bytes under a sequence that stands, is void and refused. A larger
-//! epoch, once opened, closes the smaller ones.
+//! Every node applies the same entries in the same order and comes to the same decisions, whichever node led and
+//! however often a client sent an entry. An entry with the next sequence of its client's epoch counts. A repeat of an
+//! entry in the log is void and is answered with the first index. An entry that skips a sequence, or has other bytes
+//! under a sequence that is taken, is void and refused. A larger epoch, once opened, closes the smaller ones.
 //!
-//! Pure: no clocks, no disk, no keys checked. Nothing here may depend on anything but the entries applied before.
+//! This module is pure: it uses no clock and no disk, and `apply` checks no signatures. Nothing here may depend on
+//! anything but the entries applied before.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +19,13 @@ use super::{
     Appended, Refusal,
 };
 
-/// How far above the open epoch of a client, or above 0 where it has none, the next one may be: 139 years in milliseconds,
-/// so that a client whose clock stood at 1970 can be put right. Whoever has a client's certificate could otherwise open the
-/// largest epoch there is, after which that name could never be used again; so it would take four million entries, each
-/// of them in the log.
+/// How far above the open epoch of a client, or above 0 where it has none, the next one may be: 139 years in
+/// milliseconds, so that a client whose clock stood at 1970 can be put right. Without this bound, anyone with a
+/// client's certificate could open the largest epoch there is, after which that name could never be used again; with
+/// it, that takes four million entries, each of them in the log.
 ///
-/// Only a leader looks at this, before it proposes. What counts is decided at apply, from the log alone, by rules that never
-/// change: a log that holds a larger epoch from earlier days reads as it always did, on every member of whatever release.
+/// Only a leader checks this bound, before it proposes. What counts is decided at apply, from the log alone, by rules
+/// that never change: an older log that holds a larger epoch reads the same on every member, whatever its release.
 const EPOCH_STEP_MAX: u64 = 1 << 42;
 
 /// SHA-256 of a signed entry's bytes.
@@ -33,9 +34,9 @@ pub(super) type Digest = [u8; 32];
 /// What the log decides about an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The next of its client: it counts, at this leaf.
+    /// It is the next entry of its client, and counts, at this leaf.
     Counted(u64),
-    /// Void: it stands at this leaf already.
+    /// Void: it already stands at this leaf.
     Repeated(u64),
     /// Void: sequences from `expected` on are missing before it.
     Gap { expected: u64 },
@@ -43,7 +44,7 @@ pub(super) enum Outcome {
     Reused,
     /// Void: its epoch is not the open one.
     WrongEpoch { open: Option<Epoch> },
-    /// Not let in: it would open an epoch that leaves too few above it.
+    /// Not admitted: it would open an epoch that leaves too few above it.
     FarEpoch { most: Epoch },
     /// Void: sequence 0 opens an epoch, and nothing else does.
     Misplaced,
@@ -98,7 +99,8 @@ pub(super) struct Sessions {
     clients: BTreeMap<ClientId, Session>,
 }
 
-/// An open epoch: its key, and per sequence the leaf and the digest of what stands there; 40 bytes a sequence.
+/// An open epoch: its key and, per sequence, the leaf and the digest of the entry that stands there; 40 bytes per
+/// sequence.
 #[derive(Debug)]
 struct Session {
     epoch: Epoch,
@@ -107,7 +109,7 @@ struct Session {
 }
 
 impl Sessions {
-    /// Decides about `entry`, which stands at leaf `index`, and remembers it where it counts.
+    /// Decides whether `entry`, which stands at leaf `index`, counts, and remembers it if it does.
     pub(super) fn apply(&mut self, entry: &Entry, digest: Digest, index: u64) -> Outcome {
         let outcome = match self.judge(entry, &digest) {
             None => Outcome::Counted(index),
@@ -122,12 +124,12 @@ impl Sessions {
         outcome
     }
 
-    /// The sequence that comes next in this epoch of a client; 0 where it is not open.
+    /// The sequence that comes next in this epoch of a client; 0 if the epoch is not open.
     pub(super) fn next(&self, client: &ClientId, epoch: Epoch) -> u64 {
         self.open(client).filter(|open| open.epoch == epoch).map_or(0, |open| open.next)
     }
 
-    /// Why `entry` would be void if it came next; `None` where it would count.
+    /// Why `entry` would be void if it came next; `None` if it would count.
     fn judge(&self, entry: &Entry, digest: &Digest) -> Option<Outcome> {
         match rule(self.open(&entry.client), entry) {
             Ruling::Counts => None,
@@ -155,14 +157,14 @@ impl Sessions {
         Some(Open { epoch: session.epoch, next: session.slots.len() as u64 })
     }
 
-    /// Whether an entry is signed by the key that it has to be. One that has none is void for its epoch, whoever signed
-    /// it.
+    /// Returns whether an entry is signed by the key that has to sign it. An entry without such a key passes: it is
+    /// void for its epoch, whoever signed it.
     pub(super) fn is_signed(&self, entry: &SignedEntry) -> bool {
         self.signer(entry.entry()).is_none_or(|key| entry.verify(key).is_ok())
     }
 
-    /// The key that has to sign an entry: that of its epoch, or the one that it opens an epoch with. An epoch that is not
-    /// open has none.
+    /// The key that has to sign an entry: that of its epoch, or the one with which it opens an epoch. An epoch that is
+    /// not open has none.
     pub(super) fn signer<'a>(&'a self, entry: &'a Entry) -> Option<&'a VerifyingKey> {
         match &entry.body {
             Body::EpochOpened { key, .. } => Some(key),
@@ -170,7 +172,7 @@ impl Sessions {
         }
     }
 
-    /// The key that signs a client's open epoch.
+    /// The key that signs the entries of a client's open epoch.
     pub(super) fn key(&self, client: &ClientId, epoch: Epoch) -> Option<&VerifyingKey> {
         self.clients.get(client).filter(|session| session.epoch == epoch).map(|session| &session.key)
     }
@@ -178,8 +180,8 @@ impl Sessions {
 
 /// The sessions as they will be once the batch in the making is applied.
 ///
-/// Only a saving: it keeps void entries out of the log and finds the key of an epoch that opens in the same batch.
-/// The decision that counts is [`Sessions::apply`]'s.
+/// It only saves work: it keeps void entries out of the log and finds the key of an epoch that opens in the same batch.
+/// The decision that counts is that of [`Sessions::apply`].
 #[derive(Debug, Default)]
 pub(super) struct Preview {
     clients: BTreeMap<ClientId, Ahead>,
@@ -190,18 +192,18 @@ pub(super) struct Preview {
 struct Ahead {
     epoch: Epoch,
     key: VerifyingKey,
-    /// Sequences below stand in the sessions.
+    /// Sequences below this one stand in the sessions.
     from: u64,
     /// Position in the batch and digest, per sequence.
     slots: Vec<(usize, Digest)>,
 }
 
-/// What to do with an entry that wants into the batch.
+/// What to do with an entry that is to enter the batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// It would count: take it.
     Counts,
-    /// The batch holds it already, at this position.
+    /// The batch already holds it, at this position.
     InBatch(usize),
     /// It would be void, with this outcome.
     Void(Outcome),
@@ -211,7 +213,7 @@ impl Preview {
     /// What would become of `entry` if it came next in the batch.
     pub(super) fn judge(&self, sessions: &Sessions, entry: &Entry, digest: &Digest) -> Expected {
         let most = match self.clients.get(&entry.client) {
-            // A batch opens one step at a time, too.
+            // The bound also holds between the epochs that one batch opens.
             Some(ahead) => Epoch(ahead.epoch.0.saturating_add(EPOCH_STEP_MAX)),
             None => sessions.most(&entry.client),
         };
@@ -235,7 +237,7 @@ impl Preview {
         }
     }
 
-    /// Takes note that `entry`, which [`judge`](Preview::judge) expects to count, stands at `position` of the batch.
+    /// Notes that `entry`, which [`judge`](Preview::judge) expects to count, stands at `position` of the batch.
     pub(super) fn add(&mut self, sessions: &Sessions, entry: &Entry, digest: Digest, position: usize) {
         if let Body::EpochOpened { key, .. } = &entry.body {
             let ahead = Ahead { epoch: entry.epoch, key: key.clone(), from: 0, slots: vec![(position, digest)] };
@@ -249,7 +251,7 @@ impl Preview {
         }
     }
 
-    /// The key that signs a client's epoch, once the batch is applied.
+    /// The key that signs the entries of a client's epoch, once the batch is applied.
     pub(super) fn key(&self, sessions: &Sessions, client: &ClientId, epoch: Epoch) -> Option<VerifyingKey> {
         match self.clients.get(client) {
             Some(ahead) => (ahead.epoch == epoch).then(|| ahead.key.clone()),
@@ -266,12 +268,12 @@ struct Open {
 
 enum Ruling {
     Counts,
-    /// Something stands under its sequence: the digests decide.
+    /// Its sequence is taken: the digests decide.
     Stands,
     Void(Outcome),
 }
 
-/// The rules, in one place for the applied state and for the preview.
+/// The rules, in one place for both the applied state and the preview.
 fn rule(open: Option<Open>, entry: &Entry) -> Ruling {
     let opens = matches!(entry.body, Body::EpochOpened { .. });
     if opens != (entry.sequence.0 == 0) {
@@ -391,7 +393,7 @@ mod tests {
         let mut ahead = Preview::default();
         ahead.add(&sessions, &entry(7 + EPOCH_STEP_MAX, 0, ""), digest(""), 0);
         assert_eq!(judge(&sessions, &ahead, u64::MAX), far(7 + 2 * EPOCH_STEP_MAX), "no leap within a batch");
-        // A log of before there was a bound.
+        // A log from before there was a bound.
         let (sessions, outcomes) = applied(&[(u64::MAX, 0, "open"), (u64::MAX, 1, "a")]);
         assert_eq!(outcomes, [Outcome::Counted(0), Outcome::Counted(1)]);
         assert_eq!(none_ahead.judge(&sessions, &entry(u64::MAX, 2, "b"), &digest("b")), Expected::Counts);

@@ -1,8 +1,9 @@
-//! A sum over what a member answers to the others, so that a bit that flips in its memory is not taken for its word.
+//! A checksum over what a member answers to the others, so that a bit that flips in its memory is not taken for its
+//! word.
 //!
-//! TLS protects an answer from the moment on at which it is encrypted. A leader that believed what was false before that
-//! would count an entry as stored where it is not, or a term that nobody leads; Raft has no defence against it. What else
-//! members send each other is signed, or hashed again by whoever receives it.
+//! TLS protects an answer only from the moment at which it is encrypted. A leader that believed an answer which was
+//! false before that would count an entry as stored where it is not, or believe in a term that nobody leads; Raft has
+//! no defence against this. Everything else that members send each other is signed, or hashed again by the receiver.
 
 use prost::Message;
 use tonic::Status;
@@ -11,25 +12,25 @@ use super::super::cluster_wire as wire;
 
 /// An answer that carries a sum: the CRC-32C of its encoding without the sum.
 pub(crate) trait Summed: Message + Clone + Sized {
-    /// Where the sum stands.
+    /// The field that holds the sum.
     fn sum(&mut self) -> &mut u32;
 
-    /// The same with its sum.
+    /// Returns the answer with its sum.
     fn summed(mut self) -> Self {
         *self.sum() = 0;
         *self.sum() = crc32c::crc32c(&self.encode_to_vec());
         self
     }
 
-    /// The same, where it is what was summed.
+    /// Returns the answer if it is what was summed.
     ///
     /// # Errors
-    /// Where it is another one, or has lost its sum: one bit in the length of a field can hide all that follows.
+    /// Where the answer differs, or has lost its sum: one bit in the length of a field can hide all that follows.
     fn checked(mut self) -> Result<Self, Status> {
         let sum = std::mem::take(self.sum());
         match sum == crc32c::crc32c(&self.encode_to_vec()) {
             true => Ok(self),
-            false => Err(Status::data_loss("the member's answer is not what it has summed: a bit flipped on its way")),
+            false => Err(Status::data_loss("the member's answer does not match its sum: a bit flipped on its way")),
         }
     }
 }
@@ -57,7 +58,7 @@ mod tests {
             let mut flipped = sent.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let Ok(decoded) = M::decode(&flipped[..]) else { continue };
-            // Some bits mean nothing: a `true` of 3 is read as one of 1.
+            // Some bits mean nothing: a `true` of 3 is read like one of 1.
             if let Ok(believed) = decoded.checked() {
                 assert_eq!(believed, answer, "bit {bit}");
             }

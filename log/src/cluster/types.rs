@@ -52,16 +52,17 @@ pub(super) type Membership = openraft::Membership<u64, Member>;
 /// A member of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Member {
-    /// The name that its certificate holds, and that of its cosignatures.
+    /// The name in its certificate and in its cosignatures.
     pub(super) name: String,
     /// Where it listens; empty in a log of one.
     pub(super) address: String,
-    /// Verifies its cosignatures; zeros in a log of one, which has none, and where a member is known by its address alone.
+    /// Verifies its cosignatures; all zeros in a log of one, which has none, and where a member is known by its address
+    /// alone.
     pub(super) cosigner: [u8; 32],
 }
 
 impl Member {
-    /// The key by which the log knows it, where there is one.
+    /// The cosigner's key by which the log knows it, if there is one.
     pub(super) fn known_cosigner(&self) -> Option<[u8; 32]> {
         (self.cosigner != Self::default().cosigner).then_some(self.cosigner)
     }
@@ -72,11 +73,11 @@ impl Member {
 pub(super) enum Proposal {
     /// Entries of clients.
     Batch(Batch),
-    /// A node's wall clock moved by so many milliseconds against its monotonic one.
+    /// A node's wall clock moved against its monotonic one.
     ClockMoved {
         /// The node.
         node: u64,
-        /// Back where negative.
+        /// By how many milliseconds; back if negative.
         by_ms: i64,
     },
 }
@@ -84,8 +85,9 @@ pub(super) enum Proposal {
 /// The entries of one Raft entry, in their order.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
-    /// The term in which the leader verified the signatures of all of them against the sessions. Where the entry then
-    /// stands in another term, what it verified against may not be what stands before it: they are verified anew.
+    /// The term in which the leader verified the signatures of all of them against the sessions. If the Raft entry then
+    /// stands in another term, the entries before it may differ from what they were verified against, so they are
+    /// verified anew.
     pub(super) vouched: u64,
     pub(super) entries: Arc<[SignedEntry]>,
 }
@@ -169,7 +171,7 @@ pub(super) fn decode_frame(frame: &Frame) -> Result<(RaftEntry, u64), DecodeErro
 
 fn decode_batch(from: &mut Fields) -> Result<Batch, DecodeError> {
     let (vouched, count) = (from.u64()?, from.u32()?);
-    // Grown as entries are found, not from the count, so that a damaged count cannot ask for the whole memory.
+    // Grown as entries are found and not sized by the count, so that a damaged count cannot ask for the whole memory.
     let mut entries = Vec::new();
     for _ in 0..count {
         entries.push(SignedEntry::decode(from.bytes()?)?);

@@ -1,7 +1,7 @@
 //! What broke a connection.
 //!
-//! It is noted here, because gRPC statuses tell too little: a TLS 1.3 client learns only from its first read that the
-//! server refused its certificate, and by then h2 has turned that into a string.
+//! It is noted here, because gRPC statuses say too little: a TLS 1.3 client learns only from its first read that the
+//! server refused its certificate, and by then h2 has turned this into a string.
 
 use std::{
     io,
@@ -14,13 +14,14 @@ use rustls::AlertDescription as Alert;
 /// What broke a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// A certificate, on either side: somebody has to replace it.
+    /// A certificate on either side, which has to be replaced.
     Credentials(String),
     /// Anything that can pass by itself.
     Transport(String),
 }
 
-/// What a connection has noticed about itself. The first credential trouble stays, else the newest.
+/// What a connection has noticed about itself. The first trouble with credentials stays; otherwise the newest trouble
+/// does.
 #[derive(Clone, Default)]
 pub(crate) struct Condition(Arc<Mutex<Option<Trouble>>>);
 
@@ -41,7 +42,7 @@ impl Condition {
     }
 }
 
-/// Whether this TLS failure is about who somebody is. Damaged bytes are not: they pass.
+/// Returns whether this TLS failure is about an identity. Damaged bytes are not: they pass by themselves.
 pub(crate) fn credentials_are_at_fault(error: &io::Error) -> bool {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return false;

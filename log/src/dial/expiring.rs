@@ -1,9 +1,10 @@
 //! A connection that ends when its certificates do.
 //!
-//! TLS checks certificates once, at the handshake. A connection could then outlive them for as long as nobody closes
-//! it. This stream ends itself at the earlier end of the two certificates, and where the clock goes back to before the
-//! server's one began; by this side's wall clock, so that a clock that jumps is noticed as well. Calls in flight fail like on any broken connection and are made again on a new one;
-//! a repeat is answered with the first receipt.
+//! TLS checks certificates once, at the handshake. A connection could then outlive them for as long as neither end
+//! closes it. This stream ends itself when the first of the two certificates ends, and when the clock goes back to
+//! before the server's certificate began. It goes by the wall clock of this side, so that it notices a clock that jumps
+//! as well. Calls in flight fail as on any broken connection and are made again on a new one; a repeated append is
+//! answered with the first receipt.
 
 use std::{
     future::Future,
@@ -25,13 +26,13 @@ use tokio::{
 
 use super::condition::{Condition, credentials_are_at_fault};
 
-/// While nothing is said, the wall clock is looked at this often.
+/// How often the wall clock is checked while nothing is said.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// The stream, what ends it, and who is told.
+/// A stream, what ends it, and who is told.
 pub(crate) struct Expiring<S> {
     stream: S,
-    /// `None` where no certificate is involved.
+    /// `None` if no certificate is involved.
     lifetime: Option<Lifetime>,
     timer: Pin<Box<Sleep>>,
     peer: String,
@@ -52,7 +53,7 @@ impl<S> Expiring<S> {
         Expiring { stream, lifetime, timer, peer, observer, condition, closed: false }
     }
 
-    /// Fails while the certificates do not count. Registers for the next look.
+    /// Fails while the certificates are not valid. Registers for the next check.
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(lifetime) = self.lifetime else {
             return Ok(());
@@ -72,7 +73,7 @@ impl<S> Expiring<S> {
     fn close(&mut self, error: &io::Error) {
         self.condition.note(error);
         if !self.closed && credentials_are_at_fault(error) {
-            // A TLS 1.3 client has finished its handshake before the server looks at its certificate.
+            // A TLS 1.3 client has finished its handshake before the server checks its certificate.
             let reason = tls::handshake_reason(error).to_owned();
             self.observer.see(LogEvent::HandshakeRefused { peer: self.peer.clone(), reason });
         }
@@ -94,7 +95,8 @@ impl<S> Expiring<S> {
     }
 }
 
-/// A certificate is valid through its last second, so the connection ends one second later.
+/// Returns the moment of the next check. A certificate is valid through its last second, so the connection ends one
+/// second later.
 fn next_look(lifetime: Option<Lifetime>) -> Instant {
     let left = lifetime.map_or(LOOK, |lifetime| {
         let left = lifetime.not_after.saturating_sub(wall_seconds()).saturating_add(1);

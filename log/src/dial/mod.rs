@@ -1,7 +1,7 @@
-//! Dialling a server: a stream with mutual TLS that ends when its certificates do.
+//! Dials a server: a stream with mutual TLS that ends when its certificates do.
 //!
-//! Clients dial the servers of a log, and the members of a cluster dial each other. Whoever dials looks up the identity
-//! that it shows anew each time, so that a renewed certificate counts from the next connection on.
+//! Clients dial the servers of a log, and the members of a cluster dial each other. Each dial looks up anew the
+//! identity that it shows, so that a renewed certificate takes effect with the next connection.
 
 mod condition;
 mod expiring;
@@ -28,7 +28,7 @@ pub(crate) use expiring::Expiring;
 pub(crate) type Dial =
     Arc<dyn Fn(Server, Condition, Duration) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
-/// What this side shows, ready for use.
+/// The identity that this side shows, ready for use.
 pub(crate) struct Credentials {
     config: Arc<ClientConfig>,
     /// Our own certificate.
@@ -42,8 +42,8 @@ impl Credentials {
     }
 }
 
-/// Dials over the world's network with mutual TLS. Credentials are looked up at each dial, so that replaced ones count
-/// from the next connection on.
+/// Dials over the world's network with mutual TLS. Each dial looks up the credentials, so that replaced ones take
+/// effect with the next connection.
 pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credentials>>) -> Dial {
     Arc::new(move |server: Server, condition: Condition, within: Duration| {
         let world = world.clone();
@@ -64,7 +64,8 @@ pub(crate) fn dial_tls(world: World, credentials: watch::Receiver<Arc<Credential
     })
 }
 
-/// As [`dial_tls`], with whatever identity is in force at each dial; for those who keep a connection of another kind.
+/// Like [`dial_tls`], with the identity that is in force at each dial; for callers that keep another kind of
+/// connection.
 pub(crate) fn dial_as(
     world: World,
     identity: watch::Receiver<Identity>,
@@ -81,7 +82,7 @@ pub(crate) fn dial_as(
     }
 }
 
-/// Connects and shakes hands, both by one deadline. Returns the stream, and for how long it may last.
+/// Connects and shakes hands, both within one deadline. Returns the stream, and for how long it may last.
 async fn connect(
     world: &World,
     server: &Server,
@@ -114,8 +115,8 @@ async fn connect(
     };
     if lifetime.check() == Err(Outside::Ended) {
         mark!("own-certificate-had-ended");
-        // Nobody checks a certificate of one's own. Used all the same, the connection would end at once, again and
-        // again, and look like one that merely broke.
+        // No end checks its own certificate. If this one were used all the same, the connection would end at once,
+        // again and again, and look as if it had merely broken.
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         return Err(refused(io::Error::new(io::ErrorKind::InvalidData, expired)));
     }

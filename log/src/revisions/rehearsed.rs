@@ -1,4 +1,4 @@
-//! The successors of `current`, which are there for rehearsals alone.
+//! The successors of `current`, which exist only for rehearsals.
 
 use super::answers;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     wire::{AppendRequest, AppendResponse, Receipt, append_response, breaking, next},
 };
 
-/// Name and version of this program, as `next` tells them.
+/// Name and version of this program, which `next` transmits.
 const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 impl From<AppendRequest> for next::AppendRequest {

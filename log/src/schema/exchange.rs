@@ -1,8 +1,8 @@
-//! What one end knows of the schemas that it met: verdicts by fingerprint, each reached once.
+//! What one end knows of the schemas that it has met: verdicts by fingerprint, each reached once.
 //!
 //! An end believes nobody's word about a schema: it computes the fingerprint of the descriptors that it is shown and
-//! judges them itself. What it knows at its start is its own contract alone, so that a build which happens to hold
-//! several revisions behaves like one that holds one.
+//! judges them itself. At its start it knows only its own contract, so a build that happens to contain several
+//! revisions behaves like a build that contains one.
 
 use std::{
     collections::VecDeque,
@@ -11,28 +11,29 @@ use std::{
 
 use super::{Fingerprint, Revision, Schema, SchemaError, compatible};
 
-/// Metadata of each call and each answer: the fingerprint of the schema that its sender speaks.
+/// Metadata of each call and each response: the fingerprint of the schema that its sender speaks.
 pub const FINGERPRINT: &str = "gapless-schema";
-/// Metadata of a refusal that only wants to be shown the caller's descriptors.
+/// Metadata of a refusal that only asks to see the caller's descriptors.
 pub const ASKED_FOR: &str = "gapless-schema-asked-for";
 
-/// Verdicts that are remembered. The oldest makes room: whoever still needs it shows its descriptors again.
+/// The number of verdicts that are remembered. The oldest makes room; an end that still needs it shows its descriptors
+/// again.
 const REMEMBERED_MAX: usize = 64;
-/// Characters of what somebody calls its revision.
+/// The number of characters that are kept of what another end calls its revision.
 const LABEL_CHARS_MAX: usize = 40;
 
-/// What is known of another end's schema.
+/// The verdict on another end's schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// It is the same.
+    /// It is the same schema.
     Same,
-    /// It differs and is compatible. What its end calls it.
+    /// It differs and is compatible. Contains what the other end calls it.
     Compatible(String),
-    /// It is not compatible: the first contradiction.
+    /// It is not compatible. Contains the first contradiction.
     Incompatible(String),
 }
 
-/// One end's own schema and its verdicts. Shared by all its connections.
+/// One end's own schema and its verdicts, shared by all its connections.
 #[derive(Debug)]
 pub struct Exchange {
     revision: Revision,
@@ -42,24 +43,24 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// An end that speaks `revision` and has met nobody yet.
+    /// Makes an end that speaks `revision` and has met no other end yet.
     pub fn new(revision: Revision) -> Result<Arc<Exchange>, SchemaError> {
         let schema = Schema::read(revision.descriptors())?;
         let fingerprint = schema.fingerprint();
         Ok(Arc::new(Exchange { revision, schema, fingerprint, verdicts: Mutex::default() }))
     }
 
-    /// What this end speaks.
+    /// Returns the revision that this end speaks.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The fingerprint of what it speaks.
+    /// Returns the fingerprint of the schema that this end speaks.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The verdict on a schema, if it was reached.
+    /// Returns the verdict on a schema, if it was reached.
     pub fn verdict(&self, theirs: &Fingerprint) -> Option<Judged> {
         if *theirs == self.fingerprint {
             return Some(Judged::Same);
@@ -69,7 +70,7 @@ impl Exchange {
     }
 
     /// Reads the descriptors of another end, judges them and remembers the verdict. `label` is what that end calls its
-    /// revision, for people.
+    /// revision; people read it.
     pub fn learn(&self, label: &str, descriptors: &[u8]) -> Result<(Fingerprint, Judged), SchemaError> {
         let theirs = Schema::read(descriptors)?;
         let fingerprint = theirs.fingerprint();
@@ -84,7 +85,7 @@ impl Exchange {
         Ok((fingerprint, judged))
     }
 
-    /// Remembers a verdict, in place of an older one on the same schema.
+    /// Remembers a verdict, which replaces an older verdict on the same schema.
     pub fn remember(&self, theirs: Fingerprint, judged: Judged) {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         verdicts.retain(|(known, _)| *known != theirs);
@@ -95,7 +96,7 @@ impl Exchange {
     }
 }
 
-/// What a stranger says, fit for logs.
+/// Makes what a stranger says fit for logs.
 pub(crate) fn printable(said: &str, chars_max: usize) -> String {
     let fit = |c: &char| c.is_ascii_graphic() || *c == ' ';
     said.chars().filter(fit).take(chars_max).collect()

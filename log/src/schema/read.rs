@@ -1,4 +1,4 @@
-//! From protobuf descriptors to what of them reaches the wire. They may come from a stranger.
+//! Reads from protobuf descriptors what reaches the wire. The descriptors may come from a stranger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ struct Defined<'d> {
 impl<'d> Defined<'d> {
     fn of(set: &'d FileDescriptorSet) -> Result<Self, SchemaError> {
         let mut defined = Defined::default();
-        // Messages in messages, without recursion: depth is the sender's choice.
+        // Nested messages are read without recursion, because the sender chooses their depth.
         let mut open: Vec<(String, &DescriptorProto)> = Vec::new();
         for file in &set.file {
             let package = file.package();
@@ -85,7 +85,7 @@ fn fields(message: &str, of: &DescriptorProto) -> Result<BTreeMap<i32, Field>, S
     for field in &of.field {
         let twice = || SchemaError::Twice(format!("field {} of {message}", field.number()));
         let oneof = match field.oneof_index {
-            // `optional` is a oneof of its own, which does not show on the wire.
+            // `optional` is a oneof with a single field, which does not show on the wire.
             Some(_) if field.proto3_optional() => None,
             Some(index) => usize::try_from(index).ok().and_then(|index| of.oneof_decl.get(index)),
             None => None,
@@ -103,7 +103,7 @@ fn fields(message: &str, of: &DescriptorProto) -> Result<BTreeMap<i32, Field>, S
     Ok(fields)
 }
 
-/// A scalar's name as `.proto` files write it, or a full name, which always holds a dot.
+/// Returns a scalar's name as `.proto` files write it, or a full name, which always contains a dot.
 fn kind(field: &FieldDescriptorProto) -> Result<String, SchemaError> {
     let scalar = match field.r#type() {
         Type::Message | Type::Enum | Type::Group => return full(field.type_name()),
@@ -134,7 +134,7 @@ fn values_of(of: &EnumDescriptorProto) -> Result<BTreeMap<i32, BTreeSet<String>>
     Ok(values)
 }
 
-/// An identifier without dots.
+/// Checks an identifier without dots.
 fn name(name: &str) -> Result<String, SchemaError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     match !name.is_empty() && name.bytes().all(fits) {
@@ -147,7 +147,7 @@ fn within(scope: &str, inner: &str) -> Result<String, SchemaError> {
     Ok(format!("{scope}.{}", name(inner)?))
 }
 
-/// A reference as descriptors write it: with a dot in front, from the root.
+/// Reads a reference as descriptors write it: from the root, with a leading dot.
 fn full(reference: &str) -> Result<String, SchemaError> {
     let path = reference.strip_prefix('.').ok_or_else(|| SchemaError::Name(reference.chars().take(40).collect()))?;
     path.split('.').try_for_each(|part| name(part).map(|_| ()))?;

@@ -1,4 +1,4 @@
-//! The rules of compatibility on small contracts, and what the four revisions are to each other.
+//! The rules of compatibility on small contracts, and how the four revisions relate to each other.
 
 use prost::Message as _;
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
@@ -13,7 +13,7 @@ fn schema(set: &FileDescriptorSet) -> Schema {
     Schema::read(&set.encode_to_vec()).unwrap()
 }
 
-/// `current`, with one thing changed.
+/// Returns `current` with one change.
 fn changed(change: impl FnOnce(&mut FileDescriptorSet)) -> Schema {
     let mut set = set(Revision::Current);
     change(&mut set);

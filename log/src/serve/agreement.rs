@@ -1,8 +1,8 @@
 //! Who may call at all: callers whose schema is compatible with this server's.
 //!
-//! A call that names an unknown schema is turned away with the request to show its descriptors; one that is known not
-//! to be compatible is turned away for good. In both cases nothing of it was read but its head. A call that names none
-//! is served: other clients and `grpcurl` speak `current`, whose bytes are never re-encoded here.
+//! A call that names an unknown schema is turned away with the request to show its descriptors; a call whose schema is
+//! known to be incompatible is turned away for good. In both cases, nothing of the call was read but its head. A call
+//! that names no schema is served: other clients and `grpcurl` speak `current`, whose bytes are never re-encoded here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,12 +15,12 @@ use crate::{
     wire::{ExchangeSchemaRequest, ExchangeSchemaResponse},
 };
 
-/// Where the calls of the log's own service lie.
+/// The path of the log's own service.
 const SERVICE: &str = "/gapless.audit.v1.AuditLog/";
 /// The one call that needs no agreement.
 const EXCHANGE: &str = "/gapless.audit.v1.AuditLog/ExchangeSchema";
 
-/// Stands at the door of one connection. In the extensions of every request.
+/// Guards the door of one connection. It is in the extensions of every request.
 #[derive(Clone)]
 pub(super) struct Doorkeeper(Arc<Door>);
 
@@ -28,21 +28,21 @@ struct Door {
     exchange: Arc<Exchange>,
     world: World,
     peer: String,
-    /// This server's fingerprint, as answers carry it.
+    /// This server's fingerprint, as a header of its responses.
     ours: HeaderValue,
-    /// The schema of which was told already.
+    /// The schema that was reported last.
     told: Mutex<Option<Fingerprint>>,
 }
 
 impl Doorkeeper {
     pub(super) fn new(exchange: Arc<Exchange>, world: World, peer: &str) -> Doorkeeper {
         let ours = exchange.fingerprint().to_string();
-        // Hex digits are always a value.
+        // Hex digits are always a valid value.
         let ours = HeaderValue::from_str(&ours).unwrap_or_else(|_| HeaderValue::from_static(""));
         Doorkeeper(Arc::new(Door { exchange, world, peer: peer.to_owned(), ours, told: Mutex::default() }))
     }
 
-    /// Lets a call in, or says why not.
+    /// Admits a call, or says why not.
     pub(super) fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(), Status> {
         if !path.starts_with(SERVICE) || path == EXCHANGE {
             return Ok(());
@@ -68,12 +68,12 @@ impl Doorkeeper {
         }
     }
 
-    /// Puts this server's fingerprint into an answer.
+    /// Puts this server's fingerprint into a response.
     pub(super) fn sign(&self, headers: &mut HeaderMap) {
         headers.insert(FINGERPRINT, self.0.ours.clone());
     }
 
-    /// Judges the schema that a caller shows, and shows this server's.
+    /// Judges the schema that a caller shows, and returns this server's.
     pub(super) fn exchange(&self, shown: &ExchangeSchemaRequest) -> Result<ExchangeSchemaResponse, Status> {
         let learnt = self.0.exchange.learn(&shown.revision, &shown.descriptors);
         let (theirs, judged) = learnt.map_err(|why| Status::invalid_argument(why.to_string()))?;
@@ -87,7 +87,7 @@ impl Doorkeeper {
         Ok(ExchangeSchemaResponse { revision, descriptors, incompatibility })
     }
 
-    /// Tells of a schema that differs, once per connection.
+    /// Reports a schema that differs, once per connection.
     fn tell(&self, theirs: Fingerprint, judged: &Judged) {
         let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).replace(theirs);
         if told == Some(theirs) {

@@ -1,9 +1,9 @@
-//! What becomes of an answer once it is given: the room that was set aside for it stays taken until its bytes have left
-//! HTTP/2, or its call is gone.
+//! What becomes of a response once it is given: the room that was set aside for it stays taken until its bytes have
+//! left HTTP/2, or its call is gone.
 //!
-//! HTTP/2 keeps what its peer does not take. Whoever asks and takes no answers would otherwise be given one after the
-//! other, each with room that is free again the moment the answer is written down. So the bytes themselves carry the
-//! room, and a connection on which an answer stands for too long is ended.
+//! HTTP/2 keeps what its peer does not take. A caller that asks and takes no responses could otherwise have any number
+//! of them waiting, because the room of each would be free again as soon as the response is written down. So the bytes
+//! themselves carry the room, and a connection on which a response waits for too long is ended.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use tonic::{Status, body::Body};
 
 use crate::budget::Held;
 
-/// The room of an answer, on its way from the handler to the connection.
+/// The room of a response, on its way from the handler to the connection.
 #[derive(Clone)]
 struct Room {
     _held: Arc<Held>,
 }
 
-/// An answer that keeps its room until it is taken.
+/// Makes a response that keeps its room until it is taken.
 pub(super) fn with_room<T>(message: T, held: Option<Held>) -> tonic::Response<T> {
     let mut response = tonic::Response::new(message);
     if let Some(held) = held {
@@ -36,7 +36,7 @@ pub(super) fn with_room<T>(message: T, held: Option<Held>) -> tonic::Response<T>
     response
 }
 
-/// The answers of one connection that were given and are not taken, with the moments at which they were given.
+/// The responses of one connection that were given and not yet taken, with the moments at which they were given.
 #[derive(Clone, Default)]
 pub(super) struct Untaken(Arc<Mutex<Given>>);
 
@@ -48,12 +48,12 @@ struct Given {
 }
 
 impl Untaken {
-    /// Whether one of them stands for longer than that.
+    /// Returns whether one of them has waited for longer than that.
     pub(super) fn is_overdue(&self, most: Duration) -> bool {
         self.lock().standing.values().next().is_some_and(|given| given.elapsed() > most)
     }
 
-    /// Lets an answer's bytes carry the room that was set aside for it, if any was.
+    /// Lets the bytes of a response carry the room that was set aside for it, if any was.
     pub(super) fn carry(&self, mut answer: Response<Body>) -> Response<Body> {
         match answer.extensions_mut().remove::<Room>() {
             None => answer,
@@ -104,7 +104,7 @@ impl http_body::Body for Carried {
     }
 }
 
-/// Bytes on their way. Dropped once they are written, or their stream is reset.
+/// Bytes on their way. They are dropped once they are written, or once their stream is reset.
 struct Part {
     bytes: Bytes,
     _room: Room,

@@ -1,7 +1,7 @@
-//! Pipelined appends: entries go to the node in the order in which they come, answers go back in the same order.
+//! Pipelined appends: entries go to the node in the order in which they come, and responses go back in the same order.
 //!
-//! Nothing is spawned: the stream reads a further entry only while somebody takes its answers and fewer than a bounded
-//! number are in flight. Entries that were read belong to the node; a caller that goes away takes back none of them,
+//! Nothing is spawned: the stream reads a further entry only while its responses are taken and fewer than a bounded
+//! number are in flight. Entries that were read belong to the node; a caller that goes away takes none of them back,
 //! and learns their fate by sending them again.
 
 use std::{collections::VecDeque, pin::Pin, time::Duration};
@@ -20,17 +20,18 @@ use super::{
 };
 use crate::wire::{AppendRequest, AppendResponse};
 
-/// Entries of one stream that may wait for their answers. Where a commit takes a round trip around the earth, so many of
-/// them have to be on their way at once; small ones are bounded here, large ones by their share of the memory.
+/// The number of entries of one stream that may wait for their responses. If a commit takes a round trip around the
+/// earth, this many have to be on their way at once. This bounds small entries; large ones are bounded by their share
+/// of the memory.
 const IN_FLIGHT_MAX: usize = 4096;
 
 /// The entries of one stream.
 pub(super) type Entries = Pin<Box<dyn Stream<Item = Result<AppendRequest, Status>> + Send>>;
 
-/// The answers of one stream.
+/// The responses of one stream.
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<AppendResponse, Status>> + Send>>;
 
-/// Answers one stream of entries.
+/// Responds to one stream of entries.
 pub(super) fn answers(service: Service, caller: Caller, requests: Entries, idle: Duration) -> Answers {
     let (in_flight, weights) = (FuturesOrdered::new(), VecDeque::new());
     let pipeline =
@@ -44,12 +45,12 @@ struct Pipeline {
     requests: Entries,
     idle: Duration,
     in_flight: FuturesOrdered<BoxFuture<'static, Answered>>,
-    /// Bytes of each entry in flight, and of all of them.
+    /// Bytes of each entry in flight (`weights`), and of all of them (`held`).
     weights: VecDeque<usize>,
     held: usize,
-    /// Bytes of the entry that came last: what the next one is taken for.
+    /// Bytes of the entry that came last; the next one is assumed to have as many.
     last: usize,
-    /// Set once no more is read; said when everything in flight is answered.
+    /// Set once no more is read, and sent once everything in flight is answered.
     end: Option<Result<(), Status>>,
     over: bool,
 }
@@ -61,8 +62,8 @@ impl Pipeline {
         }
         loop {
             let reads = self.end.is_none();
-            // While somebody takes this stream's answers, entries may wait on its connection: that slows their sender
-            // down without sending anybody away. With nothing in flight the next one is read and gets an answer.
+            // While this stream's responses are taken, entries may wait on its connection: this slows their sender down
+            // without turning anybody away. If nothing is in flight, the next entry is read and gets a response.
             let room = self.in_flight.is_empty() || self.has_room();
             mark!("entries-waited-outside", !room && self.end.is_none());
             tokio::select! {
@@ -77,7 +78,7 @@ impl Pipeline {
                     self.end = Some(Err(Status::unavailable("the connection is winding up: go on over another")));
                 }
                 request = self.requests.next(), if reads && room => match request {
-                    // Between the end of a certificate and the look at the clock that notices it, nothing is let in.
+                    // Nothing is admitted between the end of a certificate and the check of the clock that notices it.
                     Some(Ok(request)) => match self.caller.still_certified() {
                         Ok(()) => self.submit(request).await,
                         Err(late) => self.end = Some(Err(late)),
@@ -96,13 +97,13 @@ impl Pipeline {
         self.end.take()?.err().map(Err)
     }
 
-    /// Whether another entry as large as the last one may be taken in: one stream never takes all the memory there is.
+    /// Returns whether another entry as large as the last one may be accepted: one stream never takes all the memory.
     fn has_room(&self) -> bool {
         let few = self.in_flight.len() < IN_FLIGHT_MAX && self.service.is_fair(self.held, self.in_flight.len());
         few && self.service.has_room(self.last)
     }
 
-    /// Hands the entry to the node before the next one is read: the first poll queues it there.
+    /// Hands the entry to the node before the next one is read: the first poll puts it into the node's queue.
     async fn submit(&mut self, request: AppendRequest) {
         self.last = request.entry.len();
         self.held += self.last;

@@ -1,7 +1,7 @@
-//! How new an answer is: what its reader asked for is kept or refused, and what is known is stated.
+//! How new a response is: what its reader demands is kept or refused, and what is known is stated.
 //!
-//! A server that cannot keep what is asked for says who might, and never answers with something older. What it states is
-//! known before the leaves are looked at, so that an answer is at least as new as it says.
+//! A server that cannot meet the demand names a server that might, and never responds with anything older. What it
+//! states is known before it looks at the leaves, so a response is at least as new as it says.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     words::{LEADER, PUSHBACK},
 };
 
-/// The bound of an answer made now, which keeps what is asked for.
+/// Returns the bound of a response made at this moment, which meets the demand.
 pub(super) async fn kept(node: &Node, asked: Option<Freshness>) -> Result<wire::Bound, Status> {
     match asked.and_then(|asked| asked.demand) {
         None | Some(Demand::Linearizable(false)) => Ok(now(node)),
@@ -26,12 +26,13 @@ pub(super) async fn kept(node: &Node, asked: Option<Freshness>) -> Result<wire::
     }
 }
 
-/// The bound of an answer made now.
+/// Returns the bound of a response made at this moment.
 pub(super) fn now(node: &Node) -> wire::Bound {
     stated(node.bound(), false)
 }
 
-/// The bound of an answer made now, if its age is at most that. A leader asks its quorum again where it has to.
+/// Returns the bound of a response made at this moment, if its age is at most `age_max`. A leader asks its quorum again
+/// if it has to.
 async fn within(node: &Node, age_max: Duration) -> Result<wire::Bound, Status> {
     let keeps = |bound: &Bound| bound.age.is_some_and(|age| age <= age_max);
     let bound = node.bound();
@@ -60,7 +61,7 @@ fn stated(Bound { size, age }: Bound, linearizable: bool) -> wire::Bound {
     wire::Bound { size, age_ms, linearizable }
 }
 
-/// Where to go and when to come back is as for an append that met no leader.
+/// The error says where to go and when to come back, as for an append that met no leader.
 fn too_old(bound: &Bound, age_max: Duration, elsewhere: AppendError) -> Status {
     mark!("read-too-old");
     mark!("read-of-unknown-age", bound.age.is_none());

@@ -1,4 +1,4 @@
-//! Who calls.
+//! The caller of a request.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use tonic::{Request, Status};
 
 use super::turns::Turns;
 
-/// Who calls, as its handshake proved. In the extensions of every request.
+/// The caller, as its handshake proved it. It is in the extensions of every request.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     /// The first DNS name of its certificate.
     pub(super) name: Arc<str>,
-    /// True from the moment that the connection winds up: streams end then.
+    /// True from the moment at which the connection winds up: streams end then.
     pub(super) closing: watch::Receiver<bool>,
     /// For how long the connection may last.
     pub(super) lifetime: Lifetime,
@@ -22,20 +22,20 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Fails while a certificate of the connection does not count: until that is noticed the connection is still there,
-    /// and streams ask before they take or give anything.
+    /// Fails while a certificate of the connection is not valid. The connection exists until this is noticed, so
+    /// streams check before they accept or give anything.
     pub(super) fn still_certified(&self) -> Result<(), Status> {
         self.lifetime.check().map_err(|outside| Status::unavailable(format!("{outside}: connect again")))
     }
 
     /// Waits until the connection winds up. Cancel safe.
     pub(super) async fn closed(&mut self) {
-        // Fails where the connection is gone, which is as good an end.
+        // Fails if the connection is gone, which is as good an end.
         let _ = self.closing.wait_for(|closing| *closing).await;
     }
 }
 
-/// Who calls. Every request that came in over a connection of this room has one.
+/// Returns the caller. Every request that came in over a connection of this module has one.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("the caller is not known"))
 }

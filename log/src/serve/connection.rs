@@ -1,10 +1,9 @@
 //! One connection from its handshake to its end.
 //!
-//! A connection rests on two certificates and may not outlive the earlier end of the two, nor stand while the caller's one
-//! has not begun, by this host's wall clock:
-//! HTTP/2 connections live for days, and nobody checks a certificate twice. So the clock is looked at again and again,
-//! a request that comes too late is turned away even if the connection is still being wound up, and streams are told
-//! to end as well.
+//! A connection rests on two certificates. By this host's wall clock, it may not outlive the one that ends first, nor
+//! exist while the caller's certificate has not begun: HTTP/2 connections live for days, and nothing else checks a
+//! certificate twice. So the clock is checked again and again, a request that comes too late is turned away even if the
+//! connection is still being wound up, and streams are told to end as well.
 
 use std::{
     convert::Infallible,
@@ -43,16 +42,16 @@ use super::{
 /// How often the wall clock is compared with the certificates: it may jump at any time, in either direction.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
-/// Calls at once on one connection.
+/// Maximum number of concurrent calls on one connection.
 const STREAMS_MAX: u32 = 256;
-/// Calls that are answered even where nobody is served.
+/// The path of calls that are answered even if nothing else is served.
 const HEALTH: &str = "/grpc.health.";
 /// Header bytes of one request.
 const HEADERS_MAX: u32 = 16 * 1024;
-/// Bytes of requests that may be on their way to one call, and to one connection: what a caller gets through in one round
-/// trip, so that at 600 ms two thousand entries of 256 bytes a second still fit.
+/// Bytes of requests that may be on their way to one call, and to one connection. This is what a caller sends in one
+/// round trip: even at 600 ms, two thousand entries of 256 bytes a second fit.
 const WINDOWS: (u32, u32) = (1024 * 1024, 4 * 1024 * 1024);
-/// The same for a connection of another member: a whole call of Raft's, however far away it comes from.
+/// The same for a connection of another member: a whole Raft call, however far away the member is.
 const MEMBERS_WINDOWS: (u32, u32) = (4 * 1024 * 1024, 8 * 1024 * 1024);
 
 /// Shakes hands and serves until the connection ends.
@@ -83,7 +82,7 @@ pub(super) async fn run(
     terms.world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
 }
 
-/// Gives up the place at the door when it is over, however it ends.
+/// Shakes hands. Gives up the place at the door when it ends, however it ends.
 async fn shake(
     terms: &Terms,
     config: Arc<ServerConfig>,
@@ -102,13 +101,13 @@ async fn shake(
             return Err("timed-out");
         }
     };
-    // The verifier demands a certificate; without one there is no name, so none is no peer either.
+    // The verifier demands a certificate. A connection without a certificate has no name, so it has no peer either.
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
     let peer = tls::peer(shown).map_err(|_| "no-name")?;
     Ok((stream, peer))
 }
 
-/// Serves calls until the peer goes, the server stops or a certificate does not count any more. Returns why.
+/// Serves calls until the peer goes, the server stops or a certificate is not valid any more. Returns why.
 async fn serve(terms: &Terms, name: &str, lifetime: Lifetime, stream: TlsStream<Box<dyn Stream>>) -> String {
     let (closing, closed) = watch::channel(false);
     let caller = Caller { name: name.into(), closing: closed, lifetime, turns: Turns::default() };
@@ -137,8 +136,8 @@ async fn serve(terms: &Terms, name: &str, lifetime: Lifetime, stream: TlsStream<
     connection.as_mut().graceful_shutdown();
     match timeout(terms.deadlines.drain, connection).await {
         Ok(_) => why.to_owned(),
-        // Its calls are cut off. What they submitted belongs to the node and may still be written: their callers do
-        // not know, and have to ask again.
+        // Its calls are cut off. What they submitted belongs to the node and may still be written: their callers do not
+        // know, and have to ask again.
         Err(_) => {
             mark!("calls-cut-off-by-a-stop");
             format!("{why}, cut off")
@@ -158,12 +157,12 @@ fn http(terms: &Terms, name: &str) -> http2::Builder<TokioExecutor> {
         .max_header_list_size(HEADERS_MAX)
         .initial_stream_window_size(windows.0)
         .initial_connection_window_size(windows.1)
-        // gRPC has no use for the date of an answer, and reading the clock for it is not free.
+        // gRPC has no use for the date of a response, and reading the clock for it is not free.
         .auto_date_header(false);
     builder
 }
 
-/// Why a connection ended that nobody here asked to.
+/// Returns why a connection ended that this server did not end.
 fn said(ended: &Result<(), hyper::Error>) -> String {
     match ended {
         Ok(()) => "closed-by-peer".to_owned(),
@@ -177,11 +176,11 @@ fn said(ended: &Result<(), hyper::Error>) -> String {
 
 /// Resolves when the server stops.
 async fn stopped(mut draining: watch::Receiver<bool>) {
-    // Fails where the front is gone: the server is being dropped.
+    // Fails if the front is gone: the server is being dropped.
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// Resolves with the reason when a certificate does not count any more, or an answer stands for too long.
+/// Resolves with the reason once a certificate is not valid any more, or a response waits for too long.
 async fn ended(lifetime: Lifetime, untaken: &Untaken, answer_max: Duration) -> &'static str {
     loop {
         match lifetime.check() {
@@ -199,7 +198,8 @@ async fn ended(lifetime: Lifetime, untaken: &Untaken, answer_max: Duration) -> &
     }
 }
 
-/// The calls of one connection: each is stamped with its caller, none is let in while the certificates do not count.
+/// The calls of one connection: each is stamped with its caller, and none is admitted while the certificates are not
+/// valid.
 #[derive(Clone)]
 struct Calls {
     routes: CallDeadline,
@@ -213,7 +213,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// Whether this call may be made at all, and which way it goes.
+    /// Decides whether this call may be made at all, and which way it goes.
     fn admit(&self, request: &Request<Incoming>) -> Result<Way, Status> {
         let path = request.uri().path();
         match self.closed {

@@ -1,8 +1,8 @@
 //! Deadlines of calls: what the caller asks for in `grpc-timeout`, and never longer than the server allows.
 //!
-//! At its deadline a call is answered with `DEADLINE_EXCEEDED` and dropped, future and body. That may not lose
-//! anything: an entry that was submitted belongs to the node, which finishes it whether or not anybody still waits.
-//! Streams may last; they end by the caller's deadline if it gave one, and when their connection winds up.
+//! At its deadline, a call is answered with `DEADLINE_EXCEEDED` and dropped, future and body. This may not lose
+//! anything: an entry that was submitted belongs to the node, which finishes it whether or not the caller still waits.
+//! Streams may last: they end at the caller's deadline if it gave one, and when their connection winds up.
 
 use std::{
     convert::Infallible,
@@ -21,12 +21,12 @@ use tower::ServiceExt as _;
 
 use super::caller::Caller;
 
-/// The routes under a deadline.
+/// The routes with a deadline.
 #[derive(Clone)]
 pub(super) struct CallDeadline {
     routes: Routes,
     call_max: Duration,
-    /// How long a stream may last, where it may not last for ever.
+    /// How long a stream may last, if it may not last for ever.
     stream_max: Option<Duration>,
 }
 
@@ -35,12 +35,12 @@ impl CallDeadline {
         CallDeadline { routes, call_max, stream_max: None }
     }
 
-    /// The same, where no call lasts longer than that.
+    /// Returns the same routes, on which no call lasts longer than that.
     pub(super) fn for_at_most(self, most: Duration) -> CallDeadline {
         CallDeadline { call_max: self.call_max.min(most), stream_max: Some(most), ..self }
     }
 
-    /// One call.
+    /// Makes one call.
     pub(super) async fn call<B>(self, request: Request<B>, caller: Caller) -> Result<Response<Body>, Infallible>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -66,12 +66,12 @@ impl CallDeadline {
     }
 }
 
-/// How long a call may last, and who sees to its end.
+/// How long a call may last, and what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// One message each way.
     Unary,
-    /// A stream of the log's own, which ends itself when its connection winds up.
+    /// A stream of the log's own, which ends by itself when its connection winds up.
     OwnStream,
     /// A stream of another service, which would go on for ever.
     ForeignStream,
@@ -95,8 +95,8 @@ fn exceeded() -> Status {
     Status::deadline_exceeded("the deadline of the call is over; what was submitted may still be written")
 }
 
-/// `grpc-timeout` as the gRPC protocol over HTTP/2 writes it: at most eight digits and a unit. Anything else is no
-/// timeout.
+/// Reads `grpc-timeout` as the gRPC protocol over HTTP/2 writes it: at most eight digits and a unit. Anything else is
+/// no timeout.
 fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -152,7 +152,7 @@ impl http_body::Body for Cut {
         if self.ended {
             return Poll::Ready(None);
         }
-        // What is ready goes first: a last word (`NOT_SERVING`) is said before the end.
+        // What is ready goes first: a last message (`NOT_SERVING`) is sent before the end.
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// A service of which every method either never answers or never ends its answer.
+    /// A service whose methods either never answer or never end their answers.
     #[derive(Clone)]
     struct Endless;
 

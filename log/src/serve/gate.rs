@@ -1,11 +1,12 @@
-//! Who may call what, decided by the name in the caller's certificate and before anything of a call is read.
+//! Who may call what, decided by the name in the caller's certificate, before anything of a call is read.
 //!
-//! A message must be read before it can be judged, so whoever is no member could make a server hold what members may. Here its
-//! name decides first: who is known as a member gets what members get; an operator's calls are for operators.
+//! A message must be read before it can be judged, so a caller that is no member could make a server hold as much as
+//! members may. Here the caller's name decides first: a known member gets what members get, and an operator's calls are
+//! for operators.
 //!
-//! A name that is not known is not turned away from the calls of members: a node that joins, or was cut off for long, may
-//! be called by a leader of whom its log has not heard, and only the word inside the message tells. Such calls get a few
-//! places for all of them together, and little time. What a call makes a server keep begins with a message that is admitted.
+//! An unknown name is not turned away from the calls of members: a node that joins, or that was cut off for long, may
+//! be called by a leader of which its log has not heard, and only the message itself can tell. All such calls together
+//! get a few places, and little time. A server begins to keep what a call brings only with a message that is admitted.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,14 +16,15 @@ use tonic::{Status, body::Body};
 
 use crate::cluster::Node;
 
-/// Where the calls of members lie, and those of operators.
+/// The paths of the calls of members, and of those of operators.
 const REPLICATION: &str = "/gapless.cluster.v1.Replication/";
 const MEMBERSHIP: &str = "/gapless.cluster.v1.Membership/";
 
-/// Calls of members by names that are not known, at once.
+/// Maximum number of concurrent members' calls by unknown names.
 const STRANGERS_MAX: usize = 4;
 
-/// A call of a name that is not known lasts no longer. What it brings makes the name known, or it was none of a member.
+/// The longest time that a call by an unknown name lasts. What it brings makes the name known, or it was not a member's
+/// call.
 pub(super) const STRANGER_CALL_MAX: Duration = Duration::from_secs(30);
 
 /// The gate of one server.
@@ -35,30 +37,30 @@ struct Inner {
     places: Arc<Semaphore>,
 }
 
-/// Which way a call goes.
+/// How a call that is admitted is handled.
 pub(super) enum Way {
-    /// That of all calls.
+    /// As every call is.
     Usual,
-    /// That of a member whose name is not known.
+    /// In one of the places for members' calls by unknown names, for a short time.
     Stranger(Place),
 }
 
-/// A stranger's place, for as long as its call lasts.
+/// A stranger's place, taken for as long as its call lasts.
 pub(super) struct Place(OwnedSemaphorePermit);
 
 impl Gate {
-    /// A gate in front of `node`.
+    /// Makes a gate in front of `node`.
     pub(super) fn new(node: Node, operators: &[String]) -> Gate {
         let (operators, places) = (operators.iter().cloned().collect(), Arc::new(Semaphore::new(STRANGERS_MAX)));
         Gate(Arc::new(Inner { node, operators, places }))
     }
 
-    /// Whether that is the name of a member, as far as is known here.
+    /// Returns whether this is the name of a member, as far as this server knows.
     pub(super) fn is_member(&self, name: &str) -> bool {
         self.0.node.knows_member(name)
     }
 
-    /// Lets a call in, or says why not. Nothing of it but its head has been read.
+    /// Admits a call, or says why not. Nothing of the call but its head has been read.
     pub(super) fn admit(&self, name: &str, path: &str) -> Result<Way, Status> {
         if path.starts_with(MEMBERSHIP) && !self.0.operators.contains(name) {
             return Err(no_operator(name));
@@ -78,7 +80,7 @@ impl Gate {
     }
 }
 
-/// What somebody is told who asks for what is an operator's.
+/// Returns the refusal of an operator's call that comes from a caller that is no operator.
 pub(super) fn no_operator(name: &str) -> Status {
     Status::permission_denied(format!(
         "`{name}` is no operator of this log: name it under `operators` in the configuration of this server"
@@ -86,7 +88,7 @@ pub(super) fn no_operator(name: &str) -> Status {
 }
 
 impl Place {
-    /// The same answer, which keeps the place until it is given to the end.
+    /// Returns the same response, which keeps the place until it is complete.
     pub(super) fn keep(self, answer: http::Response<Body>) -> http::Response<Body> {
         answer.map(|body| {
             Body::new(body.map_frame(move |frame| {

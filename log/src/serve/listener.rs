@@ -1,9 +1,9 @@
 //! The accept loop: every connection that comes in becomes a task, and there are never too many of them.
 //!
-//! The loop itself waits for nothing but the next connection. Handshakes run in their own tasks, with a deadline, and with
-//! places of their own that nobody can fill for others ([`Doorstep`]); established connections have theirs ([`Places`]).
-//! Whoever is one too many is closed at once rather than left to queue in the kernel, where its handshake would time out
-//! without a word.
+//! The loop itself waits for nothing but the next connection. Handshakes run in their own tasks, with a deadline and
+//! with places of their own, which no caller can fill for the others ([`Doorstep`]); established connections have other
+//! places ([`Places`]). A connection that is one too many is closed at once rather than left to queue in the kernel,
+//! where its handshake would time out without a word.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,24 +24,24 @@ use tonic::service::Routes;
 use super::{ServeError, ServeSettings, connection, gate::Gate, places::Places, terms::Terms};
 use crate::schema::Exchange;
 
-/// Pause after an accept that failed for want of something (descriptors, memory) that a moment may bring back.
+/// The pause after an accept that failed for lack of something (descriptors, memory) that may soon be available again.
 const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
-/// Connections that were told to end, and have not done so yet, before no more are accepted. They wait for nothing, so
-/// this holds up the loop only where it outruns them.
+/// The number of connections that were told to end and have not yet ended, above which no more are accepted. They wait
+/// for nothing, so this holds up the loop only if it outruns them.
 const ENDING_MAX: usize = 64;
 
-/// Connections in all where so many may be established.
+/// Returns the maximum number of all connections, if `connections_max` of them may be established.
 pub(super) fn sockets_max(connections_max: usize, doorstep: &Doorstep) -> usize {
     connections_max.saturating_add(doorstep.places() + ENDING_MAX)
 }
 
-/// What accepts connections, and the connections that it accepted. Dropping it closes them all.
+/// The listener, and the connections that it accepted. Dropping it closes them all.
 pub(super) struct Front {
     listener: Box<dyn Listener>,
     credentials: Credentials,
     connections: JoinSet<()>,
-    /// Connections in all: established, at the door, and ending.
+    /// The maximum number of all connections: established, at the door, and ending.
     connections_max: usize,
     draining: watch::Sender<bool>,
     terms: Terms,
@@ -80,7 +80,7 @@ impl Front {
         Ok(Front { listener, credentials, connections, connections_max, draining, terms })
     }
 
-    /// Accepts connections. Ends only where one of them panicked. Cancel safe.
+    /// Accepts connections. Ends only if one of them panicked. Cancel safe.
     pub(super) async fn accept_until_failure(&mut self) -> ServeError {
         loop {
             tokio::select! {
@@ -114,7 +114,8 @@ impl Front {
         let Front { listener, mut connections, draining, terms, .. } = self;
         drop(listener);
         draining.send_replace(true);
-        // Each connection has `drain` for its calls; a little more, so that it is the connection that gives up first.
+        // Each connection has `drain` for its calls. The wait is a little longer, so that the connection gives up
+        // first.
         let all_ended = timeout(terms.deadlines.drain + Duration::from_secs(1), async {
             while let Some(ended) = connections.join_next().await {
                 log_panic(ended);
@@ -127,7 +128,7 @@ impl Front {
     }
 }
 
-/// At the end of a process a panic of a connection changes nothing any more, but it must not go unseen.
+/// At the end of a process, a panic of a connection changes nothing any more, but it must not go unseen.
 fn log_panic(ended: Result<(), JoinError>) {
     if let Err(panic) = ended {
         tracing::error!(%panic, "a connection ended in a panic");
@@ -147,8 +148,8 @@ impl Credentials {
         Ok(Credentials { identity, config: tls::server_config(&first)?, own: Arc::new(first.peer()?) })
     }
 
-    /// What the next handshake shows. A renewal that cannot be used is passed over: the old identity still stands,
-    /// and says `expired` to everybody when its time comes.
+    /// Returns what the next handshake shows. A renewal that cannot be used is passed over: the old identity stays, and
+    /// every peer sees `expired` when its time comes.
     fn current(&mut self) -> (Arc<ServerConfig>, Arc<Peer>) {
         if self.identity.has_changed().unwrap_or(false) {
             let renewed = self.identity.borrow_and_update().clone();

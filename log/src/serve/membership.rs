@@ -1,7 +1,7 @@
-//! What an operator asks of a cluster, over the same front door as everybody else: who may is said by the server's own
-//! configuration, by the names of certificates; what may be done is decided by the node.
+//! What an operator asks of a cluster, over the same front door as every other call. The server's own configuration
+//! says who may, by the names in certificates; the node decides what may be done.
 //!
-//! It must never answer a client that is no operator, not even who the members are.
+//! It must never answer a client that is no operator, not even with who the members are.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -32,7 +32,7 @@ impl Membership {
         Membership { node, operators: Arc::new(operators.iter().cloned().collect()) }
     }
 
-    /// Lets an operator in who means this log.
+    /// Admits an operator that means this log.
     fn admit(&self, caller: &Caller, log: &str) -> Result<(), Status> {
         if !self.operators.contains(&*caller.name) {
             return Err(no_operator(&caller.name));
@@ -102,7 +102,7 @@ fn new_member(NewMember { node, name, address, cosigner }: NewMember) -> Result<
     Ok(MemberSettings { node, name, address, cosigner: key.key })
 }
 
-/// A change that was not made, or of which it is not known. All of them may be asked for again.
+/// Returns the status of a change that was not made, or may not have been made. All of them may be requested again.
 fn not_changed(error: ChangeError) -> Status {
     mark!("change-undecided", matches!(error, ChangeError::Undecided));
     let said = error.to_string();

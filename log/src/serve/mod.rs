@@ -1,9 +1,9 @@
 //! The log's front door: mutual TLS, HTTP/2 and gRPC over a [`Node`].
 //!
-//! Everything that is decided about an entry is decided behind this room, in the node; here it is decided who may
-//! speak, for how long, and how much at once. A caller is who its verified certificate says, a connection lives no
-//! longer than its certificates, every call has a deadline, and a stop answers whatever was accepted before it.
-//! Nothing here may acknowledge an entry of its own accord, or outlive a node that failed.
+//! The node decides everything about an entry; this module decides who may speak, for how long, and how much at once. A
+//! caller is who its verified certificate says, a connection lives no longer than its certificates, every call has a
+//! deadline, and a stop answers whatever was accepted before it. Nothing here may acknowledge an entry of its own
+//! accord, or outlive a node that failed.
 
 mod agreement;
 mod answer;
@@ -52,41 +52,42 @@ use super::{
     wire::{self, audit_log_server::AuditLogServer},
 };
 
-/// Largest request in bytes: an entry of the largest payload with its envelope, twice over. What members send each other
+/// Largest request in bytes: twice an entry of the largest payload with its envelope. What members send each other
 /// comes in smaller pieces.
 const REQUEST_BYTES_MAX: usize = 128 * 1024;
 
-/// How a server serves.
+/// The settings of a server.
 #[derive(Debug, Clone)]
 pub struct ServeSettings {
-    /// The log's id in lower-case hex and this node's id, as told when serving begins.
+    /// The log's id in lower-case hex, which is reported with this node's id when serving begins.
     pub log_id: String,
-    /// See `log_id`.
+    /// This node's id. See `log_id`.
     pub node: u64,
     /// `host:port` to bind.
     pub listen: String,
-    /// What it shows and whom it trusts. A new value holds from the next handshake on; one that cannot be used is
-    /// logged and passed over. See [`Identity::fixed`] where nothing is ever renewed.
+    /// What the server shows and whom it trusts. A new value takes effect from the next handshake on; a value that
+    /// cannot be used is logged and passed over. See [`Identity::fixed`] if nothing is ever renewed.
     pub identity: watch::Receiver<Identity>,
-    /// How long things may take.
+    /// How long the parts of a connection may take.
     pub deadlines: Deadlines,
-    /// Established connections at once. More are closed once their handshake has shown whose they are. Beside them stand
-    /// those that still shake hands: at most as many, or 128 where fewer are asked for here, and never more than 1,024.
+    /// Maximum number of established connections. Any more are closed once their handshake has shown whose they are.
+    /// Connections that still shake hands are counted separately: at most as many, or 128 if fewer are configured here,
+    /// and never more than 1,024.
     pub connections_max: usize,
-    /// Connections at once whose certificates have the same name; `None` stands for a sixteenth of `connections_max`, and
-    /// for eight at least. In a cluster an eighth of `connections_max` is kept for its members.
+    /// Maximum number of connections whose certificates have the same name. `None` stands for a sixteenth of
+    /// `connections_max`, and for at least eight. In a cluster, an eighth of `connections_max` is kept for its members.
     pub connections_per_name: Option<usize>,
-    /// The contract that it speaks.
+    /// The contract that the server speaks.
     pub revision: Revision,
     /// Names in the certificates of those who may change the members of a cluster; nobody else may.
     pub operators: Vec<String>,
-    /// What may change its replies to appends.
+    /// Can change the server's responses to appends.
     #[cfg(feature = "rehearsal")]
     pub reply_hook: Option<ReplyHook>,
 }
 
 impl ServeSettings {
-    /// Settings with the deadlines and bounds that suit most.
+    /// Makes settings with the deadlines and bounds that suit most logs.
     pub fn new(log_id: &[u8; 16], node: u64, listen: &str, identity: watch::Receiver<Identity>) -> ServeSettings {
         ServeSettings {
             log_id: log_id.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -103,27 +104,27 @@ impl ServeSettings {
         }
     }
 
-    /// Connections that may be open at once in all: those that are established, those that still shake hands, and those
-    /// that are about to end.
+    /// Returns the number of connections that may be open at once in all: those that are established, those that still
+    /// shake hands, and those that are about to end.
     pub fn sockets_max(&self) -> usize {
         listener::sockets_max(self.connections_max, &Doorstep::new(self.connections_max))
     }
 }
 
-/// How long things may take before the server ends them.
+/// How long something may take before the server ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// A TLS handshake.
     pub handshake: Duration,
-    /// A unary call, whatever deadline its caller gave; and how long its answer may stand before it is taken.
+    /// A unary call, whatever deadline its caller gave; and how long its response may wait to be taken.
     pub call_max: Duration,
-    /// A stream of appends without an entry, or of a leader without a message.
+    /// A stream of appends without an entry, or a leader's stream without a message.
     pub stream_idle: Duration,
-    /// Between two HTTP/2 pings.
+    /// The time between two HTTP/2 pings.
     pub keepalive_interval: Duration,
-    /// For the answer to a ping.
+    /// The time for the answer to a ping.
     pub keepalive_timeout: Duration,
-    /// For calls in flight, once a connection or the server is asked to end.
+    /// The time for calls in flight, once a connection or the server is asked to end.
     pub drain: Duration,
 }
 
@@ -146,10 +147,10 @@ pub enum ServeError {
     /// The identity cannot be used.
     #[error("the server's identity: {0}")]
     Identity(#[from] TlsError),
-    /// Nothing can be bound there.
+    /// The address cannot be bound.
     #[error("{0}; stop whatever listens there, or choose another `listen`")]
     Listen(#[source] io::Error),
-    /// The build's own contract.
+    /// The build's own contract cannot be read.
     #[error("this build's own contract: {0}")]
     Schema(#[from] SchemaError),
     /// The descriptors of the contract do not decode.
@@ -161,7 +162,7 @@ pub enum ServeError {
     /// The node did not stop in order.
     #[error("the node did not stop in order: {0}")]
     Stop(#[from] NodeError),
-    /// The node took too long.
+    /// The node took too long to stop.
     #[error("the node did not stop within {} s; what was acknowledged is on disk", .0.as_secs())]
     StopTimedOut(Duration),
     /// A task of a connection panicked.
@@ -169,11 +170,11 @@ pub enum ServeError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// Serves `node` until `stop` resolves; then finishes the calls in flight within [`Deadlines::drain`], stops the node
-/// and answers with the size of the log.
+/// Serves `node` until `stop` resolves. Then it finishes the calls in flight within [`Deadlines::drain`], stops the
+/// node and returns the size of the log.
 ///
 /// # Errors
-/// Where it cannot begin; and where the node fails or a connection panics: the process must end then.
+/// If serving cannot begin, if the node fails, or if a connection panics. In the last two cases the process must end.
 pub async fn serve(
     world: World,
     node: Node,
@@ -184,7 +185,7 @@ pub async fn serve(
     let exchange = Exchange::new(settings.revision)?;
     let routes = routes(&node, &settings, &health, &world)?;
     let mut front = Front::open(&world, &settings, routes, exchange, None, gate(&node, &settings)).await?;
-    // Whoever only reads need not ask.
+    // A caller that only reads need not ask the health service.
     let takes = node.read_only().is_none();
     say(&health, if takes { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
     world.tell(LogEvent::ServerStarted {
@@ -200,7 +201,7 @@ pub async fn serve(
         () = stop => Ok(()),
     };
     say(&health, ServingStatus::NotServing).await;
-    // Where the node failed, dropping `front` resets all connections: no call may get another answer from it.
+    // If the node failed, dropping `front` resets all connections: no call may get another answer from it.
     ended?;
 
     world.tell(LogEvent::ShutdownBegun {});
@@ -240,7 +241,7 @@ fn routes(
         Revision::Breaking => speak!(wire::breaking::audit_log_server::AuditLogServer<Service>),
     };
     if node.is_clustered() {
-        // Whatever is larger comes in pieces.
+        // Anything larger comes in pieces.
         let replication = Replication { node: node.clone(), idle: settings.deadlines.stream_idle };
         routes.add_service(ReplicationServer::new(replication).max_decoding_message_size(REQUEST_BYTES_MAX));
         let operators = Membership::new(node.clone(), &settings.operators);
@@ -251,17 +252,18 @@ fn routes(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))
         .add_service(reflection().build_v1()?)
-        // There are tools that know no other.
+        // Some tools know no other version.
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes().prepare())
 }
 
-/// What stands before the calls of members and operators, where there are any.
+/// Returns what guards the calls of members and operators, if there are any.
 fn gate(node: &Node, settings: &ServeSettings) -> Option<Gate> {
     node.is_clustered().then(|| Gate::new(node.clone(), &settings.operators))
 }
 
-/// Tells health of the log and of the server as a whole, which the protocol names by the empty string.
+/// Tells the health service about the log and about the server as a whole, which the protocol names by the empty
+/// string.
 async fn say(health: &HealthReporter, status: ServingStatus) {
     health.set_service_status("", status).await;
     health.set_service_status(<AuditLogServer<Service> as tonic::server::NamedService>::NAME, status).await;

@@ -1,15 +1,15 @@
-//! How many connections there may be, and whose: nobody may hold so many that others find none.
+//! How many connections there may be, and whose: nobody may hold so many that others find no place.
 //!
-//! A name is known only once its handshake is over, so this counts connections that are established; those that shake
-//! hands have places beside them ([`Doorstep`](gapless_world::doorstep)). Members of a cluster have places of their own, because a log that its members
-//! cannot reach serves nobody.
+//! A name is known only once its handshake is over, so this module counts established connections; connections that
+//! still shake hands have separate places ([`Doorstep`](gapless_world::doorstep)). Members of a cluster have places of
+//! their own, because a log that its members cannot reach serves nobody.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Each name has at least so many, however few there are.
+/// The minimum number of places of each name, however few there are.
 const PER_NAME_MIN: usize = 8;
 
 /// The places of one server.
@@ -18,9 +18,9 @@ pub(super) struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// For everybody together.
+    /// Places for all names together.
     for_all: usize,
-    /// For all who are no members.
+    /// Places for all names that are no members.
     for_others: usize,
     per_name: usize,
     taken: Mutex<Taken>,
@@ -33,7 +33,7 @@ struct Taken {
     by_others: usize,
 }
 
-/// One place. Free again when this is dropped.
+/// One place, which is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
@@ -42,8 +42,8 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// For so many connections in all, of which `per_name` may be of one name; where nobody says, a sixteenth. In a
-    /// cluster an eighth is kept for its members.
+    /// Makes places for this many connections in all, of which `per_name` may be of one name; by default, a sixteenth.
+    /// In a cluster, an eighth is kept for its members.
     pub(super) fn new(connections_max: usize, per_name: Option<usize>, is_clustered: bool) -> Places {
         let kept = if is_clustered { connections_max / 8 } else { 0 };
         let per_name = per_name.unwrap_or((connections_max / 16).max(PER_NAME_MIN));
@@ -55,7 +55,8 @@ impl Places {
         }))
     }
 
-    /// A place for one more connection of this name; `None` where it has its share, or others have theirs.
+    /// Takes a place for one more connection of this name. `None` if the name has its share, or if the others have
+    /// taken theirs.
     pub(super) fn take(&self, name: &str, is_member: bool) -> Option<Place> {
         let Inner { for_all, for_others, per_name, .. } = &*self.0;
         let mut taken = self.lock();
@@ -95,7 +96,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    /// As many as it gets.
+    /// Takes as many places as the name gets.
     fn all(places: &Places, name: &str, is_member: bool) -> Vec<Place> {
         std::iter::from_fn(|| places.take(name, is_member)).collect()
     }

@@ -1,7 +1,8 @@
-//! What members of the cluster say to each other, over the same front door as everybody else: the node decides who may.
+//! What members of the cluster say to each other, over the same front door as every other call. The node decides who
+//! may.
 //!
-//! A leader says something several times a second, so a stream on which nothing arrives whole for long is ended: half a
-//! message may not stay for ever.
+//! A leader says something several times a second, so a stream on which no whole message arrives for a long time is
+//! ended: half a message may not stay for ever.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -28,7 +29,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Replication {
     pub(super) node: Node,
-    /// A stream without a message ends after this.
+    /// The time after which a stream without a message ends.
     pub(super) idle: Duration,
 }
 
@@ -56,15 +57,16 @@ impl Calls for Replication {
 
 type Taking = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
 
-/// One leader's calls, answered one after the other. The first error ends them: the leader begins a new stream.
+/// One leader's calls, answered one after the other. The first error ends them, and the leader begins a new stream.
 struct Appends {
     node: Node,
     idle: Duration,
     caller: Caller,
     requests: Streaming<AppendRequest>,
-    /// A request of which more is to come: its pieces, and who sends it.
+    /// A request that is not yet complete: its pieces, and who sends it.
     coming: Option<Coming>,
-    /// The call that is being taken. What follows it is read all the same, so that a leader is heard while a disk is slow.
+    /// The call that is being processed. What follows it is read all the same, so that the leader is heard while a disk
+    /// is slow.
     taking: Option<Taking>,
 }
 
@@ -98,7 +100,7 @@ impl Appends {
         }
     }
 
-    /// Takes one message. What it is answered with at once.
+    /// Takes one message, and returns the response to it if there is one at once.
     fn take(&mut self, request: AppendRequest) -> Result<Option<AppendResponse>, Status> {
         if request.beat {
             return self.node.hear(&self.caller.name, request.route, request.vote).map(Some);
@@ -109,7 +111,7 @@ impl Appends {
         }
         let AppendRequest { route, vote, piece, rest, .. } = request;
         let coming = self.coming.get_or_insert_with(|| Coming { bytes: BytesMut::new(), route, vote });
-        // Before anything is kept of it.
+        // Before anything of it is kept.
         let heard = self.node.hear(&self.caller.name, coming.route.clone(), coming.vote)?;
         if ((coming.bytes.len() + piece.len()) as u64).saturating_add(rest) > u64::from(FRAME_BYTES_MAX) {
             return Err(Status::invalid_argument("a request of too many bytes"));
@@ -133,7 +135,7 @@ impl Appends {
     }
 }
 
-/// The answer to the call that is being taken; pends where there is none. Cancel safe.
+/// Returns the response to the call that is being processed; pends if there is none. Cancel safe.
 async fn taken(taking: &mut Option<Taking>) -> Result<AppendResponse, Status> {
     match taking {
         Some(taking) => taking.await,

@@ -1,5 +1,5 @@
-//! A hook on what a server answers to appends, after they are encoded and before they are encrypted: where a rehearsal
-//! flips a bit, as failing memory would. A server in production has none.
+//! A hook on a server's responses to appends, after they are encoded and before they are encrypted. There a rehearsal
+//! flips a bit, as failing memory would. A server in production has no such hook.
 
 use std::{
     fmt,
@@ -12,27 +12,27 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-/// The prefix of a gRPC message: a flag and four bytes of length. It stays as it is.
+/// The length of the prefix of a gRPC message: a flag and four bytes of length. The prefix stays as it is.
 const PREFIX_BYTES: usize = 5;
 
 type Change = dyn Fn(&mut [u8]) -> bool + Send + Sync;
 
-/// Changes an encoded message in place, without changing its length; answers whether it did.
+/// Changes an encoded message in place, without changing its length, and returns whether it did.
 #[derive(Clone)]
 pub struct ReplyHook(Arc<Change>);
 
 impl ReplyHook {
-    /// A hook that calls `change` for each message of each answer to an append.
+    /// Makes a hook that calls `change` for each message of each response to an append.
     pub fn new(change: impl Fn(&mut [u8]) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(change))
     }
 
-    /// Whether answers to this path are about appends: receipts, and what a member answers to its leader.
+    /// Returns whether responses to this path are about appends: receipts, and what a member answers to its leader.
     pub(super) fn is_for(path: &str) -> bool {
         path.ends_with("/Append") || path.ends_with("/AppendStream")
     }
 
-    /// The same body with the hook on each of its messages.
+    /// Returns the same body with the hook on each of its messages.
     pub(super) fn on(&self, body: Body) -> Body {
         Body::new(Hooked { body, hook: self.clone() })
     }

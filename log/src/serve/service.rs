@@ -1,4 +1,4 @@
-//! The wire contract over a node: names are checked, ranges are checked, outcomes become messages and failures become
+//! The wire contract over a node: it checks names and ranges, turns outcomes into messages, and turns failures into
 //! [statuses](super::status).
 
 use std::time::Duration;
@@ -26,20 +26,20 @@ use crate::{
     words::reason_name,
 };
 
-/// Leaf bytes in one answer to `Read`.
+/// Leaf bytes in one response to `Read`.
 const READ_BYTES_MAX: usize = 1024 * 1024;
-/// Leaves in one answer to `Read`.
+/// Leaves in one response to `Read`.
 const READ_LEAVES_MAX: u32 = 4096;
 
-/// Proofs of consistency in one answer, besides the first.
+/// Consistency proofs in one response, in addition to the first.
 const FURTHER_PROOFS_MAX: usize = 256;
-/// Room for one of them, in bytes: 40 hashes are enough for a trillion leaves.
+/// Room for one of these proofs, in bytes: 40 hashes are enough for a trillion leaves.
 const PROOF_BYTES: usize = 40 * 34;
 
-/// Room for an answer beside its leaf, in bytes: a checkpoint and two proofs.
+/// Room for a response in addition to its leaf, in bytes: a checkpoint and two proofs.
 const ANSWER_BYTES: usize = 1536;
 
-/// An answer, and the room that it takes until somebody has taken it.
+/// A response, and the room that it occupies until it has been taken.
 pub(super) struct Answered {
     pub(super) answer: Result<AppendResponse, Status>,
     pub(super) room: Option<Held>,
@@ -58,12 +58,12 @@ impl Service {
         Service { node, world, stream_idle }
     }
 
-    /// Submits one entry and waits for its answer. The entry is in the node's queue when this is first polled, so
-    /// that callers who poll in order submit in order; dropped after that, it takes nothing back.
+    /// Submits one entry and waits for its outcome. The entry is in the node's queue once this is first polled, so that
+    /// callers that poll in order submit in order. If the future is dropped after that, it takes nothing back.
     ///
-    /// With `turns` it is queued when it is its turn instead: unary calls are polled in any order.
+    /// With `turns`, the entry is queued when it is its turn instead: unary calls are polled in any order.
     pub(super) async fn answer(self, caller: Caller, request: AppendRequest, turns: Option<Turns>) -> Answered {
-        // The answer brings the entry back, inside its leaf.
+        // The response brings the entry back, inside its leaf.
         let room = self.node.memory().requests.hold(request.entry.len() + ANSWER_BYTES);
         let answer = match room {
             None => {
@@ -75,13 +75,13 @@ impl Service {
         Answered { answer, room }
     }
 
-    /// Whether there is room for the answer to another entry of so many bytes.
+    /// Returns whether there is room for the response to another entry of this many bytes.
     pub(super) fn has_room(&self, entry_bytes: usize) -> bool {
         self.node.memory().requests.room() >= entry_bytes + ANSWER_BYTES
     }
 
-    /// Whether a stream that waits for `entries` answers to so many bytes leaves enough to others: a quarter of what there
-    /// is for one of them.
+    /// Returns whether a stream that waits for `entries` responses with this many bytes leaves enough to others: one
+    /// stream may take a quarter of all room.
     pub(super) fn is_fair(&self, bytes: usize, entries: usize) -> bool {
         bytes + entries * ANSWER_BYTES < self.node.memory().requests.limit_len() / 4
     }
@@ -95,7 +95,7 @@ impl Service {
         let entry = match self.admit(caller, request.entry) {
             Ok(entry) => entry,
             Err((sequence, refusal)) => {
-                // Of refusals that follow from the log the node tells.
+                // The node itself reports refusals that depend on the state of the log.
                 let (client, reason) = (caller.name.to_string(), reason_name(refusal.reason).to_owned());
                 self.world.tell(LogEvent::EntryRefused { client, sequence, reason });
                 turns.inspect(|turns| turns.pass(sequence));
@@ -118,7 +118,7 @@ impl Service {
         Ok(AppendResponse { sequence, outcome: Some(Outcome::Receipt(receipt)) })
     }
 
-    /// What can be judged without the log: the form, the size, and whose it is.
+    /// Judges what can be judged without the log: the form, the size, and the client's name.
     fn admit(&self, caller: &Caller, bytes: Bytes) -> Result<SignedEntry, (u64, Refusal)> {
         let refused = |reason, detail| Refusal { reason, detail, expected: 0 };
         let entry = SignedEntry::decode(bytes).map_err(|why| (0, refused(Reason::Malformed, why.to_string())))?;
@@ -138,11 +138,11 @@ impl Service {
     }
 }
 
-/// What the service answers, in the messages that all revisions share.
+/// What the service returns, in the messages that all revisions share.
 impl Service {
     pub(super) async fn read(&self, request: ReadRequest) -> Result<(ReadResponse, Held), Status> {
         let ReadRequest { start, limit, freshness } = request;
-        // Asked once, and before the leaves are read: it is never ahead of what the reader can get.
+        // Read once, and before the leaves are read, so that the bound is never ahead of what the reader can get.
         let bound = bounds::kept(&self.node, freshness).await?;
         let size = bound.size;
         within(start, size)?;
@@ -152,7 +152,7 @@ impl Service {
             return Err(damaged);
         }
         let limit = if limit == 0 { READ_LEAVES_MAX } else { limit.min(READ_LEAVES_MAX) };
-        // A quarter of what there is for all answers at once, so that one reader never takes it all.
+        // A quarter of the room for all responses at once, so that one reader never takes all of it.
         let requests = &self.node.memory().requests;
         let bytes = READ_BYTES_MAX.min(requests.limit_len() / 4);
         let Some(room) = requests.hold(bytes) else { return Err(not_appended(self.node.shed())) };
@@ -164,7 +164,7 @@ impl Service {
     }
 
     pub(super) async fn checkpoint(&self, request: GetCheckpointRequest) -> Result<GetCheckpointResponse, Status> {
-        // Before the checkpoint is looked at, which is then of so many leaves or more.
+        // Taken before the checkpoint, which then has at least as many leaves.
         let bound = Some(bounds::kept(&self.node, request.freshness).await?);
         let signed = self.node.checkpoint().ok_or_else(|| Status::unavailable("no checkpoint is signed yet"))?;
         Ok(GetCheckpointResponse { checkpoint: signed.note, bound })
@@ -183,7 +183,8 @@ impl Service {
         Ok(GetInclusionProofResponse { hashes: hashes(&proof) })
     }
 
-    /// One proof after the other, each from the size before. Those beyond a bound are left to the next call.
+    /// Returns one proof after the other, each from the size before it. Those beyond a maximum are left to the next
+    /// call.
     pub(super) fn consistency_proof(
         &self,
         request: GetConsistencyProofRequest,
@@ -191,7 +192,7 @@ impl Service {
         let GetConsistencyProofRequest { old_size, new_size, further_sizes } = request;
         let hashes = self.link(old_size, new_size)?;
         let wanted = &further_sizes[..further_sizes.len().min(FURTHER_PROOFS_MAX)];
-        // As much as an answer of this call can take, so that many of them at once are refused and not held.
+        // As much as a response to this call can take, so that too many calls at once are refused and not kept.
         let Some(room) = self.node.memory().requests.hold(wanted.len() * PROOF_BYTES) else {
             return Err(not_appended(self.node.shed()));
         };

@@ -1,5 +1,5 @@
-//! The log's gRPC service in the messages of each revision: what comes in is turned into those of `current`, which
-//! [`Service`] works with, and what it gives into those of the caller.
+//! The log's gRPC service in the messages of each revision: what comes in is converted to the messages of `current`,
+//! with which [`Service`] works, and what it returns is converted to those of the caller.
 
 use std::pin::Pin;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// The service in the messages of one revision; `reads` are those about reading, where they are not `current`'s.
+/// The service in the messages of one revision. `reads` has those about reading: the revision's own, or `current`'s.
 macro_rules! speak {
     ($revision:path, reads: $reads:path) => {
         const _: () = {
@@ -99,7 +99,7 @@ macro_rules! speak {
                     &self,
                     request: Request<ExchangeSchemaRequest>,
                 ) -> Result<Response<ExchangeSchemaResponse>, Status> {
-                    // The answer shows the descriptors of this side, as the request does those of the other.
+                    // The response shows the descriptors of this side, as the request shows those of the other side.
                     let room = self.node.memory().requests.hold(DESCRIPTORS_BYTES_MAX);
                     let Some(room) = room else { return Err(not_appended(self.node.shed())) };
                     let answer = doorkeeper(&request)?.exchange(request.get_ref())?;
@@ -117,7 +117,7 @@ speak!(wire::next, reads: wire);
 #[cfg(feature = "rehearsal")]
 speak!(wire::breaking, reads: wire);
 
-/// Who let it in. As for the caller, every request has one.
+/// Returns the doorkeeper that admitted the request. As with the caller, every request has one.
 fn doorkeeper<T>(request: &Request<T>) -> Result<Doorkeeper, Status> {
     request.extensions().get::<Doorkeeper>().cloned().ok_or_else(|| Status::unauthenticated("nobody let this call in"))
 }

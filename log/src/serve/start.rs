@@ -1,7 +1,9 @@
-//! From a data folder to a node that can be served: a damaged member is repaired first, a damaged log of one is only read.
+//! From a data folder to a node that can be served: a damaged member is repaired first, and a damaged log of one can
+//! only be read.
 //!
-//! While it is, its door is closed, not missing: whoever calls gets `UNAVAILABLE` and the reason, and health says that it
-//! does not serve. So callers go to another member at once, and whoever looks after it sees a process that works.
+//! During a repair, the member's door is closed, not missing: callers get `UNAVAILABLE` and the reason, and the health
+//! service says that the member does not serve. So callers go to another member at once, and the operator sees a
+//! process that works.
 
 use std::{future::Future, pin::pin, sync::Arc};
 
@@ -19,14 +21,15 @@ use crate::{
     schema::Exchange,
 };
 
-/// What callers are told meanwhile.
+/// What callers are told during a repair.
 const CLOSED: &str = "this member's log is damaged and is being repaired from the others: ask another one";
 
-/// Starts a node. Where the log of a member of several is damaged, it is repaired from the others first, however long
-/// that takes; `None` where `stop` resolved before the node was started. A damaged log of one is opened as far as it is sound.
+/// Starts a node. If the log of a member of several is damaged, it is repaired from the others first, however long that
+/// takes. Returns `None` if `stop` resolved before the node was started. A damaged log of one is opened as far as it is
+/// sound.
 ///
 /// # Errors
-/// As [`Node::start`]; and where the repair cannot go on.
+/// Those of [`Node::start`], and an error if the repair cannot go on.
 pub async fn start(
     world: &World,
     node: &NodeSettings,
@@ -34,8 +37,8 @@ pub async fn start(
     stop: impl Future<Output = ()>,
 ) -> Result<Option<Node>, NodeError> {
     let mut stop = pin!(stop);
-    // Hashing a long log takes a while, and a stop that is asked for meanwhile is heard. What a start leaves behind where
-    // it is dropped is what a crash leaves.
+    // Hashing a long log takes a while, and a stop that is requested meanwhile is heeded. If a start is dropped, it
+    // leaves behind what a crash leaves.
     let started = tokio::select! {
         biased;
         () = stop.as_mut() => {
@@ -69,12 +72,12 @@ pub async fn start(
     }
 }
 
-/// Turns everybody away, for as long as it is polled. Only a connection that panics ends it.
+/// Turns all callers away for as long as it is polled. It ends only if a connection panics.
 async fn turn_away(world: &World, settings: &ServeSettings) -> ServeError {
     match closed_front(world, settings).await {
         Ok(mut front) => front.accept_until_failure().await,
         Err(why) => {
-            // The repair needs no door. What is wrong here is said again once the node is to be served.
+            // The repair needs no door. What is wrong here is reported again once the node is to be served.
             tracing::error!(%why, "callers cannot be told that this member is being repaired");
             std::future::pending().await
         }

@@ -17,15 +17,15 @@ pub(super) struct Terms {
     pub(super) deadlines: Deadlines,
     pub(super) doorstep: Doorstep,
     pub(super) refusals: Refusals,
-    /// True from the moment that the server stops.
+    /// True from the moment at which the server stops.
     pub(super) draining: watch::Receiver<bool>,
     #[cfg(feature = "rehearsal")]
     pub(super) reply_hook: Option<super::ReplyHook>,
-    /// What is known of schemas, over all connections.
+    /// What is known of schemas, shared by all connections.
     pub(super) exchange: Arc<Exchange>,
-    /// Why nobody is served, where nobody is: only health answers then.
+    /// Why no caller is served, if none is: only the health service answers then.
     pub(super) closed: Option<&'static str>,
-    /// Who may call what; `None` where all may call everything.
+    /// Decides who may call what; `None` if every caller may make every call.
     pub(super) gate: Option<Gate>,
     pub(super) places: Places,
 }

@@ -1,13 +1,14 @@
-//! Unary appends reach the node in the order of their sequences, although HTTP/2 brings them in any order.
+//! Unary appends reach the node in the order of their sequences, although HTTP/2 delivers them in any order.
 //!
-//! A client that has several unary calls under way sends them in order, but the bodies share one connection: a large one is
-//! overtaken by smaller ones, and tasks on several threads overtake each other as well. To the log an entry that comes before
-//! its predecessor is a gap, which costs the client another round trip. So such an entry waits for a moment until its
-//! predecessor has come over the same connection. It waits in vain where that one was lost; then the log decides.
+//! A client that has several unary calls under way sends them in order, but their bodies share one connection: small
+//! ones overtake a large one, and tasks on several threads overtake each other as well. To the log, an entry that comes
+//! before its predecessor is a gap, which costs the client another round trip. So such an entry waits for a moment
+//! until its predecessor has come over the same connection. If the predecessor was lost, the wait is in vain, and the
+//! log decides.
 //!
-//! An entry for which the node has no room comes again, and those behind it do. They are in order from there on once more: if
-//! the later ones of the next round went ahead, they would fill the queue, for nothing but gaps, and the first one would find
-//! no room again, round after round.
+//! If the node has no room for an entry, the entry comes again, and so do those behind it. From there on they are put
+//! in order again: if the later entries of the next round went ahead, they would fill the queue for nothing but gaps,
+//! and the first one would again find no room, round after round.
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
@@ -15,15 +16,15 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::leaf::Epoch;
 
-/// How long an entry waits for its predecessor. Requests of one client that were sent together arrive within less, unless the
-/// line between them takes longer for their bytes.
+/// How long an entry waits for its predecessor. Requests that one client sent together arrive within less than this,
+/// unless their bytes take longer on the line.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The order of one connection. Clones are the same.
+/// The order of one connection. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Turns(watch::Sender<Turn>);
 
-/// The epoch of the entry that was handed to the node last, and the sequence after it; nothing where there was none.
+/// The epoch of the entry that was handed to the node last, and the sequence after it; `None` if there was no entry.
 type Turn = Option<(Epoch, u64)>;
 
 impl Default for Turns {
@@ -33,9 +34,9 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Submits an entry of this epoch and sequence when it is its turn: the first poll of `submitting` hands it to the node.
-    /// Where that fails at once, the node has not taken it, and it stays this entry's turn. `next` is what the node takes of
-    /// this epoch whatever this connection has carried.
+    /// Submits an entry of this epoch and sequence when it is its turn: the first poll of `submitting` hands it to the
+    /// node. If that fails at once, the node has not accepted the entry, and it stays this entry's turn. `next` returns
+    /// the sequence that the node accepts next in this epoch, whatever this connection has carried.
     pub(super) async fn take<T, E>(
         &self,
         (epoch, sequence): (Epoch, u64),
@@ -45,7 +46,7 @@ impl Turns {
         let follows = |turn: &Turn| turn.is_some_and(|(of, next)| of == epoch && sequence <= next);
         let has_come = |turn: &Turn| follows(turn) || sequence <= next();
         let mut turns = self.0.subscribe();
-        // Fails where the predecessor did not come in time: the node says which one is missing.
+        // Fails if the predecessor did not come in time: the node then says which entry is missing.
         mark!("call-overtook-another", !has_come(&turns.borrow()));
         timeout(WAIT_MAX, turns.wait_for(has_come)).await.map(drop).ok();
         drop(turns);
@@ -59,7 +60,8 @@ impl Turns {
         }
     }
 
-    /// An entry with this sequence was turned away before its turn, and does not come again over this connection.
+    /// Notes that an entry with this sequence was turned away before its turn, and does not come again over this
+    /// connection.
     pub(super) fn pass(&self, sequence: u64) {
         self.0.send_if_modified(|turn| match turn {
             Some((_, next)) if *next == sequence => {
@@ -80,8 +82,8 @@ mod tests {
 
     use super::*;
 
-    /// Submits these sequences of epoch 7 in this order, of which the node expects `expected` first. Returns the order in
-    /// which the node got them, and how long it took.
+    /// Submits these sequences of epoch 7 in this order; the node expects `expected` first. Returns the order in which
+    /// the node got them, and how long it took.
     async fn order(turns: &Turns, sequences: &[u64], expected: u64) -> (Vec<u64>, Duration) {
         let (submitted, begun) = (Mutex::new(Vec::new()), Instant::now());
         let submit = |sequence: u64| {
@@ -121,8 +123,8 @@ mod tests {
         turns.pass(u64::MAX);
     }
 
-    /// A node without room for the first entry turns it away and those behind it are given up. In the next round their bodies
-    /// arrive in another order.
+    /// A node without room for the first entry turns it away, and those behind it are given up. In the next round,
+    /// their bodies arrive in another order.
     #[tokio::test(start_paused = true)]
     async fn behind_one_for_which_there_is_no_room_nobody_goes_ahead() {
         let turns = Turns::default();

@@ -1,14 +1,14 @@
-//! A cell: a small durable value that changes. The vote, the own checkpoint, the identity, what an outbox was
-//! acknowledged, the checkpoint that a client keeps.
+//! A cell: a small durable value that changes, such as the vote of a node, its own checkpoint, its identity, the
+//! acknowledged sequence of an outbox, or the checkpoint that a client keeps.
 //!
-//! Two slots, each with length, generation and CRC32C. A new value goes to the slot that is not known to be durable; so
-//! a crash leaves the old value or the new one, never none. Behind the sync the other slot gets the same value, which
-//! becomes durable with the next store: from then on one damaged slot costs nothing. A cell must never give back a value
-//! older than one whose `store` returned.
+//! A cell has two slots, each with length, generation and CRC32C. A new value goes to the slot that is not known to be
+//! durable, so that a crash leaves the old value or the new one, never none. After the sync the other slot gets the
+//! same value, which becomes durable with the next store: from then on, one damaged slot costs nothing. A cell must
+//! never give back a value older than one whose `store` returned.
 //!
-//! Whoever opens a cell cannot tell which of its slots are on the disk: a sync may have failed in an earlier life, and a
-//! crash may have torn a slot or lost it. To write a slot where it stands may cost all that is in its sector, if the power
-//! fails meanwhile. So the value is written into a file of its own, which then takes the place of the cell's.
+//! When a cell is opened, it cannot be told which of its slots are on the disk: a sync may have failed in an earlier
+//! life, and a crash may have torn or lost a slot. Writing a slot where it stands may cost everything in its sector if
+//! the power fails meanwhile. So the value is written into a new file, which then takes the place of the cell's.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ pub const VALUE_BYTES_MAX: usize = 3 * 1024;
 const SLOT_BYTES: usize = 4096;
 /// Length, generation and checksum.
 const HEAD_BYTES: usize = 4 + 8 + 4;
-/// The generation of a cell that was just made.
+/// The generation of a cell that was just created.
 const FIRST: u64 = 1;
 /// The length of "no value yet".
 const ABSENT: u32 = u32::MAX;
@@ -41,7 +41,7 @@ pub struct Cell {
     generation: u64,
     /// The slot that holds the newest value, durably.
     durable: usize,
-    /// A write of the newest value that was not awaited.
+    /// A write of the newest value that has not been awaited.
     copy: Option<Pending<()>>,
     /// A store failed, or its future was dropped before it resolved.
     spoilt: bool,
@@ -51,8 +51,8 @@ impl Cell {
     /// Opens the cell, or creates it without a value, durably.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] where both slots are damaged. A file that is there was once whole, so that is never
-    /// what a crash left; nothing is changed on disk.
+    /// [`StoreError::Corrupt`] if both slots are damaged. A file that is there was once whole, so a crash never leaves
+    /// that; nothing is changed on disk.
     pub async fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StoreError> {
         let file = match disk.open(path, OpenMode::Existing).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -62,7 +62,7 @@ impl Cell {
             opened => opened.map_err(StoreError::io("open", path))?,
         };
         let Self { value, generation, durable, .. } = Self::of(path, file).await?;
-        // Given to nobody before it is durable.
+        // The value is given to nobody before it is durable.
         match put(&*disk, path, generation, value.as_ref()).await {
             Ok(file) => Ok(Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false }),
             // A full disk has no room for another file, and what is there has to be read all the same.
@@ -70,7 +70,8 @@ impl Cell {
                 mark!("cell-written-in-place");
                 let file = disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))?;
                 let mut cell = Self { path: path.into(), file, value, generation, durable, copy: None, spoilt: false };
-                // Only then the other slot: until then it may hold the only durable value.
+                // The other slot is written only after this one is synced: until then it may hold the only durable
+                // value.
                 cell.submit_copy(durable);
                 cell.sync().await?;
                 cell.submit_copy(1 - durable);
@@ -81,16 +82,16 @@ impl Cell {
         }
     }
 
-    /// Opens a cell that is there to look at it: nothing is changed on disk, and nothing can be stored.
+    /// Opens an existing cell to look at it: nothing is changed on disk, and nothing can be stored.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and where there is no such file.
+    /// As for [`open`](Self::open). Also fails if there is no such file.
     pub(crate) async fn look(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
         let file = disk.open(path, OpenMode::Existing).await.map_err(StoreError::io("open", path))?;
         Self::of(path, file).await
     }
 
-    /// What a file says; it takes no value.
+    /// Reads a cell from its file. That cell takes no new value.
     async fn of(path: &Path, file: Arc<dyn File>) -> Result<Self, StoreError> {
         let bytes = file.read_at(0, 2 * SLOT_BYTES).await.map_err(StoreError::io("read", path))?;
         let slots = (0..2).filter_map(|slot| Some((slot, decode(bytes.get(slot * SLOT_BYTES..)?)?)));
@@ -107,11 +108,12 @@ impl Cell {
         self.value.clone()
     }
 
-    /// Stores a value of at most 3 KiB; durable when it returns. Before that a crash leaves the old or the new one.
+    /// Stores a value of at most 3 KiB, which is durable when this returns. A crash before that leaves the old value or
+    /// the new one.
     ///
     /// # Errors
-    /// [`StoreError::Oversize`] changes nothing. After any other error, or where the future was dropped, the cell
-    /// answers [`StoreError::Poisoned`] until it is opened again.
+    /// [`StoreError::Oversize`] changes nothing. After any other error, or if the future was dropped, the cell returns
+    /// [`StoreError::Poisoned`] until it is opened again.
     pub async fn store(&mut self, value: Bytes) -> Result<(), StoreError> {
         if value.len() > VALUE_BYTES_MAX {
             return Err(StoreError::Oversize { bytes: value.len() as u64, max: VALUE_BYTES_MAX as u64 });
@@ -151,7 +153,7 @@ impl Cell {
     }
 }
 
-/// The file of a cell with this value in both slots.
+/// Gives a cell a new file, with this value in both slots.
 async fn put(
     disk: &dyn Disk,
     path: &Path,
@@ -255,7 +257,7 @@ mod tests {
         }
     }
 
-    /// The first takes the other slot with it, the next one strikes whoever opens the cell.
+    /// The first power failure takes the other slot with it, and the next one strikes while the cell is opened.
     #[test]
     fn power_that_fails_again_and_again_leaves_what_was_stored() {
         for seed in 0..400 {

@@ -1,8 +1,9 @@
 //! A disk in memory for the store's own tests: it can lose what was not synced, tear it, fail and die.
 //!
-//! It is harsher than most real disks: of the writes since the last sync each may be kept, lost or torn on its own, and
+//! It is harsher than most real disks: each of the writes since the last sync may be kept, lost or torn on its own, and
 //! a failed sync forgets what it should have written while reads go on showing it. A sync is complete, and what was
-//! submitted before it durable, only when its future is awaited: one that is not was still under way at the crash.
+//! submitted before it durable, only when its future is awaited: a sync that is not awaited was still under way at the
+//! crash.
 
 use std::{
     collections::BTreeMap,
@@ -127,9 +128,9 @@ impl CrashDisk {
         self.lock().operations
     }
 
-    /// What is left after a power loss. `choose(n)` picks below `n`: for each change that was not synced, whether it is
-    /// lost, kept or torn, and where. A write that is torn where a file has its header and markers may cost all of the
-    /// sector that was being written.
+    /// Returns what is left after a power loss. `choose(n)` picks a number below `n`: for each change that was not
+    /// synced, whether it is lost, kept or torn, and where. A write that is torn in the header or the markers of a file
+    /// may cost all of the sector that was being written.
     pub(super) fn crash(&self, mut choose: impl FnMut(usize) -> usize) -> CrashDisk {
         let platter = self.lock();
         let mut names = platter.durable_names.clone();
@@ -158,12 +159,12 @@ impl CrashDisk {
         CrashDisk(Arc::new(Mutex::new(platter)))
     }
 
-    /// The same disk once more, with all that is not synced; what happens to one does not happen to the other.
+    /// Returns an independent copy of the disk, with everything that is not synced.
     pub(super) fn image(&self) -> CrashDisk {
         CrashDisk(Arc::new(Mutex::new(self.lock().clone())))
     }
 
-    /// A disk with the same files, all of them durable.
+    /// Returns a disk with the same files, all of them durable.
     pub(super) fn copy(&self) -> CrashDisk {
         let copy = CrashDisk::default();
         for name in self.names() {
@@ -176,7 +177,7 @@ impl CrashDisk {
         self.lock().names.keys().map(|path| path.display().to_string()).collect()
     }
 
-    /// The bytes of a file as a reader sees them.
+    /// Returns the bytes of a file as a reader sees them.
     pub(super) fn get(&self, path: &str) -> Vec<u8> {
         let platter = self.lock();
         platter.files[platter.names[Path::new(path)]].live.clone()

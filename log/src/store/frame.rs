@@ -1,6 +1,6 @@
 //! A frame: one record of a journal, and its bytes in a segment file.
 //!
-//! The checksum is CRC32C (RFC 3720, appendix B.4): it tells a torn or rotten frame, not a forged one. Forgery is the
+//! The checksum is CRC32C (RFC 3720, appendix B.4): it reveals a torn or rotten frame, not a forged one. Forgery is the
 //! business of signatures.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -22,13 +22,13 @@ pub struct Frame {
     pub index: u64,
     /// Raft term, or 0 where there is none.
     pub term: u64,
-    /// What the body is; given by the owner of the journal.
+    /// The kind of the body, chosen by the owner of the journal.
     pub kind: u8,
     /// The record itself, at most 64 MiB less 21 bytes.
     pub body: Bytes,
 }
 
-/// What the bytes of one frame came to.
+/// What encoding a frame yields besides its bytes.
 pub(super) struct Encoded {
     /// Bytes in the file, length field included.
     pub(super) bytes: u32,
@@ -37,18 +37,18 @@ pub(super) struct Encoded {
 }
 
 impl Frame {
-    /// Whether the frame fits.
+    /// Checks that the frame fits.
     pub(super) fn check_size(&self) -> Result<(), StoreError> {
         let (bytes, max) = (self.body.len() as u64, u64::from(FRAME_BYTES_MAX - FIXED_BYTES));
         if bytes > max { Err(StoreError::Oversize { bytes, max }) } else { Ok(()) }
     }
 
-    /// How many bytes it takes in a file.
+    /// Returns how many bytes the frame takes in a file.
     pub(super) fn encoded_bytes(&self) -> usize {
         LENGTH_BYTES + FIXED_BYTES as usize + self.body.len()
     }
 
-    /// Appends the frame's bytes. Its size has been checked.
+    /// Appends the bytes of the frame, whose size has been checked.
     pub(super) fn encode(&self, to: &mut BytesMut) -> Encoded {
         let length = FIXED_BYTES + self.body.len() as u32;
         to.reserve(LENGTH_BYTES + length as usize);
@@ -64,7 +64,7 @@ impl Frame {
         Encoded { bytes: LENGTH_BYTES as u32 + length, crc }
     }
 
-    /// Reads a length field: the bytes of the frame that follow it.
+    /// Reads a length field: the number of bytes of the frame that follow it.
     pub(super) fn decode_length(bytes: [u8; LENGTH_BYTES]) -> Result<u32, String> {
         match u32::from_be_bytes(bytes) {
             length @ FIXED_BYTES..=FRAME_BYTES_MAX => Ok(length),
@@ -72,7 +72,7 @@ impl Frame {
         }
     }
 
-    /// Reads what follows a length field; answers the frame and its checksum.
+    /// Reads what follows a length field, and returns the frame and its checksum.
     pub(super) fn decode(mut bytes: Bytes, index: u64) -> Result<(Frame, u32), String> {
         if bytes.len() < FIXED_BYTES as usize {
             return Err(format!("a frame cannot have the length {}", bytes.len()));
@@ -89,7 +89,8 @@ impl Frame {
     }
 }
 
-/// The chain of checksums up to and with a frame: two journals that agree in it agree in all frames before.
+/// Returns the chain of checksums up to and including a frame: two journals that agree in it agree in all frames
+/// before.
 pub(super) fn chained(chain: u32, crc: u32) -> u32 {
     crc32c::crc32c_append(chain, &crc.to_be_bytes())
 }

@@ -1,8 +1,8 @@
-//! The journal: the one who writes.
+//! The journal as its one writer sees it.
 //!
-//! A write is submitted to the disk when it is made and awaited by the sync behind it. Operations that take several
-//! steps on disk (beginning a new segment, cutting, forgetting) are ordered so that a crash between any two of them
-//! leaves files that recovery understands; the order is explained at each step.
+//! A write is submitted to the disk when it is made, and awaited by the next sync. Operations that take several steps
+//! on disk (beginning a new segment, cutting, forgetting) are ordered so that a crash between any two of them leaves
+//! files that recovery understands; the order is explained at each step.
 
 use std::{
     future::ready,
@@ -24,17 +24,17 @@ use super::{
     shared::{Inner, State},
 };
 
-/// Within which [`JournalOptions::segment_bytes`] is of use: a file of less than 16 KiB is mostly header and markers
-/// (12 KiB), and every sync would begin another; one larger than 64 MiB holds more than any single frame needs. A frame may be
-/// larger than its segment: it is never split, the segment is closed behind it.
+/// The useful range of [`JournalOptions::segment_bytes`]: a file of less than 16 KiB is mostly header and markers (12
+/// KiB), and every sync would begin another file; one larger than 64 MiB holds more than any single frame needs. A
+/// frame may be larger than its segment: it is never split, and the segment is closed behind it.
 pub const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=64 << 20;
 
-/// How a journal is kept.
+/// How a journal is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalOptions {
-    /// A new segment is begun behind the sync in which the newest one grew past this many bytes.
+    /// A new segment is begun after the sync in which the newest one exceeds this many bytes.
     pub segment_bytes: u64,
-    /// Index of the first frame of a new journal; ignored where there is one already.
+    /// Index of the first frame of a new journal; ignored if there is a journal already.
     pub first_index: u64,
 }
 
@@ -51,8 +51,8 @@ pub struct Journal {
 
 impl Journal {
     /// Opens or creates the journal in `folder`. `id` (of the log or the outbox) stands in each segment's header and
-    /// must match. Runs recovery, and tells `observer` of a torn tail or of corruption. All frames that are there
-    /// afterwards are durable.
+    /// must match. Runs recovery, and tells `observer` of a torn tail or of corruption. All frames that are left are
+    /// durable.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`], [`StoreError::WrongIdentity`] and [`StoreError::UnknownVersion`] leave the files as
@@ -67,8 +67,8 @@ impl Journal {
         Self::open_if(disk, observer, folder, id, options, |_| Ok(())).await
     }
 
-    /// The same, once `accepts` has seen the last whole frame. What it refuses is left as it is: a torn tail that is not cut
-    /// can still be restored.
+    /// Does the same, once `accepts` has seen the last whole frame. A journal that it refuses is left as it is: a torn
+    /// tail that is not cut can still be restored.
     ///
     /// # Errors
     /// Also those of `accepts`.
@@ -85,12 +85,12 @@ impl Journal {
         Ok(Self::over(disk.clone(), observer.clone(), place.segments(), id, options.segment_bytes, segments))
     }
 
-    /// Opens what is sound of a journal that [`open`](Self::open) refuses: the frames before the first damage, with
-    /// `durable` only those that a sync made so. Nothing is changed on disk, and nothing can be: it takes no writes. Answers
-    /// the damage beside it, if there is any.
+    /// Opens the sound part of a journal that [`open`](Self::open) refuses: the frames before the first damage or, with
+    /// `durable`, only those of them that a sync made durable. Nothing is changed on disk, and nothing can be: the
+    /// journal takes no writes. Also returns the damage, if there is any.
     ///
     /// # Errors
-    /// As [`open`](Self::open), but for [`StoreError::Corrupt`].
+    /// As for [`open`](Self::open), except [`StoreError::Corrupt`].
     pub(crate) async fn open_sound(
         disk: Arc<dyn Disk>,
         observer: Arc<dyn Observer>,
@@ -132,29 +132,30 @@ impl Journal {
         Self { inner: Arc::new(Inner { disk, observer, folder, id, segment_bytes, state: Mutex::new(state) }) }
     }
 
-    /// Index of the oldest frame kept, or of the next one where there is none. A journal that never forgets and whose
-    /// first index is not the one it was created with has lost its oldest segments.
+    /// Returns the index of the oldest frame kept, or of the next frame if there is none. A journal that never forgets
+    /// and whose first index is not the one it was created with has lost its oldest segments.
     pub fn first_index(&self) -> u64 {
         self.inner.lock().first_index()
     }
 
-    /// Index and term of the newest frame.
+    /// Returns the index and the term of the newest frame.
     pub fn last(&self) -> Option<(u64, u64)> {
         let state = self.inner.lock();
         let newest = state.segments.iter().rev().find_map(|segment| segment.places.last())?;
         Some((state.next_index() - 1, newest.term))
     }
 
-    /// Index of the next frame to be written.
+    /// Returns the index of the next frame to be written.
     pub fn next_index(&self) -> u64 {
         self.inner.lock().next_index()
     }
 
-    /// Submits the write of consecutive frames. They can be read at once, and are durable only behind a
-    /// [`sync`](Self::sync), which also tells where a write failed.
+    /// Submits the write of consecutive frames. They can be read at once, but are durable only after a
+    /// [`sync`](Self::sync), which also reports a write that failed.
     ///
     /// # Errors
-    /// [`StoreError::NotConsecutive`] and [`StoreError::Oversize`] write nothing; [`StoreError::Poisoned`].
+    /// [`StoreError::NotConsecutive`] and [`StoreError::Oversize`], after which nothing was written;
+    /// [`StoreError::Poisoned`].
     pub fn write(&mut self, frames: &[Frame]) -> Result<(), StoreError> {
         let mut state = self.inner.usable()?;
         for (expected, frame) in (state.next_index()..).zip(frames) {
@@ -183,8 +184,8 @@ impl Journal {
     /// Submits the sync of everything written so far; the future resolves once all of it is durable. The sync takes
     /// place even if the future is dropped, except behind a segment that is still being created.
     ///
-    /// After an error nothing is known about what was written since the last sync. The journal is poisoned: every
-    /// later call answers [`StoreError::Poisoned`]. Nothing is retried.
+    /// After an error nothing is known about what was written since the last sync. The journal is poisoned: every later
+    /// call returns [`StoreError::Poisoned`]. Nothing is retried.
     pub fn sync(&mut self) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
         let mut state = match self.inner.usable() {
             Ok(state) => state,
@@ -204,7 +205,7 @@ impl Journal {
         }
     }
 
-    /// Frames of `start..end`, see [`JournalReader::read`].
+    /// Reads the frames of `start..end`, see [`JournalReader::read`].
     pub fn read(
         &self,
         start: u64,
@@ -214,17 +215,17 @@ impl Journal {
         self.reader().read(start, end, bytes_max)
     }
 
-    /// Reads beside the journal, and sees what is written later too.
+    /// Returns a reader that works beside the journal, and also sees what is written later.
     pub fn reader(&self) -> JournalReader {
         JournalReader::new(self.inner.clone())
     }
 
-    /// Cuts all frames with an index of `from` or more; nothing where there are none. Durable when it returns. A crash
-    /// before that leaves either the frames before `from`, or some or all of the others too.
+    /// Cuts all frames with an index of `from` or more, if there are any. The cut is durable when this returns. A crash
+    /// before that leaves the frames before `from`, and perhaps some or all of the others.
     ///
     /// # Errors
-    /// [`StoreError::Outside`] where `from` is before the first index. Any other error, or dropping the future before
-    /// it resolves, poisons the journal.
+    /// [`StoreError::Outside`] if `from` is before the first index. Any other error, or dropping the future before it
+    /// resolves, poisons the journal.
     pub async fn truncate(&mut self, from: u64) -> Result<(), StoreError> {
         self.settle().await?;
         let (doomed, next) = {
@@ -289,7 +290,7 @@ impl Journal {
 }
 
 impl Drop for Journal {
-    /// Lets go of futures that hold what holds them. What they stand for was submitted and takes effect nevertheless.
+    /// Lets go of futures that hold what holds them. Operations that they submitted take effect nevertheless.
     fn drop(&mut self) {
         let (roll, last_sync) = {
             let mut state = self.inner.lock();

@@ -13,14 +13,14 @@ use super::{
 struct Expected {
     /// Everything written and not cut, from index 0.
     frames: Vec<Frame>,
-    /// So many of them are durable.
+    /// How many of them are durable.
     durable: usize,
-    /// Forgetting was asked up to here.
+    /// The index up to which forgetting was asked for.
     forgotten: u64,
 }
 
 impl Expected {
-    /// One step of a random life; false once the disk is dead.
+    /// Takes one step of a random life. Returns false once the disk is dead.
     fn step(&mut self, journal: &mut Journal, choose: &mut impl FnMut(usize) -> usize) -> bool {
         match choose(12) {
             0..=4 => {

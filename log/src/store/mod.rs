@@ -2,9 +2,9 @@
 //! client's outbox and its dead letters all live in journals; small values that change live in a [`Cell`].
 //!
 //! What was synced is never lost silently: a [`Journal`] either gives it back, byte for byte, or refuses to open. What
-//! was not synced may be gone after a crash, but only from the end, and never as garbage. A failed sync is final: the
-//! journal is poisoned, nothing is retried and nothing is read back to see "whether it worked after all", because the
-//! page cache would say yes.
+//! was not synced may be gone after a crash, but only from the end, and it never comes back as garbage. A failed sync
+//! is final: the journal is poisoned, nothing is retried and nothing is read back to see "whether it worked after all",
+//! because the page cache would say yes.
 //!
 //! ```text
 //! segments/00000000000000000000.seg      name = index of the first frame
@@ -15,12 +15,12 @@
 //! torn/…                                 what recovery cut off, kept aside
 //! ```
 //!
-//! A journal that is damaged is never mended in place: `survey` says what of it can still be read and how far it had
-//! been promised, and `swap` lets another one take its place as a whole.
+//! A damaged journal is never repaired in place: `survey` says which of its frames can still be read and up to which
+//! frame it had promised durability, and `swap` lets another one take its place as a whole.
 //!
 //! Not covered: a disk that loses synced bytes *and* both kinds of evidence; damage to the frames of the very last sync
 //! before a crash, whose marker was not yet durable (it reads as a torn tail); a folder replaced by an older copy of
-//! itself, which only a checkpoint kept elsewhere can tell.
+//! itself, which only a checkpoint kept elsewhere can reveal.
 
 mod cell;
 mod frame;
@@ -54,33 +54,33 @@ pub(crate) use swap::{Part, Swap};
 /// Why the store cannot do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The disk answered with an error. Where it was a write or a sync, the journal is poisoned.
+    /// The disk returned an error. If that was for a write or a sync, the journal is poisoned.
     #[error("could not {doing} `{file}`: {source}")]
     Io {
         /// What was tried.
         doing: &'static str,
-        /// With which file.
+        /// The file.
         file: String,
-        /// What the disk said.
+        /// The error of the disk.
         source: Arc<io::Error>,
     },
     /// Damage where a sync had completed. Nothing was changed on disk.
     #[error("`{file}` is damaged at byte {offset}: {what}; restore this folder from a copy, do not edit it")]
     Corrupt {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Where.
+        /// The offset of the damage.
         offset: u64,
         /// What is wrong there.
         what: String,
     },
-    /// An earlier write, sync or change failed or was broken off. Only opening the journal again helps.
+    /// An earlier write, sync or change failed or was interrupted. Only opening the journal again helps.
     #[error("an earlier write or sync failed; the process must end and recover from disk")]
     Poisoned,
     /// The files belong to another log or outbox.
     #[error("`{file}` belongs to {found}, not to {expected}; point to the right data folder")]
     WrongIdentity {
-        /// Which file.
+        /// The file.
         file: String,
         /// The id asked for, in hexadecimal.
         expected: String,
@@ -92,21 +92,21 @@ pub enum StoreError {
         "`{file}` has format version {found}, this build knows {known}; use the build that wrote it or a newer one"
     )]
     UnknownVersion {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Its version.
+        /// The version of the file.
         found: u32,
         /// The version of this build.
         known: u32,
     },
-    /// The index is before the first or behind the last frame kept.
-    #[error("index {index} is outside of what is kept, {first} up to and without {next}")]
+    /// The index is before the first or after the last frame kept.
+    #[error("index {index} is outside what is kept: {first} up to, but not including, {next}")]
     Outside {
         /// The index asked for.
         index: u64,
-        /// Of the oldest frame kept.
+        /// The index of the oldest frame kept.
         first: u64,
-        /// Of the next frame to be written.
+        /// The index of the next frame to be written.
         next: u64,
     },
     /// Frames must be written in order.
@@ -120,7 +120,7 @@ pub enum StoreError {
     /// A frame or value is too large to be stored.
     #[error("{bytes} bytes are more than the {max} that fit")]
     Oversize {
-        /// Its size.
+        /// The size of the frame or value.
         bytes: u64,
         /// The limit.
         max: u64,
@@ -128,7 +128,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// For `map_err`: names what was tried, and with which file.
+    /// For `map_err`: adds what was tried, and the file.
     fn io(doing: &'static str, file: &Path) -> impl FnOnce(io::Error) -> StoreError {
         move |source| StoreError::Io { doing, file: file.display().to_string(), source: Arc::new(source) }
     }

@@ -1,8 +1,8 @@
 //! Reading a journal beside its writer.
 //!
-//! A read answers what the journal held when it was asked, unsynced frames included: their owner wants them back before
-//! they are durable, and must not show them to anybody else. Each frame's checksum is verified again, since disks rot
-//! while processes run.
+//! A read returns what the journal held when it was asked, unsynced frames included: their owner needs them before they
+//! are durable, and must not show them to anybody else. Each frame's checksum is verified again, since disks rot while
+//! processes run.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -28,23 +28,23 @@ impl JournalReader {
         Self { inner }
     }
 
-    /// Index of the next frame to be written.
+    /// Returns the index of the next frame to be written.
     pub fn next_index(&self) -> u64 {
         self.inner.lock().next_index()
     }
 
-    /// Index of the oldest frame kept.
+    /// Returns the index of the oldest frame kept.
     pub fn first_index(&self) -> u64 {
         self.inner.lock().first_index()
     }
 
-    /// Frames of `start..end`, as far as they are written: at least one if there is one, and then as many as have
-    /// together at most `bytes_max` bytes in the file (a frame has 25 bytes more than its body).
+    /// Reads the frames of `start..end`, as far as they are written: at least one if there is one, and as many as
+    /// together take at most `bytes_max` bytes in the file (a frame takes 25 bytes more than its body).
     ///
     /// # Errors
-    /// [`StoreError::Outside`] where `start` was forgotten, or was cut while it was read. [`StoreError::Corrupt`] where
-    /// a frame is damaged; the observer is told. [`StoreError::Poisoned`] after a failed write or sync, because the
-    /// page cache may then hold what the disk does not.
+    /// [`StoreError::Outside`] if `start` was forgotten, or was cut while it was read. [`StoreError::Corrupt`] if a
+    /// frame is damaged; the observer is told. [`StoreError::Poisoned`] after a failed write or sync, because the page
+    /// cache may then hold what the disk does not.
     pub fn read(
         &self,
         start: u64,
@@ -62,8 +62,8 @@ impl JournalReader {
         })
     }
 
-    /// Which bytes of which files hold the frames. Where a file is open, its read is submitted here, in order with the
-    /// writes: what is cut later is still read.
+    /// Determines which bytes of which files hold the frames. If a file is open, its read is submitted here, in order
+    /// with the writes: frames that are cut later are still read.
     fn plan(&self, start: u64, end: u64, bytes_max: u64) -> Result<Vec<Span>, StoreError> {
         let state = self.inner.lock();
         if state.poisoned {
@@ -79,7 +79,7 @@ impl JournalReader {
         while index < end {
             let position = state.segments.partition_point(|segment| segment.first <= index) - 1;
             let segment = &state.segments[position];
-            // Both fit into memory, since the places do.
+            // Both fit into a `usize`, since the places fit into memory.
             let (from, to) = ((index - segment.first) as usize, (end.min(segment.end().next) - segment.first) as usize);
             let mut places = Vec::new();
             for place in &segment.places[from..to] {
@@ -183,7 +183,7 @@ fn decode(bytes: &Bytes, at: usize, place: &Place, index: u64) -> Result<Frame, 
     }
 }
 
-/// A read of a closed file races with cutting and forgetting: then the frames are gone, not damaged.
+/// A read of a closed file races with cutting and forgetting: if it loses, the frames are gone, not damaged.
 fn judge(inner: &Inner, segment: u64, first: u64, places: &[Place], error: StoreError) -> StoreError {
     let outside = {
         let state = inner.lock();

@@ -1,9 +1,9 @@
-//! Recovery: from the files of a journal to what they say, or to a refusal.
+//! Recovery: reads what the files of a journal say, or refuses them.
 //!
 //! All segments are read and judged before anything is changed. Damage where a sync had completed is corruption:
-//! recovery tells it, changes nothing and gives up, because cutting there would lose what somebody was promised. Damage
-//! behind the last marker is what a crash leaves of writes that nobody was promised: it is kept aside and cut off, unless whoever
-//! opens the journal knows that there was more.
+//! recovery reports it, changes nothing and gives up, because cutting there would lose what somebody was promised.
+//! Damage behind the last marker is what a crash leaves of writes that nobody was promised: it is kept aside and cut
+//! off, unless the caller that opens the journal knows that there was more.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ use super::{
 /// Bytes that are read or copied at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Where a journal is, and who watches.
+/// Where a journal is, and what observes it.
 pub(super) struct Place<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) observer: &'a dyn Observer,
@@ -40,8 +40,8 @@ impl Place<'_> {
         self.folder.join("segments")
     }
 
-    /// Reads and repairs; answers the segments in order, at least one, the last one open and all of it durable. `accepts` is
-    /// asked about the last whole frame before anything is changed.
+    /// Reads and repairs the journal. Returns its segments in order, at least one, the last one open and all of it
+    /// durable. `accepts` is asked about the last whole frame before anything is changed.
     pub(super) async fn recover<E: From<StoreError>>(
         &self,
         first_index: u64,
@@ -68,7 +68,8 @@ impl Place<'_> {
         Ok(segments)
     }
 
-    /// Reads and changes nothing; answers the segments up to the first damage, with their frames before it, and the damage.
+    /// Reads the journal and changes nothing. Returns the segments up to the first damage, with their frames before it,
+    /// and the damage.
     pub(super) async fn sound(&self) -> Result<(Vec<Segment>, Option<StoreError>), StoreError> {
         let folder = self.segments();
         let mut names = self.disk.list(&folder).await.map_err(StoreError::io("list", &folder))?;
@@ -85,10 +86,10 @@ impl Place<'_> {
         Ok((scans.into_iter().map(|scan| scan.segment).collect(), damage))
     }
 
-    /// Removes what a crash left of the creation of a segment; it never held a frame.
+    /// Removes what a crash left of the creation of a segment, which never held a frame.
     ///
-    /// Durably, before another is created: a removal that was lost together with the new creation, but not with its
-    /// rename, would give the name of a segment to the remains.
+    /// The removal is durable before another segment is created: if a crash lost the removal and the new creation but
+    /// not its rename, the remains would get the name of a segment.
     async fn remove_unfinished(&self, names: &[String]) -> Result<(), StoreError> {
         let folder = self.segments();
         for name in names.iter().filter(|name| name.ends_with(".seg.new")) {
@@ -106,7 +107,7 @@ impl Place<'_> {
         judged.map(|()| scans)
     }
 
-    /// The segments up to the first that cannot be read on, and why it cannot.
+    /// Returns the segments up to the first one from which reading cannot go on, and why it cannot.
     async fn scan(&self, names: &[String]) -> (Vec<Scan>, Result<(), StoreError>) {
         let mut scans: Vec<Scan> = Vec::new();
         for first in names.iter().filter_map(|name| segment::first_in_name(name)) {
@@ -134,10 +135,10 @@ impl Place<'_> {
 
     /// Cuts off a torn tail and makes everything that is left durable.
     ///
-    /// What is left was read from the page cache. Had the sync of an earlier life failed, then the kernel may hold it as
-    /// clean although it never reached the disk, and a sync alone would do nothing. And to write it once more where it stands
-    /// may cost all that is in the same sector, if the power fails meanwhile. So it is written into a file of its own, which
-    /// then takes the place of the old one.
+    /// What is left was read from the page cache. If the sync of an earlier life failed, the kernel may hold it as
+    /// clean although it never reached the disk, and a sync alone would do nothing. Writing it once more where it
+    /// stands may cost everything in the same sector if the power fails meanwhile. So it is written into a new file,
+    /// which then takes the place of the old one.
     async fn repair(&self, scan: Scan) -> Result<Segment, StoreError> {
         let Scan { path, len, mut segment, marked, file, .. } = scan;
         let file = match file {
@@ -182,7 +183,7 @@ impl Place<'_> {
         let new = Replacement::begin(self.disk, path).await?;
         let end = segment.end();
         copy((file, path), 0..end.offset, new.file(), 0).await?;
-        // Both slots: one of the two may be damaged.
+        // Both slots are written: one of the two may be damaged.
         for (offset, marker) in [segment.mark_again(), segment.mark(end)] {
             new.write_at(offset, marker).await?;
         }
@@ -245,7 +246,7 @@ impl Place<'_> {
     }
 }
 
-/// Tells the observer, where the error is corruption.
+/// Tells the observer if the error is corruption.
 pub(super) fn tell_corruption(observer: &dyn Observer, error: &StoreError) {
     if let StoreError::Corrupt { file, offset, what } = error {
         observer.see(LogEvent::CorruptionFound { file: file.clone(), offset: *offset, what: what.clone() });
@@ -261,7 +262,7 @@ struct Scan {
     marked: Point,
     /// Why the walk ended before the file did.
     damage: Option<String>,
-    /// Why it ended before it came to the marker.
+    /// Why the walk ended before it came to the marker.
     corrupt: Option<StoreError>,
     /// The last whole frame, until one in a later segment is known.
     last: Option<Frame>,
@@ -269,7 +270,8 @@ struct Scan {
 }
 
 impl Scan {
-    /// Walks all frames, up to damage. That of header or markers is an error, since nothing can be told without them.
+    /// Walks all frames up to the first damage. Damage to the header or to both markers is an error, since nothing can
+    /// be told without them.
     async fn of(disk: &dyn Disk, path: PathBuf, id: [u8; 16], first: u64) -> Result<Self, StoreError> {
         let file = disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?;
         let len = file.len().await.map_err(StoreError::io("measure", &path))?;
@@ -297,7 +299,8 @@ impl Scan {
             Err(corrupt @ StoreError::Corrupt { .. }) => {
                 mark!("synced-frame-damaged");
                 if segment.end().offset >= marked.offset {
-                    // All are whole, and together they are not what was synced: which one is not, nobody can tell.
+                    // All frames are whole, but together they are not what was synced: which one differs, nobody can
+                    // tell.
                     segment.cut(first);
                 }
                 (None, Some(corrupt))
@@ -307,7 +310,8 @@ impl Scan {
         Ok(Scan { path, len, segment, marked, damage, corrupt, last, file: Some(file) })
     }
 
-    /// A segment that is not the last was closed: its final marker was durable before the next one was created.
+    /// Checks a segment that is not the last. It was closed: its final marker was durable before the next one was
+    /// created.
     fn check_closed(&self) -> Result<(), StoreError> {
         let end = self.segment.end();
         let corrupt = |what| Err(StoreError::corrupt(&self.path, end.offset, what));
@@ -328,15 +332,15 @@ impl Scan {
             return Err(StoreError::corrupt(
                 &self.path,
                 0,
-                "the segment before it is not the one that it was begun behind",
+                "the segment before it is not the one behind which it was begun",
             ));
         }
         Ok(())
     }
 }
 
-/// Adds the frames of a file to its segment, of which the newest is `last`; answers the damage behind it. Damage at or below
-/// the marker is an error.
+/// Adds the frames of a file to its segment, sets `last` to the newest of them, and returns the damage behind it.
+/// Damage at or below the marker is an error.
 async fn walk(
     window: &mut Window<'_>,
     segment: &mut Segment,
@@ -384,7 +388,7 @@ struct Window<'a> {
     file: &'a dyn File,
     path: &'a Path,
     len: u64,
-    /// Read, and not yet taken.
+    /// Bytes that were read and not yet taken.
     buffer: BytesMut,
     /// Where the buffer ends in the file.
     offset: u64,
@@ -395,7 +399,7 @@ impl<'a> Window<'a> {
         Self { file, path, len, buffer: BytesMut::new(), offset }
     }
 
-    /// The frame at `at`, which is where the one before ended.
+    /// Returns the frame at `at`, which is where the one before ended.
     async fn frame(&mut self, at: Point) -> Result<Next, StoreError> {
         let left = self.len.saturating_sub(at.offset);
         if left == 0 {
@@ -419,7 +423,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The next bytes; the file has them.
+    /// Takes the next bytes, which the file is known to have.
     async fn take(&mut self, bytes: usize) -> Result<Bytes, StoreError> {
         while self.buffer.len() < bytes {
             let chunk = chunk_at(self.file, self.path, self.offset, self.len).await?;
@@ -447,7 +451,7 @@ async fn copy(
     Ok(())
 }
 
-/// The next bytes of `from..to`, at least one.
+/// Reads the next bytes of `from..to`, at least one.
 async fn chunk_at(file: &dyn File, path: &Path, from: u64, to: u64) -> Result<Bytes, StoreError> {
     let bytes = usize::try_from(to - from).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let chunk = file.read_at(from, bytes).await.map_err(StoreError::io("read", path))?;

@@ -1,6 +1,6 @@
-//! A replacement: a file that is written under another name, `.new` behind it, and takes its own only once it is whole and
-//! durable. A crash leaves the file that was there, or none, or the whole new one; and perhaps one with `.new` behind its name,
-//! which the next replacement begins anew.
+//! A replacement: a file that is written under its name with `.new` appended, and takes its own name only once it is
+//! whole and durable. A crash leaves the file that was there (or none) or the whole new one, and perhaps a file with
+//! `.new` appended to its name, which the next replacement begins anew.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use gapless_world::{Disk, File, OpenMode};
 
 use super::StoreError;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Replacement<'a> {
     disk: &'a dyn Disk,
     path: &'a Path,
@@ -31,7 +31,7 @@ impl<'a> Replacement<'a> {
         Ok(Self { disk, path, new, file })
     }
 
-    /// The new file, under the name that it has until then.
+    /// Returns the new file, with the name that it has until it is finished.
     pub(super) fn file(&self) -> (&dyn File, &Path) {
         (&*self.file, &self.new)
     }
@@ -40,7 +40,7 @@ impl<'a> Replacement<'a> {
         self.file.write_at(offset, bytes).await.map_err(StoreError::io("write", &self.new))
     }
 
-    /// Lets the file take its name, durably, and opens it.
+    /// Lets the file take its own name, durably, and opens it.
     pub(super) async fn finish(self) -> Result<Arc<dyn File>, StoreError> {
         let Self { disk, path, new, file } = self;
         file.sync().await.map_err(StoreError::io("sync", &new))?;

@@ -1,10 +1,10 @@
 //! A segment: one file of a journal, with its header, its two markers and the places of its frames.
 //!
-//! The header says whose frames these are and where they begin. A marker says "up to here a sync completed": damage
-//! below it is corruption, damage above it a torn tail. There are two slots, so that writing one can never cost the
-//! other: header and slots have a sector of the disk each. A drive writes its sectors of 4 KiB as wholes, and a power loss
-//! may cost all of one. Segments of an earlier layout, which counted on sectors of 512 bytes, are read and written as they
-//! are.
+//! The header says whose frames these are and at which index they begin. A marker says "a sync completed up to here":
+//! damage below it is corruption, and damage above it is a torn tail. There are two slots, so that writing one can
+//! never cost the other: the header and each slot have a disk sector of their own. A drive writes a sector of 4 KiB as
+//! a whole, and a power loss may cost all of it. Segments of an earlier layout, which relied on sectors of 512 bytes,
+//! are read and written as they are.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,15 +22,16 @@ use super::{
 
 const MAGIC: &[u8; 8] = b"gapless\x01";
 
-/// Bytes of the header that say something.
+/// Bytes of the header that carry information.
 const HEADER_BYTES: usize = 8 + 4 + 16 + 8 + 4;
 
-/// Where things stand in a file: header and two marker slots have a block each, and the frames begin behind them.
+/// Where things stand in a file: the header and the two marker slots have a block each, and the frames begin behind
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Format version 1: blocks of 512 bytes.
     Narrow,
-    /// Format version 2, that of all new segments: blocks of 4 KiB.
+    /// Format version 2, used for all new segments: blocks of 4 KiB.
     Wide,
 }
 
@@ -55,17 +56,18 @@ impl Layout {
         }
     }
 
-    /// Where the frames begin: behind the header and two marker slots.
+    /// Returns where the frames begin: behind the header and the two marker slots.
     pub(super) fn frames_at(self) -> u64 {
         3 * self.block_bytes() as u64
     }
 
-    /// Where a marker slot begins.
+    /// Returns where a marker slot begins.
     pub(super) fn slot(self, slot: usize) -> u64 {
         ((1 + slot) * self.block_bytes()) as u64
     }
 
-    /// That of a file whose first bytes these are: by its header, and where that is damaged by a marker that is whole.
+    /// Returns the layout of a file with these first bytes: by its header or, if that is damaged, by a marker that is
+    /// whole.
     pub(super) fn of(blocks: &Bytes) -> Layout {
         let by_header = decode_header(blocks).and_then(|header| Layout::of_version(header.version));
         let by_marker = || [Layout::Wide, Layout::Narrow].into_iter().find(|of| !decode_points(blocks, *of).is_empty());
@@ -73,17 +75,17 @@ impl Layout {
     }
 }
 
-/// Bytes at the beginning of a file in which header and markers are, whatever its layout.
+/// Bytes at the beginning of a file that contain its header and markers in any layout.
 pub(crate) const BLOCKS_BYTES: usize = 3 * 4096;
 
-/// Where a frame is, 24 bytes each. Its index is its position.
+/// Where a frame is; 24 bytes for each. The index of the frame follows from the position in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) offset: u64,
     pub(super) term: u64,
     /// Length field included.
     pub(super) bytes: u32,
-    /// The chain of checksums up to and with this frame.
+    /// The chain of checksums up to and including this frame.
     pub(super) chain: u32,
 }
 
@@ -103,7 +105,7 @@ pub(super) struct Point {
 /// The slot `durable` is never written: a crash while the other is being written leaves it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slots {
-    /// Of the newest marker submitted.
+    /// The generation of the newest marker submitted.
     pub(super) generation: u64,
     /// The slot of the newest marker that is known to be durable.
     pub(super) durable: usize,
@@ -122,26 +124,26 @@ pub(super) struct Segment {
     pub(super) places: Vec<Place>,
     /// Its markers.
     pub(super) slots: Slots,
-    /// Up to where a sync of it completed.
+    /// Up to where a sync of the segment completed.
     pub(super) synced: Point,
     /// Open for the newest segment, closed for older ones.
     pub(super) file: Option<Arc<dyn File>>,
 }
 
 impl Segment {
-    /// Without frames, to be made.
+    /// Returns a segment without frames that has yet to be created.
     pub(super) fn new(first: u64, chain_before: u32) -> Self {
         Self::of(Layout::NEWEST, first, chain_before)
     }
 
-    /// Without frames.
+    /// Returns a segment without frames, in this layout.
     pub(super) fn of(layout: Layout, first: u64, chain_before: u32) -> Self {
         let synced = Point { next: first, offset: layout.frames_at(), chain: chain_before };
         let slots = Slots { generation: 1, durable: 0, pending: false };
         Self { layout, first, chain_before, places: Vec::new(), slots, synced, file: None }
     }
 
-    /// Behind its last frame.
+    /// Returns the point behind its last frame.
     pub(super) fn end(&self) -> Point {
         match self.places.last() {
             None => Point { next: self.first, offset: self.layout.frames_at(), chain: self.chain_before },
@@ -164,21 +166,21 @@ impl Segment {
         self.places.truncate(usize::try_from(next.saturating_sub(self.first)).unwrap_or(usize::MAX));
     }
 
-    /// The marker "synced up to `through`", about to be submitted: the slot's offset and its new bytes.
+    /// Returns the marker "synced up to `through`", about to be submitted: the offset of its slot and the new bytes.
     ///
-    /// It goes to the slot that is not known to be durable, even where that one is still being written.
+    /// It goes to the slot that is not known to be durable, even if that slot is still being written.
     pub(super) fn mark(&mut self, through: Point) -> (u64, Bytes) {
         self.slots.generation += 1;
         self.slots.pending = true;
         (self.layout.slot(1 - self.slots.durable), encode_marker(self.layout, self.slots.generation, through))
     }
 
-    /// The newest durable marker once more, with its slot's offset.
+    /// Returns the newest durable marker once more, with the offset of its slot.
     pub(super) fn mark_again(&self) -> (u64, Bytes) {
         (self.layout.slot(self.slots.durable), encode_marker(self.layout, self.slots.generation, self.synced))
     }
 
-    /// A sync that was submitted behind marker `generation` completed.
+    /// Notes that a sync that was submitted behind marker `generation` completed.
     pub(super) fn marked(&mut self, generation: u64) {
         if self.slots.pending && self.slots.generation == generation {
             self.slots.durable = 1 - self.slots.durable;
@@ -187,12 +189,12 @@ impl Segment {
     }
 }
 
-/// The file of the segment that begins with this index.
+/// Returns the path of the segment that begins with this index.
 pub(super) fn path_of(folder: &Path, first: u64) -> PathBuf {
     folder.join(format!("{first:020}.seg"))
 }
 
-/// The index in the name of a segment file; `None` for other files.
+/// Returns the index in the name of a segment file, or `None` for other files.
 pub(super) fn first_in_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
@@ -200,7 +202,8 @@ pub(super) fn first_in_name(name: &str) -> Option<u64> {
 
 /// Creates the file of an empty segment, durably, and opens it.
 ///
-/// A crash leaves none, or a whole, empty segment. So a segment with a damaged header was damaged later, whatever its length.
+/// A crash leaves no segment or a whole, empty one. So a segment with a damaged header was damaged later, whatever its
+/// length.
 pub(super) async fn create(
     disk: &dyn Disk,
     folder: &Path,
@@ -223,7 +226,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Whether this build can read what follows, and how it stands there.
+    /// Checks whether this build can read what follows, and returns the layout in which it stands.
     pub(super) fn check(&self, path: &Path, id: [u8; 16]) -> Result<Layout, StoreError> {
         let file = || path.display().to_string();
         let Some(layout) = Layout::of_version(self.version) else {
@@ -238,8 +241,8 @@ impl Header {
     }
 }
 
-/// Reads the header from the first [`BLOCKS_BYTES`], or fewer; `None` where it is damaged. Which of the two layouts it is in
-/// is told by its checksum, which stands at the end of its block.
+/// Reads the header from the first [`BLOCKS_BYTES`], or fewer; `None` if it is damaged. Its checksum, which stands at
+/// the end of its block, tells which of the two layouts it is in.
 pub(super) fn decode_header(blocks: &Bytes) -> Option<Header> {
     let block = |layout: Layout| unsealed(blocks.get(..layout.block_bytes())?);
     let mut from = block(Layout::Wide).or_else(|| block(Layout::Narrow))?;
@@ -253,7 +256,7 @@ pub(super) fn decode_header(blocks: &Bytes) -> Option<Header> {
     Some(Header { version, id, first: from.get_u64(), chain_before: from.get_u32() })
 }
 
-/// The newest marker and the state of the slots; `None` where both are damaged.
+/// Returns the newest marker and the state of the slots, or `None` if both are damaged.
 pub(super) fn decode_markers(blocks: &Bytes, layout: Layout) -> Option<(Point, Slots)> {
     let slots = (0..2).filter_map(|slot| {
         let (generation, point) = decode_marker(block_of(blocks, layout, slot)?)?;
@@ -262,7 +265,7 @@ pub(super) fn decode_markers(blocks: &Bytes, layout: Layout) -> Option<(Point, S
     slots.max_by_key(|(_, slots)| slots.generation)
 }
 
-/// Every point that a marker names, whole markers only.
+/// Returns every point that a whole marker names.
 pub(super) fn decode_points(blocks: &Bytes, layout: Layout) -> Vec<Point> {
     let marker = |slot| decode_marker(block_of(blocks, layout, slot)?).map(|(_, point)| point);
     (0..2).filter_map(marker).collect()
@@ -310,7 +313,7 @@ fn sealed(mut block: BytesMut, layout: Layout) -> BytesMut {
     block
 }
 
-/// A block without its checksum; `None` where that does not hold.
+/// Returns a block without its checksum, or `None` if the checksum does not hold.
 fn unsealed(block: &[u8]) -> Option<&[u8]> {
     let (content, mut crc) = block.split_at_checked(block.len().checked_sub(4)?)?;
     (crc.len() == 4 && crc32c::crc32c(content) == crc.get_u32()).then_some(content)

@@ -1,7 +1,7 @@
 //! What a journal and its readers share: the segments, and what is under way on the disk.
 //!
-//! Writes and syncs are submitted in order; a sync awaits the one before it, so that no failure is forgotten. The order in
-//! which a segment is closed and the next one begun is explained at each step.
+//! Writes and syncs are submitted in order; a sync awaits the one before it, so that no failure is forgotten. The order
+//! in which a segment is closed and the next one begun is explained at each step.
 
 use std::{
     future::ready,
@@ -33,17 +33,18 @@ pub(super) struct Inner {
 }
 
 pub(super) struct State {
-    /// At least one; the last one is written.
+    /// At least one; writes go to the last one.
     pub(super) segments: Vec<Segment>,
-    /// Frames of a segment whose file is still being created: what its file will hold where its frames begin.
+    /// The frames of a segment whose file is still being created, as they will stand at the beginning of the frames
+    /// there.
     pub(super) queue: BytesMut,
     /// A write or sync failed.
     pub(super) poisoned: bool,
-    /// It was opened to be read.
+    /// Whether it was opened only to be read.
     pub(super) read_only: bool,
     /// A change of several steps is under way, or its future was dropped between two of them.
     pub(super) changing: bool,
-    /// Submitted and not yet awaited.
+    /// Writes that were submitted and not yet awaited.
     pub(super) writes: Vec<Pending<()>>,
     /// The newest sync: the next one awaits it first, so that a failure whose future was dropped is not forgotten.
     pub(super) last_sync: Option<Shared<Outcome>>,
@@ -60,7 +61,7 @@ impl State {
         self.segments.last().map_or(0, |segment| segment.end().next)
     }
 
-    /// Whether all frames of the oldest segment, which is not the newest, have a smaller index.
+    /// Returns whether the oldest segment is not the newest, and all of its frames have a smaller index.
     pub(super) fn oldest_is_before(&self, index: u64) -> bool {
         self.segments.get(1).is_some_and(|second| second.first <= index)
     }
@@ -87,17 +88,18 @@ struct Target {
 
 impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is changed only by code that cannot panic half way, so a poisoned mutex still guards a whole state.
+        // The state is changed only by code that cannot panic halfway, so a poisoned mutex still guards a consistent
+        // state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, unless an earlier failure spoilt it.
+    /// Returns the state, unless an earlier failure spoilt it.
     pub(super) fn usable(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.lock();
         if state.poisoned || state.read_only || state.changing { Err(StoreError::Poisoned) } else { Ok(state) }
     }
 
-    /// The sync that had to wait for a segment to be created.
+    /// Submits the sync that had to wait for a segment to be created.
     pub(super) fn sync_behind_roll(self: &Arc<Self>) -> Result<Shared<Outcome>, StoreError> {
         let mut state = self.lock();
         if state.poisoned {
@@ -110,7 +112,7 @@ impl Inner {
         Ok(self.submit_sync(&mut state))
     }
 
-    /// Submits a sync of the newest segment, and behind it, where that is full, the creation of the next.
+    /// Submits a sync of the newest segment and, if that segment is full, the creation of the next one behind it.
     pub(super) fn submit_sync(self: &Arc<Self>, state: &mut State) -> Shared<Outcome> {
         let position = state.segments.len() - 1;
         let sync = self.submit_sync_of(state, position);
@@ -154,7 +156,7 @@ impl Inner {
         outcome
     }
 
-    /// A sync ended: the marker says so, or the journal is poisoned.
+    /// Notes that a sync ended: the marker says so, or the journal is poisoned.
     fn synced(&self, outcome: Result<(), StoreError>, target: Target) -> Result<(), StoreError> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -172,8 +174,8 @@ impl Inner {
         }
         segment.synced = target.through;
         if let Some(file) = segment.file.clone() {
-            // Becomes durable with the next sync. A crash before that leaves the marker before it: then these frames
-            // are read as whole frames above the marker, and kept.
+            // This marker becomes durable with the next sync. A crash before that leaves the one before: these frames
+            // are then read as whole frames above that marker, and kept.
             let (offset, marker) = segment.mark(target.through);
             state.writes.push(file.write_at(offset, marker));
         }
@@ -200,7 +202,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The new segment has its file: what waited for it is submitted.
+    /// Gives the new segment its file, and submits the frames that waited for it.
     fn begin(&self, state: &mut State, file: Arc<dyn File>) {
         let queue = std::mem::take(&mut state.queue).freeze();
         if !queue.is_empty() {
@@ -229,8 +231,8 @@ impl Inner {
             Some(file) => file,
             None => self.disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?,
         };
-        // The marker goes down first: a crash behind it leaves whole frames above the marker, which are kept. The other
-        // way round would leave a file that is shorter than its marker, which is corruption.
+        // The marker goes down first: a crash after that leaves whole frames above the marker, which are kept. The
+        // other order would leave a file that is shorter than its marker says, which is corruption.
         let (marker, writes) = self.lower_marker(&file, from);
         for write in writes {
             write.await.map_err(StoreError::io("write", &path))?;
@@ -247,7 +249,8 @@ impl Inner {
         file.sync().await.map_err(StoreError::io("sync", &path))
     }
 
-    /// Forgets the places from `from` on; answers the marker that says so, and what was submitted before it.
+    /// Forgets the places from `from` on. Returns the marker that says so, and the writes that were submitted before
+    /// it.
     fn lower_marker(&self, file: &Arc<dyn File>, from: u64) -> ((u64, Bytes), Vec<Pending<()>>) {
         let mut state = self.lock();
         let writes = std::mem::take(&mut state.writes);

@@ -1,9 +1,9 @@
-//! A survey of a damaged journal: which of its frames are whole, and up to where it had been promised.
+//! A survey of a damaged journal: which of its frames are whole, and up to which frame it had promised durability.
 //!
-//! Recovery refuses such a journal, and rightly so. Whoever builds another one from copies has to know what this one may
-//! have been relied upon for, and can use its sound tail, which may be newer than any copy. Nothing here changes a byte,
-//! and nothing is guessed: a frame is where the frame before it ends, or where a marker says that one begins. Bytes that
-//! merely look like a frame are never searched for, because whoever wrote an entry chose its bytes.
+//! Recovery refuses such a journal, and rightly so. Whatever builds another one from copies has to know how far others
+//! may have relied on this one, and can use its sound tail, which may be newer than any copy. Nothing here changes a
+//! byte, and nothing is guessed: a frame begins where the frame before it ends, or where a marker says that one begins.
+//! Bytes that merely look like a frame are never searched for, because the author of an entry chose its bytes.
 
 use std::{
     collections::BTreeMap,
@@ -50,7 +50,7 @@ impl Survey {
     /// Reads everything that is in the journal's folder.
     ///
     /// # Errors
-    /// Where the disk does not let it be read. Damage is no error.
+    /// Fails if the disk does not let it be read. Damage is no error.
     pub(crate) async fn of(disk: Arc<dyn Disk>, journal: &Path) -> Result<Self, StoreError> {
         let folder = journal.join("segments");
         let names = match disk.list(&folder).await {
@@ -64,7 +64,7 @@ impl Survey {
             let bytes = survey.file(first).await?;
             let walked = Walked::through(&bytes, first);
             let marked = walked.marked.unwrap_or(first);
-            // Of the newest segment, which comes last. An older one was closed before a newer one was begun.
+            // The newest segment, which comes last, decides: an older one was closed before a newer one was begun.
             survey.knows_its_end = walked.to_the_end && walked.marked.is_some();
             survey.promised = survey.promised.max(marked).max(walked.next);
             survey.frames.extend(walked.frames);
@@ -72,20 +72,20 @@ impl Survey {
         Ok(survey)
     }
 
-    /// The index behind everything of which this journal is known to have been promised: behind the newest marker, and
+    /// Returns the index behind everything that this journal is known to have promised: behind the newest marker, and
     /// behind the last whole frame.
     pub(crate) fn promised(&self) -> u64 {
         self.promised
     }
 
-    /// Whether nothing can have been promised beyond [`promised`](Survey::promised), by the journal's own account: a
-    /// marker of its newest segment is whole, and every byte of that file is one of a frame before a marker or of a whole
-    /// frame. That no newer segment is missing, something else has to say.
+    /// Returns whether, by the journal's own account, nothing can have been promised beyond
+    /// [`promised`](Survey::promised): a marker of its newest segment is whole, and every byte of that file belongs to
+    /// a frame before a marker or to a whole frame. That no newer segment is missing has to be known from elsewhere.
     pub(crate) fn knows_its_end(&self) -> bool {
         self.knows_its_end
     }
 
-    /// The newest whole frame of this kind.
+    /// Returns the newest whole frame of this kind.
     pub(crate) async fn newest_of(&self, kind: u8) -> Result<Option<Frame>, StoreError> {
         match self.frames.iter().rev().find(|(_, spot)| spot.kind == kind) {
             Some((index, _)) => self.frame(*index).await,
@@ -93,7 +93,7 @@ impl Survey {
         }
     }
 
-    /// The newest whole frame.
+    /// Returns the newest whole frame.
     pub(crate) async fn last(&self) -> Result<Option<Frame>, StoreError> {
         match self.frames.last_key_value() {
             Some((index, _)) => self.frame(*index).await,
@@ -101,19 +101,19 @@ impl Survey {
         }
     }
 
-    /// The index behind the whole frames that follow one another from `index` on.
+    /// Returns the index behind the whole frames that follow one another from `index` on.
     pub(crate) fn whole_until(&self, index: u64) -> u64 {
         let following = self.frames.range(index..).zip(index..).take_while(|((found, _), index)| *found == index);
         index + following.count() as u64
     }
 
-    /// A frame, where it is whole.
+    /// Returns a frame, if it is whole.
     pub(crate) async fn frame(&self, index: u64) -> Result<Option<Frame>, StoreError> {
         let Some(Spot { segment, offset, bytes, .. }) = self.frames.get(&index).copied() else { return Ok(None) };
         let path = segment::path_of(&self.folder, segment);
         let file = self.disk.open(&path, OpenMode::Existing).await.map_err(StoreError::io("open", &path))?;
         let read = file.read_at(offset, bytes as usize).await.map_err(StoreError::io("read", &path))?;
-        // It was whole a moment ago; if it no longer is, the disk gets worse while it is read.
+        // The frame was whole a moment ago; if it is not whole here, the disk gets worse while it is read.
         Ok(whole(&read, 0, index).map(|(frame, _)| frame))
     }
 
@@ -131,10 +131,10 @@ impl Survey {
     }
 }
 
-/// What one segment file came to.
+/// What walking through one segment file found.
 struct Walked {
     frames: BTreeMap<u64, Spot>,
-    /// Behind the last whole frame.
+    /// The index behind the last whole frame.
     next: u64,
     /// The index that the newest whole marker names.
     marked: Option<u64>,
@@ -170,14 +170,14 @@ impl Walked {
     }
 }
 
-/// The frame at an offset, with its length in the file; `None` where it is damaged or cut.
+/// Returns the frame at an offset, with its length in the file, or `None` if it is damaged or cut off.
 fn whole(bytes: &Bytes, at: u64, index: u64) -> Option<(Frame, u32)> {
     let (body, end) = extent(bytes, at)?;
     let (frame, _) = Frame::decode(bytes.slice(body..end), index).ok()?;
     Some((frame, u32::try_from(end as u64 - at).ok()?))
 }
 
-/// Where what follows a length field begins and ends, if the length can be true.
+/// Returns where the bytes that follow a length field begin and end, if the length can be true.
 fn extent(bytes: &Bytes, at: u64) -> Option<(usize, usize)> {
     let at = usize::try_from(at).ok()?;
     let body = at.checked_add(LENGTH_BYTES)?;
@@ -198,7 +198,7 @@ fn hop(bytes: &Bytes, mut at: u64, mut index: u64) -> Option<(u64, u64)> {
     }
 }
 
-/// The nearest point behind the damage at which a frame is known to begin.
+/// Returns the nearest point behind the damage at which a frame is known to begin.
 fn marker_behind(points: &[Point], at: u64, index: u64) -> Option<(u64, u64)> {
     mark!("survey-went-on-at-a-marker", points.iter().any(|point| point.offset > at && point.next > index));
     let behind = points.iter().filter(|point| point.offset > at && point.next > index);
@@ -218,7 +218,7 @@ mod tests {
     const FRAMES_AT: u64 = 3 * 4096;
     const SEGMENT: &str = "log/segments/00000000000000000000.seg";
 
-    /// Six frames, each synced on its own, of 100 bytes with their lengths.
+    /// Six frames of 100 bytes, length fields included, each synced on its own.
     fn six() -> CrashDisk {
         let disk = CrashDisk::default();
         let mut journal = open(&disk).unwrap();

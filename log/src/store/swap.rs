@@ -1,8 +1,9 @@
 //! A swap: prepared files take the place of others, all of them or none, and the others are kept.
 //!
-//! No file system renames several files at once. So what is under way stands in a cell, and whoever opens the folder
-//! next finishes it: first the old files are moved aside, then the prepared ones are moved in, each step as often as it
-//! takes. The prepared files must be complete and durable before the swap begins. Nothing is ever removed but the cell.
+//! No file system renames several files at once. So a cell records the swap that is under way, and the process that
+//! opens the folder next finishes it: first the old files are moved aside, then the prepared ones are moved in, each
+//! step as often as it takes. The prepared files must be complete and durable before the swap begins. A swap removes
+//! nothing but the cell.
 
 use std::{
     io,
@@ -15,11 +16,12 @@ use gapless_world::{Disk, OpenMode};
 
 use super::{Cell, StoreError, recovery::create_folder};
 
-/// The cell that says what is under way. There only as long as it is.
+/// The cell that records the swap that is under way. It exists only during the swap.
 const CELL: &str = "swap";
 const VERSION: u8 = 1;
 
-/// What takes part in a swap, by its path in the data folder; beneath the folder of prepared files it has the same.
+/// What takes part in a swap, by its path in the data folder. Beneath the folder of prepared files it has the same
+/// path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// One file.
@@ -29,7 +31,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// The file, or the folder.
+    /// Returns the path of the file or of the folder.
     pub(crate) fn path(self) -> &'static str {
         match self {
             Part::File(path) | Part::Files(path) => path,
@@ -37,7 +39,7 @@ impl Part {
     }
 }
 
-/// How far it came.
+/// How far a swap has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The old files are being moved aside: none of the prepared ones is in its place.
@@ -51,13 +53,13 @@ pub(crate) struct Swap {
     pub(crate) disk: Arc<dyn Disk>,
     /// The folder of prepared files.
     pub(crate) prepared: &'static str,
-    /// Where old files are kept: the first folder called so, with a number from 1, that holds none yet.
+    /// Where old files are kept: in the first folder with this name and a number, from 1, that holds none yet.
     pub(crate) kept: &'static str,
     pub(crate) parts: &'static [Part],
 }
 
 impl Swap {
-    /// Lets the prepared files take their places. Answers the folder in which the others are.
+    /// Lets the prepared files take their places. Returns the folder of the old files.
     pub(crate) async fn begin(&self) -> Result<PathBuf, StoreError> {
         let number = self.free_number().await?;
         let mut cell = Cell::open(self.disk.clone(), Path::new(CELL)).await?;
@@ -66,7 +68,8 @@ impl Swap {
         self.go_on(cell, Phase::Clearing, number).await
     }
 
-    /// Finishes a swap that a crash broke off; answers the folder of the old files, `None` where nothing was under way.
+    /// Finishes a swap that a crash interrupted. Returns the folder of the old files, or `None` if no swap was under
+    /// way.
     pub(crate) async fn finish(&self) -> Result<Option<PathBuf>, StoreError> {
         let path = Path::new(CELL);
         match self.disk.open(path, OpenMode::Existing).await {
@@ -79,7 +82,7 @@ impl Swap {
             None => self.remove_cell().await.map(|()| None),
             Some(value) => {
                 let (phase, number) = decode(value).ok_or_else(|| {
-                    StoreError::corrupt(path, 0, "it is whole, but says nothing that this version knows")
+                    StoreError::corrupt(path, 0, "it is whole, but not in a format that this version knows")
                 })?;
                 mark!("swap-finished-by-the-next-start");
                 mark!("swap-finished-half-way", phase == Phase::Filling);
@@ -88,7 +91,7 @@ impl Swap {
         }
     }
 
-    /// Removes prepared files that no swap has begun with.
+    /// Removes prepared files for which no swap has begun.
     pub(crate) async fn discard(&self) -> Result<(), StoreError> {
         for part in self.parts {
             let (folder, names) = self.files(Path::new(self.prepared), *part).await?;
@@ -108,12 +111,13 @@ impl Swap {
         let kept = self.kept_in(number);
         if phase == Phase::Clearing {
             self.move_all(Path::new(""), &kept).await?;
-            // A crash before this is durable moves what is still in its place once more: only old files are.
+            // After a crash before this is durable, the next start moves aside what is still in its place: only old
+            // files are.
             cell.store(encode(Phase::Filling, number)).await?;
         }
         self.move_all(Path::new(self.prepared), Path::new("")).await?;
         drop(cell);
-        // A crash before this is durable finds nothing left to be moved.
+        // After a crash before this is durable, the next start finds nothing left to be moved.
         self.remove_cell().await?;
         Ok(kept)
     }
@@ -131,14 +135,14 @@ impl Swap {
                 let path = source.join(name);
                 self.disk.rename(&path, &target.join(name)).await.map_err(StoreError::io("rename", &path))?;
             }
-            // The new names first: a crash in between may leave a file under both names, never under none.
+            // The new names are synced first: a crash in between may leave a file under both names, never under none.
             self.disk.sync_folder(&target).await.map_err(StoreError::io("sync", &target))?;
             self.disk.sync_folder(&source).await.map_err(StoreError::io("sync", &source))?;
         }
         Ok(())
     }
 
-    /// The folder of a part beneath another folder, and which of its files are there.
+    /// Returns the folder of a part beneath another folder, and which of the part's files are there.
     async fn files(&self, beneath: &Path, part: Part) -> Result<(PathBuf, Vec<String>), StoreError> {
         let (folder, only) = split(beneath, part);
         let mut names = match self.disk.list(&folder).await {
@@ -175,7 +179,7 @@ impl Swap {
     }
 }
 
-/// The folder of a part beneath another folder, and its name where it is one file.
+/// Returns the folder of a part beneath another folder, and the file name if the part is one file.
 fn split(beneath: &Path, part: Part) -> (PathBuf, Option<&'static str>) {
     match part {
         Part::Files(folder) => (beneath.join(folder), None),
@@ -278,7 +282,7 @@ mod tests {
             let done = now(swap(&disk).begin()).is_ok();
             for seed in 0..40 {
                 let mut choose = choices(seed);
-                // The power may go once more while it is finished.
+                // The power may fail once more while the swap is being finished.
                 let mut left = disk.crash(&mut choose);
                 for more in 0..choose(3) {
                     left.die_at(left.operations() + (seed + more as u64) % 17);

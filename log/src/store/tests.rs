@@ -247,7 +247,7 @@ fn a_flipped_byte_at_or_below_the_marker_is_noticed_and_nothing_is_changed() {
             let told = Arc::<Told>::default();
             let opened = open_as(&disk, &told, FRAMES_AT + 200);
             if (4096..12288).contains(&at) {
-                // A damaged marker slot is what a crash leaves; the other one may do. The frames are all there.
+                // A crash may leave a damaged marker slot, and the other one may suffice. The frames are all there.
                 assert!(is_corrupt(&opened) || read_all(&opened.unwrap()) == frames(0, 5), "{name} at {at}");
                 continue;
             }
@@ -317,7 +317,7 @@ fn files_of_another_journal_or_format_are_told_apart_from_damage() {
     assert!(matches!(open_small(&disk), Err(StoreError::UnknownVersion { found: 3, known: 2, .. })));
 }
 
-/// A segment as the releases before this one wrote it, with all frames below its marker.
+/// A segment in the layout of earlier releases, with all frames below its marker.
 fn narrow(frames: &[Frame]) -> Vec<u8> {
     let mut segment = Segment::of(Layout::Narrow, 0, 0);
     let mut bytes = bytes::BytesMut::new();

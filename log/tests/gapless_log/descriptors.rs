@@ -1,4 +1,4 @@
-//! File descriptors: a server takes what it may need, and says where it cannot have it.
+//! File descriptors: a server raises its limit to what it may need, and warns if it cannot.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn serve_under(bench: &Bench, limits: &str) -> Server {
     Server::start(command.arg(flag).arg(config))
 }
 
-/// The soft and the hard limit of a process, and what it has said of them.
+/// Returns the soft and the hard limit of a process, and what it has said about them.
 fn descriptors(server: &Server) -> (u64, u64, String) {
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
@@ -21,8 +21,8 @@ fn descriptors(server: &Server) -> (u64, u64, String) {
     (numbers.next().unwrap(), numbers.next().unwrap(), warned)
 }
 
-/// Of the example: 1,024 established connections, as many at the door, 64 that end; 128 besides, and a file for each
-/// mebibyte of the memory.
+/// The need of the example: 1,024 established connections, as many at the door, 64 that end, 128 others, and a file for
+/// each mebibyte of the memory.
 const NEEDED: u64 = 1_024 + 1_024 + 64 + 128 + 64;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Sockets that say nothing, from the address that members and clients come from, too: the hardest place to be let in.
+//! Sockets that say nothing, from the same address as members and clients: the hardest place to be let in.
 
 use std::{
     io::ErrorKind,
@@ -8,18 +8,18 @@ use std::{
 
 use super::{members::port_of, *};
 
-/// Sockets that stand at each server's door at most: more than it has places of any kind.
+/// Most sockets that stand at each server's door: more than it has places of any kind.
 const HELD: usize = 300;
 
-/// What keeps so many silent sockets open at one port until it is dropped, each for as long as the server lets it, and opens
-/// another one for each that the server closed.
+/// Keeps this many silent sockets open at one port until it is dropped, each for as long as the server lets it, and
+/// opens another one for each that the server closed.
 struct Flood {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Flood {
-    /// Returns once the first ones stand.
+    /// Returns once the first sockets stand.
     fn begin(port: &str) -> Flood {
         let (stop, address) = (Arc::new(AtomicBool::new(false)), format!("127.0.0.1:{port}"));
         let (stopped, (full, is_full)) = (stop.clone(), channel());
@@ -32,7 +32,7 @@ impl Flood {
                     let _ = full.send(());
                 }
                 if held.len() < HELD {
-                    // A server that is being started again has no port for a moment.
+                    // A server that is being restarted has no port for a moment.
                     let socket = TcpStream::connect(&address);
                     held.extend(socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket)));
                 }
@@ -52,7 +52,7 @@ impl Drop for Flood {
     }
 }
 
-/// Whether the server has not closed it yet.
+/// Returns whether the server has not closed the socket yet.
 fn stands(socket: &TcpStream) -> bool {
     socket.peek(&mut [0]).is_err_and(|why| why.kind() == ErrorKind::WouldBlock)
 }
@@ -72,7 +72,7 @@ fn members_and_clients_get_in_while_silent_sockets_flood_every_server() {
     let _floods: Vec<Flood> = (1..=3).map(|n| Flood::begin(&port_of(&bench, n))).collect();
     append("a client comes");
 
-    // One comes back into the flood; then another goes, so that nothing is acknowledged without the first.
+    // One server comes back into the flood. Then another one goes, so that nothing is acknowledged without the first.
     servers.remove(&1).unwrap().kill();
     append("by two");
     servers.insert(1, serve(1));

@@ -1,10 +1,10 @@
-//! Keys and certificates as they lie in files: which are served, which are refused, and what is said of those.
+//! Keys and certificates in files: which are served, which are refused, and what is said of those.
 
 use gapless_world::tls::{Issuer, KeyKind};
 
 use super::*;
 
-/// As logs had them before keys were made that everybody can read.
+/// Logs had such keys before `certify` made keys that all clients can read.
 #[test]
 fn those_who_have_ed25519_keys_are_served_and_certify_makes_them_others() {
     let bench = Bench::bare();
@@ -29,7 +29,7 @@ fn those_who_have_ed25519_keys_are_served_and_certify_makes_them_others() {
     let server = bench.serve();
     let append = |entry: &str| succeeded(gapless_log().arg("append").args(bench.client()).arg(entry));
     append("with the old keys");
-    // The client is given a new one, and speaks to a server that shows its old one; then the server is, too.
+    // The client gets a new key, and speaks to a server that shows its old one; then the server gets a new one, too.
     let certify = |what: &str| succeeded(gapless_log().arg("certify").args(bench.log()).args(["--replace", what]));
     certify("client-1");
     append("with a new key of the client");

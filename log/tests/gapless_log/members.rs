@@ -2,22 +2,23 @@
 
 use super::*;
 
-/// What docs/cluster.md says about a dead machine: another one joins under its name, and takes its place.
+/// What docs/cluster.md says about a dead machine: another machine joins under its name, and takes its place.
 struct Change<'b> {
     bench: &'b Bench,
     address: String,
 }
 
 impl Change<'_> {
-    /// Files of server 4 and of an operator, beside those of the three; the new server's folder has joined.
+    /// Makes the files of server 4 and of an operator, beside those of the three, and lets the new server's folder
+    /// join.
     fn prepare(bench: &Bench) -> Change<'_> {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster");
         let ports: Vec<(usize, String)> = (1..=3).map(|n| (n, port_of(bench, n))).collect();
-        // Under the name and at the address of the one that it replaces.
+        // Server 4 has the name and the address of the server that it replaces.
         let address = format!("127.0.0.1:{}", ports[2].1);
         for name in ["server-4.toml", "operator.toml", "client-2.toml"] {
             let text = match name {
-                // A client that knows the new machine only.
+                // A client that knows only the new machine.
                 "client-2.toml" => fs::read_to_string(examples.join("client.toml"))
                     .unwrap()
                     .replace("client-1", "client-2")
@@ -36,7 +37,7 @@ impl Change<'_> {
         succeeded(gapless_log().arg("certify").args(bench.member(4)).arg("--server"));
         let key = succeeded(gapless_log().arg("join").args(bench.member(4)));
         assert_eq!(key, fs::read_to_string(bench.path("var/server-4/cosigner.vkey")).unwrap());
-        // Keys of one name are one cosigner: clients are told of the new one ahead.
+        // Keys of one name are one cosigner, so clients are told of the new one in advance.
         let client = fs::read_to_string(bench.path("client.toml")).unwrap();
         let both = client.replace("cosigners = [", "cosigners = [\"var/server-4/cosigner.vkey\", ");
         fs::write(bench.path("client.toml"), both).unwrap();
@@ -49,7 +50,7 @@ impl Change<'_> {
         command
     }
 
-    /// With the new server's node, address and key.
+    /// A command with the new server's node, address and key.
     fn new_member(&self, verb: &[&str], node: u64) -> Command {
         let mut command = self.member(verb);
         command.args(["--node", &node.to_string(), "--address", &self.address, "--cosigner"]);
@@ -57,7 +58,7 @@ impl Change<'_> {
         command
     }
 
-    /// Little for a learner that does not answer, and enough for an election.
+    /// This is little time for a learner that does not answer, and enough for an election.
     fn with_little_time(&self, mut command: Command) -> Command {
         command.args(["--within", "6"]);
         command
@@ -91,13 +92,13 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
     let (bench, lines) = (Bench::cluster(), lines(600));
     let serve = |n| Server::start(gapless_log().arg("serve").args(bench.member(n)));
     let mut servers: BTreeMap<usize, Server> = (1..=3).map(|n| (n, serve(n))).collect();
-    // Made ahead, so that clients know its key before it is needed.
+    // Made in advance, so that clients know its key before it is needed.
     let change = Change::prepare(&bench);
     let mut appending = Appending::start(&bench);
     appending.say(lines[..200].iter().cloned());
     let mut indexes: Vec<u64> = (0..100).map(|_| appending.next_index()).collect();
 
-    // The third machine dies, with its disk. Its folder, made anew, is nobody's.
+    // The third machine dies, with its disk. Its folder, made anew, belongs to no member.
     servers.remove(&3).unwrap().kill();
     fs::remove_dir_all(bench.path("var/server-3/data")).unwrap();
     fs::create_dir(bench.path("var/server-3/data")).unwrap();
@@ -105,7 +106,7 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
     let mut init = gapless_log();
     init.arg("init").args(bench.member(3));
     refused(init, &["cosigner.key belongs to the data folder", "must not be made again", "member replace"]);
-    // Nobody votes who does not hold the log: not before its process runs, whoever asks for it.
+    // A node that does not hold the log gets no vote: not before its process runs, whoever asks for it.
     refused(change.with_little_time(change.new_member(&["replace", "3"], 4)), &["node 4 has not caught up"]);
     refused(change.with_little_time(change.member(&["promote", "4"])), &["node 4 does not answer"]);
     assert_eq!(nodes(&change.list()), [(1, true), (2, true), (3, true), (4, false)]);
@@ -117,7 +118,7 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
     assert_eq!(status["changing"], false);
     indexes.extend((100..300).map(|_| appending.next_index()));
 
-    // The same again changes nothing; what would hurt is refused with the cure.
+    // The same command again changes nothing; what would do harm is refused with the cure.
     succeeded(&mut change.new_member(&["replace", "3"], 4));
     let entries = |status: &serde_json::Value| status["members"].clone();
     assert_eq!(nodes(&change.list()), nodes(&status), "{}", entries(&change.list()));
@@ -130,7 +131,7 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
     stranger.args(["member", "list"]).args(bench.client());
     refused(stranger, &["`client-1` is no operator", "operators"]);
 
-    // One more of the old ones is lost: what is acknowledged from now on is on the new one's disk.
+    // One more of the old machines is lost: what is acknowledged from here on is on the new one's disk.
     let lost = if leader == 1 { 1 } else { 2 };
     servers.remove(&lost).unwrap().kill();
     let told = ["--config".into(), bench.path("client-2.toml")];
@@ -140,7 +141,7 @@ fn a_dead_machine_is_replaced_under_load_and_the_new_one_counts() {
 
     appending.say(lines[400..].iter().cloned());
     indexes.extend(appending.finish());
-    // Whichever server is asked: the one that came back may have to catch up.
+    // Any server may be asked, and the one that came back may have to catch up.
     let by = Instant::now() + PATIENCE;
     let events = loop {
         let events = bench.events();
@@ -207,7 +208,7 @@ fn a_folder_that_is_not_the_one_of_its_members_key_is_not_served() {
     let bench = Bench::cluster();
     let (note, data) = (bench.path("var/server-3/cosigner.folder"), bench.path("var/server-3/data"));
     let first = fs::read_to_string(&note).unwrap();
-    // Somebody who was told not to makes it anew all the same.
+    // The folder is made anew, against the advice.
     fs::remove_file(&note).unwrap();
     fs::remove_dir_all(&data).unwrap();
     succeeded(gapless_log().arg("init").args(bench.member(3)));
@@ -217,7 +218,7 @@ fn a_folder_that_is_not_the_one_of_its_members_key_is_not_served() {
     serve.arg("serve").args(bench.member(3));
     refused(serve, &["the data folder is", first.trim(), "must not be served"]);
 
-    // A folder of a release that noted nothing is noted at its first start.
+    // The folder of a release that noted nothing is noted at its first start.
     let (note, noted) = (bench.path("var/server-2/cosigner.folder"), bench.path("var/server-1/cosigner.folder"));
     let before = fs::read_to_string(&note).unwrap();
     fs::remove_file(&note).unwrap();

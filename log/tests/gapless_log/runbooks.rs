@@ -1,11 +1,11 @@
-//! The runbooks of docs/cluster.md that nobody needs at night, each as it stands there.
+//! The runbooks of docs/cluster.md that nobody needs at night, each as it is written there.
 
 use super::{
     members::{nodes, port_of},
     *,
 };
 
-/// The files of examples/cluster beside those that a bench has, on its ports.
+/// Copies a file of examples/cluster that a bench does not have, with the ports of the bench.
 fn take(bench: &Bench, name: &str, fourth: &str) {
     let text =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster").join(name)).unwrap();
@@ -44,7 +44,7 @@ fn a_member_is_added_and_removed_and_the_leader_moves_away_for_maintenance() {
     succeeded(add.arg(bench.path("var/server-4/cosigner.vkey")));
     assert_eq!(nodes(&list(&bench)), [(1, true), (2, true), (3, true), (4, true)]);
     append("of four");
-    // The others lead too, where it happens to.
+    // If the new member happens to lead, another one has to take the lead first.
     if list(&bench)["leader"] == 4 {
         assert!(servers.remove(&4).unwrap().stop());
         servers.insert(4, serve(4));
@@ -66,7 +66,7 @@ fn a_member_is_added_and_removed_and_the_leader_moves_away_for_maintenance() {
 
 #[test]
 fn a_new_authority_is_taken_up_in_three_rounds_without_a_restart() {
-    /// Servers look at their files every five seconds.
+    /// Servers check their files every five seconds.
     const TAKEN_UP: Duration = Duration::from_secs(7);
     let bench = Bench::cluster();
     let servers: Vec<Server> =
@@ -98,7 +98,7 @@ fn a_new_authority_is_taken_up_in_three_rounds_without_a_restart() {
     append("under the new one alone");
     assert_eq!(bench.events().len(), 4);
 
-    // Whoever shows a certificate of the old one is turned away.
+    // A client that shows a certificate of the old authority is turned away.
     let client = fs::read_to_string(bench.path("client.toml")).unwrap();
     let client = client.replace("var/server-1/client-1.", "var/old.").replace("client-1/outbox", "client-1/other");
     fs::write(bench.path("old.toml"), client).unwrap();

@@ -1,23 +1,23 @@
 //! # accounted-for
 //!
-//! Whatever was accepted is in the log, in a dead-letter queue or still in the outbox. What a wiped client held is
-//! listed as unknown.
+//! Every accepted entry is in the log, in a dead-letter queue or still in the outbox. The entries that a wiped client
+//! held are listed as unknown.
 //!
 //! **Where it comes from.** The transactional outbox (Richardson, "Microservices Patterns", 2018), taken at its word:
-//! between "accepted" and "delivered" there is always exactly one place that owes the entry. It is the conservation law
-//! that accountants call double entry.
+//! between "accepted" and "delivered" there is always exactly one place that owes the entry. Accountants know this
+//! conservation law as double entry.
 //!
-//! **What it looks at.** Every entry that a client's outbox said it had accepted, before the final log was read. It
-//! must count in the final log, or the client must say at the end that it still holds it. A log without an outbox
+//! **What it looks at.** Every entry that a client's outbox reported as accepted before the final log was read. The
+//! entry must count in the final log, or the client must say at the end that it still holds it. A log without an outbox
 //! accepts an entry by acknowledging it.
 //!
-//! **What leaves it idle.** Nothing was accepted; or a client was not asked at the end what it holds, and entries of
-//! its are not in the log. Entries that a client held before its data folder was wiped are nobody's fault: if the log
-//! has them not, they are listed.
+//! **What leaves it idle.** Nothing was accepted; or a client was not asked at the end what it holds, and some of its
+//! entries are not in the log. Entries that a client held before its data folder was wiped are nobody's fault: those
+//! that are not in the log are listed.
 //!
 //! **A corner that goes wrong.** The client dies after it removed the entry from its outbox and before anybody knew
 //! that the log had it. Or an entry is rejected for good and quietly dropped, because nobody thought of a dead letter
-//! as a place. Neither shows in the log: there is no hole where nothing was ever numbered.
+//! as a place that holds entries. Neither shows in the log: there is no hole where nothing was ever numbered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
             continue;
         }
         if entry.acked().is_some_and(|(acked, _)| index.is_merely_not_shown(acked)) {
-            continue; // `recovers` tells of it
+            continue; // `recovers` reports it
         }
         if wiped.get(entry.client).is_some_and(|&wiped| event < wiped) {
             unknown.push(entry.id());
@@ -55,7 +55,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         }
     }
     if let Some(client) = unasked.first().filter(|_| violations.is_empty()) {
-        let others = if unasked.len() > 1 { format!(" (nor {} others)", unasked.len() - 1) } else { String::new() };
+        let others = if unasked.len() > 1 { format!(" (and {} others)", unasked.len() - 1) } else { String::new() };
         return Finding::Idle { why: format!("{client}{others} was not asked at the end what it still holds") };
     }
     let exercised = || {
@@ -68,7 +68,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(seen, exercised, "nothing was accepted")
 }
 
-/// Event and number of every entry accepted.
+/// The event and the number of every accepted entry.
 fn accepted(index: &Index<'_>) -> Vec<(usize, usize)> {
     if index.accepted.is_empty() {
         let acked =
@@ -78,13 +78,13 @@ fn accepted(index: &Index<'_>) -> Vec<(usize, usize)> {
     index.accepted.iter().map(|&(event, _, entry)| (event, entry)).collect()
 }
 
-/// What clients hold at the end.
+/// The entries that clients hold at the end.
 fn held(index: &Index<'_>) -> BTreeSet<usize> {
     let all = index.holds.values().flat_map(|(_, outbox, dead)| outbox.iter().chain(dead.iter()));
     all.filter_map(|id| index.entry(id)).collect()
 }
 
-/// Each host's last wipe.
+/// The last wipe of each host.
 fn last_wipes<'h>(index: &Index<'h>) -> BTreeMap<&'h Name, usize> {
     let wipes = index.history.events.iter().enumerate().filter(|(_, event)| matches!(event.what, What::Wiped {}));
     wipes.map(|(at, event)| (&event.host, at)).collect()
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{check::testing::Story, history::Promise};
 
-    /// Two entries accepted; the final log has the first; the client holds what is given.
+    /// Two entries are accepted. The final log has the first; the client holds the given ones.
     fn story(outbox: &[u64], dead: &[u64]) -> Story {
         let mut story = Story::new();
         story.at(1_000).submits("client-1", 0).accepts("client-1", 0);

@@ -1,23 +1,24 @@
 //! # acked-durable
 //!
-//! Whatever was acknowledged is in the final log of a quorum, byte for byte, at the position that was told.
+//! Every acknowledged entry is in the final log of a quorum, byte for byte, at the position that was told.
 //!
-//! **Where it comes from.** Durability, the D of Härder and Reuter's ACID (1983); in a replicated log it is Raft's
-//! *Leader Completeness* (figure 3 of the paper) as a client can see it. An acknowledgement is the one thing a caller
-//! may build on, so it is the one thing that no failure may take back.
+//! **Where it comes from.** Durability, the D of Härder and Reuter's ACID (1983). In a replicated log it is Raft's
+//! *Leader Completeness* (figure 3 of the paper) as a client can see it. An acknowledgement is the one thing that a
+//! caller may build on, so it is the one thing that no failure may take back.
 //!
-//! **What it looks at.** Every append that came back acknowledged before the final log was read. It must count there,
-//! with the bytes that were submitted, at the index told, and on more than half of the servers. A server that shows
-//! something else there, or has something behind it, has lost the entry; one whose reading ends before it merely does not
-//! show it, as a log of several servers does that nobody leads, and that is `recovers`. Even without a final log, whoever
-//! finds another entry at a position that was told contradicts the acknowledgement.
+//! **What it looks at.** Every append that was acknowledged before the final log was read. The entry must count there,
+//! with the bytes that were submitted, at the position that was told, and on more than half of the servers. A server
+//! that shows something else at that position, or anything behind it, has lost the entry. A server whose reading ends
+//! before that position merely does not show the entry, as happens in a log of several servers that nobody leads;
+//! `recovers` judges that. Even without a final log, a reader that finds another entry at a position that was told
+//! contradicts the acknowledgement.
 //!
 //! **What leaves it idle.** Nothing was acknowledged, or fewer than a quorum of servers could be read to their end
 //! after everything had healed: one server's word proves nothing about the others.
 //!
-//! **A corner that goes wrong.** The answer leaves before the bytes are on disk. It goes well for years, because a
-//! killed process leaves its page cache behind; a power loss does not. Where the history shows writes that were lost,
-//! and the last sync before, the violation says so. An append that came back "unknown" is never held to anything here.
+//! **A corner that goes wrong.** The answer leaves before the bytes are on disk. That goes well for years, because a
+//! killed process leaves its page cache behind; a power loss does not. Where the history shows lost writes and the last
+//! sync before them, the violation names both. An append that came back "unknown" is never judged here.
 
 use super::super::{
     cause,
@@ -51,7 +52,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     })
 }
 
-/// Whoever finds, at a position that was told, something else than what was acknowledged there.
+/// Reports finds that differ from the entry acknowledged at their position, and positions that were told twice.
 fn contradicted(index: &Index<'_>, violations: &mut Violations) {
     let mut told = Positions::new(index.finds.len());
     let mut twice = Vec::new();
@@ -68,7 +69,7 @@ fn contradicted(index: &Index<'_>, violations: &mut Violations) {
             violations.add("elsewhere", Some(entry.id()), || elsewhere(index, entry, find));
         }
     }
-    // Told after what was found: a position is mostly told twice because what stood there was lost.
+    // These come after what was found: a position is mostly told twice because the entry that stood there was lost.
     for (entry, other, acked, position) in twice {
         violations.add("told-twice", Some(entry.id()), || {
             let summary = format!("{} and {} were both told position {position}.", other.id(), entry.id());
@@ -87,7 +88,8 @@ fn elsewhere(index: &Index<'_>, entry: &Entry<'_>, find: &Find<'_>) -> Violation
         find.found.position,
         index.reader(find),
     );
-    // Whoever read before the answer was given was shown what was lost, and not what took its place.
+    // A reader that read before the answer was given was shown the entry that was lost, and not the one that took its
+    // place.
     let (why, events) = match find.event < acked {
         true => cause::of_a_dirty_read(index, find),
         false => gone_with(index, entry, acked),
@@ -95,13 +97,13 @@ fn elsewhere(index: &Index<'_>, entry: &Entry<'_>, find: &Find<'_>) -> Violation
     Violation::new(summary).because(why).shown_by(path(entry).chain([find.event]).chain(events))
 }
 
-/// Holds one acknowledged entry against the final log.
+/// Checks one acknowledged entry against the final log.
 fn look_for(index: &Index<'_>, entry: &Entry<'_>, acked: usize, told: Option<u64>, violations: &mut Violations) {
     let at = || words::time(index.event(acked).at);
     let Some(first) = entry.first.map(|find| &index.finds[find]) else {
         let kind = if entry.void.is_some() { "void" } else { "lost" };
         if entry.void.is_none() && index.is_merely_not_shown(acked) {
-            return; // `recovers` tells of it
+            return; // `recovers` reports it
         }
         violations.add(kind, Some(entry.id()), || lost(index, entry, acked));
         return;
@@ -117,7 +119,8 @@ fn look_for(index: &Index<'_>, entry: &Entry<'_>, acked: usize, told: Option<u64
             Violation::new(summary).shown_by(shown())
         });
     }
-    // An entry that was recorded twice stands at the position told, too: that it stands there twice is another promise.
+    // An entry that was recorded twice stands at the position told, too: that it stands there twice is for
+    // `at-most-once`.
     let stands_at = |told| entry.times > 1 && index.stands_at(entry, told);
     if told.is_some_and(|told| told != position && !stands_at(told)) {
         violations.add("position", Some(entry.id()), || {
@@ -156,14 +159,15 @@ fn lost(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> Violation {
     Violation::new(summary).because(why).shown_by(path(entry).chain(void.map(|find| find.event)).chain(events))
 }
 
-/// The entry's own events.
+/// The events of the entry itself.
 fn path(entry: &Entry<'_>) -> impl Iterator<Item = usize> {
     let events = [entry.submitted.map(|it| it.0), entry.accepted, entry.returned.map(|it| it.0)];
     events.into_iter().flatten()
 }
 
-/// Why an acknowledged entry may be gone: the first damage to synced bytes on a server after it was submitted; else the
-/// first loss of unsynced bytes, of a name, or of everything. Scans the history, so it is asked for the first of a kind only.
+/// Returns why an acknowledged entry may be gone: the first damage to synced bytes on a server after the entry was
+/// submitted; failing that, the first loss of unsynced bytes, of a name, or of everything. It scans the history, so
+/// callers ask only for the first violation of a kind.
 fn gone_with(index: &Index<'_>, entry: &Entry<'_>, acked: usize) -> (Option<String>, Vec<usize>) {
     let events = &index.history.events;
     let from = entry.submitted.map_or(acked, |it| it.0);
@@ -190,7 +194,7 @@ mod tests {
         history::{DiskOp, Down, Found, Promise},
     };
 
-    /// Three entries acknowledged as positions 0 to 2, and this final log.
+    /// Three entries are acknowledged as positions 0 to 2; the final log holds `found`.
     fn log(found: impl Fn(&Story) -> Vec<Found>) -> Story {
         let mut story = Story::new();
         for number in 0..3 {
@@ -285,7 +289,7 @@ mod tests {
         assert!(summary.starts_with("client-1 #0 was acknowledged at 1.000s as position 0, where"), "{summary}");
     }
 
-    /// client-1 #0 is acknowledged, then #1 is submitted; the servers show these at the end.
+    /// client-1 #0 is acknowledged, then #1 is submitted; at the end the servers show these entries.
     fn shown(servers: [&[u64]; 3]) -> Story {
         let mut story = Story::new();
         story.at(1_000).submits("client-1", 0).acked("client-1", 0, None);
@@ -314,10 +318,10 @@ mod tests {
 
     #[test]
     fn what_servers_merely_do_not_show_is_no_loss_and_they_do_not_recover() {
-        let few = "client-1 #0 was acknowledged at 1.000s, and at the end 1 server shows it at 0: what server-2 and \
-                   server-3 shows ends before.";
+        let few = "client-1 #0 was acknowledged at 1.000s, and at the end 1 server shows it at 0: the readings of \
+                   server-2 and server-3 end before it.";
         let none = "client-1 #0 was acknowledged at 1.000s, and at the end no server shows it, nor anything that was \
-                    submitted later: it may be lost, or the log serves no longer.";
+                    submitted later: it may be lost, or the log no longer serves.";
         let cases: [([&[u64]; 3], &str); 2] = [([&[0, 1], &[], &[]], few), ([&[], &[], &[]], none)];
         for (servers, told) in cases {
             let story = shown(servers);

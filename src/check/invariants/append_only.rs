@@ -1,26 +1,26 @@
 //! # append-only
 //!
-//! Of any two checkpoints or reads ever seen by anyone, the smaller is a prefix of the larger. No entry ever changes
-//! at its index.
+//! Of any two checkpoints or reads ever seen by anyone, the smaller is a prefix of the larger. The entry at an index
+//! never changes.
 //!
-//! **Where it comes from.** It is the promise that gives a transparency log its name: RFC 6962, section 1 and section
-//! 2.1.2 (consistency), and the same in RFC 9162. For a replicated log it is Raft's *Log Matching* together with
-//! *State Machine Safety* (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", figure 3): no
-//! two servers ever apply different entries at one index.
+//! **Where it comes from.** This promise gives a transparency log its name: RFC 6962, section 1 and section 2.1.2
+//! (consistency), and the same in RFC 9162. For a replicated log it is Raft's *Log Matching* together with *State
+//! Machine Safety* (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", figure 3): no two
+//! servers ever apply different entries at one index.
 //!
 //! **What it looks at.** Every reading of every server, complete or not, at any time; everything that followers were
-//! given; every leaf that a client read. Two of them that speak of one position must agree in its bytes, and in the
-//! whole leaf where the log shows it. In the end, once everything has healed, every server that can be read is compared with
-//! the final log leaf by leaf. Then every checkpoint that anybody signed, kept or read: of size *n* it must
-//! carry the root that the first *n* leaves of the final log have (RFC 6962, section 2.1). The roots of all sizes are
-//! computed in one pass, by code that is not the log's own.
+//! given; every leaf that a client read. Any two of them that cover the same position must agree in its bytes, and in
+//! the whole leaf where the log shows leaves. At the end, once everything has healed, every server that can be read is
+//! compared with the final log leaf by leaf. Then comes every checkpoint that anybody signed, kept or read: a
+//! checkpoint of size *n* must carry the root of the first *n* leaves of the final log (RFC 6962, section 2.1). The
+//! roots of all sizes are computed in one pass, by code that is not the log's own.
 //!
-//! **What leaves it idle.** Nobody ever read anything, and no checkpoint can be compared. Checkpoints are compared
-//! only where the final log shows its leaves from position 0 on.
+//! **What leaves it idle.** Nobody ever read anything, and no checkpoint can be compared. Checkpoints are compared only
+//! where the final log shows its leaves from position 0 on.
 //!
-//! **A corner that goes wrong.** A server loses its unsynced tail in a power loss, and the next entry gets the index
-//! of one that a reader has already seen. The final log is flawless. Only somebody who compares what was read *before*
-//! with what is read *after* can tell; so each early reading is kept, however short. And a log that shrank below a
+//! **A corner that goes wrong.** A server loses its unsynced tail in a power loss, and the next entry gets the index of
+//! one that a reader has already seen. The final log is flawless. Only a comparison of what was read *before* with what
+//! is read *after* shows the change, so each early reading is kept, however short. And a log that shrank below a
 //! checkpoint is a violation even if nobody ever read the lost leaves: the signature stands for them.
 
 use super::super::{
@@ -46,7 +46,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(seen + roots, exercised, "nobody read the log and no checkpoint could be compared")
 }
 
-/// Compares all that was seen at each position with the first that was seen there. Counts what was seen.
+/// Compares everything that was seen at each position with what was seen there first. Returns how much was seen.
 fn same_everywhere(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let mut first = Positions::new(index.finds.len());
     for (n, find) in index.finds.iter().enumerate() {
@@ -111,7 +111,7 @@ fn leaf_changed(index: &Index<'_>, before: usize, after: usize, position: u64) -
     Violation::new(summary).shown_by([before, after])
 }
 
-/// Compares every checkpoint with the root of as many leaves of the final log. Counts those compared.
+/// Compares every checkpoint with the root of as many leaves of the final log. Returns how many were compared.
 fn roots_of_final_log(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let Some(log) = index.log.as_ref().filter(|_| index.merkle) else { return 0 };
     let mut checkpoints: Vec<(u64, Hash, &Checkpoint<'_>)> =

@@ -1,21 +1,21 @@
 //! # at-most-once
 //!
-//! No entry counts more than once, whatever the order of entries.
+//! No entry counts more than once, whatever the order of the entries.
 //!
 //! **Where it comes from.** The at-most-once half of exactly-once semantics for remote calls (Birrell and Nelson,
-//! "Implementing Remote Procedure Calls", 1984). An auditor who counts events counts a repeat as something that happened.
-//! A log whose clients append concurrently cannot promise an order, and promises this all the same.
+//! "Implementing Remote Procedure Calls", 1984). An auditor who counts events counts a repeat as something that
+//! happened. A log whose clients append concurrently cannot promise an order, but it can still promise this.
 //!
-//! **What it looks at.** The final log: each entry of the workload may count at one position. A repeat that the log itself
-//! knows to be void does not count. A log declines this by one word only, `may_repeat`; without `no-gaps` it is still
-//! held to it.
+//! **What it looks at.** The final log: each entry of the workload may count at one position. A repeat that the log
+//! itself knows to be void does not count. Only `may_repeat` releases a log from this promise; a log that declines
+//! `no-gaps` is still held to it.
 //!
 //! **What leaves it idle.** No reading reached the end of the log after everything had healed, or it holds no entry of
 //! the workload.
 //!
-//! **A corner that goes wrong.** A call times out, or the server dies between the write and the answer; the client sends
-//! the entry again, and both arrive. A table of ids that were seen, kept in memory, is empty after the restart, which is
-//! when repeats come. A log that gives each attempt a new id cannot know them for the same.
+//! **A corner that goes wrong.** A call times out, or the server dies between the write and the answer; the client
+//! sends the entry again, and both copies arrive. A table of known ids that is kept in memory is empty after the
+//! restart, which is when repeats come. A log that gives each attempt a new id cannot recognize a repeat.
 
 use super::super::{
     cause,
@@ -61,7 +61,7 @@ mod tests {
         history::{Down, Found, Promise, What},
     };
 
-    /// Entries of client-1 by number, in the order of the final log; `between` happens while #1 is under way.
+    /// The entries of client-1 by number, in the order of the final log; `between` happens while #1 is under way.
     fn log(entries: &[u64], between: impl FnOnce(&mut Story)) -> Story {
         let mut story = Story::new();
         story.at(1_000).submits("client-1", 0).acked("client-1", 0, None);

@@ -1,24 +1,24 @@
 //! # authentic
 //!
-//! Signatures verify. Every entry was submitted by the client it names. Nobody altered bytes.
+//! Signatures verify. Every entry was submitted by the client that it names. Nobody altered bytes.
 //!
-//! **Where it comes from.** Non-repudiation as audit logs mean it (Schneier and Kelsey, "Secure Audit Logs to Support
-//! Computer Forensics", 1999; Crosby and Wallach, 2009), with today's formats: C2SP `signed-note` and
-//! `tlog-checkpoint`, inclusion proofs of RFC 6962 verified by the algorithm of RFC 9162, section 2.1.3.2.
+//! **Where it comes from.** Non-repudiation, as audit logs mean it (Schneier and Kelsey, "Secure Audit Logs to Support
+//! Computer Forensics", 1999; Crosby and Wallach, 2009), with current formats: C2SP `signed-note` and
+//! `tlog-checkpoint`, and inclusion proofs of RFC 6962 verified by the algorithm of RFC 9162, section 2.1.3.2.
 //!
-//! **What it looks at.** Every receipt that a client took for good, by its exact bytes: the note inside must be signed
-//! with the log's key, the leaf must be included under the root in it at the index told, and the leaf must contain the
-//! bytes that the client accepted, and so must every leaf that anybody found; of an entry that was refused for good,
-//! their SHA-256 instead, by which its slot is closed. Every note that anybody signed or kept must be signed with that
-//! key. And everything that anybody found: an entry of the workload must have exactly the bytes that were submitted, and
-//! the client under whose name the log counts it must be the one that submitted it. All of it is verified by code that is
-//! not the log's.
+//! **What it looks at.** Every receipt that a client accepted, by its exact bytes: the note inside must be signed with
+//! the log's key, the leaf must be included under the note's root at the index that was told, and the leaf must contain
+//! the bytes that the client accepted, as must every leaf that anybody found. Where an entry was refused for good, the
+//! leaf that closes its slot must contain the SHA-256 of those bytes instead. Every note that anybody signed or kept
+//! must be signed with the log's key. And everything that anybody found: an entry of the workload must have exactly the
+//! bytes that were submitted, and the client under whose name the log counts it must be the one that submitted it. All
+//! of this is verified by code that is not the log's own.
 //!
 //! **What leaves it idle.** Nobody found an entry of the workload, and no receipt or checkpoint was seen.
 //!
-//! **A corner that goes wrong.** A server of an older schema takes an entry, decodes it, encodes it again to store it,
-//! and drops the field that it did not know. Every signature over the *stored* bytes verifies. Only a comparison with
-//! what left the client shows it.
+//! **A corner that goes wrong.** A server with an older schema takes an entry, decodes it, encodes it again to store
+//! it, and drops the field that it did not know. Every signature over the *stored* bytes verifies. Only a comparison
+//! with what left the client shows the change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(found + receipts + notes, exercised, "nobody found an entry, a receipt or a checkpoint")
 }
 
-/// Compares what was found with what was submitted and with what left the outbox, and the names.
+/// Compares the entries found with what was submitted and with what left the outbox, and checks their names.
 fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
     let mut found = 0;
     let outbox = outbox(index);
@@ -105,7 +105,7 @@ fn entries_found(index: &Index<'_>, violations: &mut Violations) -> u64 {
     found
 }
 
-/// What outboxes accepted as each entry: events and payloads, by the entry's number in the index.
+/// What outboxes accepted for each entry: events and payloads, by the entry's number in the index.
 fn outbox<'h>(index: &Index<'h>) -> BTreeMap<usize, Vec<(usize, &'h Bytes)>> {
     let mut payloads: BTreeMap<usize, Vec<(usize, &'h Bytes)>> = BTreeMap::new();
     for &(event, _, entry) in &index.accepted {
@@ -155,7 +155,7 @@ fn notes(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations: &m
     }
 }
 
-/// Verifies every receipt and holds its leaf against what its client had accepted.
+/// Verifies every receipt and checks its leaf against what its client had accepted.
 fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations: &mut Violations) {
     let accepted = accepted(index);
     for receipt in &index.receipts {
@@ -174,8 +174,8 @@ fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations:
 /// Client, epoch and sequence.
 type Slot<'h> = (&'h Name, u64, u64);
 
-/// What the leaf of each slot has to hold: the event by which the client accepted it, and the payload; or the payload's
-/// SHA-256, where the entry was refused for good.
+/// What the leaf of each slot must hold: the event by which the client accepted the entry, and the payload, or the
+/// payload's SHA-256 where the entry was refused for good.
 fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
     let of = |&(event, _, _): &(usize, u64, usize)| match &index.event(event).what {
         What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
@@ -184,7 +184,7 @@ fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
         _ => None,
     };
     let mut accepted: BTreeMap<Slot<'h>, (usize, Bytes)> = index.accepted.iter().filter_map(of).collect();
-    // A client that starts again may tell of one a second time.
+    // A client that starts again may report a dead letter a second time.
     let mut refused = BTreeSet::new();
     for event in &index.history.events {
         if let What::Log { event: LogEvent::DeadLettered { epoch, sequence, .. } } = &event.what
@@ -199,8 +199,8 @@ fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
 }
 
 fn verify(receipt: &Receipt, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
-    let decoded = receipt.decoded.as_ref().map_err(|error| format!("it is no receipt: {error}"))?;
-    let note = note::parse(&decoded.checkpoint).map_err(|why| format!("its checkpoint is none: {why}"))?;
+    let decoded = receipt.decoded.as_ref().map_err(|error| format!("it is not a receipt: {error}"))?;
+    let note = note::parse(&decoded.checkpoint).map_err(|why| format!("its checkpoint is malformed: {why}"))?;
     seen.signed(verifier, &note).map_err(|why| format!("its checkpoint is no proof: {why}"))?;
     if decoded.index != receipt.index {
         return Err(format!("it is for index {}, the client took it for {}", decoded.index, receipt.index));
@@ -217,7 +217,8 @@ fn verify(receipt: &Receipt, verifier: &Verifier, seen: &mut Seen, owed: Option<
 }
 
 fn contains(leaf: &[u8], entry: &[u8]) -> bool {
-    // A leaf ends soon after its payload, so looking from the back finds it at once; most places differ in one byte.
+    // A leaf ends soon after its payload, so a search from the back finds it at once; most places differ in the first
+    // byte.
     let Some(first) = entry.first() else { return true };
     leaf.windows(entry.len()).rev().any(|window| window.first() == Some(first) && window == entry)
 }
@@ -236,7 +237,7 @@ mod tests {
         Signer::new("log.example", 1)
     }
 
-    /// client-1 #0 accepted, and a receipt for it as leaf 1 of 3, changed by `spoil`.
+    /// client-1 #0 is accepted, with a receipt for it as leaf 1 of 3, changed by `spoil`.
     fn receipt(spoil: impl FnOnce(&mut wire::Receipt)) -> Story {
         let mut story = Story::new();
         story.history.header.log_key = Some(signer().vkey());
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(why(|it| it.index = 2), "it is for index 2, the client took it for 1.");
         assert_eq!(
             why(|it| it.checkpoint.clear()),
-            "its checkpoint is none: it has no empty line before its signatures."
+            "its checkpoint is malformed: it has no empty line before its signatures."
         );
     }
 

@@ -1,22 +1,22 @@
 //! # bounded-memory
 //!
-//! Queues and caches stayed within the budget.
+//! Queues and caches stay within the budget.
 //!
 //! **Where it comes from.** A service that queues without a bound turns a slow minute into an outage: it takes in more
-//! than it can do, answers ever later, and is killed for its memory with everything that it had taken in (Google's SRE
-//! book, "Addressing Cascading Failures"). So each queue has a limit, all limits together fit the process, and what
-//! does not fit is sent away before it is taken in.
+//! than it can do, answers ever later, and is killed for its memory together with everything that it had taken in
+//! (Google's SRE book, "Addressing Cascading Failures"). So each queue has a limit, all limits together fit the
+//! process, and whatever does not fit is turned away before it is taken in.
 //!
-//! **What it looks at.** What each host's queues and caches tell of themselves: how much they held at most, and their
-//! limit. No more than the limit was held, and the limits that one host told since its budget was last set add up to
-//! no more than that budget. Whatever was taken in before a budget shrank may be done with first: for a second after
-//! that a queue may hold more than its new limit.
+//! **What it looks at.** What each host's queues and caches report: the most that they held, and their limit. No more
+//! than the limit may be held, and the limits that one host reported since its budget was last set must add up to no
+//! more than that budget. What was taken in before a budget shrank may be finished first: for one second afterwards a
+//! queue may hold more than its new limit.
 //!
-//! **What leaves it idle.** No queue and no cache told anything.
+//! **What leaves it idle.** No queue and no cache reported anything.
 //!
-//! **A corner that goes wrong.** A bound that is kept by count where entries differ in size; a cache that shrinks at its
-//! next insertion, which never comes; or a budget divided once, at the start, so that the shares of an hour ago are held
-//! while the process has half of the memory.
+//! **A corner that goes wrong.** A bound that is kept by count where entries differ in size; a cache that shrinks at
+//! its next insertion, which never comes; or a budget that is divided once, at the start, so that the shares of an hour
+//! ago are held while the process has half of the memory.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,7 +30,7 @@ use super::super::{
 };
 use crate::history::{Name, RunClock, What};
 
-/// For how long after a budget shrank a queue may still hold what it held.
+/// How long a queue may still hold what it held before its budget shrank.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What is known of one host.
@@ -38,9 +38,9 @@ const GRACE: Duration = Duration::from_secs(1);
 struct Host<'h> {
     /// The budget in force and the event that set it.
     budget: Option<(u64, usize)>,
-    /// When it last became smaller.
+    /// When the budget last became smaller.
     shrank: Option<RunClock>,
-    /// The limits told under that budget in this life, and the events that told them.
+    /// The limits reported under that budget in this life, and the events that reported them.
     limits: BTreeMap<&'h str, (u64, usize)>,
 }
 
@@ -57,7 +57,7 @@ impl<'h> Host<'h> {
         self.shrank.is_some_and(|shrank| at <= shrank + GRACE)
     }
 
-    /// All limits together, where they are more than the budget.
+    /// Returns the sum of all limits, the budget and the event that set it, where the sum exceeds the budget.
     fn beyond_budget(&self) -> Option<(u64, u64, usize)> {
         let (budget, event) = self.budget?;
         let all = self.limits.values().fold(0_u64, |sum, (limit, _)| sum.saturating_add(*limit));

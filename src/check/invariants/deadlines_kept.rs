@@ -1,20 +1,20 @@
 //! # deadlines-kept
 //!
-//! Every call ended by its deadline.
+//! Every call ends by its deadline.
 //!
 //! **Where it comes from.** gRPC's own contract ("gRPC and Deadlines": a call ends by its deadline at each of its two
-//! ends), and what every incident with a call that never came back has taught: a wait without an end is an outage.
+//! ends), and the lesson of every incident with a call that never came back: a wait without an end is an outage.
 //!
-//! **What it looks at.** Every call that told its deadline, at the end that told it. It must have ended by then, with a
-//! slack of two ticks and 50 ms, in which a timer may fire late and its caller be told. Time for which its host stood
-//! still does not count; a call whose process died needs no end. A call without an end is judged once its deadline is
-//! over before the run is.
+//! **What it looks at.** Every call that reported its deadline, at the end that reported it. It must have ended by
+//! then, with a slack of two ticks and 50 ms, in which a timer may fire late and its caller be told. Time during which
+//! the host stood still does not count; a call whose process died needs no end. A call without an end is judged if its
+//! deadline passed before the end of the run.
 //!
-//! **What leaves it idle.** No call told a deadline.
+//! **What leaves it idle.** No call reported a deadline.
 //!
-//! **A corner that goes wrong.** A deadline that bounds the wait for the response head and not for the body: the
-//! connection stalls between the two, and the stream waits for ever. Or a deadline kept by wall-clock time on a host
-//! whose clock jumps back.
+//! **A corner that goes wrong.** A deadline bounds the wait for the response head and not for the body: the connection
+//! stalls between the two, and the stream waits for ever. Or a deadline is kept by wall-clock time on a host whose
+//! clock jumps back.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,7 +28,7 @@ use super::super::{
 };
 use crate::history::{Name, RunClock, What};
 
-/// What a timer's lateness and the caller's being told may cost beyond two ticks.
+/// What the lateness of a timer and the notification of its caller may cost beyond two ticks.
 const SLACK: Duration = Duration::from_millis(50);
 
 /// A call under way.
@@ -37,7 +37,7 @@ struct Open {
     event: usize,
     at: RunClock,
     deadline: Duration,
-    /// For how long its host had stood still when it began.
+    /// How long its host had stood still in all when the call began.
     still: Duration,
 }
 
@@ -50,7 +50,7 @@ struct Host {
 }
 
 impl Host {
-    /// How long it has stood still so far.
+    /// Returns how long the host has stood still so far.
     fn still_at(&self, at: RunClock) -> Duration {
         self.still + self.paused_since.map(|since| at.saturating_sub(since)).unwrap_or_default()
     }
@@ -60,7 +60,7 @@ impl Host {
         self.paused_since = paused.then_some(at);
     }
 
-    /// How long a call has taken by the time that its host was running.
+    /// Returns how long a call has taken, counting only the time for which its host was running.
     fn taken(&self, call: &Open, at: RunClock) -> Duration {
         at.saturating_sub(call.at).saturating_sub(self.still_at(at).saturating_sub(call.still))
     }
@@ -142,7 +142,7 @@ mod tests {
         story.says("client-1", What::Log { event });
     }
 
-    /// A call with a deadline of 5 s that starts at 1 s; then `tell`; then the run ends at 20 s.
+    /// A call with a deadline of 5 s starts at 1 s; then `tell` runs; the run ends at 20 s.
     fn call(tell: impl FnOnce(&mut Story)) -> Finding {
         let mut story = Story::new();
         starts(story.at(1_000), 5_000);

@@ -1,26 +1,27 @@
 //! # faithful-reads
 //!
-//! No reader, tail or follower read skips, repeats, reorders, goes back, shows what was not committed, or is older than
-//! it was said to be.
+//! No read by a reader, tail or follower skips, repeats, reorders, goes back, shows what was not committed, or is older
+//! than it claims to be.
 //!
 //! **Where it comes from.** *Total order* and *no duplication* of atomic broadcast (Hadzilacos and Toueg, 1994), with
-//! the session guarantee *monotonic reads* (Terry and others, 1994) for a reader that resumes. For reads that say how new
-//! they are: the real-time half of linearizability (Herlihy and Wing, 1990), and *bounded staleness*.
+//! the session guarantee *monotonic reads* (Terry and others, 1994) for a reader that resumes. For reads that state how
+//! fresh they are: the real-time half of linearizability (Herlihy and Wing, 1990), and *bounded staleness*.
 //!
-//! **What it looks at.** Each reading by itself: its positions must count up by one from the log's first. Each
-//! follower, over all its resumes: the next position, and no other. It may start anew where it likes only after its
-//! own host came up again. Then everything that was read, also by readings that broke off, against the final log, if
-//! that was read later: nothing may have been shown that is not there. And each bound that a reader was told: a
-//! linearizable read shows every entry whose acknowledgement anybody had before it was asked; one of a stated age misses
-//! none that was acknowledged longer than that before it was answered.
+//! **What it looks at.** Each reading by itself: its positions must count up by one from the first position of the log.
+//! Each follower, over all its resumes: the next position, and no other. It may start at any position only after its
+//! own host came up again. Then everything that was read, also by readings that broke off, is compared with the final
+//! log, if that was read later: nothing may have been shown that is not there. Finally, each bound that a reader was
+//! told: a linearizable read shows every entry whose acknowledgement anybody had received before the read was asked
+//! for; a read of a stated age misses no entry that was acknowledged longer than that before the read was answered.
 //!
 //! **What leaves it idle.** Nobody read anything.
 //!
-//! **A corner that goes wrong.** A tail resumes after a reset from the last index it *asked* for instead of the last it
-//! *got*: one entry is skipped, once, and only for this reader. The log is whole, so nobody else will ever notice. A
-//! log that does not show its leaves may count from another number than 0; the first position of its readings is then
-//! taken for its first, and must be the same for all of them. And a leader that was cut off and replaced does not know it:
-//! it answers from its own memory, quickly and in good faith, and what others have acknowledged since is not in it.
+//! **A corner that goes wrong.** A tail resumes after a reset from the last index that it *asked* for instead of the
+//! last that it *got*: one entry is skipped, once, and only for this reader. The log is whole, so nobody else will ever
+//! notice. A log that does not show its leaves may count from another number than 0; the first position of its readings
+//! then counts as its first, and must be the same for all of them. And a leader that was cut off and replaced does not
+//! know it: it answers from its own memory, quickly and in good faith, without anything that others have acknowledged
+//! since.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +57,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(seen, exercised, "nobody read anything")
 }
 
-/// The position at which every reading has to start.
+/// Returns the position at which every reading must start.
 fn first_position(index: &Index<'_>) -> Option<u64> {
     if index.merkle {
         return Some(0);
@@ -98,7 +99,7 @@ fn after(find: &Find<'_>) -> u64 {
     find.found.position.saturating_add(1)
 }
 
-/// One step of a reader: from `before` to `find`, where `expected` was to come.
+/// Judges one step of a reader: from `before` to `find`, where `expected` was due.
 fn step(index: &Index<'_>, before: Option<&Find<'_>>, find: &Find<'_>, expected: u64, violations: &mut Violations) {
     let got = find.found.position;
     let (kind, what) = match before.map(|it| it.found.position) {
@@ -118,14 +119,14 @@ fn step(index: &Index<'_>, before: Option<&Find<'_>>, find: &Find<'_>, expected:
     });
 }
 
-/// The tail's restart between two finds of a follower, if it said so.
+/// Returns the restart of the tail between two finds of a follower, if the follower reported one.
 fn resumed_between(index: &Index<'_>, before: &Find<'_>, find: &Find<'_>) -> Option<usize> {
     let host = &index.event(find.event).host;
     let resumed = |at: &usize| index.event(*at).host == *host && index.event(*at).what.name() == "tail-started";
     (before.event..find.event).rev().find(resumed)
 }
 
-/// Whether the final log has exactly this find.
+/// Returns whether the final log has exactly this find.
 fn committed(index: &Index<'_>, find: &Find<'_>) -> bool {
     let last = index.log.as_ref().and_then(|log| log.at(find.found.position)).map(|at| index.finds[at].found);
     last.is_some_and(|last| {
@@ -156,7 +157,7 @@ mod tests {
         story.violation(Promise::FaithfulReads).summary
     }
 
-    /// A reading of server-1 that gives these positions.
+    /// A reading of server-1 that returns these positions.
     fn reading(positions: &[u64]) -> Story {
         let mut story = Story::new();
         let found: Vec<_> = positions.iter().map(|&position| Story::leaf(position, &position.to_string())).collect();
@@ -164,7 +165,7 @@ mod tests {
         story
     }
 
-    /// A follower on client-2 that is given these positions, coming up again at each `None`.
+    /// A follower on client-2 that is given these positions and comes up again at each `None`.
     fn follower(positions: &[Option<u64>]) -> Story {
         let mut story = Story::new();
         for position in positions {

@@ -1,5 +1,5 @@
-//! The invariants, one per file, each with its statement, its source, what it looks at and what leaves it idle. All of them
-//! share one pass over the events (`index`) and nothing else; none asks another.
+//! The invariants, one per file, each with its statement, its source, what it looks at and what leaves it idle. All of
+//! them share one pass over the events (`index`) and nothing else; none consults another.
 
 mod accounted_for;
 mod acked_durable;

@@ -2,18 +2,18 @@
 //!
 //! No two signed checkpoints of one size have different roots.
 //!
-//! **Where it comes from.** The split view of RFC 6962, section 7.3 ("misbehaving logs"), and what witnesses exist
-//! for (C2SP `tlog-witness`). In Raft's terms it is what *Leader Completeness* and *State Machine Safety* leave no room
-//! for: two leaders that each signed another history.
+//! **Where it comes from.** The split view of RFC 6962, section 7.3 ("misbehaving logs"), which witnesses exist to
+//! detect (C2SP `tlog-witness`). In Raft's terms, *Leader Completeness* and *State Machine Safety* exclude it: two
+//! leaders that each signed a different history.
 //!
-//! **What it looks at.** Every checkpoint that anybody signed, kept, read or was given in a receipt, whoever it was and
-//! whenever. Notes are taken apart here, by their text: what the event says beside them is not believed.
+//! **What it looks at.** Every checkpoint that anybody signed, kept, read or was given in a receipt, at any time. Notes
+//! are parsed here, from their text: what the event says beside a note is not believed.
 //!
 //! **What leaves it idle.** Nobody ever saw a checkpoint.
 //!
 //! **A corner that goes wrong.** A leader that is cut off goes on to sign what its followers never stored. After the
 //! cut the log is whole again and every reader sees one history; but somewhere a client holds a checkpoint that can
-//! never be reconciled with it. So signing is looked at, not only reading: a fork that nobody was shown yet is a fork.
+//! never be reconciled with it. So signing counts, not only reading: a fork that nobody was shown yet is a fork.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(seen, exercised, "nobody saw a checkpoint")
 }
 
-/// The checkpoints inside receipts: size, root, event.
+/// Returns the checkpoints inside receipts: size, root, event.
 fn in_receipts(index: &Index<'_>) -> impl Iterator<Item = (u64, Hash, usize)> {
     index.receipts.iter().filter_map(|receipt| {
         let note = note::parse(&receipt.decoded.as_ref().ok()?.checkpoint).ok()?;

@@ -2,22 +2,23 @@
 //!
 //! Per client, the entries that count are sequences 0..n without a hole and in order.
 //!
-//! **Where it comes from.** An auditor can only trust silence if a missing entry would show. Numbers that each client
-//! gives and signs, checked when an entry is applied, are the client sessions of Ongaro's dissertation ("Consensus:
-//! Bridging Theory and Practice", section 6.3), used here to find holes as well as repeats.
+//! **Where it comes from.** An auditor can trust silence only if a missing entry would show. The numbers that each
+//! client assigns and signs, checked when an entry is applied, are the client sessions of Ongaro's dissertation
+//! ("Consensus: Bridging Theory and Practice", section 6.3), used here to find holes as well as repeats.
 //!
 //! **What it looks at.** The final log, from first to last position. Where the log numbers its clients' entries, each
-//! client's epoch must count 0, 1, 2 … by position. Every log, numbered or not, must hold one client's entries in the
-//! order in which they were submitted. Where the log gives no numbers, an entry may be missing only if it was not
-//! acknowledged, and only acknowledged entries are held to their order: one that was given up may arrive late. That an
-//! entry stands there once only is `at-most-once`, whatever the order.
+//! epoch of a client must count 0, 1, 2 … by position. Every log, numbered or not, must hold one client's entries in
+//! the order in which they were submitted. Where the log gives no numbers, an entry may be missing only if it was not
+//! acknowledged, and only acknowledged entries are held to their order: an entry that was given up may arrive late.
+//! That an entry stands in the log only once is for `at-most-once`, whatever the order.
 //!
 //! **What leaves it idle.** No reading reached the end of the log after everything had healed, or it holds no entry of
 //! the workload.
 //!
-//! **A corner that goes wrong.** A call times out, is sent again and both arrive: the second must not count. And a
-//! leader that is deposed between its check for repeats and the commit lets a repeat in; only a rule that is applied
-//! from the log itself keeps it out. A log cut off at its end shows no hole at all: that is `acked-durable`'s to find.
+//! **A corner that goes wrong.** A call times out, is sent again, and both copies arrive: the second must not count.
+//! And a leader that is deposed between its check for repeats and the commit lets a repeat in; only a rule that is
+//! applied from the log itself keeps it out. A log that is cut off at its end shows no hole at all: `acked-durable` has
+//! to find that.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(slots + entries, exercised, "the final log holds no entry of the workload")
 }
 
-/// Follows each client's epochs through the log. Counts what counts.
+/// Follows each client's epochs through the log. Returns how many numbered entries count.
 fn numbered_slots(index: &Index<'_>, log: &Log, violations: &mut Violations) -> u64 {
     let mut next: BTreeMap<(&Name, u64), (u64, Option<usize>)> = BTreeMap::new();
     let mut slots = 0;
@@ -64,7 +65,7 @@ fn numbered_slots(index: &Index<'_>, log: &Log, violations: &mut Violations) -> 
     slots
 }
 
-/// The sequence of `find` is not the one that its client's epoch comes to next.
+/// Reports that the sequence of `find` is not the next one of its client's epoch.
 fn misnumbered(find: &Find<'_>, expected: u64) -> Violation {
     let Some((client, epoch, sequence)) = &find.found.numbered else { return Violation::new("an entry has no number") };
     let position = find.found.position;
@@ -78,14 +79,14 @@ fn misnumbered(find: &Find<'_>, expected: u64) -> Violation {
     Violation::new(format!("{client}, epoch {epoch}: {what}."))
 }
 
-/// Each client's entries in order. Counts the entries.
+/// Checks that each client's entries are in order. Returns how many entries count.
 fn workload(index: &Index<'_>, log: &Log, violations: &mut Violations) -> u64 {
     let mut last: BTreeMap<&Name, &Entry<'_>> = BTreeMap::new();
     let mut entries = 0;
     for (at, entry) in index.counting(log) {
         entries += 1;
         if entry.first != Some(at) {
-            continue; // it stands there again, which is not a question of order
+            continue; // a repeat is not a question of order
         }
         if !index.numbered && entry.acked().is_none() {
             continue;
@@ -102,7 +103,7 @@ fn workload(index: &Index<'_>, log: &Log, violations: &mut Violations) -> u64 {
     entries
 }
 
-/// The event of the entry's first find.
+/// Returns the event of the entry's first find.
 fn first_event(index: &Index<'_>, entry: &Entry<'_>) -> Option<usize> {
     entry.first.map(|find| index.finds[find].event)
 }
@@ -115,12 +116,12 @@ fn out_of_order(index: &Index<'_>, before: &Entry<'_>, entry: &Entry<'_>) -> Vio
     Violation::new(summary).shown_by(submitted.chain(first_event(index, before)).chain(first_event(index, entry)))
 }
 
-/// In a log without numbers: what was acknowledged must not be missing.
+/// Reports acknowledged entries that are missing from a log without numbers.
 fn missing(index: &Index<'_>, violations: &mut Violations) {
     for entry in index.entries.iter().filter(|entry| entry.first.is_none()) {
         let Some((acked, _)) = entry.acked().filter(|&(acked, _)| index.owed(acked)) else { continue };
         if index.is_merely_not_shown(acked) {
-            continue; // `recovers` tells of it
+            continue; // `recovers` reports it
         }
         violations.add("missing", Some(entry.id()), || {
             let at = words::time(index.event(acked).at);
@@ -138,7 +139,7 @@ mod tests {
         history::{Found, Promise},
     };
 
-    /// A log of these (entry number, sequence) of client-1, all acknowledged.
+    /// A log of these pairs (entry number, sequence) of client-1, all acknowledged.
     fn log(entries: &[(u64, u64)]) -> Story {
         let mut story = Story::new();
         for number in 0..5 {

@@ -1,21 +1,21 @@
 //! # no-phantoms
 //!
-//! What was never submitted, or was refused, is not there. What was once read does not vanish.
+//! What was never submitted, or was refused, is not in the log. What was once read does not vanish.
 //!
-//! **Where it comes from.** *Integrity* of atomic broadcast (Hadzilacos and Toueg, 1994: a message is delivered only
-//! if it was broadcast), with the name that Gray's school gives to what a second look finds changed. Jepsen's set
+//! **Where it comes from.** *Integrity* of atomic broadcast (Hadzilacos and Toueg, 1994: a message is delivered only if
+//! it was broadcast). The name is the one that Gray's school gives to what a second look finds changed. Jepsen's set
 //! checkers call the same two failures "unexpected" and "lost".
 //!
 //! **What it looks at.** Everything that anybody found. An entry that carries a client's mark must have been submitted
-//! by the workload. One that was refused must not count anywhere; it may lie there as void, for a log that decides
-//! from the log itself keeps what it refused. And whatever counted in an earlier reading, or was given to a follower,
-//! must count at the same position in the final log, if that was read later.
+//! by the workload. An entry that was refused must not count anywhere; it may stand in the log as void, because a log
+//! that decides from the log itself keeps what it refused. And whatever counted in an earlier reading, or was given to
+//! a follower, must count at the same position in the final log, if that was read later.
 //!
 //! **What leaves it idle.** Nobody found an entry of the workload.
 //!
-//! **A corner that goes wrong.** A server answers a read from what it has appended and not yet committed. The leader
-//! dies, the tail is replaced, and the reader has seen a history that never was. Entries without an answer are no
-//! phantoms when they turn up: "unknown" permits once, or never.
+//! **A corner that goes wrong.** A server answers a read from entries that it has appended and not yet committed. The
+//! leader dies, the tail is replaced, and the reader has seen a history that never was. Entries without an answer are
+//! no phantoms when they turn up: "unknown" permits once, or never.
 
 use super::super::{
     cause,
@@ -64,7 +64,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(seen, exercised, "nobody found an entry of the workload")
 }
 
-/// Whether the final log has the find's entry, counting, at its position.
+/// Returns whether the entry of the find counts in the final log at the same position.
 fn still_there(index: &Index<'_>, find: &Find<'_>) -> bool {
     let last = index.log.as_ref().and_then(|log| log.at(find.found.position)).map(|at| &index.finds[at]);
     match last {

@@ -1,30 +1,31 @@
 //! # no-silent-corruption
 //!
-//! Every injected corruption was noticed before its bytes were served as true.
+//! Every injected corruption is noticed before its bytes are served as true.
 //!
-//! **Where it comes from.** Disks return other bytes than were written, and say nothing (Bairavasundaram and others,
-//! FAST 2008, counted it on production drives). Of eight distributed stores, most answered with what they had read,
-//! lost it or spread it (Ganesan and others, FAST 2017). A log has what it takes to notice: a checksum per frame, a
-//! marker of what was synced, a tree over everything.
+//! **Where it comes from.** Disks return other bytes than were written, and do not report it (Bairavasundaram and
+//! others, FAST 2008, counted such cases on production drives). Of eight distributed stores, most answered with what
+//! they had read, lost it or spread it (Ganesan and others, FAST 2017). A log has what it takes to notice: a checksum
+//! per frame, a marker of what was synced, a tree over everything.
 //!
 //! **What it looks at.** Each server from the moment at which damage on its disk can be read: bits rotted, or a power
-//! loss showed that the disk had lied. From then on whatever a reader is given from it must be what was written: the
-//! bytes that were submitted, and at each position the bytes that a sound server showed there. Where only one server
-//! could have given them, the same goes for tails and followers. And a server may not pass over the damage in silence:
-//! a complete reading may end before a position that this server had shown earlier only if it has told of corruption
-//! since the damage, or ended with an error that names the damaged file or says what is wrong with it (corrupt, damaged,
-//! a checksum, a hash). An end for any other reason is no word about damage. Whoever lost the last of what it had
-//! acknowledged may not know it; the leader's word that it did (`member-lost-tail`) is as good, for as much as it tells.
-//! A server whose newest start since it showed them says that it found all of them on its disk has lost nothing by what came
-//! before that start, though it may not show all of them yet. That start may lie before the damage as well.
+//! loss showed that the disk had lied. From then on, whatever a reader is given by that server must be what was
+//! written: the bytes that were submitted, and at each position the bytes that a sound server showed there. Where only
+//! one server could have given them, the same goes for tails and followers. Nor may a server pass over the damage in
+//! silence: a complete reading may end before a position that this server had shown earlier only if the server has
+//! reported corruption since the damage, or ended with an error that names the damaged file or says what is wrong with
+//! it (corrupt, damaged, a checksum, a hash). An end for any other reason does not report damage. A server that lost
+//! the last entries that it had acknowledged may not know it; the leader's report of that (`member-lost-tail`) counts
+//! as well, for the entries that it covers. A server has lost nothing if its newest start since it showed the entries
+//! reports that it found all of them on its disk, though it may not show all of them yet. That start may also lie
+//! before the damage.
 //!
-//! **What leaves it idle.** No disk of a server was damaged; or it was, and after that nobody read the server and it
-//! noticed nothing. That is no fault of the run, unless it was to be about damage; then its steps left no evidence
-//! either.
+//! **What leaves it idle.** No disk of a server was damaged; or one was, and after that nobody read the server and it
+//! noticed nothing. That is no fault of the run, unless the run was meant to be about damage; then its steps left no
+//! evidence either.
 //!
-//! **A corner that goes wrong.** A start that takes damage in the middle for a torn tail, and cuts off everything
-//! behind it. A read that trusts the length field of a frame and the checksum of the one behind. A checksum that is
-//! computed anew from what was read, before anybody compared.
+//! **A corner that goes wrong.** A start takes damage in the middle for a torn tail, and cuts off everything behind it.
+//! A read trusts the length field of a frame and the checksum of the next one. A checksum is computed anew from what
+//! was read, before anybody compared.
 
 use std::collections::BTreeMap;
 
@@ -39,23 +40,23 @@ use super::super::{
 };
 use crate::history::{Found, Name, What};
 
-/// Beginnings of words by which an error says that what was read is not what was written.
+/// Stems of the words by which an error says that what was read is not what was written.
 const WORDS_OF_DAMAGE: [&str; 8] = ["corrupt", "damage", "checksum", "crc", "hash", "digest", "mismatch", "integrity"];
 
 /// What is known of one server.
 #[derive(Debug, Default)]
 struct Server {
-    /// Events that told of damage, in order.
+    /// The events that reported damage, in order.
     damaged: Vec<usize>,
-    /// The first event since then by which it showed that it had noticed something.
+    /// The first event since then by which the server showed that it had noticed something.
     noticed: Option<usize>,
-    /// Readings of it after the damage, whether they reached the end or not.
+    /// The number of readings of it after the damage, whether they reached the end or not.
     read_since: u64,
-    /// Behind the last position that it showed while it was sound, and the newest event that showed it.
+    /// The position behind the last one that it showed while it was sound, and the newest event that showed it.
     shown: Option<(u64, usize)>,
-    /// How many leaves each start found on its disk, and the event that says so.
+    /// How many leaves each start found on its disk, and the event that reports it.
     recovered: Vec<(usize, u64)>,
-    /// How many leaves a leader told that it still holds, and the event that says so.
+    /// How many leaves the server still holds according to a leader, and the event that reports it.
     lost_tail: Vec<(usize, u64)>,
 }
 
@@ -64,7 +65,7 @@ impl Server {
         self.damaged.first().is_none_or(|damaged| *damaged > event)
     }
 
-    /// Whether an error is about the damage, and not about anything else that may end a process.
+    /// Returns whether an error is about the damage, and not about anything else that may end a process.
     fn speaks_of_damage(&self, index: &Index<'_>, error: &str) -> bool {
         let error = error.to_lowercase();
         let named = |damaged: &usize| match &index.event(*damaged).what {
@@ -78,15 +79,16 @@ impl Server {
             && (WORDS_OF_DAMAGE.iter().any(|word| error.contains(word)) || self.damaged.iter().any(named))
     }
 
-    /// Whether its newest start between two events found all that it had shown before them. What it does not show then is
-    /// not lost: a member of several shows no more than what it knows a quorum to have cosigned.
+    /// Returns whether the newest start between two events found everything that the server had shown before them. What
+    /// it does not show then is not lost: one member of several shows no more than what it knows a quorum to have
+    /// cosigned.
     fn found_all(&self, [since, event]: [usize; 2], shown: u64) -> bool {
         let newest = self.recovered.iter().rfind(|(recovered, _)| *recovered < event);
         newest.is_some_and(|(recovered, leaves)| *recovered > since && *leaves >= shown)
     }
 
-    /// Whether, before an event, a leader told of what is missing in a reading up to `end`: not of less, which it could not
-    /// have lost without a word, too.
+    /// Returns whether, before an event, a leader reported what is missing in a reading up to `end`. A report of a
+    /// smaller loss does not count, unless the server's newest start found the rest.
     fn is_missed(&self, event: usize, end: u64) -> bool {
         let mut told = self.lost_tail.iter().filter(|(told, _)| *told < event);
         let damaged = self.damaged.first().copied().unwrap_or(event);
@@ -101,7 +103,7 @@ impl Server {
 /// The servers of a run, by name.
 type Servers<'h> = BTreeMap<&'h Name, Server>;
 
-/// What sound servers showed at each position first, and the event.
+/// What sound servers first showed at each position, and the event.
 type Truth<'h> = BTreeMap<u64, (&'h Bytes, usize)>;
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
@@ -153,7 +155,7 @@ fn servers<'h>(index: &Index<'h>) -> Servers<'h> {
     servers
 }
 
-/// Who gave something to a reader, where that is certain.
+/// Returns the server that gave something to a reader, where that is certain.
 fn giver<'h>(index: &Index<'h>, source: Source) -> Option<&'h Name> {
     match (source, index.history.header.servers.as_slice()) {
         (Source::Reading(reading), _) => Some(index.readings[reading].server),
@@ -162,7 +164,7 @@ fn giver<'h>(index: &Index<'h>, source: Source) -> Option<&'h Name> {
     }
 }
 
-/// What a position holds, as the reader got it.
+/// Returns what a position holds, as the reader got it.
 fn content(found: &Found) -> &Bytes {
     found.leaf.as_ref().map_or(&found.bytes, |leaf| &leaf.0)
 }
@@ -179,7 +181,7 @@ fn truth<'h>(index: &Index<'h>, servers: &Servers<'_>) -> Truth<'h> {
     truth
 }
 
-/// Damaged bytes that somebody was given.
+/// Reports damaged bytes that somebody was given.
 fn served(index: &Index<'_>, servers: &Servers<'_>, truth: &Truth<'_>, violations: &mut Violations) {
     for find in &index.finds {
         let Some(name) = giver(index, find.source) else { continue };
@@ -211,7 +213,7 @@ fn gave(index: &Index<'_>, (name, server): (&Name, &Server), position: u64, show
     Violation::new(summary).because(cause(index, server)).shown_by(shown_by.into_iter().chain(damage))
 }
 
-/// Complete readings that end before what the same server had shown, without a word from it.
+/// Reports complete readings that end before what the same server had shown, without a word from that server.
 fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Violations) {
     for reading in &index.readings {
         let Some(server) = servers.get_mut(reading.server) else { continue };
@@ -227,7 +229,7 @@ fn passed_over(index: &Index<'_>, servers: &mut Servers<'_>, violations: &mut Vi
         }
         server.read_since += 1;
         let Some((shown, event)) = server.shown.filter(|(shown, _)| *shown > end) else { continue };
-        // A reading may have waited for a server that was down, and said what it had found when it came up.
+        // A reading may have waited for a server that was down, and that reported at its next start what it had found.
         let ended = reading.ended.unwrap_or(reading.began);
         let told = server.noticed_by(ended) || server.is_missed(ended, end);
         if reading.complete && !told && !server.found_all([event, ended], shown) {
@@ -269,7 +271,7 @@ mod tests {
         What::Log { event: LogEvent::CorruptionFound { file: "journal/0.seg".to_owned(), offset: 700, what } }
     }
 
-    /// Two entries that everybody has read, and a server whose disk is damaged at two seconds.
+    /// Two entries that everybody has read, and a server whose disk is damaged at 2 s.
     fn story() -> Story {
         let mut story = Story::new();
         story.history.header.promises.kept.push(Promise::NoSilentCorruption);
@@ -396,7 +398,7 @@ mod tests {
         assert!(matches!(found(&elsewhere), Finding::Violated(_)), "an end for another reason is no word about damage");
     }
 
-    /// A leader's word about another server.
+    /// A leader's report about another server.
     fn lost_tail(member: &str, holds: u64) -> What {
         let member = member.to_owned();
         What::Log { event: LogEvent::MemberLostTail { node: 1, member, holds, acknowledged: 2 } }

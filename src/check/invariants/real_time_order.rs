@@ -1,19 +1,21 @@
 //! # real-time-order
 //!
-//! Where it is promised: if A was acknowledged before B was submitted, A precedes B in the log, whoever sent them.
+//! Where it is promised: if A was acknowledged before B was submitted, A precedes B in the log, regardless of who sent
+//! them.
 //!
-//! **Where it comes from.** The real-time half of linearizability (Herlihy and Wing, 1990), which for a log with one
-//! total order is all that is left of it; Jepsen calls it the "realtime" edge of a dependency graph.
+//! **Where it comes from.** The real-time half of linearizability (Herlihy and Wing, 1990); for a log with one total
+//! order nothing else is left of it. Jepsen calls it the "realtime" edge of a dependency graph.
 //!
 //! **What it looks at.** Every entry that counts in the final log and was submitted after some other entry had been
 //! acknowledged. One sweep in the order of events keeps the highest position acknowledged so far: B breaks the promise
-//! exactly if it stands below that.
+//! exactly if it stands below that position.
 //!
 //! **What leaves it idle.** Nothing was submitted after an acknowledgement, or there is no final log.
 //!
 //! **A corner that goes wrong.** A leader that was deposed and does not know it acknowledges nothing, so it does no
-//! harm here; a log that shards by client and merges later does. Entries without an answer bind nobody, but they are
-//! bound: an unknown B that turns up must still stand behind what was acknowledged before it was sent.
+//! harm here; a log that shards by client and merges later does. Entries without an answer bind no other entry, but
+//! they are bound themselves: an unknown B that turns up must still stand behind what was acknowledged before it was
+//! sent.
 
 use super::super::{
     index::{Entry, Index},
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
     use crate::{check::testing::Story, history::Promise};
 
-    /// client-1 #0 acknowledged at 2 s; client-2 #0 submitted at `ms`; the log in this order.
+    /// client-1 #0 is acknowledged at 2 s; client-2 #0 is submitted at `ms`; the log has this order.
     fn story(ms: u64, log: [&str; 2]) -> Story {
         let mut story = Story::new();
         story.at(1_000).submits("client-1", 0);

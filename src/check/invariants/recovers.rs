@@ -1,26 +1,26 @@
 //! # recovers
 //!
-//! After the last fault has healed, each client's appends succeed within the stated time, all that is owed gets
-//! delivered, and no server stays behind the others.
+//! After the last fault has healed, each client's appends succeed within the stated time, everything owed is delivered,
+//! and no server stays behind the others.
 //!
 //! **Where it comes from.** Liveness after the *global stabilisation time* (Dwork, Lynch and Stockmeyer, 1988): safety
 //! is owed always, progress only once the network behaves, but then it is owed. TigerBeetle's simulator ends its runs
 //! in the same way, with a liveness phase in which everything heals.
 //!
 //! **What it looks at.** Each client that has something to send when the last fault heals, or submits something later:
-//! it must have an acknowledgement within `recovers-within` of that moment. Each entry submitted after the heal must
-//! have its answer in the same time, counted from its submission. And at the end of the settle phase nothing may be
-//! left to deliver, every server that can be read must show as much of the log as the others (where the log shows its
-//! leaves), and what was acknowledged must be shown by a quorum of them: one that is behind is read again until the time
-//! is over.
+//! it must have an acknowledgement within `recovers-within` of that moment. Each entry submitted after the heal must be
+//! answered within the same time, counted from its submission. At the end of the settle phase nothing may be left to
+//! deliver. By then every server that can be read must show as much of the log as the others (where the log shows its
+//! leaves), and a quorum of servers must show what was acknowledged; a server that is behind is read again until the
+//! time is over.
 //!
 //! **What leaves it idle.** The run ended before the last fault healed, no client had anything to send afterwards, or
-//! the run was over before the time was.
+//! the run ended before the time to recover was over.
 //!
-//! **A corner that goes wrong.** A back-off that doubled through a long outage and now waits longer than the outage
-//! took. A client parked for want of a certificate, which arrived, and nobody told it. A leader that everybody can
-//! reach except the one client whose connection still points at the old one. A replica that is up, and answers, and was
-//! forgotten by the leader: everybody is served, until the others are lost.
+//! **A corner that goes wrong.** A back-off doubled through a long outage, and the client waits longer than the outage
+//! took. A client parked for want of a certificate; the certificate arrived, and nobody told the client. Everybody can
+//! reach the leader except the one client whose connection still points at the old one. A replica is up, and answers,
+//! and was forgotten by the leader: everybody is served, until the others are lost.
 
 use super::super::{
     cause,
@@ -67,8 +67,8 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(judged, exercised, why)
 }
 
-/// Whether an entry submitted after the heal was left without an answer for longer than is allowed, or was answered
-/// "unknown" when the log ought to have recovered.
+/// Returns whether an entry submitted after the heal was left without an answer for longer than is allowed, or was
+/// answered "unknown" when the log ought to have recovered.
 fn unanswered(index: &Index<'_>, entry: &Entry<'_>, healed: usize) -> bool {
     let within = index.expect.recovers_within;
     let Some((submitted, _)) = entry.submitted.filter(|&(at, _)| at > healed) else { return false };
@@ -116,7 +116,7 @@ fn still_blind(index: &Index<'_>, client: &Name, owed: &Owed, healed: usize) -> 
     Violation::new(summary).of(entries).because(why).shown_by(events)
 }
 
-/// What had been submitted and not answered when `event` happened.
+/// Returns the entries that had been submitted and not answered when `event` happened.
 fn pending<'i, 'h>(index: &'i Index<'h>, event: usize) -> impl Iterator<Item = &'i Entry<'h>> {
     index.entries.iter().filter(move |entry| {
         entry.submitted.is_some_and(|it| it.0 < event) && entry.returned.is_none_or(|it| it.0 > event)
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::{check::testing::Story, history::Promise};
 
-    /// client-1 #0 is submitted at 1 s, everything heals at 10 s; then `tell`; then it is over at `end_ms`.
+    /// client-1 #0 is submitted at 1 s, and everything heals at 10 s; then `tell` runs; the run is over at `end_ms`.
     fn story(end_ms: u64, quiet: bool, tell: impl FnOnce(&mut Story)) -> Story {
         let mut story = Story::new();
         story.at(1_000).submits("client-1", 0);

@@ -1,25 +1,26 @@
 //! # stays-up
 //!
-//! No server ends by itself, none tells of corruption, and none loses what it had acknowledged, unless a step struck it.
+//! No server ends by itself, reports corruption, or loses what it had acknowledged, unless a step struck it.
 //!
-//! **Where it comes from.** *Crash-stop* is what a fault does to a process (Cachin, Guerraoui and Rodrigues, "Introduction
-//! to Reliable and Secure Distributed Programming", section 2.2), not what a correct process does to itself. A supervisor
-//! that starts it again hides the end from everybody but the one who reads the journal, until it does so everywhere at once.
+//! **Where it comes from.** *Crash-stop* is what a fault does to a process (Cachin, Guerraoui and Rodrigues,
+//! "Introduction to Reliable and Secure Distributed Programming", section 2.2), not what a correct process does to
+//! itself. A supervisor that starts the process again hides its end from everybody except whoever reads the journal,
+//! until the process ends everywhere at once.
 //!
-//! **What it looks at.** Every server's process. It may end because it was asked to, because a step ended it, or with an
-//! error once a step has struck what it stands on: its disk, its clock, its certificate, its memory, from the beginning of
-//! that step on (`gapless explain FAULT` says of each whether it does). A crash, a power loss, a restart, a pause, or
-//! anything on the network is no reason: a process has to come up after each, and to stay. And a server may tell of
-//! corruption only where its disk was damaged, failed or was emptied; on a sound disk it has lost its own way.
-//! What a repair has replaced (`replica-repaired`) is sound from then on, until its disk is struck again. The same goes for
-//! one that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had acknowledged
-//! what was not synced, which shows in no entry as long as a majority kept it.
+//! **What it looks at.** Every server's process. It may end because it was asked to, because a step ended it, or with
+//! an error once a step has struck what it depends on: its disk, its clock, its certificate, its memory, from the
+//! beginning of that step on (`gapless explain FAULT` says of each fault whether it does). A crash, a power loss, a
+//! restart, a pause, or anything on the network is no reason: a process must come up after each, and stay up. A server
+//! may report corruption only where its disk was damaged, failed or was emptied; on a sound disk the fault is its own.
+//! What a repair has replaced (`replica-repaired`) is sound from then on, until its disk is struck again. The same goes
+//! for a server that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had
+//! acknowledged what was not synced, which no entry shows as long as a majority kept it.
 //!
 //! **What leaves it idle.** No server ran.
 //!
-//! **A corner that goes wrong.** A file, or its name, that a power loss took because it was not synced, and a start that
-//! takes what is left for corrupt. A read that meets a truncation half-way. A listener whose old socket is still open. A
-//! peer's odd message, answered by ending the process.
+//! **A corner that goes wrong.** A power loss took a file, or its name, because it was not synced, and a start takes
+//! what is left for corrupt. A read meets a truncation half-way. A listener's old socket is still open. A peer sends an
+//! odd message, and the process answers by ending.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,19 +39,19 @@ use crate::history::{Down, Name, What};
 #[derive(Debug, Default)]
 struct Server {
     lives: u64,
-    /// It was asked to stop since it last ended. That may be told before the life that it ends: a process begins a moment
-    /// after it was started.
+    /// Whether it was asked to stop since it last ended. The request may be recorded before the life that it ends: a
+    /// process begins a moment after it was started.
     asked: bool,
-    /// A step has struck what its process stands on.
+    /// Whether a step has struck what its process depends on.
     struck: bool,
-    /// Its disk was emptied.
+    /// Whether its disk was emptied.
     wiped: bool,
-    /// Files that were damaged, or could not be read or written, and were not replaced since.
+    /// Files that were damaged, or could not be read or written, and have not been replaced since.
     damaged: BTreeSet<String>,
 }
 
 impl Server {
-    /// Its disk is not what it was made to be.
+    /// Returns whether its disk was emptied, or holds files that were damaged or failed.
     fn disk_struck(&self) -> bool {
         self.wiped || !self.damaged.is_empty()
     }
@@ -103,7 +104,8 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(lives, || words::count(lives, "life of a server", "lives of servers"), "no server ran")
 }
 
-/// Few events do, and to look for the server of each of the others takes longer than all the rest of this check.
+/// Returns whether an event matters here. Few events do, and looking up the server of every other event would take
+/// longer than the rest of this check.
 fn concerns_a_life(what: &What) -> bool {
     match what {
         What::Disk { error, .. } => error.is_some(),
@@ -117,7 +119,7 @@ fn concerns_a_life(what: &What) -> bool {
     }
 }
 
-/// The beginnings of steps that may end a process, and whom they strike.
+/// Returns the beginnings of steps that may end a process, and the hosts that they strike.
 fn strikes<'h>(index: &Index<'h>) -> Vec<(usize, &'h [Name])> {
     let may_end = |name: &Name| index.expect.steps.get(name).is_some_and(|step| step.may_end);
     let steps = index.steps.iter().filter(|step| may_end(step.name));
@@ -191,7 +193,7 @@ mod tests {
         story
     }
 
-    /// A step of this action that strikes server-1.
+    /// Adds a step of this action that strikes server-1.
     fn step(story: &mut Story, action: &str) {
         let fault = crate::fault::find(action).expect("in the catalogue");
         let known = Untouched {

@@ -3,17 +3,17 @@
 //! A server that is asked to stop ends by itself in time.
 //!
 //! **Where it comes from.** What every supervisor does: SIGTERM, a grace period, SIGKILL (systemd's `TimeoutStopSec`,
-//! Kubernetes' `terminationGracePeriodSeconds`, 30 s). A process that has to be killed at every deployment does not finish
-//! what it had taken in, and each deployment is a crash.
+//! Kubernetes' `terminationGracePeriodSeconds`, 30 s). A process that must be killed at every deployment does not
+//! finish what it had taken in, and each deployment is a crash.
 //!
 //! **What it looks at.** Every request to stop that a step made of a server: `restart`, `upgrade`, `rolling-upgrade`,
-//! `rollback`. The process has 30 s for it, in which neither its host stood still nor its disk was slowed down; then it is
-//! killed, and that is the violation. A process that another step killed meanwhile is not held to anything.
+//! `rollback`. The process has 30 s to end, not counting time during which its host stood still or its disk was slowed
+//! down. Then it is killed, and that is the violation. A process that another step killed meanwhile is not judged.
 //!
 //! **What leaves it idle.** No server was asked to stop. That is no fault of the run.
 //!
 //! **A corner that goes wrong.** A graceful stop waits for the calls that are open, and a stream is open for as long as
-//! its client likes. A task that was spawned and never told. A final sync without a deadline, on a disk that hangs.
+//! its client likes. A task was spawned and never told to stop. A final sync has no deadline, on a disk that hangs.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,8 @@ fn killed(index: &Index<'_>, server: &Name, asked: Option<usize>, at: usize) -> 
     Violation::new(summary).because(why).shown_by(asked.into_iter().chain([at]).chain(open.first().map(|it| it.1)))
 }
 
-/// Who had a connection to a server when `at` happened, and the event that opened it; each host once.
+/// Returns the hosts that had a connection to a server when `at` happened, each once, and the event that opened the
+/// connection.
 fn connected<'h>(index: &Index<'h>, server: &Name, at: usize) -> Vec<(&'h Name, usize)> {
     let mut open: BTreeMap<u64, (&Name, usize)> = BTreeMap::new();
     for (n, event) in index.history.events[..at].iter().enumerate() {

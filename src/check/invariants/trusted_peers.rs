@@ -1,26 +1,27 @@
 //! # trusted-peers
 //!
-//! No request was accepted over a connection whose certificate was, by the acceptor's clock at that moment, expired, not
+//! No request is accepted over a connection whose certificate is, by the acceptor's clock at that moment, expired, not
 //! yet valid, or somebody else's.
 //!
 //! **Where it comes from.** RFC 5280 (section 6.1) says when a certificate is good, and RFC 8446 (section 4.6.1) lets a
-//! resumed session do without one: measured with the defaults of a common TLS library, a channel whose certificates had
-//! both ended reconnected and was served. An HTTP/2 connection lives for days, and nobody looks at a certificate twice.
-//! "Expired at midnight" is then an outage at the next reconnect, or no outage at all and no security either.
+//! resumed session do without one: measured with the defaults of a common TLS library, a channel whose two certificates
+//! had both ended reconnected and was served. An HTTP/2 connection lives for days, and nobody looks at a certificate
+//! twice. "Expired at midnight" then means an outage at the next reconnect, or no outage at all and no security either.
 //!
-//! **What it looks at.** Every acknowledged entry, from outside. From its submission to its answer there must have been
-//! a moment at which its client had a connection to some server that was good: each end's certificate valid by the
-//! other end's wall clock, for that host's name, good for its end, and of an authority that the other end trusts. What an
-//! end shows on a connection is what its software had taken up last when the connection was dialled, or took up in the
-//! five seconds after it, while the handshake may last: the benefit of the doubt is the log's.
+//! **What it looks at.** Every acknowledged entry, from outside. Between its submission and its answer there must have
+//! been a moment at which its client had a good connection to some server: each end's certificate valid by the other
+//! end's wall clock, issued for that host's name and for its end of a connection, by an authority that the other end
+//! trusts. The certificate that an end shows on a connection is the last one that its software had taken up when the
+//! connection was dialled, or one that it took up until five seconds after the connection was opened, while the
+//! handshake may last: the log gets the benefit of the doubt.
 //!
-//! **What leaves it idle.** Every connection was good for as long as it lasted: nothing had to be turned away. That is no
-//! fault of the run, unless it was to be about certificates; then its steps left no evidence either.
+//! **What leaves it idle.** Every connection was good for as long as it lasted: nothing had to be turned away. That is
+//! no fault of the run, unless the run was meant to be about certificates; then its steps left no evidence either.
 //!
-//! **A corner that goes wrong.** A connection that is opened in the last second of a certificate and lives for a week.
-//! A resumed session, which asks for no certificate. A reload that takes up the new certificate and keeps trusting the
-//! authority that was thrown out. A slow clock that calls a certificate good which ended a minute ago: by that clock it
-//! is, and this is not held against it.
+//! **A corner that goes wrong.** A connection is opened in the last second of a certificate and lives for a week. A
+//! resumed session asks for no certificate. A reload takes up the new certificate and keeps trusting the authority that
+//! was thrown out. A slow clock accepts a certificate that ended a minute ago: by that clock the certificate is good,
+//! so this is not held against the server.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,7 +34,7 @@ use super::super::{
 };
 use crate::history::{Name, RunClock, What};
 
-/// A handshake is over by then.
+/// The time after which a handshake is over.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// From the first moment to the one after the last.
@@ -72,10 +73,10 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     violations.or_held(judged, exercised, "every connection was good for as long as it lasted")
 }
 
-/// What one client's entries could travel over.
+/// The connections that one client's entries could travel over.
 #[derive(Debug, Default)]
 struct Sight<'t> {
-    /// When it had a good connection, and when it had any: in order, apart from each other.
+    /// When it had a good connection, and when it had any: in order and disjoint.
     good: Vec<Span>,
     alive: Vec<Span>,
     connections: Vec<&'t Connection<'t>>,
@@ -99,13 +100,13 @@ fn merge(spans: &mut Vec<Span>) {
     });
 }
 
-/// Whether one of the spans has a moment of this one in it. Both ends count.
+/// Returns whether one of the spans has a moment in common with this one. Both ends count.
 fn meets(spans: &[Span], (from, to): Span) -> bool {
     let before = spans.partition_point(|span| span.0 <= to);
     before.checked_sub(1).is_some_and(|last| spans[last].1 >= from)
 }
 
-/// What a certificate says.
+/// The contents of a certificate.
 #[derive(Debug)]
 struct Certificate<'h> {
     serial: u64,
@@ -130,14 +131,14 @@ struct Connection<'h> {
     closed: RunClock,
 }
 
-/// What was told of certificates and connections.
+/// What the history says about certificates and connections.
 struct Told<'h> {
     clocks: WallClocks<'h>,
     /// When wall clocks were set, by host.
     settings: BTreeMap<&'h Name, Vec<RunClock>>,
-    /// As they were installed: one may come again, with others whom it trusts.
+    /// Certificates as they were installed: one may be installed again with a different set of trusted authorities.
     certificates: BTreeMap<(&'h Name, u64), Vec<(RunClock, Certificate<'h>)>>,
-    /// What each host's software took up, and when.
+    /// The certificates that each host's software took up, and when.
     takes: BTreeMap<&'h Name, Vec<(RunClock, u64)>>,
     connections: Vec<Connection<'h>>,
     slack: Duration,
@@ -153,7 +154,7 @@ impl<'h> Told<'h> {
             certificates: BTreeMap::new(),
             takes: BTreeMap::new(),
             connections: Vec::new(),
-            // Hosts take turns inside a tick, and software that is told of a change acts on it in its next turn.
+            // Hosts take turns within a tick, and software that is told of a change acts on it in its next turn.
             slack: header.tick * 2,
             end: index.end,
         };
@@ -222,14 +223,14 @@ impl<'h> Told<'h> {
         self.certificates.entry((host, *serial)).or_default().push((at, certificate));
     }
 
-    /// A certificate of a host as it was installed when its software took it up.
+    /// Returns a certificate of a host as it was installed when its software took it up.
     fn certificate(&self, host: &'h Name, at: RunClock, serial: u64) -> Option<&Certificate<'h>> {
         let installed = self.certificates.get(&(host, serial))?;
         let before = installed.partition_point(|(installed, _)| *installed <= at);
         installed.get(before.saturating_sub(1)).map(|(_, certificate)| certificate)
     }
 
-    /// What a host may show on a connection. `None` where nothing is known of it.
+    /// Returns the certificates that a host may show on a connection. `None` if nothing is known about the host.
     fn shown(&self, host: &'h Name, connection: &Connection<'_>) -> Option<Vec<&Certificate<'h>>> {
         let takes = self.takes.get(host)?;
         let surely = takes.partition_point(|(at, _)| *at + self.slack <= connection.dialled).saturating_sub(1);
@@ -238,7 +239,7 @@ impl<'h> Told<'h> {
         serials.iter().map(|(at, serial)| self.certificate(host, *at, *serial)).collect()
     }
 
-    /// When a connection was good, and whether it was throughout.
+    /// Returns when a connection was good, and whether it was good throughout.
     fn good_spans(&self, connection: &Connection<'h>) -> (Vec<Span>, bool) {
         let whole = (connection.opened, connection.closed.max(connection.opened));
         let (client, server) = (connection.client, connection.server);
@@ -261,12 +262,12 @@ impl<'h> Told<'h> {
         (within, throughout)
     }
 
-    /// When a certificate is valid by the clock of `watcher`.
+    /// Returns when a certificate is valid by the clock of `watcher`.
     fn valid(&self, certificate: &Certificate<'_>, watcher: &'h Name) -> Vec<Span> {
         let settings = self.settings.get(watcher).map_or(&[][..], Vec::as_slice);
         let starts = std::iter::once(RunClock::ZERO).chain(settings.iter().copied());
         let ends = settings.iter().copied().chain([self.end + Duration::from_secs(1)]);
-        // Between two settings a clock only goes forward: it is valid from one moment to another.
+        // Between two settings a clock only goes forward, so the certificate is valid in one span.
         let spans = starts.zip(ends).filter_map(|(start, end)| {
             let reaches = |second: i64| first(start, end, |at| self.clocks.seconds(watcher, at) >= second);
             let (from, to) = (reaches(certificate.not_before)?, reaches(certificate.not_after.saturating_add(1)));
@@ -279,7 +280,8 @@ impl<'h> Told<'h> {
     }
 }
 
-/// The first moment of `[start, end)` at which something is so that stays so from then on, to the microsecond.
+/// Returns the first moment of `[start, end)`, to the microsecond, from which on `so` is true; `so` never becomes false
+/// again.
 fn first(start: RunClock, end: RunClock, so: impl Fn(RunClock) -> bool) -> Option<RunClock> {
     let last = end.checked_sub(Duration::from_nanos(1)).filter(|last| *last >= start)?;
     if so(start) {
@@ -301,7 +303,7 @@ fn both(a: Span, b: Span) -> Option<Span> {
     (span.0 <= span.1).then_some(span)
 }
 
-/// What is wrong with a certificate whenever it is shown, in the eyes of who shows `other`.
+/// Returns what is wrong with a certificate whenever it is shown, as judged by the end that shows `other`.
 fn fault(shown: &Certificate<'_>, by: &Name, other: &Certificate<'_>, for_its_end: bool) -> Option<String> {
     let serial = shown.serial;
     if shown.name != &**by {
@@ -338,7 +340,7 @@ fn untrusted(
     Violation::new(summary).because(why).shown_by([submitted, answered].into_iter().chain(shown))
 }
 
-/// Why a connection was not good at a moment.
+/// Returns why a connection was not good at a moment.
 fn why_not(told: &Told<'_>, connection: &Connection<'_>, at: RunClock) -> String {
     let Connection { number, client, server, opened, .. } = connection;
     let opening = format!("connection {number} to {server}, opened at {}", words::time(*opened));
@@ -379,7 +381,7 @@ mod tests {
 
     const EPOCH: i64 = 1_767_225_600;
 
-    /// A certificate of `host` from `from` to `until` seconds of the run, as its software takes it up.
+    /// A certificate of `host`, valid from `from` to `until` seconds of the run, that its software takes up.
     fn shows(story: &mut Story, host: &str, serial: u64, from: i64, until: i64) {
         installs(story, host, serial, |what| {
             if let What::Certificate { not_before, not_after, .. } = what {
@@ -413,7 +415,7 @@ mod tests {
         story.at(from).submits("client-1", number).at(to).acked("client-1", number, None);
     }
 
-    /// Both ends with good certificates, then `tell`.
+    /// Both ends have good certificates, then `tell` runs.
     fn finding(tell: impl FnOnce(&mut Story)) -> Finding {
         let mut story = Story::new();
         story.history.header.promises.kept = vec![Promise::TrustedPeers];
@@ -464,7 +466,7 @@ mod tests {
         assert!(matches!(holds, Finding::Holds { .. }), "{holds:?}");
     }
 
-    /// At 20 s the server's certificate comes again, with a trust that leaves the client's authority out.
+    /// At 20 s the server's certificate is installed again, trusting a set that leaves the client's authority out.
     #[test]
     fn whom_a_certificate_comes_with_later_says_nothing_of_before() {
         let tell = |submitted: u64, story: &mut Story| {

@@ -1,4 +1,4 @@
-//! Any file: none makes the parser panic or takes long, and what is printed reads back, whatever it is.
+//! Tests any file: none makes the parser panic or takes long, and what is printed reads back, whatever it is.
 
 use std::{path::Path, time::Duration};
 
@@ -8,10 +8,10 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::*;
 use crate::fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value};
 
-/// Steps one after the other, so that none overlaps another: this many milliseconds each.
+/// The time for one step, in milliseconds: steps follow each other, so that no two overlap.
 const SLOT: u64 = 10_000;
 
-/// A value of a kind, another one for each `n`.
+/// Returns a value of a kind, a different one for each `n`.
 fn some_value(kind: Kind, n: u64) -> Value {
     let sign = if n.is_multiple_of(2) { 1 } else { -1 };
     match kind {
@@ -166,7 +166,7 @@ fn mutated() -> impl Strategy<Value = String> {
     )
 }
 
-/// Reads and renders; a refusal has at least one problem, and every span lies in the text.
+/// Reads and renders a text; a refusal has at least one problem, and every span lies in the text.
 fn survives(text: &str) -> Result<(), TestCaseError> {
     if let Err(problems) = read_text(text) {
         prop_assert!(!problems.is_empty());

@@ -1,8 +1,8 @@
 //! Faults of certificates: what is installed where, when, and what shows that it was met.
 //!
 //! Certificates count in whole seconds and are good through their last one. A certificate that is to end at some moment
-//! ends with the second before it: by that moment it has ended, and up to a second earlier where the moment is not a
-//! whole second. What counts for *whether* it has ended is the wall clock of whoever looks.
+//! ends with the second before it: it has ended by that moment, and up to a second earlier if the moment is not a whole
+//! second. The wall clock of the host that judges a certificate decides *whether* it has ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,17 +22,17 @@ use crate::{
     sim::{SimError, authorities::ISSUER, stage::Role},
 };
 
-/// Where a certificate ends `at` some time after t = 0, t = 0 is this long after the start of the run: so it can be issued
+/// The least time from the start of the run to t = 0 if a certificate ends `at` a time after t = 0: so it can be issued
 /// before the first connection is made.
 const T_ZERO: Duration = Duration::from_secs(5);
 
-/// At the final heal a certificate has to last for at least this much longer where nobody renews it.
+/// At the final heal a certificate must last for at least this much longer if no issuer renews it.
 const LASTS: Duration = Duration::from_secs(600);
 
-/// Resets on behalf of a step are counted apart: that connections were reset is no evidence that a certificate was met.
+/// Resets on behalf of a step are counted apart: reset connections are no evidence that a certificate was met.
 const RESETS: usize = 1 << 32;
 
-/// What the director knows of certificates.
+/// The director's knowledge of certificates.
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
     hosts: BTreeMap<Name, Shown>,
@@ -41,7 +41,7 @@ pub(super) struct Certificates {
     clocks: BTreeMap<Name, (Duration, i64, i64)>,
 }
 
-/// What one host has, as the run was told.
+/// The certificates of one host, as the history records them.
 #[derive(Debug, Default)]
 struct Shown {
     known: BTreeMap<u64, Facts>,
@@ -59,12 +59,12 @@ struct Facts {
     trusts: Vec<String>,
 }
 
-/// What one step installed, and what came of it.
+/// What one step installed, and what followed from it.
 #[derive(Debug, Default)]
 struct Installed {
-    /// Serial numbers, and who had which.
+    /// The serial number that each host had.
     serials: BTreeMap<Name, u64>,
-    /// What was there before a mismatch.
+    /// The identity of each host before a mismatch.
     before: BTreeMap<Name, (u64, Identity)>,
     /// The authority that a rotation brought up.
     authority: Option<String>,
@@ -79,7 +79,7 @@ struct Installed {
 enum Phase {
     /// The new authority signs.
     Sign,
-    /// The old one is not trusted any more.
+    /// The old authority is not trusted any more.
     Forget,
 }
 
@@ -90,13 +90,13 @@ fn prepare(error: TlsError) -> SimError {
 // ---- before t = 0 ----
 
 impl Director<'_> {
-    /// Issues what is to end at a time that is known before the run begins.
+    /// Issues certificates that are to end at a time that is known before the run begins.
     pub(super) fn issue_before_the_run(&mut self) -> Result<(), SimError> {
         let mut struck = BTreeSet::new();
         for index in self.expiries_at() {
             let hosts = self.struck_hosts(&self.plan.steps[index].action);
             if hosts.is_empty() || hosts.iter().any(|host| struck.contains(host)) {
-                continue; // installed when the host is known, or has no other one
+                continue; // installed once the host is known, or has no other such certificate
             }
             struck.extend(hosts);
             self.install_ending(index, T_ZERO + self.offset(index)).map_err(prepare)?;
@@ -104,12 +104,12 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// When t = 0 has to be, at least.
+    /// Returns the earliest time for t = 0.
     pub(super) fn t_zero_at_least(&self) -> Duration {
         if self.certificates.steps.is_empty() { Duration::ZERO } else { T_ZERO }
     }
 
-    /// t = 0 came later than it was to: what was issued for it is issued anew, and presented.
+    /// If t = 0 came later than planned, issues anew what was issued for it, and presents it.
     pub(super) fn issue_late(&mut self) -> Result<(), SimError> {
         if self.began < T_ZERO + self.plan.tick {
             return Ok(());
@@ -122,7 +122,7 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// Steps by which certificates end at a time of their own, the earliest first.
+    /// Returns the steps by which certificates end at a time of their own, the earliest first.
     fn expiries_at(&self) -> Vec<usize> {
         let at = |index: &usize| matches!(self.plan.steps[*index].start, Start::At(_));
         let expires = |index: &usize| matches!(self.plan.steps[*index].action, Action::CertExpire { .. });
@@ -159,7 +159,7 @@ impl Director<'_> {
         }
     }
 
-    /// What the step does when it begins.
+    /// Does what the step does when it begins.
     pub(super) fn begin_certificates(&mut self, index: usize) {
         match self.plan.steps[index].action.clone() {
             Action::CertExpire { reconnect, .. } => {
@@ -195,7 +195,7 @@ impl Director<'_> {
         }
     }
 
-    /// Phases of a rotation whose time has come.
+    /// Performs the phases of a rotation that are due.
     pub(super) fn go_on_with_certificates(&mut self, index: usize) {
         let Some(installed) = self.certificates.steps.get_mut(&index) else { return };
         let due: Vec<Phase> =
@@ -216,14 +216,14 @@ impl Director<'_> {
         }
     }
 
-    /// Installs what was there before a mismatch, or a fresh one where that is good no more.
+    /// Installs what was there before a mismatch, or a fresh certificate if that one is no longer good.
     pub(super) fn undo_certificates(&mut self, index: usize) {
         let Some(installed) = self.certificates.steps.get(&index) else { return };
         let (before, serials) = (installed.before.clone(), installed.serials.clone());
         for (host, (serial, identity)) in before {
             let shown = self.certificates.hosts.get(&host);
             if shown.is_none_or(|shown| Some(&shown.installed) != serials.get(&host)) {
-                continue; // it has had another one since then
+                continue; // it has received another one since then
             }
             let good = shown.and_then(|shown| shown.known.get(&serial)).is_some_and(|facts| self.is_good(&host, facts));
             if good {
@@ -234,7 +234,7 @@ impl Director<'_> {
         }
     }
 
-    /// At the final heal: whoever has no good certificate is given one, as somebody on call would.
+    /// At the final heal, gives every host without a good certificate one, as somebody on call would.
     pub(super) fn heal_certificates(&mut self) {
         self.take_in_certificates();
         let hosts: Vec<Name> = self
@@ -253,7 +253,7 @@ impl Director<'_> {
         }
     }
 
-    /// What shows that the step bit, in words.
+    /// Returns what shows that the step bit, in words.
     pub(super) fn certificate_evidence(&self, index: usize) -> Option<String> {
         let Installed { connections, refused, closed, .. } = self.certificates.steps.get(&index)?;
         let with = match self.plan.steps[index].action {
@@ -270,7 +270,7 @@ impl Director<'_> {
         (!said.is_empty()).then(|| format!("connections with {with}: {}", said.join(", ")))
     }
 
-    /// Evidence of a step that happens at one instant comes after it.
+    /// Looks for evidence of steps that happen at one instant, because it comes after them.
     pub(super) fn look_for_late_evidence(&mut self, index: usize) {
         let action = &self.plan.steps[index].action;
         let late = matches!(action, Action::CertExpire { .. } | Action::CertRotate { .. } | Action::CaRotate { .. });
@@ -303,8 +303,8 @@ impl Director<'_> {
         self.renew_all(index);
     }
 
-    /// Everybody in `on` renews at once; whoever does not renew by itself is given a new certificate. The auditor, which
-    /// is the harness's own, goes along: it can be struck by no fault of certificates.
+    /// Makes every host in `on` renew at once; a host that does not renew by itself is given a new certificate. The
+    /// auditor belongs to the harness and is included: no fault of certificates can strike it.
     fn renew_all(&mut self, index: usize) {
         let auditor = self.stage.actors.iter().filter(|actor| actor.role == Role::Auditor).map(|a| a.name.clone());
         let hosts: Vec<Name> = self.hosts_of(index).into_iter().chain(auditor).collect();
@@ -336,7 +336,7 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// Installs certificates that have ended when the run comes to `ends`.
+    /// Installs certificates that have ended when the run reaches `ends`.
     fn install_ending(&mut self, index: usize, ends: Duration) -> Result<(), TlsError> {
         let epoch = self.scenario.cluster.wall_clock;
         let not_after = epoch + i64::try_from(ends.as_secs()).unwrap_or(i64::MAX / 4) - 1;
@@ -363,7 +363,7 @@ impl Director<'_> {
         Ok(())
     }
 
-    /// Whether a certificate serves its host for as long as the run may still take.
+    /// Returns whether a certificate serves its host for as long as the run may still take.
     fn is_good(&self, host: &Name, facts: &Facts) -> bool {
         let now = self.true_wall();
         let renews = self.plan.issuer.is_some();
@@ -391,7 +391,8 @@ impl Director<'_> {
         }
     }
 
-    /// Keys and certificates of the simulator's own making do not fail; if one ever did, the run would say so.
+    /// Performs an operation on keys and certificates. Those of the simulator do not fail; if one ever did, the run
+    /// would report it.
     fn attempt(&mut self, index: usize, act: impl FnOnce(&mut Self) -> Result<(), TlsError>) {
         if let Err(error) = act(self) {
             let step = self.plan.steps.get(index).map_or("the final heal", |step| &step.name);
@@ -399,12 +400,12 @@ impl Director<'_> {
         }
     }
 
-    /// The true wall clock, in seconds since 1970.
+    /// Returns the true wall clock, in seconds since 1970.
     fn true_wall(&self) -> i64 {
         self.scenario.cluster.wall_clock + i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX / 4)
     }
 
-    /// What the wall clock of a host shows, in seconds since 1970.
+    /// Returns what the wall clock of a host shows, in seconds since 1970.
     fn wall(&self, host: &Name) -> i64 {
         let (at, offset, rate) = self.certificates.clocks.get(host).copied().unwrap_or_default();
         let since = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX >> 32);
@@ -418,12 +419,12 @@ impl Director<'_> {
 // ---- what came of it ----
 
 impl Director<'_> {
-    /// Looks at events that were recorded since the last tick, before they are needed.
+    /// Handles events that were recorded since the last tick, before they are needed.
     fn take_in_certificates(&mut self) {
         self.notice();
     }
 
-    /// Takes one event in.
+    /// Handles one event.
     pub(super) fn notice_certificates(&mut self, event: &Event) {
         match &event.what {
             What::Certificate {

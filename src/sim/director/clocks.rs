@@ -1,4 +1,4 @@
-//! Faults of clocks: whose wall clock is wrong, by how much, and who has read it.
+//! Faults of clocks: which wall clock is wrong, by how much, and who has read it.
 
 use super::Director;
 use crate::{
@@ -25,7 +25,7 @@ impl Director<'_> {
         }
     }
 
-    /// Sets them right again, as far as this step set them wrong.
+    /// Sets the clocks right again, as far as this step set them wrong.
     pub(super) fn undo_clock(&mut self, index: usize) {
         for host in self.steps[index].hosts.clone() {
             let Some(actor) = self.stage.actor(&host) else { continue };
@@ -36,7 +36,7 @@ impl Director<'_> {
         }
     }
 
-    /// What shows that the step bit, in words.
+    /// Returns what shows that the step bit, in words.
     pub(super) fn clock_evidence(&self, index: usize) -> Option<String> {
         let action = &self.plan.steps[index].action;
         if !matches!(action, Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. }) {
@@ -48,7 +48,7 @@ impl Director<'_> {
         (times > 0).then(|| format!("{times} readings of a wall clock that was up to {} wrong", milliseconds(most)))
     }
 
-    /// What the clock of a host does from now on, all steps together.
+    /// Records what the clock of a host does from now on, all steps together.
     fn record_clock(&self, host: &Name) {
         let Some(actor) = self.stage.actor(host) else { return };
         let WallClock { offset, rate_ppm } = seam::clock_error(actor.index);
@@ -61,7 +61,7 @@ fn together(a: WrongReads, b: WrongReads) -> WrongReads {
     WrongReads { times: a.times + b.times, most }
 }
 
-/// Scenario files count in milliseconds, and in ten years at most.
+/// Converts milliseconds, in which scenario files count; they stay below ten years.
 fn nanoseconds(milliseconds: i64) -> i64 {
     milliseconds.saturating_mul(1_000_000)
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Director<'_> {
-    /// Lets the disks of a step's hosts fail or lie.
+    /// Makes the disks of a step's hosts fail or lie.
     pub(super) fn begin_disk(&mut self, index: usize) {
         let Some((fault, path)) = disk_fault(&self.plan.steps[index].action) else { return };
         for host in &self.steps[index].hosts {
@@ -20,7 +20,7 @@ impl Director<'_> {
         }
     }
 
-    /// Lets them be good again, and puts right what they have spoilt.
+    /// Makes the disks sound again, and repairs what they have damaged.
     pub(super) fn undo_disk(&mut self, index: usize) {
         for host in &self.steps[index].hosts {
             if let Some(actor) = self.stage.actor(host) {
@@ -29,7 +29,7 @@ impl Director<'_> {
         }
     }
 
-    /// A host goes dark, and its disk is empty from then on.
+    /// Makes a host go dark and wipes its disk.
     pub(super) fn wipe(&mut self, index: usize, host: &Name) {
         if self.kill(index, host, true).is_none() {
             return;
@@ -42,7 +42,7 @@ impl Director<'_> {
         }
     }
 
-    /// A machine is gone for good: what comes up under its name is another one. Nothing of this is evidence yet.
+    /// Loses a machine for good: what comes up under its name is another one. Nothing of this is evidence yet.
     pub(super) fn replace(&mut self, index: usize, host: &Name) {
         if self.kill(index, host, true).is_none() {
             return;
@@ -55,13 +55,13 @@ impl Director<'_> {
         self.steps[index].machines.insert(host.clone(), machine);
     }
 
-    /// Has the operator take the new machines in.
+    /// Makes the operator take the new machines into the cluster.
     pub(super) fn order_replacements(&self, index: usize) {
         let machines = &self.steps[index].machines;
         machines.iter().for_each(|(host, machine)| self.stage.operator.order(host, *machine));
     }
 
-    /// The step bites once the operator is done with all of its machines.
+    /// Looks whether the operator is done with all machines of a step; the step bites then.
     pub(super) fn look_for_replacements(&mut self, index: usize) {
         let machines = &self.steps[index].machines;
         if self.steps[index].bit || machines.is_empty() || machines.len() < self.steps[index].hosts.len() {
@@ -73,7 +73,7 @@ impl Director<'_> {
         }
     }
 
-    /// What shows that the step bit, in words.
+    /// Returns what shows that the step bit, in words.
     pub(super) fn disk_evidence(&self, index: usize) -> Option<String> {
         disk_fault(&self.plan.steps[index].action)?;
         let hosts = self.steps[index].hosts.iter().filter_map(|host| self.stage.actor(host));
@@ -84,7 +84,7 @@ impl Director<'_> {
     }
 }
 
-/// What a step does to disks, and to which files, if it does anything to them.
+/// Returns what a step does to disks, and to which files, if it does anything to them.
 fn disk_fault<T>(action: &Action<T>) -> Option<(DiskFault, &str)> {
     Some(match action {
         Action::FsyncError { nth, onwards, path, .. } => {

@@ -8,19 +8,19 @@ use crate::{
     history::{Event, Name, What},
 };
 
-/// What the hosts of a step told of their memory while it lasted.
+/// What the hosts of a step reported about their memory while the step lasted.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
-    /// Calls and readers that were sent away.
+    /// The number of calls and readers that were turned away.
     shed: u64,
-    /// Queues and caches that came to nine tenths of their limit, by name.
+    /// Queues and caches that reached nine tenths of their limit, by name.
     full: std::collections::BTreeMap<String, u64>,
-    /// Hosts whose software was told of the smaller budget.
+    /// Hosts whose software was told about the smaller budget.
     told: Vec<Name>,
 }
 
 impl Director<'_> {
-    /// Says what every host may use. Once, at the start.
+    /// Records what every host may use; called once, at the start.
     pub(super) fn record_budgets(&self) {
         for actor in &self.stage.actors {
             let budget = *actor.memory.borrow();
@@ -28,7 +28,7 @@ impl Director<'_> {
         }
     }
 
-    /// Takes memory away, or offers more.
+    /// Takes memory away, or offers more load.
     pub(super) fn begin_memory(&mut self, index: usize) {
         match self.plan.steps[index].action {
             Action::MemoryPressure { budget, .. } => {
@@ -45,7 +45,7 @@ impl Director<'_> {
         }
     }
 
-    /// Gives it back. Where another step still holds it, that one's budget stays: they have the same value.
+    /// Gives memory back. Where another step still takes it away, its budget stays: both have the same value.
     pub(super) fn undo_memory(&mut self, index: usize) {
         self.stage.surges.end(index);
         for host in self.steps[index].hosts.clone() {
@@ -71,7 +71,7 @@ impl Director<'_> {
         }
     }
 
-    /// Looks at what a host told of its memory, for the steps that press it.
+    /// Handles what a host reported about its memory, for the steps that squeeze it.
     pub(super) fn notice_memory(&mut self, event: &Event) {
         let What::Log { event: log } = &event.what else { return };
         if let LogEvent::MemoryUsed { .. } = log
@@ -93,7 +93,7 @@ impl Director<'_> {
         }
     }
 
-    /// What shows that the step bit, in words.
+    /// Returns what shows that the step bit, in words.
     pub(super) fn memory_evidence(&self, index: usize) -> Option<String> {
         let offered = self.stage.surges.offered(index);
         if offered > 0 {
@@ -105,7 +105,7 @@ impl Director<'_> {
             said.push(format!("shed {shed} times"));
         }
         said.extend(full.iter().map(|(what, times)| format!("`{what}` at its limit {times} times")));
-        // Of software that tells nothing of its memory, no more can be known than that it was told.
+        // If the software reports nothing about its memory, all that is known is that it was told.
         if said.is_empty() {
             let silent = told.iter().filter(|host| !self.tell_of_memory.contains(host));
             said.extend(silent.map(|host| format!("{host} was told of its budget")));

@@ -1,4 +1,4 @@
-//! Performing steps: when one begins, what it does, what proves that it bit, and how it is undone.
+//! Performs steps: when one begins, what it does, what proves that it bit, and how it is undone.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::{
 /// How long a host that was asked to stop may take before it is killed, while nothing keeps it from stopping.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Status {
     #[default]
@@ -36,47 +36,47 @@ pub(super) enum Status {
 /// A host that is to stop.
 #[derive(Debug, Clone, Copy)]
 struct Stopping {
-    /// Whether it ran and was asked to. Else there is nothing to wait for, and nothing that it could show.
+    /// Whether it ran and was asked to stop. Otherwise there is nothing to wait for, and nothing that it could show.
     asked: bool,
-    /// For how long it could have stopped and did not.
+    /// How long it could have stopped and did not.
     free: Duration,
-    /// Until when `free` was counted.
+    /// The time up to which `free` was counted.
     seen: Duration,
 }
 
-/// What the director knows of one step.
+/// The director's knowledge of one step.
 #[derive(Debug, Default)]
 pub(super) struct StepState {
     pub(super) status: Status,
-    /// When it is undone; `None`: at the final heal.
+    /// When the step is undone; `None`: at the final heal.
     pub(super) ends_at: Option<Duration>,
     began_at: Duration,
     pub(super) hosts: Vec<Name>,
     pub(super) bit: bool,
-    /// What it did to hosts, in words; links keep count of what it did to them.
+    /// What the step did to hosts, in words; links count what it did to them.
     pub(super) did: Vec<String>,
-    /// Hosts that are to be down, and how far they are.
+    /// Hosts that are to be down, and how far they have come.
     stopping: BTreeMap<Name, Stopping>,
     /// Hosts that are to come up again at this time.
     rising: BTreeMap<Name, Duration>,
-    /// The next crash of a churn, and how many there were.
+    /// The next crash of a churn, and the number of crashes so far.
     next_crash: Option<Duration>,
     crashes: u32,
-    /// Flipped replies that were counted as moments.
+    /// The number of flipped replies that were counted as moments.
     flips_told: u64,
     syncs_held: u64,
-    /// What was read of wall clocks that the step had set wrong and has set right again.
+    /// The readings of wall clocks that the step had set wrong and has set right again.
     pub(super) wrong_reads: crate::seam::WrongReads,
-    /// What the step's hosts told of their memory while it lasted.
+    /// What the step's hosts reported about their memory while it lasted.
     pub(super) pressure: super::memory::Pressure,
     pub(super) upgrading: super::upgrades::Upgrading,
     pub(super) readings: super::readings::Around,
-    /// Machines that it brought in place of lost ones.
+    /// The machines that it brought in place of lost ones.
     pub(super) machines: BTreeMap<Name, u32>,
 }
 
 impl Director<'_> {
-    /// Begins, goes on with and ends every step whose time it is.
+    /// Begins, continues and ends every step whose time has come.
     pub(super) fn direct_steps(&mut self) {
         if self.began.is_zero() {
             return;
@@ -102,7 +102,7 @@ impl Director<'_> {
         self.arm();
     }
 
-    /// Ends what has no end of its own, in reverse order of beginning.
+    /// Ends every step that has no end of its own, in reverse order of beginning.
     pub(super) fn heal(&mut self) {
         let mut active: Vec<usize> =
             (0..self.steps.len()).filter(|index| self.steps[*index].status == Status::Active).collect();
@@ -216,7 +216,7 @@ impl Director<'_> {
         }
     }
 
-    /// What an active step does in this tick; answers whether it ended.
+    /// Does what an active step does in this tick. Returns whether the step ended.
     fn go_on(&mut self, index: usize) -> bool {
         self.churn(index);
         self.finish_stops(index);
@@ -295,7 +295,7 @@ impl Director<'_> {
         }
     }
 
-    /// Kills a host on behalf of a step, which then holds it down; answers the bytes lost, if it ran.
+    /// Kills a host on behalf of a step, which then holds it down. Returns the bytes lost if it ran.
     pub(super) fn kill(&mut self, index: usize, host: &Name, dark: bool) -> Option<u64> {
         mark!("struck-while-down", self.held_down.contains_key(host));
         self.held_down.entry(host.clone()).or_default().push(index);
@@ -326,7 +326,7 @@ impl Director<'_> {
         self.count(index, self.steps[index].crashes);
     }
 
-    /// Each flipped reply is a moment: `STEP:2` is the second.
+    /// Counts each flipped reply as a moment: `STEP:2` is the second.
     fn count_flips(&mut self, index: usize) {
         while self.steps[index].flips_told < self.flips(index) {
             self.steps[index].flips_told += 1;
@@ -344,7 +344,7 @@ impl Director<'_> {
         self.record_step(index, Moment::Nth { n });
     }
 
-    /// Hosts that were asked to stop and did, or did not in time. Having to be killed is no evidence of a stop.
+    /// Handles hosts that stopped when asked, or did not in time. Having to be killed is no evidence of a stop.
     fn finish_stops(&mut self, index: usize) {
         for (host, mut stopping) in self.steps[index].stopping.clone() {
             if !self.is_hindered(&host) {
@@ -362,7 +362,7 @@ impl Director<'_> {
             }
             let did = match stopping.asked {
                 true => (!killed).then(|| format!("{host} stopped by itself")),
-                // It waits for its supervisor, unless another step keeps it down.
+                // The host waits for its supervisor, unless another step keeps it down.
                 false => (!self.is_held_by_others(index, &host)).then(|| format!("{host} had ended before")),
             };
             if let Some(did) = did {
@@ -378,7 +378,7 @@ impl Director<'_> {
         }
     }
 
-    /// Whether something keeps a host from stopping that is not its own doing: it stands still, or its disk is slow.
+    /// Returns whether something outside a host keeps it from stopping: it stands still, or its disk is slow.
     fn is_hindered(&self, host: &Name) -> bool {
         self.stage.actor(host).is_some_and(|actor| actor.still.load(Ordering::Relaxed) || actor.disk.is_slow())
     }
@@ -422,7 +422,7 @@ impl Director<'_> {
     fn strike_links(&self, index: usize, a: &[Name], b: &[Name], both_ways: bool, fault: LinkFault) {
         for (x, y) in pairs(a, b) {
             self.stage.links.apply(index, x, y, fault);
-            // A group may stand on both sides: each direction once.
+            // A group may stand on both sides; each direction is applied once.
             if both_ways && !(a.contains(y) && b.contains(x)) {
                 self.stage.links.apply(index, y, x, fault);
             }
@@ -451,7 +451,7 @@ impl Director<'_> {
         }
     }
 
-    /// What links, disks and servers counted for a step.
+    /// Returns what links, disks and servers counted for a step.
     fn counted_evidence(&self, index: usize) -> Option<String> {
         let mut said = Vec::new();
         let links = self.stage.links.evidence(index);
@@ -539,8 +539,8 @@ impl Director<'_> {
 
     // ---- striking at the very instant ----
 
-    /// Arms power losses that wait for an event of the log itself: the power goes inside the tick, at the event. Where the
-    /// event itself says who leads, whoever is struck for leading, or for not leading, is struck in the next tick instead.
+    /// Arms power losses that wait for an event of the log itself: the power goes within the tick, at the event. Where
+    /// the event itself says who leads, hosts that depend on the leader are struck in the next tick instead.
     fn arm(&self) {
         let mut armed = Vec::new();
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -567,7 +567,7 @@ impl Director<'_> {
     }
 }
 
-/// Hosts whose power went inside a tick, by the step that did it and has not begun yet.
+/// Hosts whose power went within a tick, by the step that caused it and has not begun yet.
 pub(super) type Struck = Arc<Mutex<BTreeMap<usize, Vec<Name>>>>;
 
 struct Armed {
@@ -576,7 +576,7 @@ struct Armed {
     hosts: Vec<(Name, SimDisk)>,
 }
 
-/// Cuts disk and links of the armed hosts at the first event that they wait for, and says whose.
+/// Makes an alarm that cuts disk and links of the armed hosts at the first event they wait for, and notes the hosts.
 fn alarm(stage: &Stage, armed: Vec<Armed>, struck: Struck) -> crate::sim::recorder::Alarm {
     let (links, recorder) = (stage.links.clone(), stage.recorder.clone());
     let armed = Arc::new(Mutex::new(armed));
@@ -599,7 +599,7 @@ fn alarm(stage: &Stage, armed: Vec<Armed>, struck: Struck) -> crate::sim::record
     })
 }
 
-/// Every pair of two different hosts, one of `a` and one of `b`.
+/// Returns every pair of two different hosts, one of `a` and one of `b`.
 fn pairs<'h>(a: &'h [Name], b: &'h [Name]) -> impl Iterator<Item = (&'h Name, &'h Name)> {
     a.iter().flat_map(move |x| b.iter().map(move |y| (x, y))).filter(|(x, y)| x != y)
 }

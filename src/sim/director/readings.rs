@@ -1,7 +1,7 @@
 //! Readings around steps: the auditor looks at one server shortly before and after each step begins and ends.
 //!
-//! How long before and after is the seed's to say, by a stream of each step's own. A beginning that is known ahead is
-//! looked at from both sides; one that the run brings about can only be looked at from behind.
+//! The seed decides how long before and after, by a separate stream for each step. A beginning that is known in advance
+//! is looked at from both sides; one that the run brings about can be looked at only afterwards.
 
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use rand_chacha::ChaCha8Rng;
 use super::Director;
 use crate::{history::Name, scenario::Start, seam, sim::stage::streams::READINGS};
 
-/// More than these are not asked for: a scenario may have a thousand steps, and each reading reads a whole server.
+/// The largest number of readings asked for: a scenario may have a thousand steps, and each reading reads a whole
+/// server.
 const READINGS_MAX: usize = 48;
 
-/// From the beginning of a reading until its server answers, as a multiple of the latency one way: connecting, a TLS
-/// handshake and the request. A reading that has to meet what stands there at a moment begins that much before.
+/// The time from the beginning of a reading until its server answers, as a multiple of the one-way latency: connecting,
+/// a TLS handshake and the request. A reading that has to meet the state at a moment begins that much before.
 const WAYS: u32 = 6;
 
-/// A reading that is to meet a moment does so within this long before it.
+/// A reading that is to meet a moment does so within this time before it.
 const SHORTLY: Duration = Duration::from_millis(100);
-/// Others come within this of theirs.
+/// Other readings come within this time of their moment.
 const NEAR: Duration = Duration::from_millis(500);
 
-/// What was asked for around one step.
+/// The readings asked for around one step.
 #[derive(Debug, Default)]
 pub(super) struct Around {
     began: bool,
@@ -40,7 +41,7 @@ impl Director<'_> {
         }
     }
 
-    /// Asks for readings around the moment at which a step will begin; the first time that it is known.
+    /// Asks for readings around the moment at which a step will begin, when that moment first becomes known.
     pub(super) fn read_around_the_beginning(&mut self, index: usize, begins: Duration) {
         if std::mem::replace(&mut self.steps[index].readings.began, true) {
             return;
@@ -51,7 +52,7 @@ impl Director<'_> {
         self.read_at(index, begins + after);
     }
 
-    /// Asks for a reading shortly before or after a step that has begun ends, where that time is known.
+    /// Asks for a reading shortly before or after a step that has begun ends, if that time is known.
     pub(super) fn read_around_the_end(&mut self, index: usize) {
         let Some(ends) = self.steps[index].ends_at.filter(|ends| *ends > self.now) else { return };
         if self.luck(index).random_bool(0.5) {
@@ -62,13 +63,13 @@ impl Director<'_> {
         }
     }
 
-    /// A reading that meets what its server shows shortly before a moment.
+    /// Asks for a reading that meets what its server shows shortly before a moment.
     fn read_before(&mut self, index: usize, moment: Duration) {
         let before = self.scenario.cluster.latency * WAYS + self.draw(index, SHORTLY);
         self.read_at(index, moment.saturating_sub(before));
     }
 
-    /// Asks for a reading of one server that the step strikes, or else of any; nothing where it is too late for it.
+    /// Asks for a reading of one server that the step strikes, or else of any server; does nothing if it is too late.
     fn read_at(&mut self, index: usize, at: Duration) {
         let struck = self.struck_hosts(&self.plan.steps[index].action);
         let servers: Vec<Name> = self.plan.servers.iter().map(|name| name.as_str().into()).collect();
@@ -80,7 +81,7 @@ impl Director<'_> {
         }
     }
 
-    /// A length of time below `most`, in whole milliseconds and at least one.
+    /// Draws a length of time up to `most`, in whole milliseconds and at least one.
     fn draw(&mut self, index: usize, most: Duration) -> Duration {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.luck(index).random_range(1..=most.max(1)))

@@ -1,8 +1,9 @@
 //! Deployments: hosts that stop at one schema revision and start at another.
 //!
-//! A host is stopped as by a restart and its next life is told its revision. A host that is down when its turn comes is
-//! not stopped: it comes up at the new revision whenever it comes up. Either way its turn is over when a later life than
-//! the one it found serves: the listener is bound, or the client came up. The step bites when all of them do.
+//! A host is stopped as by a restart, and its next life is told its revision. A host that is down when its turn comes
+//! is not stopped: it runs the new revision whenever it comes up. Either way its turn is over when a life later than
+//! the one at the beginning of the turn serves: the listener is bound, or the client came up. The step bites when all
+//! its hosts serve.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,13 +17,13 @@ use crate::{
     history::Name,
 };
 
-/// A host that does not serve by then is given up: the step then did not bite, and no further host is stopped.
+/// A host that does not serve within this time is given up: the step then did not bite, and no further host is stopped.
 const SERVE_MAX: Duration = Duration::from_secs(120);
 
-/// How far a deployment is.
+/// The progress of a deployment.
 #[derive(Debug, Default)]
 pub(super) struct Upgrading {
-    /// Hosts whose turn has not come.
+    /// Hosts whose turn has not come yet.
     waiting: VecDeque<Name>,
     /// When the next turn may come.
     next_at: Duration,
@@ -32,7 +33,7 @@ pub(super) struct Upgrading {
 }
 
 impl Director<'_> {
-    /// Whether the step is a deployment.
+    /// Returns whether the step is a deployment.
     pub(super) fn deploys(&self, index: usize) -> bool {
         let action = &self.plan.steps[index].action;
         matches!(action, Action::Upgrade { .. } | Action::RollingUpgrade { .. } | Action::Rollback { .. })
@@ -45,7 +46,7 @@ impl Director<'_> {
         state.upgrading.next_at = self.now;
     }
 
-    /// Ends the turns of hosts that serve again and begins those that are due. Answers whether any are left.
+    /// Ends the turns of hosts that serve again and begins those that are due. Returns whether any are left.
     pub(super) fn go_on_upgrading(&mut self, index: usize) -> bool {
         if !self.deploys(index) {
             return false;
@@ -64,7 +65,7 @@ impl Director<'_> {
         !self.steps[index].upgrading.turns.is_empty()
     }
 
-    /// Whether nothing is left to do but for hosts that other steps hold down, perhaps until the final heal.
+    /// Returns whether only hosts are left that other steps hold down, perhaps until the final heal.
     pub(super) fn waits_for_the_heal(&self, index: usize) -> bool {
         let turns = &self.steps[index].upgrading.turns;
         !turns.is_empty() && turns.keys().all(|host| self.is_held_by_others(index, host))
@@ -81,7 +82,7 @@ impl Director<'_> {
             Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } if revisions.last() != Some(&to) => {
                 revisions.push(to);
             }
-            // The one that it started with has none before it: the host is restarted as it is.
+            // There is no revision before the one that the host started with: the host is restarted as it is.
             Action::Rollback { .. } if revisions.len() > 1 => _ = revisions.pop(),
             _ => {}
         }
@@ -102,7 +103,7 @@ impl Director<'_> {
             let up = life > before && serves && self.stage.sim.is_host_running(&*host);
             let held = !up && self.is_held_by_others(index, &host);
             if held {
-                // It serves once the other step lets go of it: its time counts from then on.
+                // The host serves once the other step releases it: its time counts from then on.
                 self.steps[index].upgrading.turns.insert(host, (self.now, before));
                 continue;
             }

@@ -1,7 +1,8 @@
 //! The simulated disk without waiting, behind the files of [`crate::system::File`].
 //!
-//! The same page cache, the same platter, the same luck at a power loss. A sync has no length in simulated time: what it
-//! covers is durable when it returns, even on a host that stands still, whose own doings nobody sees before it goes on.
+//! It shares the page cache, the platter and the luck at a power loss. A sync takes no simulated time: what it covers
+//! is durable when it returns, even on a host that stands still, because nobody sees what such a host does before it
+//! goes on.
 
 use std::{io, path::Path, sync::Arc};
 

@@ -1,6 +1,6 @@
-//! Disks that fail, fill up, dawdle and lie: which operation a step strikes, and what it has done so far.
+//! Disks that fail, fill up, slow down and lie: which operations a step strikes, and what it has done so far.
 //!
-//! All luck of these faults comes from a stream of its own, so that a step leaves everything else as it was.
+//! All luck of these faults comes from a separate stream, so that a step leaves everything else as it was.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,37 +17,37 @@ use super::{
 };
 use crate::{fault::path_matches, history::What};
 
-/// How often another place is drawn where one does not fit.
+/// How often another place is drawn if one does not fit.
 const DRAWS_MAX: usize = 64;
 
 /// What a step does to a disk while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFault {
-    /// A sync fails: the `nth`, and where `onwards` all that follow.
+    /// A sync fails: the `nth`, and with `onwards` all that follow.
     SyncError {
         /// Counted from 1.
         nth: u64,
-        /// Whether later ones fail, too.
+        /// Whether later syncs fail, too.
         onwards: bool,
     },
     /// Operations fail.
     Error {
-        /// Reads do.
+        /// Whether reads fail.
         reads: bool,
-        /// Writes do.
+        /// Whether writes fail.
         writes: bool,
     },
-    /// Files can grow by so much together.
+    /// All files together can grow only by this much.
     Full {
-        /// Bytes.
+        /// The number of bytes.
         free: u64,
     },
     /// Syncs and reads take longer.
     Slow {
-        /// By so much.
+        /// The additional time.
         latency: Duration,
     },
-    /// Of the `nth` write of several sectors only the first ones reach the platter.
+    /// Of the `nth` write of several sectors, only the first sectors reach the platter.
     TornWrite {
         /// Counted from 1.
         nth: u64,
@@ -59,7 +59,7 @@ pub enum DiskFault {
     },
     /// Bits flip at the beginning.
     BitRot {
-        /// How many.
+        /// How many bits flip.
         bits: u64,
     },
 }
@@ -81,7 +81,7 @@ impl DiskFault {
 /// What a step has done to a disk.
 #[derive(Debug, Default)]
 struct Tally {
-    /// Syncs, writes or bits struck.
+    /// The number of syncs, writes or bits struck.
     times: u64,
     reads: u64,
     bytes: u64,
@@ -93,9 +93,9 @@ struct Active {
     step: usize,
     fault: DiskFault,
     path: String,
-    /// Operations that it has counted.
+    /// The number of operations that it has counted.
     seen: u64,
-    /// Where nothing may grow beyond so many bytes of all files together.
+    /// The number of bytes beyond which all files together may not grow.
     limit: u64,
 }
 
@@ -103,12 +103,12 @@ struct Active {
 pub(super) struct Faults {
     sector: usize,
     active: Vec<Active>,
-    /// By step, also of those that have ended.
+    /// Tallies by step, also of steps that have ended.
     tallies: BTreeMap<usize, (DiskFault, Tally)>,
     luck: ChaCha8Rng,
 }
 
-/// What fails with EIO.
+/// Returns the error EIO.
 pub(super) fn io_error() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
@@ -122,7 +122,7 @@ impl Faults {
         Self { sector, active: Vec::new(), tallies: BTreeMap::new(), luck }
     }
 
-    /// Whether nothing is wrong: the usual case, which costs nothing.
+    /// Returns whether nothing is wrong: the usual case, which costs nothing.
     fn is_sound(&self) -> bool {
         self.active.is_empty()
     }
@@ -131,7 +131,7 @@ impl Faults {
         self.tallies.get_mut(&step).map(|(_, tally)| tally)
     }
 
-    /// Whether, and by which step's doing, the sync of this file fails.
+    /// Returns the step that makes the sync of this file fail, if any does.
     pub(super) fn fail_sync(&mut self, path: &str) -> Option<usize> {
         let mut by = None;
         for active in self.active.iter_mut().filter(|active| path_matches(&active.path, path)) {
@@ -145,7 +145,7 @@ impl Faults {
         by
     }
 
-    /// By how much a sync, or a read, of this file takes longer.
+    /// Returns by how much a sync, or a read, of this file takes longer.
     pub(super) fn slow(&mut self, path: &str, read: bool) -> Duration {
         let mut longest = Duration::ZERO;
         for at in 0..self.active.len() {
@@ -163,14 +163,15 @@ impl Faults {
         longest
     }
 
-    /// Whether a read of this file fails.
+    /// Returns the error with which a read of this file fails, if it fails.
     pub(super) fn fail_read(&mut self, path: &str) -> Option<io::Error> {
         let step = self.failing(path, |fault| matches!(fault, DiskFault::Error { reads: true, .. }))?;
         self.tally(step)?.reads += 1;
         Some(io_error())
     }
 
-    /// Whether a change of this file fails, which lets it grow by `growth` where all files together have `used` bytes.
+    /// Returns the error with which a change of this file fails, if it fails. The change lets the file grow by
+    /// `growth`, and all files together have `used` bytes.
     pub(super) fn fail_write(&mut self, path: &str, growth: u64, used: impl Fn() -> u64) -> Option<io::Error> {
         if let Some(step) = self.failing(path, |fault| matches!(fault, DiskFault::Error { writes: true, .. })) {
             self.tally(step)?.times += 1;
@@ -189,7 +190,7 @@ impl Faults {
         Some(active.step)
     }
 
-    /// What the disk will do to a write instead of what it says.
+    /// Returns what the disk will do to a write instead of what it says.
     pub(super) fn lie_about(&mut self, path: &str, offset: u64, len: usize) -> Option<Lie> {
         if self.is_sound() || len == 0 {
             return None;
@@ -220,7 +221,7 @@ impl Faults {
         lie
     }
 
-    /// Takes note of damage that shows.
+    /// Records damage that has become visible.
     pub(super) fn shown(&mut self, (culprit, _, bytes): Place, path: &str) {
         if let Some(tally) = self.tally(culprit.step) {
             tally.times += 1;
@@ -252,12 +253,12 @@ impl Faults {
 }
 
 impl State {
-    /// All bytes of all files.
+    /// Returns the number of bytes of all files.
     pub(super) fn used(&self) -> u64 {
         used(&self.files, self.names.values())
     }
 
-    /// Takes note of what a sync has left behind, and lets strayed writes land.
+    /// Records what a sync has left behind, and lets strayed writes land.
     pub(super) fn absorb(&mut self, file: usize, settled: Settled) {
         for (step, bytes) in settled.failed {
             if let Some(tally) = self.faults.tally(step) {
@@ -270,8 +271,8 @@ impl State {
         }
     }
 
-    /// A write lands where it does not belong: at another sector of its file, or else of another one. No file grows by
-    /// it; where there is nothing else on this disk, it lands nowhere.
+    /// Lets a write land where it does not belong: at another sector of its file, or else of another file. No file
+    /// grows by this; if there is nothing else on this disk, the write lands nowhere.
     fn land_astray(&mut self, file: usize, stray: &Stray) {
         let own = usize::try_from(stray.offset).unwrap_or(usize::MAX);
         let size = self.sector;
@@ -297,7 +298,7 @@ impl State {
         platter.damage(at, &stray.bytes[..len], stray.culprit, false);
     }
 
-    /// Flips bits of durable bytes; answers where.
+    /// Flips bits of durable bytes. Returns their places.
     fn rot(&mut self, culprit: Culprit, bits: u64, wanted: &str) -> Vec<(String, Place)> {
         let mut files: Vec<(String, usize)> = Vec::new();
         for (path, file) in &self.names {
@@ -317,7 +318,7 @@ impl State {
             let Some(before) = durable.bytes.get(at) else { continue };
             let after = before ^ (1 << bit);
             durable.damage(at, &[after], culprit, true);
-            // Where the page cache holds something newer, that is untouched.
+            // Where the page cache holds newer bytes, those are untouched.
             if content.bytes.get(at) == Some(before) {
                 content.damage(at, &[after], culprit, true);
             }
@@ -350,20 +351,20 @@ impl State {
         None
     }
 
-    /// The name of a file, where it has one.
+    /// Returns the name of a file, if it has one.
     pub(super) fn name_of(&self, file: usize) -> Option<String> {
         self.names.iter().find(|(_, of)| **of == file).map(|(path, _)| path.display().to_string())
     }
 }
 
-/// All bytes of the files that have a name.
+/// Returns the number of bytes of the files that have a name.
 pub(super) fn used<'n>(files: &[Inode], names: impl Iterator<Item = &'n usize>) -> u64 {
     let named: BTreeSet<usize> = names.copied().collect();
     named.iter().map(|file| files[*file].len()).sum()
 }
 
 impl SimDisk {
-    /// A step begins to strike files whose path begins with `path` or whose name it is; empty for all.
+    /// Begins to strike files whose path begins with `path` or whose name it is; empty for all files.
     pub fn begin_fault(&self, step: usize, fault: DiskFault, path: &str, now: Duration) {
         let mut state = self.lock_state();
         state.settle(now);
@@ -382,7 +383,7 @@ impl SimDisk {
         }
     }
 
-    /// The step ends: what it has damaged and nobody has written over is put right.
+    /// Ends a step: what it has damaged and nobody has overwritten is repaired.
     pub fn end_fault(&self, step: usize, now: Duration) {
         let mut state = self.lock_state();
         state.settle(now);
@@ -390,7 +391,7 @@ impl SimDisk {
         let mut mended = Vec::new();
         for file in 0..state.files.len() {
             let name = state.name_of(file);
-            // What did not show on the platter yet does not show in the page cache either.
+            // What does not show on the platter yet does not show in the page cache either.
             let shown = state.files[file].content.mend(step);
             state.files[file].durable.mend(step);
             mended.extend(name.into_iter().flat_map(|name| shown.iter().map(move |place| (name.clone(), *place))));
@@ -401,12 +402,12 @@ impl SimDisk {
         }
     }
 
-    /// Whether a step slows it down.
+    /// Returns whether a step slows it down.
     pub fn is_slow(&self) -> bool {
         self.lock_state().faults.active.iter().any(|active| matches!(active.fault, DiskFault::Slow { .. }))
     }
 
-    /// What a step has done so far, in words.
+    /// Returns what a step has done so far, in words.
     pub fn evidence(&self, step: usize, now: Duration) -> Option<String> {
         let mut state = self.lock_state();
         if !state.faults.tallies.contains_key(&step) {
@@ -416,7 +417,8 @@ impl SimDisk {
         state.faults.evidence(step)
     }
 
-    /// Everything on it is gone: files, names, folders. Answers how many bytes of how many files. Its host is down.
+    /// Removes everything on the disk: files, names, folders. Returns how many bytes of how many files. The host is
+    /// down.
     pub fn wipe(&self) -> (u64, usize) {
         let mut state = self.lock_state();
         let gone = (state.used(), state.names.len());

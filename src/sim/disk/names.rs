@@ -1,8 +1,8 @@
 //! Names on the simulated disk: of files and of folders, as processes see them and as they are on the platter.
 //!
-//! A name is made durable by a sync of the folder that it stands in. What was made, renamed or removed since may, at a
-//! power loss, have happened or not: the seed decides, for each by itself. A rename is one step. With the name of a
-//! folder everything in it is gone, however often it was synced.
+//! A name is made durable by a sync of the folder that contains it. What was made, renamed or removed since then may,
+//! at a power loss, have happened or not: the seed decides for each change separately. A rename is one step. With the
+//! name of a folder everything in it is gone, however often it was synced.
 
 use std::{
     collections::BTreeSet,
@@ -24,14 +24,14 @@ pub(super) enum Loss {
 }
 
 impl Loss {
-    /// Bytes gone.
+    /// Returns the number of bytes lost.
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Loss::Bytes { bytes, .. } | Loss::Name { bytes, .. } => *bytes,
         }
     }
 
-    /// As an event.
+    /// Returns the loss as an event.
     pub(super) fn told(self) -> What {
         match self {
             Loss::Bytes { path, bytes, torn } => What::Lost { path, bytes, torn },
@@ -47,7 +47,7 @@ impl State {
         self.names.insert(path, file);
     }
 
-    /// Makes a folder and those that it stands in, as far as they are not there.
+    /// Makes a folder and its parents, as far as they do not exist.
     pub(super) fn make_folder(&mut self, path: &Path) {
         for folder in path.ancestors() {
             if self.folders.insert(folder.to_owned()) {
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// What stands in a folder is on the platter as processes see it.
+    /// Makes the names in a folder durable, as processes see them.
     pub(super) fn sync_names(&mut self, folder: &Path) {
         let here = |path: &PathBuf| path.parent() == Some(folder);
         self.durable_names.retain(|path, _| !here(path));
@@ -65,7 +65,7 @@ impl State {
         self.durable_folders.extend(self.folders.iter().filter(|path| here(path)).cloned());
     }
 
-    /// The platter's view becomes everybody's. Returns what is gone.
+    /// Replaces what processes see with what is on the platter. Returns what is lost.
     pub(super) fn lose_unsynced(&mut self) -> Vec<Loss> {
         let mut lost = self.lose_folders();
         self.decide_removals();
@@ -78,13 +78,13 @@ impl State {
         lost
     }
 
-    /// Of folders that were not synced with the one that they stand in, some are gone, with everything in them.
+    /// Loses some of the folders that were not synced with their parent, with everything in them.
     fn lose_folders(&mut self) -> Vec<Loss> {
         let unsynced: Vec<PathBuf> = self.folders.difference(&self.durable_folders).cloned().collect();
         let mut lost = Vec::new();
         for folder in unsynced {
             if !self.folders.contains(&folder) {
-                continue; // gone with the one that it stands in
+                continue; // gone with its parent
             }
             if self.luck.random_bool(0.5) {
                 self.durable_folders.insert(folder);
@@ -103,7 +103,7 @@ impl State {
         lost
     }
 
-    /// Of removals that were not synced, some had happened on the platter; the other files are back.
+    /// Decides which removals that were not synced had happened on the platter; the other files are back.
     fn decide_removals(&mut self) {
         let named: BTreeSet<usize> = self.names.values().copied().collect();
         let removed = self.durable_names.iter();
@@ -129,18 +129,18 @@ impl State {
         lost
     }
 
-    /// A name that was never synced may have reached the platter by luck.
+    /// Decides which names that were never synced have reached the platter by luck.
     fn lose_names(&mut self) -> Vec<Loss> {
         let unsynced = self.names.iter().filter(|(path, file)| self.durable_names.get(*path) != Some(file));
         let unsynced: Vec<(PathBuf, usize)> = unsynced.map(|(path, file)| (path.clone(), *file)).collect();
         let mut lost = Vec::new();
         for (path, file) in unsynced {
             if self.luck.random_bool(0.5) {
-                // A rename is one step: with the new name the old one is gone.
+                // A rename is one step: when the new name survives, the old one is gone.
                 self.durable_names.retain(|old, of| *of != file || self.names.contains_key(old));
                 self.durable_names.insert(path, file);
             } else {
-                // Where a rename was lost, the file still has its old name.
+                // If a rename was lost, the file still has its old name.
                 let gone = !self.durable_names.values().any(|known| *known == file);
                 lost.push(self.lost_name(&path, if gone { self.files[file].len() } else { 0 }));
             }

@@ -1,19 +1,19 @@
-//! The bytes of a file, as the pieces in which they were written: what a page cache and a platter hold alike they share, and
-//! neither copies what it is given. A file of large entries would else stand in memory several times over.
+//! The bytes of a file, as the pieces in which they were written: a page cache and a platter share equal pieces, and
+//! neither copies what it is given. Otherwise a file of large entries would be in memory several times over.
 
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes that can be written over, cut and extended anywhere. A clone shares all pieces.
+/// Bytes that can be overwritten, cut and extended anywhere. A clone shares all pieces.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Pieces {
-    /// By where they begin; none is empty, and each begins where the one before it ends.
+    /// The pieces by their start; none is empty, and each begins where the one before it ends.
     pieces: BTreeMap<usize, Bytes>,
 }
 
 impl Pieces {
-    /// How many bytes.
+    /// Returns the number of bytes.
     pub(super) fn len(&self) -> usize {
         self.pieces.last_key_value().map_or(0, |(at, piece)| at + piece.len())
     }
@@ -22,19 +22,20 @@ impl Pieces {
         self.pieces.is_empty()
     }
 
-    /// The byte at a place, if there is one.
+    /// Returns the byte at a place, if there is one.
     pub(super) fn get(&self, at: usize) -> Option<u8> {
         let (start, piece) = self.pieces.range(..=at).next_back()?;
         piece.get(at - start).copied()
     }
 
-    /// What stands between two places, as far as there is anything. Copies only where that was written in several pieces.
+    /// Returns the bytes between two places, as far as there are any. It copies only bytes that were written in several
+    /// pieces.
     pub(super) fn read(&self, from: usize, to: usize) -> Bytes {
         let to = to.min(self.len());
         if from >= to {
             return Bytes::new();
         }
-        // A piece covers `from`, which is inside.
+        // `from` is inside, so a piece covers it.
         let first = self.pieces.range(..=from).next_back().map_or(from, |(start, _)| *start);
         let mut parts = self
             .pieces
@@ -50,7 +51,7 @@ impl Pieces {
         all.freeze()
     }
 
-    /// Writes over what is there, and extends it where that ends; what lies between is zeroes.
+    /// Overwrites what is there and extends the file as needed; a gap is filled with zeroes.
     pub(super) fn write(&mut self, at: usize, bytes: Bytes) {
         if self.len() < at {
             self.resize(at);
@@ -68,7 +69,7 @@ impl Pieces {
         self.pieces.insert(at, bytes);
     }
 
-    /// Cuts, or extends by zeroes.
+    /// Cuts the file, or extends it with zeroes.
     pub(super) fn resize(&mut self, len: usize) {
         let now = self.len();
         if now < len {
@@ -79,7 +80,7 @@ impl Pieces {
         drop(self.pieces.split_off(&len));
     }
 
-    /// Lets a piece begin here, if any byte stands here.
+    /// Makes a piece begin here, if there is a byte here.
     fn split(&mut self, at: usize) {
         let Some((start, piece)) = self.pieces.range_mut(..at).next_back() else { return };
         if at - start < piece.len() {
@@ -90,7 +91,7 @@ impl Pieces {
 }
 
 impl PartialEq for Pieces {
-    /// Whether they hold the same bytes, however those were written.
+    /// Returns whether they hold the same bytes, however those were written.
     fn eq(&self, other: &Pieces) -> bool {
         self.len() == other.len() && self.read(0, self.len()) == other.read(0, other.len())
     }

@@ -1,8 +1,8 @@
 //! One file of the simulated disk: what its page cache shows, what its platter holds, and what lies between the two.
 //!
-//! Where a disk lied or rotted, the place and what ought to stand there are kept as a scar: so damage can be told when
-//! it shows, forgotten where it is written over, and mended when the fault ends. Software never sees a scar, only
-//! bytes.
+//! Where a disk lied or rotted, a scar keeps the place and the bytes that ought to be there, so that damage can be
+//! reported when it shows, forgotten when it is overwritten, and repaired when the fault ends. Software never sees a
+//! scar, only bytes.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,7 +19,7 @@ pub(super) struct Image {
     scars: Vec<Scar>,
 }
 
-/// Whose doing damage is: a step and its fault.
+/// The cause of damage: a step and its fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Culprit {
     pub(super) step: usize,
@@ -32,7 +32,7 @@ struct Scar {
     at: usize,
     truth: Vec<u8>,
     culprit: Culprit,
-    /// It shows, and that was told.
+    /// Whether the damage shows and was reported.
     told: bool,
 }
 
@@ -41,14 +41,14 @@ impl Scar {
         self.at + self.truth.len()
     }
 
-    /// The part of it between two offsets, which are inside.
+    /// Returns the part of it between two offsets, which are inside.
     fn part(&self, from: usize, to: usize) -> Scar {
         let truth = self.truth[from - self.at..to - self.at].to_vec();
         Scar { at: from, truth, culprit: self.culprit, told: self.told }
     }
 }
 
-/// A damaged or mended place: whose doing, where, how many bytes.
+/// A damaged or repaired place: its culprit, its offset, its number of bytes.
 pub(super) type Place = (Culprit, u64, u64);
 
 impl Image {
@@ -63,7 +63,7 @@ impl Image {
         self.bytes.resize(len);
     }
 
-    /// Lets a place hold something else than it ought to. It is inside of the file.
+    /// Makes a place, which lies inside the file, hold something else than it ought to.
     pub(super) fn damage(&mut self, at: usize, wrong: &[u8], culprit: Culprit, told: bool) {
         let end = at + wrong.len();
         let truth = self.truth(at, end);
@@ -74,7 +74,7 @@ impl Image {
         }
     }
 
-    /// What ought to stand between two offsets.
+    /// Returns what ought to be between two offsets.
     fn truth(&self, from: usize, to: usize) -> Vec<u8> {
         let mut truth = self.bytes.read(from, to).to_vec();
         for scar in self.scars.iter().filter(|scar| scar.at < to && from < scar.end()) {
@@ -84,7 +84,7 @@ impl Image {
         truth
     }
 
-    /// What is written over is no damage any more.
+    /// Forgets damage that is overwritten.
     fn forget(&mut self, from: usize, to: usize) {
         if self.scars.is_empty() {
             return;
@@ -103,7 +103,7 @@ impl Image {
         }
     }
 
-    /// Damage that shows from now on, and did not before.
+    /// Returns damage that shows from now on, and did not before.
     fn show(&mut self) -> Vec<Place> {
         let fresh = self.scars.iter_mut().filter(|scar| !scar.told);
         let show = |scar: &mut Scar| {
@@ -113,7 +113,7 @@ impl Image {
         fresh.map(show).collect()
     }
 
-    /// Puts right what is still wrong of a step's doing; answers where.
+    /// Repairs what a step has damaged and is still wrong. Returns the places.
     pub(super) fn mend(&mut self, step: usize) -> Vec<Place> {
         let (of_step, others) = std::mem::take(&mut self.scars).into_iter().partition(|scar| scar.culprit.step == step);
         self.scars = others;
@@ -130,15 +130,15 @@ impl Image {
 pub(super) struct Inode {
     pub(super) content: Image,
     pub(super) durable: Image,
-    /// Changes that are in the page cache only, oldest first.
+    /// Changes that are only in the page cache, oldest first.
     pub(super) changes: Vec<Change>,
     /// Syncs under way, in the order in which they complete.
     pub(super) syncs: Vec<Flush>,
-    /// Changes that have left the page cache for the platter, or for nowhere, ever.
+    /// The number of changes that have ever left the page cache, for the platter or for nowhere.
     pub(super) settled: u64,
-    /// Places that are clean although a failed sync did not write them: from where to where.
+    /// Places that are clean although a failed sync did not write them, as ranges.
     pub(super) unwritten: Vec<(u64, u64)>,
-    /// The last read completes then, and no later one before it.
+    /// When the last read completes; no later read completes before it.
     pub(super) read_until: Duration,
 }
 
@@ -146,9 +146,9 @@ pub(super) struct Inode {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flush {
     pub(super) at: Duration,
-    /// How many changes (counted from the first one ever) it covers.
+    /// How many changes it covers, counted from the first one ever.
     pub(super) upto: u64,
-    /// The step that lets it fail.
+    /// The step that makes it fail.
     pub(super) fails: Option<usize>,
 }
 
@@ -160,9 +160,9 @@ pub(super) enum Change {
 /// What a disk does to a write instead of what it says.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lie {
-    /// Only so many first bytes reach the platter.
+    /// Only the first `kept` bytes reach the platter.
     Torn { culprit: Culprit, kept: usize },
-    /// It lands somewhere else.
+    /// The write lands somewhere else.
     Astray { culprit: Culprit },
 }
 
@@ -173,16 +173,16 @@ pub(super) struct Stray {
     pub(super) bytes: Bytes,
 }
 
-/// What syncs that completed have left behind.
+/// What completed syncs have left behind.
 #[derive(Default)]
 pub(super) struct Settled {
-    /// Syncs that failed: whose doing, and the bytes that are clean now without having been written.
+    /// The syncs that failed: the step that caused it, and the bytes that are clean although they were not written.
     pub(super) failed: Vec<(usize, u64)>,
     pub(super) strays: Vec<Stray>,
 }
 
 impl Inode {
-    /// Does what the syncs that are complete by `now` do.
+    /// Applies the syncs that are complete by `now`.
     pub(super) fn settle(&mut self, now: Duration) -> Settled {
         let mut settled = Settled::default();
         while self.syncs.first().is_some_and(|sync| sync.at <= now) {
@@ -192,7 +192,7 @@ impl Inode {
         settled
     }
 
-    /// Everything that is in the page cache now is synced at once.
+    /// Syncs everything that is in the page cache at once.
     pub(super) fn sync_at_once(&mut self, now: Duration, fails: Option<usize>) -> Settled {
         let mut settled = Settled::default();
         let upto = self.settled + self.changes.len() as u64;
@@ -205,7 +205,7 @@ impl Inode {
         let covered: Vec<Change> = self.changes.drain(..covered.min(self.changes.len())).collect();
         self.settled += covered.len() as u64;
         match sync.fails {
-            // As Linux does: clean, and not written. Nobody will write them any more.
+            // As on Linux, the bytes are clean and not written. Nothing will write them any more.
             Some(step) => {
                 mark!("clean-and-unwritten", !covered.is_empty());
                 settled.failed.push((step, covered.iter().map(Change::len).sum()));
@@ -224,12 +224,12 @@ impl Inode {
         self.changes.push(change);
     }
 
-    /// How long it is as a process sees it.
+    /// Returns its length as a process sees it.
     pub(super) fn len(&self) -> u64 {
         self.content.bytes.len() as u64
     }
 
-    /// How many bytes the page cache alone has although it holds them for clean.
+    /// Returns how many bytes are only in the page cache although it considers them clean.
     fn clean_and_unwritten(&mut self) -> u64 {
         let places = std::mem::take(&mut self.unwritten).into_iter().flat_map(|(from, to)| from..to);
         let open: Vec<(u64, u64)> = self.changes.iter().filter_map(Change::place).collect();
@@ -241,8 +241,8 @@ impl Inode {
         places.filter(lost).collect::<BTreeSet<u64>>().len() as u64
     }
 
-    /// What the platter holds after the cut. Most often a prefix of the changes survives, the last of it torn; now and
-    /// then a disk had reordered them, and each survives by itself.
+    /// Decides what the platter holds after the cut. Most often a prefix of the changes survives, the last of it torn;
+    /// now and then a disk had reordered them, and each survives independently.
     pub(super) fn lose_unsynced(&mut self, sector: usize, luck: &mut ChaCha8Rng) -> (u64, u64) {
         let clean = self.clean_and_unwritten();
         let changes = std::mem::take(&mut self.changes);
@@ -268,7 +268,7 @@ impl Inode {
         (lost, torn)
     }
 
-    /// The page cache is gone, and what the platter holds is all there is. Answers the damage that shows by that.
+    /// Drops the page cache, so that what the platter holds is all there is. Returns the damage that shows by that.
     pub(super) fn show_platter(&mut self) -> Vec<Place> {
         let shown = self.durable.show();
         self.content.clone_from(&self.durable);
@@ -288,7 +288,7 @@ impl Change {
         }
     }
 
-    /// Reaches the platter, as far as the disk does what it says.
+    /// Writes the change to the platter, as far as the disk does what it says.
     fn land(self, platter: &mut Image) -> Option<Stray> {
         let Change::Write { offset, bytes, lie: Some(lie) } = self else {
             self.apply(platter);
@@ -312,7 +312,7 @@ impl Change {
         }
     }
 
-    /// From where to where it writes.
+    /// Returns the range that it writes.
     fn place(&self) -> Option<(u64, u64)> {
         match self {
             Change::Write { offset, bytes, .. } => Some((*offset, offset.saturating_add(bytes.len() as u64))),
@@ -328,13 +328,13 @@ impl Change {
     }
 }
 
-/// A disk with larger sectors reads, changes and writes a whole one for each part of it.
+/// A disk with larger sectors reads, changes and writes a whole sector for each part of it.
 const SMALL_SECTOR_BYTES: usize = 512;
 
-/// Leaves a part of a write on the platter; returns the bytes lost. Either a prefix survives; or the file has grown
-/// already, as a journal of metadata makes it, and of the data only some sectors came: the others are zeroes. Where
-/// sectors are large and the write changes what was there before, it takes the sector in which it was cut off with it,
-/// and whatever else stands there, although that was synced long ago.
+/// Leaves a part of a write on the platter; returns the bytes lost. Either a prefix survives; or the file has already
+/// grown, as a journal of metadata makes it, and only some sectors of the data came: the others are zeroes. Where
+/// sectors are large and the write changes existing bytes, the sector in which it was cut off is lost as a whole, with
+/// everything else in it, although that was synced long ago.
 fn tear(offset: u64, bytes: &Bytes, sector: usize, luck: &mut ChaCha8Rng, platter: &mut Image) -> u64 {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     if sector > SMALL_SECTOR_BYTES && !bytes.is_empty() && start + bytes.len() <= platter.bytes.len() {
@@ -370,7 +370,7 @@ fn tear_in_place(start: usize, bytes: &Bytes, sector: usize, luck: &mut ChaCha8R
     (bytes.len() - kept + around) as u64
 }
 
-/// How much of a write survives: a boundary of a sector, or, as some file systems leave it, any byte.
+/// Returns how much of a write survives: up to a boundary of a sector, or, as some file systems leave it, any byte.
 fn torn_at(offset: u64, len: usize, sector: usize, luck: &mut ChaCha8Rng) -> usize {
     let cut = luck.random_range(0..=len);
     if luck.random_bool(0.5) {

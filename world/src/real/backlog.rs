@@ -1,29 +1,31 @@
-//! In which order the thread of a data folder does what was submitted to it.
+//! Decides the order in which the thread of a data folder does what was submitted to it.
 //!
-//! What changes something happens in the order of its submission. A read sees whatever was submitted before it; but a
-//! change need not wait for every read that came first, only for those that it would change: else whoever asks for many
-//! reads holds up the sync that everybody's entries wait for. Reads whose answer nobody awaits any more are skipped.
+//! Changes happen in the order of their submission. A read sees every change that was submitted before it. But a change
+//! need not wait for all reads that came first, only for those whose result it would alter; otherwise a caller with
+//! many reads would hold up the sync that everybody's entries wait for. Reads whose answer nobody awaits any more are
+//! skipped.
 //!
 //! This file is pure: it never touches a disk.
 
 use std::collections::VecDeque;
 
-/// So many reads may go before one change that does not concern them. Neither kind keeps the other waiting for long.
+/// At most this many reads may go before one change that does not concern them. Neither kind keeps the other waiting
+/// for long.
 const READS_BEFORE_A_CHANGE: usize = 4;
 
 /// A read, as far as the order depends on it.
 pub(super) trait Read {
-    /// Whether anybody waits for it.
+    /// Returns whether anybody waits for it.
     fn is_awaited(&self) -> bool;
 }
 
 /// A change, as far as the order depends on it.
 pub(super) trait Change<R> {
-    /// Whether this read, which was submitted before, would find something else after the change.
+    /// Returns whether this read, which was submitted before, would find something else after the change.
     fn concerns(&self, read: &R) -> bool;
 }
 
-/// What was submitted and is not done.
+/// The operations that were submitted and are not done.
 pub(super) struct Backlog<R, C> {
     reads: VecDeque<(u64, R)>,
     changes: VecDeque<(u64, C)>,
@@ -32,7 +34,7 @@ pub(super) struct Backlog<R, C> {
     reads_in_a_row: usize,
 }
 
-/// What is to be done next.
+/// The next operation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<R, C> {
     Read(R),
@@ -52,13 +54,13 @@ impl<R: Read, C: Change<R>> Backlog<R, C> {
         }
     }
 
-    /// Takes out what is to be done next; `None` where nothing is left.
+    /// Takes out the next operation; `None` if none is left.
     pub(super) fn next(&mut self) -> Option<Next<R, C>> {
         while self.reads.front().is_some_and(|(_, read)| !read.is_awaited()) {
             self.reads.pop_front();
         }
         let change = self.changes.front();
-        // Reads stand in order, so if the first one came after the change, all did.
+        // Reads stand in order: if the first one came after the change, all of them did.
         let earlier = |submitted: u64| change.is_none_or(|(changed, _)| submitted < *changed);
         let first_is_earlier = self.reads.front().is_some_and(|(submitted, _)| earlier(*submitted));
         let concerned = || {
@@ -118,7 +120,7 @@ mod tests {
         backlog.push(Next::Change(Made(name, concerns.to_vec())));
     }
 
-    /// What is done, in order: reads by number, changes by name.
+    /// Returns what is done, in order: reads by number, changes by name.
     fn done(backlog: &mut Backlog<Asked, Made>) -> Vec<String> {
         let told = |next| match next {
             Next::Read(Asked(number, _)) => number.to_string(),

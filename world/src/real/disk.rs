@@ -1,8 +1,8 @@
-//! The real disk: one thread per data folder that performs the operations, as if in the order of their submission.
+//! The real disk: one thread per data folder performs the operations, as if in the order of their submission.
 //!
-//! A queue and a thread, because a change has to take effect even if whoever asked for it is cancelled, and because
+//! There is a queue and a thread because a change must take effect even if its caller is cancelled, and because
 //! blocking calls must not hold up the tasks of a server. Reads give way to changes that do not concern them, and are
-//! skipped where nobody awaits them any more (`backlog`). Folders and files are the owner's alone. Nothing here may
+//! skipped if nobody awaits them any more (`backlog`). Only the owner has access to folders and files. Nothing here may
 //! retry a failed sync: the kernel has dropped the bytes by then and would report success.
 
 use std::{
@@ -20,17 +20,17 @@ use tokio::sync::oneshot;
 use super::backlog::{Backlog, Change, Next, Read};
 use crate::{Disk, File, OpenMode, Pending};
 
-/// Name of the file that is locked while a process uses the data folder. It belongs to the disk, not to the data:
+/// The name of the file that is locked while a process uses the data folder. It belongs to the disk, not to the data:
 /// [`list`](Disk::list) leaves it out.
 const LOCK: &str = "LOCK";
 
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-/// Something that changes the folder, or has to see all changes.
+/// An operation that changes the folder, or has to see all changes.
 struct ChangeJob {
     run: Box<dyn FnOnce() + Send>,
-    /// Of which file it changes which bytes.
+    /// The file and the bytes in it that the operation changes.
     changes: Option<(Arc<Opened>, Extent)>,
 }
 
@@ -42,14 +42,14 @@ struct ReadJob {
     answer: oneshot::Sender<io::Result<Bytes>>,
 }
 
-/// Which bytes of a file change.
+/// The bytes of a file that change.
 #[derive(Debug, Clone, Copy)]
 enum Extent {
-    /// From here, so many.
+    /// This many bytes from this offset on.
     Bytes(u64, u64),
-    /// From here on.
+    /// Everything from this offset on.
     From(u64),
-    /// From the end on.
+    /// Everything from the end of the file on.
     End,
 }
 
@@ -68,7 +68,7 @@ impl Change<ReadJob> for ChangeJob {
         match *extent {
             Extent::Bytes(offset, len) => offset < read_end && read.offset < offset.saturating_add(len),
             Extent::From(offset) => offset < read_end,
-            // Where the end cannot be told, the order of submission is kept.
+            // If the end is unknown, the order of submission is kept.
             Extent::End => opened.file.metadata().map_or(true, |metadata| metadata.len() < read_end),
         }
     }
@@ -98,7 +98,7 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// A folder that exists. Does not lock it.
+    /// Opens an existing folder. It does not lock the folder.
     pub fn open(folder: &Path) -> io::Result<RealDisk> {
         let root = fs::canonicalize(folder).map_err(|why| naming("open the data folder", folder, why))?;
         if !root.is_dir() {
@@ -108,13 +108,13 @@ impl RealDisk {
         Ok(RealDisk { root: Arc::new(root), worker: Worker::start()? })
     }
 
-    /// Creates the folder, durably and for its owner only, where it does not exist; then opens it.
+    /// Creates the folder, durably and for its owner only, if it does not exist; then opens it.
     pub fn create(folder: &Path) -> io::Result<RealDisk> {
         create_folders(folder).map_err(|why| naming("create the data folder", folder, why))?;
         RealDisk::open(folder)
     }
 
-    /// The absolute path of something in the folder. Refuses what could lie outside of it.
+    /// Returns the absolute path of something in the folder. It refuses a path that could lie outside of the folder.
     fn path(&self, relative: &Path) -> io::Result<PathBuf> {
         if relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Ok(self.root.join(relative));
@@ -188,7 +188,7 @@ impl Disk for RealDisk {
         self.submit("lock the data folder by", Path::new(LOCK), |path| {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
             match file.try_lock() {
-                // The lock lives as long as the open file, and the kernel lets go of it when the process ends.
+                // The lock lives as long as the open file, and the kernel releases it when the process ends.
                 Ok(()) => Ok(Box::new(file) as Box<dyn Send + Sync>),
                 Err(TryLockError::WouldBlock) => Err(io::Error::new(
                     io::ErrorKind::WouldBlock,
@@ -227,8 +227,8 @@ impl RealFile {
 
 impl File for RealFile {
     fn append(&self, bytes: Bytes) -> Pending<u64> {
-        // The end is asked for by the worker: no other operation of this process can move it in between. `O_APPEND`
-        // would do the same and make `write_at` ignore its offset (pwrite(2), BUGS).
+        // The worker itself determines the end of the file: no other operation of this process can move it in between.
+        // `O_APPEND` would do the same, but makes `write_at` ignore its offset (pwrite(2), BUGS).
         self.submit("append to", Some(Extent::End), move |file| {
             let end = file.metadata()?.len();
             file.write_all_at(&bytes, end)?;
@@ -260,8 +260,8 @@ impl File for RealFile {
     }
 }
 
-/// The way to the thread of a data folder. Nothing bounds what is submitted to it but those who submit: each waits for
-/// its answer, and what is a read no longer counts once nobody does.
+/// The way to the thread of a data folder. Only its callers bound what is submitted to it: each waits for its answer,
+/// and a read that nobody waits for is skipped.
 #[derive(Debug, Clone)]
 struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -280,7 +280,7 @@ impl Worker {
         operation: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Pending<T> {
         let (answer, answered) = oneshot::channel();
-        // Whoever waited for the answer may be gone; the operation has taken effect all the same.
+        // The caller that waited for the answer may be gone; the operation has taken effect all the same.
         let run = Box::new(move || _ = answer.send(operation()));
         self.send(Next::Change(ChangeJob { run, changes }), answered)
     }

@@ -1,7 +1,7 @@
-//! What the log says of itself, as JSON lines in a file: the record that a drill merges into its history.
+//! What the log reports about itself, as JSON lines in a file: the record that a drill merges into its history.
 //!
-//! Telling must never hold up the log, so lines go through a bounded queue to a thread of their own. Where the queue
-//! is full an event is lost, and the next line says how many were: a history with holes must not pass for a whole one.
+//! Reports must never hold up the log, so lines go through a bounded queue to a thread of their own. When the queue is
+//! full an event is lost, and the next line states how many were: a history with holes must not pass for a whole one.
 
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ use crate::{LogEvent, Observer};
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventLine {
-    /// The process's wall clock, in nanoseconds since 1970.
+    /// The wall clock of the process, in nanoseconds since 1970.
     pub at_ns: u64,
     /// Events that were lost just before this one, because the file could not keep up.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -33,7 +33,7 @@ pub struct EventLine {
     pub event: LogEvent,
 }
 
-/// Events that may wait for the disk; more are lost and counted.
+/// The number of events that may wait for the disk; further events are lost and counted.
 const WAITING_MAX: usize = 65_536;
 
 /// An observer that writes [`EventLine`]s.
@@ -49,7 +49,7 @@ enum Message {
 }
 
 impl EventFile {
-    /// Appends to the file, creating it readable by its owner only: events carry entries.
+    /// Opens the file to append to it, and creates it readable by its owner only, because events carry entries.
     pub fn open(path: &Path) -> io::Result<EventFile> {
         let mut options = std::fs::OpenOptions::new();
         options.create(true).append(true);
@@ -63,8 +63,8 @@ impl EventFile {
         Ok(EventFile { queue, lost: Arc::default() })
     }
 
-    /// Waits until everything told so far is in the file, but no longer than `within`. False where time was up.
-    /// Blocks: for the end of a process.
+    /// Waits until everything reported so far is in the file, but no longer than `within`. Returns false if the time
+    /// was up. It blocks, so it is for the end of a process.
     pub fn flush(&self, within: Duration) -> bool {
         let (done, flushed) = sync_channel(1);
         self.queue.send(Message::Flush(done)).is_ok() && flushed.recv_timeout(within).is_ok()
@@ -85,7 +85,8 @@ impl Observer for EventFile {
 fn write_lines(file: File, waiting: &Receiver<Message>) {
     let mut out = BufWriter::new(file);
     loop {
-        // The file is brought up to date whenever nothing waits, so that a killed process leaves all but its last words.
+        // The file is brought up to date whenever nothing waits, so that a killed process loses no more than its last
+        // lines.
         let message = match waiting.try_recv() {
             Ok(message) => message,
             Err(TryRecvError::Disconnected) => return,
@@ -107,7 +108,7 @@ fn write_lines(file: File, waiting: &Receiver<Message>) {
             }
             Message::Flush(done) => {
                 if out.flush().is_ok() {
-                    // Nobody waits any more where this fails.
+                    // This fails only if nobody waits any more.
                     let _ = done.try_send(());
                 }
             }

@@ -1,6 +1,7 @@
-//! What the log says of itself, as lines for the people who operate it.
+//! What the log reports about itself, as lines for the people who operate it.
 //!
-//! Only what somebody might act on is said at `info` and above; the rest is at `debug`. Payloads and keys never are.
+//! Only what somebody might act on is logged at `info` and above; the rest is at `debug`. Payloads and keys are never
+//! logged.
 
 use tracing::{debug, error, info, warn};
 

@@ -37,7 +37,7 @@ impl Listener for Accepting {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, String)>> {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
-            // Fails only where the peer has gone already; whoever reads from the stream finds out then.
+            // This fails only if the peer has already gone; reads from the stream then show that.
             let _ = stream.set_nodelay(true);
             Ok((Box::new(stream) as Box<dyn Stream>, peer.to_string()))
         })

@@ -1,7 +1,7 @@
-//! A verifier that takes a certificate which ended a short while ago for one that has not ended yet.
+//! A verifier that treats a certificate that ended a short while ago as one that has not ended yet.
 //!
-//! For renewals alone: a host that was cut off from the issuer until its certificate ended has to be able to catch up.
-//! All else is verified as ever, as of the last second at which the certificate was good.
+//! It serves renewals alone: a host that was cut off from the issuer until its certificate ended must be able to catch
+//! up. Everything else is verified as usual, as of the last second at which the certificate was good.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::tls;
 
-/// See the file.
+/// Accepts certificates until `grace` after their end, and otherwise verifies as `strict` does.
 #[derive(Debug)]
 pub(super) struct Lenient {
     pub(super) strict: Arc<dyn ClientCertVerifier>,

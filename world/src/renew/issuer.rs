@@ -1,9 +1,8 @@
-//! The issuer: a server that renews certificates for those who show one.
+//! The issuer: a server that renews certificates for hosts that show one.
 //!
-//! A new certificate has the names of the one that was shown and no others, and is good for the ends for which that one
-//! is, whatever the request asks for. It is valid
-//! from now on: an issuer that backdates hides clocks that are wrong. Each connection is for one renewal and is given
-//! little time, so that nobody holds the issuer's doors.
+//! A new certificate has exactly the names of the one that was shown, and is good for the same ends, whatever the
+//! request asks for. It is valid from the time of issue: an issuer that backdates would hide wrong clocks. Each
+//! connection is for one renewal and is given little time, so that nobody can occupy the issuer.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -32,38 +31,40 @@ use crate::{
     tls::{self, Grant, Identity, TlsError, Usage},
 };
 
-/// For how long after an authority was replaced its certificates are still good for a renewal: whoever was away for that
-/// long needs somebody to give it a certificate by hand. Each day of it is a day for whoever stole the old key.
+/// How long the certificates of an authority are still good for a renewal after the authority was replaced. A host that
+/// was away for longer needs somebody to give it a certificate by hand. Each day of this time is also a day for a thief
+/// of the old key.
 pub const REPLACED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// For how long after its end a certificate is still good for a renewal.
+/// How long a certificate is still good for a renewal after its end.
 pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A TLS handshake ends by then.
+/// The time by which a TLS handshake ends.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// A connection ends by then: a renewal is one call.
+/// The time by which a connection ends: a renewal is one call.
 const CONNECTION_MAX: Duration = Duration::from_secs(15);
-/// Established connections at once. Further ones are closed; renewals are tried again. Those that shake hands have places
-/// beside them.
+/// The number of connections that may be established at once. Further ones are closed, and their renewals are tried
+/// again. Connections in a handshake have places of their own beside these.
 const CONNECTIONS_MAX: usize = 1024;
-/// Connections that were told to end and have not done so yet, before no more are accepted.
+/// The number of connections that were told to end and have not done so yet, before no more are accepted.
 const ENDING_MAX: usize = 64;
-/// Pause after an accept that failed for want of something that a moment may bring back.
+/// The pause after an accept that failed for want of a resource that may be free again in a moment.
 const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
-/// Largest request in bytes: one of PKCS #10 over a key of either kind has a few hundred.
+/// The largest request in bytes: a PKCS #10 request over a key of either kind has a few hundred.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// Who signs, who is trusted, and who may renew. Replaced as a whole when an authority is rotated.
+/// Signs certificates, and says who is trusted and who may renew. It is replaced as a whole when an authority is
+/// rotated.
 #[derive(Debug, Clone)]
 pub struct Authority {
     /// Signs new certificates.
     pub signer: Arc<tls::Issuer>,
-    /// Whom holders of new certificates are to trust, PEM.
+    /// The authorities that holders of new certificates are to trust, PEM.
     pub trusted_pem: String,
-    /// Authorities that are not trusted any more, and whose certificates are good for a renewal for a while. **After a key
-    /// was stolen its authority must not be among them**: whoever has the key could make a certificate of any name, and
-    /// have it renewed by the new authority. One that is left out here is thrown out at once, and each of its holders has
-    /// to be given a new certificate by hand.
+    /// Authorities that are not trusted any more, but whose certificates are still good for a renewal for a while.
+    /// **After a key was stolen its authority must not be among them**: the thief could make a certificate of any name,
+    /// and have it renewed by the new authority. An authority that is left out here is thrown out at once, and each
+    /// holder of its certificates must be given a new one by hand.
     pub replaced: Vec<Replaced>,
 }
 
@@ -72,21 +73,21 @@ pub struct Authority {
 pub struct Replaced {
     /// Its certificate, PEM.
     pub ca_pem: String,
-    /// When it was, in seconds since 1970. It counts for [`IssuerSettings::replaced`] from then on.
+    /// When it was replaced, in seconds since 1970. It counts for [`IssuerSettings::replaced`] from then on.
     pub at: i64,
 }
 
-/// How an issuer issues.
+/// The settings of an issuer.
 #[derive(Debug, Clone)]
 pub struct IssuerSettings {
     /// `host:port` to bind.
     pub listen: String,
-    /// What it shows. From an authority of its own, which outlives every [`Authority`]. Whom it trusts counts for
-    /// nothing here.
+    /// The identity that the issuer shows. It comes from an authority of its own, which outlives every [`Authority`].
+    /// The authorities that this identity trusts are not used.
     pub identity: Identity,
-    /// A new value holds from the next connection on.
+    /// The authority in force. A new value holds from the next connection on.
     pub authority: watch::Receiver<Authority>,
-    /// For how long new certificates are valid.
+    /// How long new certificates are valid.
     pub lifetime: Duration,
     /// See [`GRACE`].
     pub grace: Duration,
@@ -97,10 +98,10 @@ pub struct IssuerSettings {
 /// Why an issuer ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
-    /// What it shows, or whom it accepts, cannot be used.
+    /// The certificate that it shows, or those that it accepts, cannot be used.
     #[error("the issuer's certificates: {0}")]
     Identity(#[from] TlsError),
-    /// Nothing can be bound there.
+    /// The address cannot be bound.
     #[error("{0}; stop whatever listens there, or choose another `listen`")]
     Listen(#[source] io::Error),
     /// A task of a connection panicked.
@@ -108,10 +109,10 @@ pub enum IssuerError {
     Panicked(#[from] JoinError),
 }
 
-/// Issues until `stop` resolves. Renewals that are under way then are cut off: their callers ask again.
+/// Issues certificates until `stop` resolves. Renewals that are under way then are cut off: their callers ask again.
 ///
 /// # Errors
-/// Where it cannot begin, and where a connection panics.
+/// If it cannot begin, and if a connection panics.
 pub async fn serve_issuer(
     world: World,
     settings: IssuerSettings,
@@ -144,7 +145,7 @@ pub async fn serve_issuer(
 }
 
 impl Authority {
-    /// Whose certificates are good for a renewal now, PEM.
+    /// Returns the authorities whose certificates are good for a renewal now, PEM.
     fn accepted_pem(&self, for_a_while: Duration) -> String {
         let for_a_while = i64::try_from(for_a_while.as_secs()).unwrap_or(i64::MAX);
         let now = tls::wall_seconds();
@@ -177,7 +178,7 @@ impl Hall {
     }
 }
 
-/// One connection: the handshake proves the names, the call renews them.
+/// Serves one connection: the handshake proves the names, and the call renews them.
 async fn converse(
     hall: Hall,
     settings: IssuerSettings,
@@ -231,11 +232,11 @@ async fn converse(
     world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
 }
 
-/// Where one caller, known by name, is served.
+/// Serves one caller, known by name.
 struct Desk {
-    /// Those of the certificate that it showed.
+    /// The names in the certificate that the caller showed.
     names: Vec<String>,
-    /// As that one has it.
+    /// The usage in that certificate.
     usage: Usage,
     authority: watch::Receiver<Authority>,
     lifetime: Duration,

@@ -1,10 +1,10 @@
-//! The renewer: sees to it that a process has a valid certificate, for as long as it runs.
+//! The renewer: makes sure that a process has a valid certificate for as long as it runs.
 //!
-//! It asks for a new one well before the old one ends, by the wall clock, which it looks at again and again because a
-//! clock may jump. A renewal that fails is tried again, with growing, random waits, for ever: also after the old
-//! certificate has ended, because that is when it matters. A new certificate that begins in the future, as those of an
-//! issuer do whose clock is ahead, is kept back until it begins or the old one is over. The key of every certificate is
-//! fresh and never leaves the process.
+//! It asks for a new certificate well before the old one ends, by the wall clock, which it checks again and again
+//! because a clock may jump. A renewal that fails is tried again, with growing, random waits, for ever: also after the
+//! old certificate has ended, because that is when it matters. A new certificate that begins in the future, as those of
+//! an issuer whose clock is ahead do, is kept back until it begins or the old one is over. The key of every certificate
+//! is fresh and never leaves the process.
 
 use std::{convert::Infallible, io, time::Duration};
 
@@ -28,12 +28,12 @@ use crate::{
     tls::{self, CertificateRequest, Identity, KeyKind, Succession, TlsError},
 };
 
-/// The wall clock is looked at this often at least.
+/// The wall clock is checked at least this often.
 const LOOK: Duration = Duration::from_secs(5);
-/// After a renewal the next one is no nearer than this, so that an issuer of very short certificates is not overrun.
+/// After a renewal the next one is at least this far away, so that an issuer of very short certificates is not overrun.
 const REST: Duration = Duration::from_secs(10);
-/// A renewal comes up to this part of [`RenewSettings::before`] earlier, so that hosts that were set up together do not
-/// ask together for ever.
+/// A renewal comes earlier by a random part, up to this one, of [`RenewSettings::before`], so that hosts that were set
+/// up together do not ask together for ever.
 const JITTER: f64 = 0.1;
 /// Answers larger than this are refused.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -41,22 +41,22 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How certificates are renewed.
 #[derive(Debug, Clone)]
 pub struct RenewSettings {
-    /// Where the issuer is, and the name that its certificate must hold.
+    /// The address of the issuer, and the name that its certificate must hold.
     pub issuer: Server,
-    /// Whom the issuer's own certificate comes from, PEM. No other authority is trusted for it.
+    /// The authority of the issuer's own certificate, PEM. No other authority is trusted for it.
     pub issuer_ca_pem: String,
     /// A new certificate is asked for this long before the old one ends.
     pub before: Duration,
-    /// One attempt, from connecting to the answer, ends by then.
+    /// The time by which one attempt ends, from connecting to the answer.
     pub deadline: Duration,
-    /// The first wait after a failure is drawn from zero to this; each further one from twice the range.
+    /// The first wait after a failure is drawn from zero to this; the range doubles with each further failure.
     pub retry_base: Duration,
-    /// The range grows no further.
+    /// The limit to which the range grows.
     pub retry_cap: Duration,
 }
 
 impl RenewSettings {
-    /// The usual deadline and waits.
+    /// Returns settings with the usual deadline and waits.
     pub fn new(issuer: Server, issuer_ca_pem: String, before: Duration) -> RenewSettings {
         RenewSettings {
             issuer,
@@ -72,32 +72,32 @@ impl RenewSettings {
 /// Why one attempt at a renewal failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// Keys, requests or certificates.
+    /// Keys, requests or certificates cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
-    /// The issuer's name cannot be one.
+    /// The configured name cannot be the name of an issuer.
     #[error("`{0}` cannot be the name of an issuer; name it as its certificate does")]
     Name(String),
     /// The call failed.
     #[error("{0}")]
     Call(String),
-    /// No answer.
+    /// No answer came in time.
     #[error("the issuer did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// A certificate for somebody else.
+    /// The certificate is for another name.
     #[error("the issuer answered with a certificate for `{found}` and not for `{expected}`")]
     Foreign {
-        /// Who asked.
+        /// The name that asked.
         expected: String,
-        /// Whom it is for.
+        /// The name that the certificate is for.
         found: String,
     },
-    /// A certificate that is no use.
-    #[error("the issuer answered with a certificate that ended at {0} already (seconds since 1970); see to its clock")]
+    /// The certificate has already ended.
+    #[error("the issuer answered with a certificate that ended at {0} (seconds since 1970); check its clock")]
     Ended(i64),
 }
 
-/// Where a renewed identity is kept. It has to show up in what the renewer was told is in force.
+/// Stores a renewed identity. The identity must then show up in the channel that tells the renewer what is in force.
 pub type Keep = Box<dyn Fn(Identity) + Send + Sync>;
 
 /// Renews one process's certificate. See [`Renewer::run`].
@@ -113,7 +113,7 @@ pub struct Renewer {
 
 /// A renewed identity that is not shown yet.
 struct Coming {
-    /// The chain that is shown meanwhile. Where it is replaced by another hand, that word is newer than this renewal.
+    /// The chain that is shown meanwhile. If somebody replaces it by hand, the replacement is newer than this renewal.
     over: String,
     renewed: Identity,
     begins: i64,
@@ -121,8 +121,8 @@ struct Coming {
 }
 
 impl Renewer {
-    /// `in_force` is the identity that counts, whoever replaces it; `asked` changes when somebody wants a renewal now;
-    /// `keep` takes each renewed identity.
+    /// Makes a renewer. `in_force` is the identity that counts, whoever replaces it; `asked` changes when somebody
+    /// wants a renewal now; `keep` takes each renewed identity.
     pub fn new(
         world: World,
         settings: RenewSettings,
@@ -134,8 +134,8 @@ impl Renewer {
         Renewer { world, settings, in_force, asked, keep, calls, coming: None }
     }
 
-    /// Renews for ever. Dropped in the midst of a renewal it leaves the old identity, and at worst a certificate that
-    /// nobody uses.
+    /// Renews for ever. If it is dropped in the middle of a renewal, it leaves the old identity, and at worst a
+    /// certificate that nobody uses.
     pub async fn run(mut self) -> Infallible {
         let mut not_before = Instant::now();
         loop {
@@ -161,7 +161,7 @@ impl Renewer {
         let mut ends = None;
         loop {
             if self.take_up_what_begins() || ends.is_none() || self.in_force.has_changed().unwrap_or(false) {
-                // One that cannot be read is nobody's who could renew it: it waits for another.
+                // An identity that cannot be read cannot be renewed: it waits for another.
                 let in_force = self.in_force.borrow_and_update().peer().map_or(i64::MAX, |peer| peer.not_after);
                 ends = Some(self.coming.as_ref().map_or(in_force, |coming| coming.not_after));
             }
@@ -180,7 +180,7 @@ impl Renewer {
         }
     }
 
-    /// Takes up a renewed identity, or keeps it back where its certificate begins later and the old one is good.
+    /// Takes up a renewed identity, or keeps it back if its certificate begins later and the old one is still good.
     fn take_up(&mut self, renewed: Identity, not_after: i64) {
         let shown = self.in_force.borrow_and_update().clone();
         self.coming = None;
@@ -200,8 +200,8 @@ impl Renewer {
         }
     }
 
-    /// Takes up what was kept back, once it begins or what is shown is good no more. Returns whether it did, or found
-    /// that somebody replaced what was shown.
+    /// Takes up what was kept back, once it begins or the shown certificate is no longer good. Returns whether it did,
+    /// or found that somebody had replaced the shown certificate.
     fn take_up_what_begins(&mut self) -> bool {
         let Some(Coming { over, renewed, not_after, .. }) = self.coming.take() else { return false };
         if self.in_force.borrow().chain_pem != over {
@@ -212,7 +212,7 @@ impl Renewer {
         self.coming.is_none()
     }
 
-    /// When the wall clock is to be looked at again.
+    /// Returns how long the wall clock need not be checked.
     fn look(&self) -> Duration {
         let begins_in = self.coming.as_ref().map_or(LOOK, |coming| until(coming.begins));
         begins_in.clamp(Duration::from_secs(1), LOOK)
@@ -237,7 +237,7 @@ impl Renewer {
             tokio::select! {
                 biased;
                 Ok(()) = self.asked.changed() => {}
-                // Somebody gave it another one, perhaps because this one is good for no renewal.
+                // Somebody installed another certificate, perhaps because this one is good for no renewal.
                 Ok(()) = self.in_force.changed() => {
                     mark!("another-one-by-hand");
                 }
@@ -246,7 +246,7 @@ impl Renewer {
         }
     }
 
-    /// One attempt. Answers the new identity and its last second.
+    /// Makes one attempt. Returns the new identity and its last second.
     async fn renew(&self, shown: &Identity, attempt: u32) -> Result<(Identity, i64), RenewError> {
         let by = Instant::now() + self.settings.deadline;
         let who = shown.peer()?.name;
@@ -268,14 +268,14 @@ impl Renewer {
         if found.name != who {
             return Err(RenewError::Foreign { expected: who, found: found.name });
         }
-        // That it may not be valid yet by the clock of this host is no reason to refuse it: see `take_up`.
+        // A certificate that is not yet valid by the clock of this host is not refused for that: see `take_up`.
         if found.not_after < tls::wall_seconds() {
             return Err(RenewError::Ended(found.not_after));
         }
         Ok((identity, found.not_after))
     }
 
-    /// A connection of its own for each attempt: nothing of the last one is worth keeping.
+    /// Makes a connection for one attempt: nothing of the last one is worth keeping.
     fn channel(&self, shown: &Identity) -> Result<Channel, RenewError> {
         let Server { address, tls_name } = &self.settings.issuer;
         let as_shown = Identity { ca_pem: self.settings.issuer_ca_pem.clone(), ..shown.clone() };
@@ -294,7 +294,7 @@ impl Renewer {
     }
 }
 
-/// The time until the wall clock shows that second.
+/// Returns the time until the wall clock shows that second.
 fn until(second: i64) -> Duration {
     Duration::from_secs(u64::try_from(second.saturating_sub(tls::wall_seconds())).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! Issuer and renewer, over a network in memory.
+//! Tests the issuer and the renewer over a network in memory.
 
 use std::{
     io,
@@ -113,7 +113,8 @@ impl Bench {
         Identity { ca_pem: authority.trusted_pem.clone(), ..identity }
     }
 
-    /// Puts another authority in force. The old one was replaced at that time, if any is given. Returns whom to trust.
+    /// Puts another authority in force. The old one counts as replaced at the given time, if there is one. Returns the
+    /// authority to trust.
     fn replace_authority(&self, signer: Arc<Issuer>, at: &[i64]) -> String {
         let ca_pem = self.authority.borrow().trusted_pem.clone();
         let replaced = at.iter().map(|at| Replaced { ca_pem: ca_pem.clone(), at: *at }).collect();
@@ -135,7 +136,7 @@ impl Bench {
         tokio::spawn(async move { serve_issuer(world, settings, std::future::pending()).await.unwrap() });
     }
 
-    /// Runs a renewer from an identity on. Answers what is in force and a way to ask for a renewal now.
+    /// Runs a renewer from an identity on. Returns what is in force, and a way to ask for a renewal now.
     fn renew(&self, from: Identity) -> (watch::Receiver<Identity>, watch::Sender<u64>) {
         let issuer = Server { address: "issuer:1".to_owned(), tls_name: "issuer".to_owned() };
         let settings = RenewSettings::new(issuer, self.root.ca_pem().to_owned(), Duration::from_secs(60));

@@ -8,28 +8,29 @@ use x509_parser::prelude::FromDer;
 
 use super::{Identity, TlsError, certificates, client_config};
 
-/// Of which kind a key of TLS is.
+/// The kind of a TLS key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// ECDSA over P-256 with SHA-256, kept as PKCS #8 of version 1 (RFC 5208). What every TLS library takes: gRPC's C core,
-    /// on which clients in Python, C++, Ruby, PHP and C# stand, offers no Ed25519, and OpenSSL 3.0 cannot read an Ed25519
-    /// key with its public half beside it.
+    /// ECDSA over P-256 with SHA-256, kept as PKCS #8 of version 1 (RFC 5208). Every TLS library takes it: gRPC's C
+    /// core, on which clients in Python, C++, Ruby, PHP and C# are built, offers no Ed25519, and OpenSSL 3.0 cannot
+    /// read an Ed25519 key with its public half beside it.
     EcdsaP256,
-    /// Ed25519 (RFC 8032), kept as PKCS #8 of version 2 (RFC 5958). Its signatures have one length and need no entropy, so
-    /// that a simulated run is the same to the byte each time.
+    /// Ed25519 (RFC 8032), kept as PKCS #8 of version 2 (RFC 5958). Its signatures have one length and need no entropy,
+    /// so that a simulated run is the same to the byte each time.
     Ed25519,
 }
 
 impl KeyKind {
-    /// Of which kind the private key of this PEM is.
+    /// Returns the kind of the private key in this PEM.
     ///
     /// # Errors
-    /// Where it is not PKCS #8, or is of neither kind.
+    /// If the key is not PKCS #8, or is of neither kind.
     pub fn of(key_pem: &str) -> Result<KeyKind, TlsError> {
         KeyKind::of_pair(&rcgen::KeyPair::from_pem(key_pem)?)
     }
 
-    /// The kind in which somebody who shows this identity asks for the next: that of its key, or else what everybody takes.
+    /// Returns the kind of key for the next request of a host that shows this identity: the kind of its key, or else
+    /// the one that every library takes.
     pub(crate) fn like(identity: &Identity) -> KeyKind {
         KeyKind::of(&identity.key_pem).unwrap_or(KeyKind::EcdsaP256)
     }
@@ -47,7 +48,7 @@ impl KeyKind {
         }
     }
 
-    /// A fresh key.
+    /// Generates a fresh key.
     fn generate(self) -> Result<rcgen::KeyPair, TlsError> {
         Ok(rcgen::KeyPair::generate_for(self.algorithm())?)
     }
@@ -66,7 +67,7 @@ impl std::fmt::Display for KeyKind {
 pub struct Issuer {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     ca_pem: String,
-    /// Of which kind the keys are that it makes for others.
+    /// The kind of the keys that it makes for others.
     grants: KeyKind,
 }
 
@@ -77,12 +78,13 @@ impl std::fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// A new authority of that name with a fresh Ed25519 key, as simulations need it. Times in seconds since 1970.
+    /// Makes a new authority of that name with a fresh Ed25519 key, as simulations need it. Times are in seconds since
+    /// 1970.
     pub fn new(name: &str, not_before: i64, not_after: i64) -> Result<Issuer, TlsError> {
         Issuer::with_key(KeyKind::Ed25519, name, not_before, not_after)
     }
 
-    /// The same with a key of that kind, which those whom it certifies get as well.
+    /// Does the same with a key of that kind; identities that it certifies get keys of that kind as well.
     pub fn with_key(kind: KeyKind, name: &str, not_before: i64, not_after: i64) -> Result<Issuer, TlsError> {
         let key = kind.generate()?;
         let mut params = authority(name);
@@ -93,11 +95,11 @@ impl Issuer {
         Ok(Issuer { issuer: rcgen::Issuer::new(params, key), ca_pem, grants: kind })
     }
 
-    /// The authority that [`ca_pem`](Self::ca_pem) and [`key_pem`](Self::key_pem) were kept from. Those whom it certifies
-    /// get keys of its own kind.
+    /// Restores the authority that [`ca_pem`](Self::ca_pem) and [`key_pem`](Self::key_pem) were kept from. Identities
+    /// that it certifies get keys of its own kind.
     ///
     /// # Errors
-    /// Where either cannot be read, and where they do not belong together.
+    /// If either cannot be read, and if they do not belong together.
     pub fn restore(ca_pem: &str, key_pem: &str) -> Result<Issuer, TlsError> {
         let key = rcgen::KeyPair::from_pem(key_pem)?;
         let grants = KeyKind::of_pair(&key)?;
@@ -106,35 +108,36 @@ impl Issuer {
             .map_err(|why| TlsError::Certificate(why.to_string()))?;
         let name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         let name = name.ok_or_else(|| TlsError::Certificate("an authority without a common name".to_owned()))?;
-        // Whatever it signed would be refused by everybody who trusts the certificate.
+        // Otherwise everybody who trusts the certificate would refuse whatever the key signed.
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
             return Err(TlsError::Authority);
         }
         Ok(Issuer { issuer: rcgen::Issuer::new(authority(name), key), ca_pem: ca_pem.to_owned(), grants })
     }
 
-    /// The same authority, which makes keys of that kind for others from now on.
+    /// Returns the same authority, which from then on makes keys of that kind for others.
     #[must_use]
     pub fn granting(self, kind: KeyKind) -> Issuer {
         Issuer { grants: kind, ..self }
     }
 
-    /// The authority's own certificate: what others have to trust.
+    /// Returns the authority's own certificate, which others have to trust.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Its private key, to be stored with the owner's access only.
+    /// Returns its private key, to be stored with access for the owner only.
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// An identity with this one DNS name and a fresh key, good for both ends of a connection.
+    /// Issues an identity with this one DNS name and a fresh key, good for both ends of a connection.
     pub fn issue(&self, name: &str, serial: u64, not_before: i64, not_after: i64) -> Result<Identity, TlsError> {
         self.issue_for(&[name], serial, not_before, not_after)
     }
 
-    /// The same for several names: what parses as an IP address becomes one, the first DNS name is who it is.
+    /// Does the same for several names: a name that parses as an IP address becomes one, and the first DNS name
+    /// identifies the owner.
     pub fn issue_for(
         &self,
         names: &[&str],
@@ -145,15 +148,15 @@ impl Issuer {
         self.grant(&Grant { names, serial, not_before, not_after, usage: Usage::BothEnds })
     }
 
-    /// An identity with a fresh key and a certificate that says just this.
+    /// Issues an identity with a fresh key and a certificate with exactly these contents.
     pub fn grant(&self, grant: &Grant<'_>) -> Result<Identity, TlsError> {
         let key = self.grants.generate()?;
         let certificate = grant.params()?.signed_by(&key, &self.issuer)?;
         Ok(Identity { chain_pem: certificate.pem(), key_pem: key.serialize_pem(), ca_pem: self.ca_pem.clone() })
     }
 
-    /// A certificate, PEM, for the key of a PKCS #10 request in DER. Of the request only the key counts; whoever asks
-    /// has proven by its signature that the key is his.
+    /// Returns a certificate, PEM, for the key of a PKCS #10 request in DER. Only the key of the request counts; the
+    /// requester has proven by its signature that it holds the key.
     pub fn sign(&self, request: &[u8], grant: &Grant<'_>) -> Result<String, TlsError> {
         let request = rcgen::CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
             .map_err(|why| TlsError::Request(why.to_string()))?;
@@ -165,29 +168,29 @@ impl Issuer {
     }
 }
 
-/// For which ends of a connection a certificate is good.
+/// The ends of a connection for which a certificate is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// Either.
+    /// Either end.
     BothEnds,
-    /// The server's only.
+    /// The end of the server only.
     Server,
-    /// The client's only.
+    /// The end of the client only.
     Client,
 }
 
-/// What a certificate is to say, besides whose key it is about.
+/// The contents of a certificate, apart from its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant<'a> {
-    /// What parses as an IP address becomes one; the first DNS name is who it is.
+    /// The names: one that parses as an IP address becomes one; the first DNS name identifies the owner.
     pub names: &'a [&'a str],
-    /// Unique for its issuer.
+    /// The serial number, unique for its issuer.
     pub serial: u64,
-    /// First second of its validity, since 1970.
+    /// The first second of its validity, since 1970.
     pub not_before: i64,
-    /// Last second of its validity, since 1970.
+    /// The last second of its validity, since 1970.
     pub not_after: i64,
-    /// For which ends it is good.
+    /// The ends for which it is good.
     pub usage: Usage,
 }
 
@@ -212,8 +215,8 @@ impl Grant<'_> {
     }
 }
 
-/// A serial number from the system's entropy. Serials only have to differ (RFC 5280, 4.1.2.2), and a random one needs no
-/// memory of the last. Positive, also for readers that take the first bit for a sign.
+/// Draws a serial number from the system's entropy. Serials only have to differ (RFC 5280, 4.1.2.2), and a random one
+/// needs no memory of the last. It is positive, also for readers that take the first bit for a sign.
 pub fn fresh_serial() -> Result<u64, TlsError> {
     let random = OsRng.try_next_u64().map_err(|why| TlsError::Entropy(why.to_string()))?;
     Ok(random >> 1 | 1)
@@ -232,7 +235,7 @@ impl std::fmt::Debug for CertificateRequest {
 }
 
 impl CertificateRequest {
-    /// A request by `name`, signed by the fresh key, which is of that kind.
+    /// Makes a request by `name`, signed by the fresh key, which is of that kind.
     pub fn new(kind: KeyKind, name: &str) -> Result<CertificateRequest, TlsError> {
         let key = kind.generate()?;
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()])?;
@@ -241,15 +244,15 @@ impl CertificateRequest {
         Ok(CertificateRequest { der, key_pem: key.serialize_pem() })
     }
 
-    /// The request in DER.
+    /// Returns the request in DER.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The identity that an answer makes of the request.
+    /// Makes an identity of the request and the answer to it.
     ///
     /// # Errors
-    /// Where the certificate is not for this key, or is not one that the trusted issuers signed.
+    /// If the certificate is not for this key, or was not signed by the trusted issuers.
     pub fn fulfilled(self, chain_pem: String, ca_pem: String) -> Result<Identity, TlsError> {
         let identity = Identity { chain_pem, key_pem: self.key_pem, ca_pem };
         client_config(&identity)?;

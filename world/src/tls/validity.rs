@@ -1,17 +1,17 @@
-//! When certificates count: for how long a connection may last, and which of two certificates is shown.
+//! The time during which certificates count: how long a connection may last, and which of two certificates is shown.
 //!
-//! Certificates are judged by the wall clock of whoever looks at them, and a clock may jump in either direction or be
-//! wrong at the issuer. Nothing here may make a certificate count that the clock of the host that looks at it calls
-//! ended or not yet valid.
+//! Each host judges the certificates that it sees by its own wall clock, and a clock may jump in either direction or be
+//! wrong at the issuer. Nothing here may make a certificate count that has ended or is not yet valid by the clock of
+//! the host that judges it.
 
 use super::{Identity, Peer, wall_seconds};
 
-/// For how long a connection may last, by the wall clock of the end that holds it.
+/// How long a connection may last, by the wall clock of the end that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// First second of the other end's certificate, since 1970. That of one's own is for the other end to judge.
+    /// The first second of the other end's certificate, since 1970. The other end judges this end's certificate.
     pub not_before: i64,
-    /// Last second of the certificate of the two that ends first, since 1970.
+    /// The last second of the certificate of the two that ends first, since 1970.
     pub not_after: i64,
 }
 
@@ -27,12 +27,12 @@ pub enum Outside {
 }
 
 impl Lifetime {
-    /// Of a connection between these two.
+    /// Returns the lifetime of a connection between these two.
     pub fn of(own: &Peer, other: &Peer) -> Lifetime {
         Lifetime { not_before: other.not_before, not_after: own.not_after.min(other.not_after) }
     }
 
-    /// Fails while the wall clock shows a time outside.
+    /// Fails while the wall clock shows a time outside the lifetime.
     pub fn check(&self) -> Result<(), Outside> {
         match wall_seconds() {
             now if now > self.not_after => Err(Outside::Ended),
@@ -42,25 +42,25 @@ impl Lifetime {
     }
 }
 
-/// What becomes of an identity that is to replace another.
+/// What happens to an identity that is to replace another.
 #[derive(Debug)]
 pub enum Succession {
     /// It is shown from now on.
     Now(Identity),
-    /// Its certificate begins in the future, and the old one is good: the old one is shown for now.
+    /// Its certificate begins in the future, and the old one is still good: the old one is shown for now.
     Later {
-        /// The old certificate, and whom the new identity trusts: trust has no beginning that could be waited for.
+        /// The old certificate with the authorities that the new identity trusts: trust has no beginning to wait for.
         meanwhile: Identity,
-        /// What is to be shown then.
+        /// The identity to show from then on.
         renewed: Identity,
-        /// First second of its certificate, since 1970.
+        /// The first second of its certificate, since 1970.
         begins: i64,
     },
 }
 
 impl Succession {
-    /// Decides by the wall clock. An issuer whose clock is ahead makes certificates that nobody accepts for a while; shown
-    /// at once, they would lock out whoever has a good one.
+    /// Decides by the wall clock. An issuer whose clock is ahead makes certificates that nobody accepts for a while;
+    /// shown at once, they would lock out hosts that have a good one.
     pub fn of(shown: &Identity, renewed: Identity) -> Succession {
         let (Ok(old), Ok(new)) = (shown.peer(), renewed.peer()) else { return Succession::Now(renewed) };
         let now = wall_seconds();
@@ -68,7 +68,7 @@ impl Succession {
             return Succession::Now(renewed);
         }
         let meanwhile = Identity { ca_pem: renewed.ca_pem.clone(), ..shown.clone() };
-        // The old one is no good either where its authority is thrown out with this very renewal.
+        // The old certificate is not good either if its authority is thrown out with this very renewal.
         match meanwhile.verify_by_own_issuers() {
             Ok(()) => Succession::Later { meanwhile, renewed, begins: new.not_before },
             Err(_) => Succession::Now(renewed),

@@ -90,7 +90,7 @@ fn a_call_that_is_never_answered_ends_at_its_deadline() {
     }
 }
 
-/// tonic's own timer stops with the head of an answer.
+/// tonic's own timer stops at the head of an answer.
 #[test]
 fn a_call_whose_answer_never_ends_is_over_at_its_deadline() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
@@ -101,7 +101,7 @@ fn a_call_whose_answer_never_ends_is_over_at_its_deadline() {
         life.log.state().manners.extend([Manner::Late(late), Manner::Unended]);
         let began = Instant::now();
         append_all(&client, 1, 3).await;
-        // What was heard meanwhile of the first one gives the second no more time.
+        // The answer to the first one, which comes meanwhile, gives the second one no more time.
         let (took, deadline) = (began.elapsed(), life.settings.deadlines.call);
         assert!(took >= deadline && took < deadline + late / 2, "{took:?}");
     });
@@ -193,12 +193,12 @@ fn a_dead_letter_keeps_the_bytes_and_closes_the_slot() {
     }
 }
 
-/// A crash, or a sync that failed, may come between the keeping of a dead letter and the telling.
+/// A crash, or a sync that failed, may come after a dead letter is kept and before it is reported.
 #[test]
 fn a_dead_letter_whose_place_is_still_open_is_told_of_by_the_next_life() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
     log.state().refuses.push((payload(0), Reason::Malformed));
-    // The entry that opens the epoch passes, what closes the place is never answered.
+    // The entry that opens the epoch passes; the one that closes the slot is never answered.
     log.state().faults.extend([Fault::Pass, Fault::Pass, Fault::Hang]);
     live(&disk, &log, Call::Append, |life| async move {
         let client = life.open().await.unwrap();
@@ -255,8 +255,8 @@ fn a_full_outbox_makes_callers_wait_and_drops_nothing() {
     assert_eq!(log.payloads(), (0..12).map(payload).collect::<Vec<_>>());
 }
 
-/// A queue of two places. Its owner takes both entries at once: the one place goes to the caller that waits, who has yet to
-/// be polled again, and the other is free when a fourth caller comes.
+/// The queue has two places, and its owner takes both entries at once: one place goes to the caller that waits, which
+/// has yet to be polled again, and the other is free when a fourth caller comes.
 #[test]
 fn a_caller_that_comes_while_another_one_is_being_let_in_stands_behind_it() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());

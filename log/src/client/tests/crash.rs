@@ -5,7 +5,7 @@ use crate::wire::refusal::Reason;
 
 const EVENTS: usize = 6;
 
-/// Opens, submits, delivers, dead-letters, closes; answers what was accepted before the disk died.
+/// Opens, submits, delivers, dead-letters and closes. Returns what was accepted before the disk died.
 async fn busy_life(life: Life) -> Vec<Bytes> {
     let accepted = Arc::new(Mutex::new(Vec::new()));
     let told = accepted.clone();
@@ -15,7 +15,7 @@ async fn busy_life(life: Life) -> Vec<Bytes> {
             match client.submit(payload(n)).await {
                 Ok(submission) => {
                     told.lock().unwrap().push(payload(n));
-                    // Every other one is awaited, so that both batches and single entries meet the crash.
+                    // Every other entry is awaited, so that both batches and single entries meet the crash.
                     if n % 2 == 0 {
                         submission.delivered.await;
                     }

@@ -1,4 +1,4 @@
-//! A log in memory behind the real wire contract. It can lose answers, refuse, lie and hang, as it is told.
+//! A log in memory behind the real wire contract. It can lose answers, refuse, lie and hang, as a test tells it to.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -41,13 +41,13 @@ pub(super) enum Fault {
 /// How a unary append is answered.
 #[derive(Clone, Copy)]
 pub(super) enum Manner {
-    /// So much later.
+    /// After this delay.
     Late(Duration),
     /// At once, but the answer never ends.
     Unended,
 }
 
-/// In the extensions of an answer: its end is never sent.
+/// Stands in the extensions of an answer whose end is never sent.
 #[derive(Clone, Copy)]
 struct NeverEnds;
 
@@ -60,7 +60,7 @@ pub(super) struct State {
     pub(super) key: SigningKey,
     pub(super) leaves: Vec<Bytes>,
     tree: Tree,
-    /// By client and epoch.
+    /// The sessions, by client and epoch.
     sessions: BTreeMap<(String, u64), Session>,
     /// Taken in order, one per append.
     pub(super) faults: VecDeque<Fault>,
@@ -68,32 +68,32 @@ pub(super) struct State {
     pub(super) manners: VecDeque<Manner>,
     /// Changes every answer.
     pub(super) tamper: Option<Tamper>,
-    /// Refuses events with this payload, always.
+    /// Always refuses events with these payloads.
     pub(super) refuses: Vec<(Bytes, refusal::Reason)>,
     /// Sequences in the order in which they arrived.
     pub(super) arrived: Vec<u64>,
-    /// Entries that come before their turn are placed in the log all the same, and answered from there later.
+    /// Whether entries that come before their turn are placed in the log all the same, and answered from there later.
     pub(super) misplaces: bool,
     early: BTreeMap<(String, u64, u64), u64>,
-    /// So many proofs of consistency are refused, as by a server that has just come back.
+    /// How many proofs of consistency are refused, as by a server that has just restarted.
     pub(super) proofs_refused: u32,
-    /// Proofs of consistency in one answer besides the first; none with a server of an earlier revision.
+    /// The most proofs of consistency in one answer besides the first; 0 for a server of an earlier revision.
     pub(super) proofs_further_max: usize,
-    /// How long each of them takes.
+    /// How long each answer with such proofs takes.
     pub(super) proof_takes: Duration,
-    /// So many leaves are read at once.
+    /// The most leaves that one read returns.
     pub(super) reads_max: u32,
-    /// A tail skips this leaf.
+    /// The leaf that a tail skips.
     pub(super) tail_skips: Option<u64>,
-    /// A tail ends after so many leaves.
+    /// The number of leaves after which a tail ends.
     pub(super) tail_leaves_max: Option<usize>,
-    /// How old it says that it is; `None` for a server that does not know of bounds.
+    /// The age that the log states; `None` for a server that does not know of bounds.
     pub(super) age_ms: Option<u64>,
-    /// Answers of which it says that it was confirmed as the leader.
+    /// Whether the log says in its answers that it was confirmed as the leader.
     pub(super) linearizable: bool,
-    /// A tail gives nothing.
+    /// Whether a tail gives nothing.
     pub(super) tail_hangs: bool,
-    /// Questions for a checkpoint that are answered with these, in order.
+    /// The statuses with which the next requests for a checkpoint are answered, in order.
     pub(super) turned_away: VecDeque<Status>,
 }
 
@@ -144,7 +144,7 @@ impl FakeLog {
         self.state().tamper = Some(Arc::new(tamper));
     }
 
-    /// All entries, in the order of the log.
+    /// Returns all entries, in the order of the log.
     pub(super) fn entries(&self) -> Vec<SignedEntry> {
         let entry = |leaf: &Bytes| match Leaf::decode(leaf.clone()).unwrap().content {
             Content::Entry(entry) => Some(entry),
@@ -153,7 +153,7 @@ impl FakeLog {
         self.state().leaves.iter().filter_map(entry).collect()
     }
 
-    /// Payloads of all events, in the order of the log.
+    /// Returns the payloads of all events, in the order of the log.
     pub(super) fn payloads(&self) -> Vec<Bytes> {
         let payload = |entry: &SignedEntry| match &entry.entry().body {
             Body::Event(payload) => Some(payload.clone()),
@@ -162,7 +162,7 @@ impl FakeLog {
         self.entries().iter().filter_map(payload).collect()
     }
 
-    /// Forgets everything, as a log that was wiped or rolled back.
+    /// Forgets everything, like a log that was wiped or rolled back.
     pub(super) fn wipe(&self) {
         let mut state = self.state();
         state.leaves.clear();
@@ -170,7 +170,7 @@ impl FakeLog {
         state.sessions.clear();
     }
 
-    /// Forgets its newest leaves but not its clients, as a log that was restored from an older copy.
+    /// Forgets its newest leaves but not its clients, like a log that was restored from an older copy.
     pub(super) fn roll_back(&self, leaves: u64) {
         let mut state = self.state();
         state.leaves.truncate(leaves as usize);
@@ -183,7 +183,7 @@ impl FakeLog {
         self.size.send_modify(|size| *size += 1);
     }
 
-    /// One append; `None` where it is never answered.
+    /// Handles one append. Returns `None` if it is never answered.
     fn take(&self, request: &AppendRequest) -> Option<Result<AppendResponse, Status>> {
         let mut state = self.state();
         let entry = match SignedEntry::decode(request.entry.clone()) {
@@ -360,7 +360,7 @@ impl AuditLog for FakeLog {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    /// A log of before there was an exchange.
+    /// This log is from before there was an exchange of schemas.
     async fn exchange_schema(
         &self,
         _: Request<ExchangeSchemaRequest>,
@@ -409,7 +409,7 @@ impl AuditLog for FakeLog {
     }
 }
 
-/// Keeps back the end of an answer that is to have none.
+/// Withholds the end of an answer that is to have none.
 pub(super) fn withhold_end(response: http::Response<body::Body>) -> http::Response<body::Body> {
     match response.extensions().get() {
         Some(NeverEnds) => response.map(|body| body::Body::new(Endless(body))),

@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
 };
 
-/// The system's allocator; counts what each thread takes and gives back.
+/// The system's allocator, which counts what each thread takes and gives back.
 struct Counting;
 
 #[global_allocator]
@@ -18,7 +18,7 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // Fails at the very end of a thread, when nobody measures any more.
+    // This fails at the very end of a thread, when nobody measures.
     _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         MOST.try_with(|most| most.set(most.get().max(held.get())))
@@ -40,13 +40,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Starts to measure anew on this thread: from now on, [`most_held`] counts what is held more than now.
+/// Starts a new measurement on this thread: [`most_held`] then counts what is held beyond the present amount.
 pub(crate) fn measure() {
     HELD.set(0);
     MOST.set(0);
 }
 
-/// The most bytes that this thread has held since [`measure`], beside what it held then.
+/// Returns the most bytes that this thread has held since [`measure`], beyond what it held then.
 pub(crate) fn most_held() -> usize {
     usize::try_from(MOST.get()).unwrap_or(0)
 }

@@ -34,10 +34,10 @@ use crate::{dial::Expiring, leaf::ClientId, wire::audit_log_server::AuditLogServ
 const LONG_AGO: i64 = 1_000_000_000;
 const FAR_AWAY: i64 = 4_000_000_000;
 
-/// Nobody listens there.
+/// An address at which nobody listens.
 const REFUSING: &str = "server-2:50051";
 
-/// Remembers everything.
+/// Remembers every event.
 #[derive(Clone, Default)]
 struct Witnessed(Arc<Mutex<Vec<LogEvent>>>);
 
@@ -57,7 +57,7 @@ impl Witnessed {
     }
 }
 
-/// Connects to whoever accepts at the other end of the channel.
+/// Connects to the server that accepts at the other end of the channel.
 #[derive(Clone)]
 struct DuplexNet(mpsc::UnboundedSender<io::Result<DuplexStream>>);
 
@@ -152,7 +152,7 @@ fn payload(n: usize) -> Bytes {
     Bytes::from(format!("event {n}"))
 }
 
-/// Every sequence of every epoch is in the log once, in order.
+/// Asserts that every sequence of every epoch is in the log once, in order.
 fn assert_gapless(log: &FakeLog) {
     let mut next = std::collections::BTreeMap::new();
     for entry in log.entries() {

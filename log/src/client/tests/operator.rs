@@ -38,7 +38,7 @@ impl Membership for Leader {
     }
 }
 
-/// A network on which connecting and shaking hands take so long together.
+/// A network on which connecting takes this long, TLS handshake included.
 struct Far(Duration, DuplexNet);
 
 impl Net for Far {
@@ -54,7 +54,7 @@ impl Net for Far {
     }
 }
 
-/// An operator and a leader, so far apart.
+/// Returns an operator whose leader is this far away.
 async fn operator(connecting_takes: Duration) -> Operator {
     let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
     let shown = issuer.issue("server-1", 3, LONG_AGO, FAR_AWAY).unwrap();

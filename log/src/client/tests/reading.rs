@@ -38,7 +38,7 @@ fn a_whole_log_is_verified_in_memory_that_does_not_grow_with_it() {
     let most_held = |leaves| {
         let log = log_with(leaves);
         log.state().reads_max = 300;
-        // Bytes take room of their own with their first clone.
+        // `Bytes` take room of their own with their first clone.
         log.state().leaves.iter().for_each(|leaf| drop(leaf.clone()));
         live(&MemoryDisk::default(), &log, Call::Append, |life| async move {
             let world = World { observer: Arc::new(Unobserved), ..life.world.clone() };
@@ -50,7 +50,7 @@ fn a_whole_log_is_verified_in_memory_that_does_not_grow_with_it() {
         })
     };
     let (few, many) = (most_held(1_500), most_held(6_000));
-    // A hash of each leaf alone would be 144,000 bytes more.
+    // The hashes of the leaves alone would take 144,000 bytes more.
     assert!(many < few + 48_000, "{few} bytes for 1,500 leaves, {many} for 6,000");
 }
 

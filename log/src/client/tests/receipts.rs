@@ -10,7 +10,7 @@ use crate::{
     wire::{AppendResponse, append_response::Outcome},
 };
 
-/// Opens a client against a log whose answers are changed, submits, and sees that the entry stays and why.
+/// Opens a client against a log whose answers are changed, submits, and asserts that the entry stays, and why.
 fn stays(what: &str, tamper: impl Fn(&mut crate::wire::Receipt) + Send + Sync + 'static) -> Witnessed {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
     live(&disk, &log, Call::AppendStream, |life| async move {
@@ -85,7 +85,7 @@ fn a_checkpoint_by_another_key_keeps_the_entry() {
     });
 }
 
-/// A log that lost what it had acknowledged, one way or another, gets no further entry out of the outbox.
+/// Asserts that a log that lost what it had acknowledged, one way or another, gets no further entry out of the outbox.
 fn parks(after: impl Fn(&FakeLog), why: &str) {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
     live(&disk, &log, Call::AppendStream, |life| async move {
@@ -113,8 +113,8 @@ fn a_server_that_came_back_and_cannot_prove_yet_is_asked_again_soon() {
     live(&disk, &log, Call::AppendStream, |life| async move {
         let client = life.open().await.unwrap();
         client.append(payload(0)).await.unwrap();
-        // Until its deadline all others are queued: then they are in flight together, and each answer needs a proof from
-        // the one before.
+        // Until the deadline of this one, all others are queued: then they are in flight together, and each answer
+        // needs a proof that links it to the one before.
         life.log.state().faults.push_back(Fault::Hang);
         life.log.state().proofs_refused = 1;
         let mut waiting = Vec::new();
@@ -187,7 +187,7 @@ fn a_fork_between_two_answers_in_flight_is_noticed() {
     assert_eq!(examined().accept(&known(&other_third, 3), &[]), Err(Rejection::Forked { size: 3 }));
 }
 
-/// How often the client asked for proofs of consistency.
+/// Returns how often the client asked for proofs of consistency.
 fn proofs_asked(seen: &Witnessed) -> usize {
     let asks = |event: &LogEvent| matches!(event, LogEvent::CallStarted { method, .. } if method.ends_with("GetConsistencyProof"));
     seen.all().iter().filter(|event| asks(event)).count()
@@ -202,7 +202,7 @@ fn in_one_flight(entries: usize, further_max: usize) -> (usize, usize) {
         client.append(payload(0)).await.unwrap();
         let before = (proofs_asked(&life.seen), life.seen.count("checkpoint-kept"));
         let mut waiting = Vec::new();
-        // Until this one fails all others are queued behind it.
+        // Until this one fails, all others are queued behind it.
         life.log.state().faults.push_back(Fault::Fail(tonic::Status::unavailable("not yet")));
         for n in 1..=entries {
             waiting.push(client.submit(payload(n)).await.unwrap().delivered);
@@ -230,7 +230,8 @@ fn a_server_that_gives_fewer_proofs_than_were_asked_for_is_asked_for_the_rest() 
     }
 }
 
-/// Far away each answer takes a round trip: asked for one after the other, proofs would come more slowly than entries.
+/// From a far server each answer takes a round trip: proofs requested one after the other would come more slowly than
+/// entries.
 #[test]
 fn what_a_server_of_an_earlier_revision_gives_one_by_one_is_asked_for_side_by_side() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
@@ -256,7 +257,7 @@ fn a_log_that_places_entries_out_of_order_is_found_out_also_after_a_restart() {
     live(&disk, &log, Call::Append, |life| async move {
         let client = life.open().await.unwrap();
         client.append(payload(0)).await.unwrap();
-        // The first of the next two is lost on its way, and the second one placed where it came.
+        // The first of the next two entries is lost on its way, and the second one is placed where it came.
         life.log.state().misplaces = true;
         life.log.state().faults.push_back(Fault::Fail(tonic::Status::unavailable("not yet")));
         let (first, mut second) = tokio::join!(client.submit(payload(1)), client.submit(payload(2)));

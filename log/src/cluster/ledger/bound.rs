@@ -1,4 +1,4 @@
-//! How new the log is that this node shows, of which [`Freshness`](super::Freshness) knows what others said.
+//! How fresh the log is that this node shows; [`Freshness`](super::Freshness) knows what others said about it.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::{
 };
 
 impl Ledger {
-    /// How new what this node shows is.
+    /// How fresh the log is that this node shows.
     pub(in crate::cluster) fn bound(&self) -> Bound {
         if self.settings.cluster.is_none() {
-            // Nobody else can acknowledge anything; but what is damaged may have held more.
+            // Nobody else can acknowledge anything; but a damaged log may have held more.
             let age = self.read_only().is_none().then_some(Duration::ZERO);
             return Bound { size: *self.committed().borrow(), age };
         }
-        // Before the size is read: what is acknowledged from now on may be missing in it.
+        // Taken before the size is read: what is acknowledged after this may be missing in it.
         let (led, confirmed) = self.confirmed();
         let size = *self.committed().borrow();
         let confirmed = confirmed.filter(|_| size >= led);
@@ -29,7 +29,7 @@ impl Ledger {
         Bound { size, age }
     }
 
-    /// What the leader of `term`, which is this node, can tell a member.
+    /// What this node, as the leader of `term`, can tell a member.
     pub(in crate::cluster) fn word(&self, to: u64, term: u64) -> Option<Fresh> {
         (*self.led().borrow()).filter(|led| led.term == term)?;
         let (led, confirmed) = self.confirmed();
@@ -37,8 +37,8 @@ impl Ledger {
         self.freshness.word(to, confirmed?, size).filter(|_| size >= led)
     }
 
-    /// With how many leaves this node last began to lead, and the newest moment of that term that a quorum confirmed. What
-    /// was acknowledged before it is shown here, once so many leaves are.
+    /// The number of leaves with which this node last began to lead, and the newest moment of that term that a quorum
+    /// confirmed. Everything that was acknowledged before that moment is shown here once that many leaves are.
     fn confirmed(&self) -> (u64, Option<Instant>) {
         let Some(led) = *self.led().borrow() else { return (0, None) };
         let own = self.settings.node;

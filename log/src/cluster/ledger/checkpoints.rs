@@ -1,6 +1,6 @@
 //! Which checkpoints a node signs, cosigns and shows.
 //!
-//! It must never sign two checkpoints of one size, nor sign, cosign or show what is not committed. In a cluster of
+//! A node must never sign two checkpoints of one size, nor sign, cosign or show what is not committed. In a cluster of
 //! several, what is shown is what a quorum cosigned.
 
 use std::{
@@ -24,13 +24,13 @@ use crate::words::hex;
 /// Why a checkpoint is not cosigned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::cluster) enum NotCosigned {
-    /// Nobody of the log signed it, or not of this one.
+    /// It is not signed by the key of this log.
     #[error("the checkpoint: {0}")]
     Note(#[from] NoteError),
-    /// This node is not there yet.
+    /// This node's log is not that long yet.
     #[error("{durable} leaves are durable here, the checkpoint has {size}")]
     Behind { size: u64, durable: u64 },
-    /// This node has other leaves there.
+    /// This node's log has other leaves there.
     #[error("the root of the first {size} leaves is another one here")]
     Differs { size: u64 },
     /// Too few members cosigned what is said to be cosigned by a quorum.
@@ -43,8 +43,8 @@ impl Ledger {
     /// a cluster of several a quorum has to cosign them first.
     ///
     /// Sizes only grow, so no size is signed twice in one life. A later life could sign a size again, after a crash
-    /// that lost the kept checkpoint; it signs the same root, because committed leaves are durable and the tree is a
-    /// function of them.
+    /// that lost the kept checkpoint; but it signs the same root, because committed leaves are durable and the tree is
+    /// a function of them.
     pub(in crate::cluster) fn sign(&self, size: u64) {
         let root = {
             let mut inner = self.lock();
@@ -66,7 +66,7 @@ impl Ledger {
         }
     }
 
-    /// Shows a checkpoint to readers, and the leaves that it covers. They are durable here and have its root.
+    /// Shows readers a checkpoint and the leaves that it covers. The leaves are durable here and have its root.
     pub(in crate::cluster) fn publish(&self, newest: SignedCheckpoint) {
         let size = newest.checkpoint.size;
         let mut inner = self.lock();
@@ -74,13 +74,13 @@ impl Ledger {
             return;
         }
         inner.signed = inner.signed.max(size);
-        // The checkpoint first: whoever sees leaves committed must find a checkpoint that covers them.
+        // The checkpoint first: a reader that sees leaves committed must find a checkpoint that covers them.
         self.checkpoint.send_replace(Some(newest));
         self.committed.send_replace(size);
     }
 
-    /// Cosigns a checkpoint that the log's key signed: its leaves are durable here, and have its root. From now on this
-    /// node refuses to cut its log below it.
+    /// Cosigns a checkpoint that the log's key signed, if its leaves are durable here and have its root. From then on
+    /// this node refuses to cut its log below it.
     pub(in crate::cluster) fn cosign(&self, note: &str) -> Result<String, NotCosigned> {
         let checkpoint = self.agrees(note)?;
         let line = self.cosignature(&checkpoint);
@@ -95,7 +95,7 @@ impl Ledger {
         checkpoint.cosign(&name, cosigner, now)
     }
 
-    /// Shows a checkpoint that a quorum of the members cosigned, and this node agrees with.
+    /// Shows a checkpoint that a quorum of the members cosigned and that this node agrees with.
     pub(in crate::cluster) fn follow(&self, note: &str) -> Result<(), NotCosigned> {
         let checkpoint = self.agrees(note)?;
         let membership = self.membership();
@@ -110,7 +110,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Verifies a checkpoint and holds it against this node's own, durable log.
+    /// Verifies a checkpoint and compares it with this node's own, durable log.
     fn agrees(&self, note: &str) -> Result<Checkpoint, NotCosigned> {
         let checkpoint = Checkpoint::verify(note, &self.note_key())?;
         let mut inner = self.lock();
@@ -126,7 +126,7 @@ impl Ledger {
         }
     }
 
-    /// Verifies the log's own signature.
+    /// The key that verifies the log's own signature.
     pub(in crate::cluster) fn note_key(&self) -> NoteKey {
         NoteKey { name: self.settings.origin.clone(), key: self.settings.signing_key.verifying_key() }
     }
@@ -139,7 +139,7 @@ impl Ledger {
         self.committed.send_replace(size);
     }
 
-    /// Whether cutting the log from `raft_index` on would take back what was signed.
+    /// Returns whether cutting the log from `raft_index` on would take back what was signed.
     pub(in crate::cluster) fn is_signed(&self, raft_index: u64) -> bool {
         let inner = self.lock();
         inner.begin(raft_index).is_some_and(|first_leaf| first_leaf < inner.signed)
@@ -188,7 +188,8 @@ mod tests {
         assert_eq!(*changes.borrow_and_update(), signed);
     }
 
-    /// Three members of one cluster, each with the same log of two leaves, synced, and the first entry of its membership.
+    /// Three members of one cluster, each with the same log of two leaves, synced, and the first entry of its
+    /// membership.
     fn members() -> [Ledger; 3] {
         let key = |node: u64| Arc::new(SigningKey::from_seed(&[node as u8; 32]));
         let member = |node: u64| {

@@ -1,13 +1,14 @@
-//! How far a damaged member's log must reach before it may come back.
+//! How far a damaged member's log must reach before the member may come back.
 //!
-//! It may have acknowledged every entry that its disk held durably, and been counted for it. So the new log must reach
-//! behind all that the old one is known to have held: its newest marker, its last whole frame, its own checkpoint.
+//! The member may have acknowledged every entry that its disk held durably, and the acknowledgement may have been
+//! counted. So the new log must include everything that the old one is known to have held, up to its newest marker, its
+//! last whole frame and its own checkpoint.
 //!
-//! Where the old log cannot say where it ended (its markers are gone, its last bytes are no frame, its own checkpoint
-//! covers more than its frames or cannot be read) that is not enough. Then a leader has to say how far the log is
-//! committed, and have a quorum confirm that it leads, after this repair began. This node has not voted or acknowledged
+//! That is not enough where the old log cannot tell where it ended: its markers are gone, its last bytes are no frame,
+//! or its own checkpoint covers more than its frames or cannot be read. Then, after this repair began, a leader has to
+//! say how far the log is committed, and have a quorum confirm that it leads. This node has not voted or acknowledged
 //! anything since, so whatever was ever committed with its help is also on another member of every quorum that a leader
-//! can find now: no leader can have less of it.
+//! can find from then on: no leader can have less of it.
 
 use gapless_world::World;
 use openraft::CommittedLeaderId;
@@ -25,22 +26,23 @@ use super::super::{
 
 /// See the module.
 pub(super) struct Promise {
-    /// Frames that the log must have.
+    /// Number of frames that the log must have.
     frames: u64,
-    /// The own checkpoint, which the log must extend.
+    /// This node's own checkpoint, which the log must extend.
     kept: Option<SignedCheckpoint>,
-    /// Whether that is all that can have been promised.
+    /// Whether nothing beyond that can have been promised.
     is_certain: bool,
     /// The index up to which a leader said that the log is committed.
     confirmed: Option<u64>,
 }
 
 impl Promise {
-    /// Reads what the folder says. `voted` is for whom this node voted last.
+    /// Reads what the folder says. `voted` is the leader that this node voted for last.
     ///
     /// # Errors
     /// [`NodeError::VoteLost`] where the vote is older than a frame of the log; [`NodeError::OwnCheckpoint`] where the
-    /// checkpoint is not this log's: then the settings are wrong, and nothing that the others give could hold either.
+    /// checkpoint is not this log's: then the settings are wrong, and nothing that the others give could be verified
+    /// either.
     pub(super) async fn of(
         world: &World,
         settings: &NodeSettings,
@@ -51,7 +53,7 @@ impl Promise {
         if let Some((entry, _)) = last.as_ref().and_then(|last| decode_frame(last).ok()) {
             not_older(voted, entry.log_id.leader_id)?;
         }
-        // Cells have two slots each: where both are damaged, or the file is gone, the value is not known.
+        // A cell has two slots: where both are damaged, or the file is gone, its value is unknown.
         let kept = match open_cell(world, CHECKPOINT).await {
             Ok(cell) => Some(load_checkpoint(&cell, settings)?),
             Err(NodeError::RolledBack(_) | NodeError::Store(StoreError::Corrupt { .. })) => {
@@ -67,36 +69,36 @@ impl Promise {
         Ok(Self { frames: survey.promised(), kept: kept.flatten(), is_certain, confirmed: None })
     }
 
-    /// The own checkpoint with its note.
+    /// This node's own checkpoint with its note.
     pub(super) fn kept(&self) -> Option<&SignedCheckpoint> {
         self.kept.as_ref()
     }
 
-    /// The own checkpoint.
+    /// This node's own checkpoint.
     pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.kept.as_ref().map(|kept| &kept.checkpoint)
     }
 
-    /// Whether a leader still has to say how far the log is committed.
+    /// Returns whether a leader still has to say how far the log is committed.
     pub(super) fn needs_a_leader(&self) -> bool {
         !self.is_certain && self.confirmed.is_none()
     }
 
-    /// A leader said that nothing beyond this index was committed when it was asked, and had that confirmed. It was asked
-    /// during this repair, so this holds for as long as the repair lasts.
+    /// Notes that nothing beyond this index was committed when a leader was asked, which a quorum confirmed. The leader
+    /// was asked during this repair, so this holds for as long as the repair lasts.
     pub(super) fn confirm(&mut self, index: u64) {
         self.confirmed.get_or_insert(index);
     }
 
-    /// Whether the frames of the own log behind what was fetched may count: only where it is certain that there were no
-    /// others behind them.
+    /// Returns whether the frames of this node's own log that follow the fetched ones may count: only where it is
+    /// certain that no others followed them.
     pub(super) fn trusts_its_tail(&self) -> bool {
         self.is_certain
     }
 
-    /// What is missing of a log with so many frames, of which the first ones were fetched and verified. `is_void` where
-    /// the own log is known to have held something else, which was never committed, in the last place of what was
-    /// fetched: nothing behind it was either.
+    /// Tells what a log of `frames` frames still lacks, the first of which were fetched and verified. `is_void` says
+    /// that this node's own log is known to have held something else in the place of the last fetched frame: that was
+    /// never committed, and neither was anything after it.
     pub(super) fn missing(&self, frames: u64, is_void: bool) -> Result<(), String> {
         if !self.is_certain {
             match self.confirmed {

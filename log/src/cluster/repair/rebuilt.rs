@@ -1,7 +1,7 @@
-//! The log that a damaged member builds anew, beside the damaged one.
+//! The log that a damaged member rebuilds, beside the damaged one.
 //!
-//! Frames are taken as they come, each hashed into a tree of its own, and count for nothing until a checkpoint that
-//! covers all of them has been held against that tree. Nothing here touches the files that it is to replace.
+//! Frames are taken as they come and hashed into a tree of their own. They count for nothing until a checkpoint that
+//! covers all of them has been compared with that tree. Nothing here touches the files that the new log is to replace.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -26,7 +26,7 @@ use super::{
     swap,
 };
 
-/// What somebody gave is not what it ought to be.
+/// What a member gave is not what it ought to be.
 #[derive(Debug)]
 pub(super) struct Mismatch(pub(super) String);
 
@@ -36,11 +36,12 @@ impl From<NoteError> for Mismatch {
     }
 }
 
-/// How the own log goes on where what was fetched ends.
+/// How this node's own log goes on where the fetched one ends.
 enum Tail {
-    /// With the same frame in the last place of both: what stands behind it is whole up to, and without, `end`.
+    /// Both logs have the same frame in the last fetched place: what follows it in this node's own log is whole up to
+    /// `end`, exclusive.
     Follows { end: u64 },
-    /// With another frame there: the own log went astray, and that was never committed.
+    /// This node's own log has another frame there: it went astray, and that frame was never committed.
     Void,
     /// That cannot be told.
     Unknown,
@@ -53,12 +54,12 @@ pub(super) struct Rebuilt {
     journal: Journal,
     /// The last frame taken.
     last: Option<Frame>,
-    /// So many frames are covered by a checkpoint that was verified.
+    /// Number of frames that a verified checkpoint covers.
     verified: u64,
 }
 
 impl Rebuilt {
-    /// An empty one. Whatever was prepared before is thrown away.
+    /// Begins an empty log. Whatever was prepared before is discarded.
     pub(super) async fn begin(world: &World, settings: &NodeSettings) -> Result<Self, NodeError> {
         swap(world).discard().await?;
         let options = JournalOptions { segment_bytes: settings.limits.segment_bytes, first_index: 0 };
@@ -69,7 +70,7 @@ impl Rebuilt {
         Ok(Self { ledger, machine, journal, last: None, verified: 0 })
     }
 
-    /// Index of the next frame, and number of those that it has.
+    /// Index of the next frame, and so the number of frames that the log has.
     pub(super) fn next(&self) -> u64 {
         self.journal.next_index()
     }
@@ -84,29 +85,29 @@ impl Rebuilt {
         self.ledger.last_log_id()
     }
 
-    /// Number of frames that were verified.
+    /// Number of verified frames.
     pub(super) fn verified(&self) -> u64 {
         self.verified
     }
 
-    /// Whether all frames are.
+    /// Returns whether all frames are verified.
     pub(super) fn is_verified(&self) -> bool {
         self.verified == self.next()
     }
 
-    /// The members, as soon as a verified log says who they are.
+    /// The members, as soon as a verified log names them.
     pub(super) fn members(&self) -> Option<BTreeMap<u64, Member>> {
         let membership = (self.verified > 0).then(|| self.ledger.membership())?;
         Some(membership.nodes().map(|(node, member)| (*node, member.clone())).collect())
     }
 
-    /// Takes the next frames, durably. Those before one that does not fit are taken.
+    /// Takes the next frames and makes them durable. Where one does not fit, those before it are still taken.
     pub(super) async fn take(
         &mut self,
         frames: impl Iterator<Item = Frame>,
     ) -> Result<Result<(), Mismatch>, NodeError> {
         for frame in frames {
-            // All of them are covered by a checkpoint, as soon as it verifies, so all are applied.
+            // As soon as the checkpoint verifies, it covers all of them, so all are applied.
             let fits = replay_frame(&frame, self.next(), &self.ledger, &mut self.machine, u64::MAX);
             if let Err(why) = fits {
                 return Ok(Err(Mismatch(why.to_string())));
@@ -119,13 +120,14 @@ impl Rebuilt {
         Ok(Ok(()))
     }
 
-    /// Whether the checkpoint, which the log's key has to have signed, covers more than there is.
+    /// Returns whether the checkpoint, which the log's key must have signed, covers more leaves than there are.
     pub(super) fn is_behind(&self, note: &str) -> Result<bool, Mismatch> {
         Ok(Checkpoint::verify(note, &self.ledger.note_key())?.size > self.size())
     }
 
-    /// Holds all that was taken against a checkpoint: signed by the log, cosigned by a quorum of the members that this
-    /// very log names, of these leaves; and against the checkpoint that this node kept of its own log.
+    /// Compares everything that was taken with a checkpoint over exactly these leaves, which the log's key must have
+    /// signed and a quorum of the members that this very log names must have cosigned; and with the checkpoint that
+    /// this node kept of its own log.
     pub(super) fn verify(&mut self, note: &str, kept: Option<&Checkpoint>) -> Result<(), Mismatch> {
         let checkpoint = Checkpoint::verify(note, &self.ledger.note_key())?;
         if checkpoint.size != self.size() {
@@ -149,8 +151,8 @@ impl Rebuilt {
         self.ledger.root_at(kept.size) == Some(kept.root)
     }
 
-    /// Adds what the own log has behind it, and answers whether that is enough, or what is missing. What is added was
-    /// not shown by anybody: as after any start, Raft commits it or not.
+    /// Adds what this node's own log holds after the fetched frames, and returns whether that is enough, or what is
+    /// missing. No member has shown what is added: as after any start, Raft commits it or not.
     pub(super) async fn complete(
         &mut self,
         promise: &Promise,
@@ -176,7 +178,7 @@ impl Rebuilt {
         Ok(enough)
     }
 
-    /// Adds the frames of the own log up to `end`, durably. They are not applied.
+    /// Adds the frames of this node's own log up to `end` and makes them durable. They are not applied.
     async fn add(&mut self, survey: &Survey, end: u64) -> Result<Result<(), String>, NodeError> {
         while self.next() < end {
             let index = self.next();
@@ -193,7 +195,7 @@ impl Rebuilt {
         Ok(Ok(()))
     }
 
-    /// Whether it reaches the own checkpoint and has its root.
+    /// Checks that the log reaches this node's own checkpoint and has its root.
     fn reaches(&self, kept: Option<&Checkpoint>) -> Result<(), String> {
         match kept {
             Some(kept) if kept.size > self.size() => {
@@ -213,9 +215,10 @@ impl Rebuilt {
         if let Some(own) = survey.frame(last.index).await? {
             return Ok(if own == *last { follows } else { Tail::Void });
         }
-        // That place is damaged, so the leader of the one behind it has to tell. One leader wrote everything of its own, in
-        // order: of the same one, it stands behind the same frame. Of an older one, so was what stood before it. A term
-        // may have had two leaders, so that alone does not tell.
+        // That place is damaged, so the leader of the frame after it has to tell. A leader writes its entries in order.
+        // If the frame after it is by the leader of the last fetched frame, the damaged place held that same frame. If
+        // it is by an older leader, the damaged place held something older, too, which is void. A term may have had two
+        // leaders, so the term alone does not tell.
         let leader = |frame: &Frame| decode_frame(frame).ok().map(|(entry, _)| entry.log_id.leader_id);
         let behind = survey.frame(self.next()).await?;
         Ok(match (behind.as_ref().and_then(leader), leader(last)) {
@@ -225,10 +228,10 @@ impl Rebuilt {
         })
     }
 
-    /// Ends the journal durably, with the newest checkpoint beside it: of what was fetched, or of what this node had
-    /// kept, whichever covers more. From then on all of it can take its place.
+    /// Finishes the journal durably and stores the newest checkpoint beside it: the fetched one or the one that this
+    /// node had kept, whichever covers more. From then on the new files can replace the old ones.
     pub(super) async fn finish(mut self, world: &World, kept: Option<&SignedCheckpoint>) -> Result<(), NodeError> {
-        // Nothing is there to be cut: it waits until no segment is being begun and everything is synced.
+        // There is nothing to cut: the call waits until no segment is being begun and everything is synced.
         self.journal.truncate(self.next()).await?;
         let fetched = self.ledger.checkpoint().borrow().clone();
         let newest = fetched.iter().chain(kept).max_by_key(|signed| signed.checkpoint.size);

@@ -1,6 +1,6 @@
 //! Where a repair gets its frames from: one call to one other member.
 //!
-//! Nothing that comes from here is believed; it is held against signatures by whoever asked.
+//! Nothing that comes from here is believed; the caller checks it against signatures.
 
 use std::future::Future;
 
@@ -12,12 +12,13 @@ use super::super::{
     types::Member,
 };
 
-/// Asks members.
+/// Asks other members for frames.
 pub(in crate::cluster) trait Source: Sync {
-    /// Asks a member for frames from `from` on, and, with `confirm`, how far the log is committed. Answers by a deadline.
+    /// Asks a member for frames from `from` on, and, with `confirm`, how far the log is committed. Returns within a
+    /// deadline.
     ///
     /// # Errors
-    /// Why there is no answer, in words.
+    /// Why there is no answer, as text.
     fn fetch(
         &self,
         node: u64,

@@ -46,7 +46,7 @@ impl Observer for Seen {
     }
 }
 
-/// Nobody can be reached, as is known after 10 ms.
+/// Nobody can be reached, which is known after 10 ms.
 struct NoNet {
     dialled: Arc<AtomicUsize>,
 }
@@ -107,7 +107,7 @@ impl Bench {
         NoteKey { name: self.settings.origin.clone(), key: self.settings.signing_key.verifying_key() }
     }
 
-    /// Verifies a receipt as a client does, and answers its checkpoint.
+    /// Verifies a receipt as a client does, and returns its checkpoint.
     pub(in crate::cluster) fn verify(&self, receipt: &wire::Receipt, known: Option<&Checkpoint>) -> Checkpoint {
         let checkpoint = Checkpoint::verify(&receipt.checkpoint, &self.key()).unwrap();
         let hashes = |proof: &[Bytes]| proof.iter().map(|hash| hash[..].try_into().unwrap()).collect::<Vec<_>>();
@@ -170,13 +170,13 @@ impl Writer {
         self.sign(sequence, Body::Event(payload.into()), &self.key)
     }
 
-    /// An event that somebody else signed.
+    /// An event that another key signed.
     pub(in crate::cluster) fn forged(&self, sequence: u64, payload: &'static str) -> SignedEntry {
         self.sign(sequence, Body::Event(payload.into()), &SigningKey::from_seed(&[99; 32]))
     }
 }
 
-/// Appends in order, and answers the indexes.
+/// Appends in order, and returns the indexes.
 pub(in crate::cluster) async fn append_all(node: &Node, entries: impl IntoIterator<Item = SignedEntry>) -> Vec<u64> {
     let mut indexes = Vec::new();
     for entry in entries {

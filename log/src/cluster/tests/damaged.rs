@@ -1,4 +1,4 @@
-//! A log of one that its start finds damaged: what is read of it, what it refuses, and that nothing is changed.
+//! A log of one that its start finds damaged: what can be read of it, what it refuses, and that nothing is changed.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     bench::{Bench, Writer, all_leaves, append_all},
 };
 
-/// Longer than the folder is not looked at.
+/// Longer than the time between two looks at the folder.
 const SOON: Duration = Duration::from_secs(30);
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;

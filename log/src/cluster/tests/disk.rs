@@ -65,7 +65,8 @@ impl TestDisk {
         self.left.store(operations, Ordering::SeqCst);
     }
 
-    /// The power goes: open files die, the lock is free, and what was not synced is kept or lost. Then it comes back.
+    /// Cuts the power: open files die, the lock is free, and what was not synced is kept or lost. Then the power comes
+    /// back.
     pub(in crate::cluster) fn power_loss(&self, keep_unsynced: bool) {
         self.left.store(u64::MAX, Ordering::SeqCst);
         self.life.fetch_add(1, Ordering::SeqCst);
@@ -189,7 +190,7 @@ struct TestFile {
 }
 
 impl TestFile {
-    /// Spends one operation; whether the power is still there.
+    /// Spends one operation. Returns whether the power is still there.
     fn spend(&self) -> bool {
         let spent = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         spent.is_ok() && self.life.load(Ordering::SeqCst) == self.born

@@ -1,4 +1,4 @@
-//! One bit of one byte is another than it was, in each byte of each file in turn.
+//! One bit is flipped, in each byte of each file in turn.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,7 +16,7 @@ use super::{
     bench::{Bench, Writer, append_all},
 };
 
-/// The bytes of a file that are worth a try, by their places. The blocks before the frames of a segment end in zeroes, of
+/// The places of the bytes of a file that are worth a try. The blocks before the frames of a segment end in zeroes, of
 /// which a few are enough.
 pub(super) fn places(path: &Path, len: usize) -> impl Iterator<Item = usize> {
     let is_segment = path.starts_with(JOURNAL);
@@ -30,9 +30,9 @@ pub(super) struct Found {
     pub(super) identity: Identity,
     pub(super) vote: Option<Vote<u64>>,
     pub(super) checkpoint: Option<SignedCheckpoint>,
-    /// What its checkpoint covers.
+    /// The leaves that its checkpoint covers.
     pub(super) leaves: Vec<Bytes>,
-    /// Of the whole log.
+    /// The frames and the root of the whole log.
     pub(super) frames: u64,
     pub(super) root: Hash,
 }
@@ -65,7 +65,7 @@ async fn no_flipped_byte_of_any_file_is_believed() {
     let sound = Found::at_start(&bench).await.unwrap();
     assert_eq!(sound.leaves.len() as u64, sound.checkpoint.as_ref().unwrap().checkpoint.size);
 
-    // How many flips a start refused, and how many cost nothing because the same stands elsewhere, by file.
+    // By file: how many flips a start refused, and how many cost nothing because the same data stands elsewhere.
     let mut counts: BTreeMap<_, [usize; 2]> = BTreeMap::new();
     for (path, bytes) in &whole {
         for at in places(path, bytes.len()) {

@@ -1,4 +1,4 @@
-//! A folder that joins: it alone may be empty, and only until it has held an entry.
+//! A folder that joins: only such a folder may be empty, and only until it has held an entry.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -37,8 +37,8 @@ fn newcomer() -> Bench {
     bench
 }
 
-/// What the leader, node 1 in term 1, sends: the log's first entry, or a bare heartbeat. It shows that it is `from` and
-/// called `name`.
+/// What the leader, node 1 in term 1, sends: the log's first entry, or a bare heartbeat. It vouches that it is node
+/// `from`, called `name`.
 fn append(with_entry: bool, from: u64, name: &str) -> AppendRequest {
     append_to(&[1, 2, 3], with_entry, from, name)
 }
@@ -85,7 +85,7 @@ async fn a_folder_that_joins_may_start_empty_until_it_has_held_an_entry() {
     join(&bench.world(), &bench.settings).await.unwrap();
     assert!(matches!(join(&bench.world(), &bench.settings).await, Err(NodeError::AlreadyInitialised { node: 4, .. })));
 
-    // Told of a leader, and sent nothing: it may go on.
+    // It was told of a leader and sent nothing, so it may go on.
     let node = bench.start().await.unwrap();
     stored(&node, false).await;
     node.shut_down().await.unwrap();
@@ -100,7 +100,7 @@ async fn a_folder_that_joins_may_start_empty_until_it_has_held_an_entry() {
     node.shut_down().await.unwrap();
     drop(node);
 
-    // It said that it holds the entry, and comes back without.
+    // It said that it holds the entry, and comes back without it.
     bench.disk.restore("journal", &empty);
     let error = bench.start().await.unwrap_err();
     assert!(matches!(&error, NodeError::RolledBack(why) if why.contains("0..0")), "{error}");
@@ -154,7 +154,7 @@ async fn nobody_joins_a_log_of_one() {
     assert!(matches!(join(&bench.world(), &bench.settings).await, Err(NodeError::Settings(_))));
 }
 
-/// One that has held the first entry already.
+/// A member that has already held the first entry.
 async fn member() -> (Bench, Node) {
     let bench = newcomer();
     join(&bench.world(), &bench.settings).await.unwrap();
@@ -185,7 +185,8 @@ async fn a_leader_is_heard_while_the_disk_is_slow_and_one_that_was_replaced_is_t
     let heard = node.hear("server-1", route.clone(), vote).unwrap();
     assert_eq!(heard.outcome(), Outcome::Received);
 
-    // Whoever gave the call up makes it again; Raft is not handed a second one before it is done with the first.
+    // A leader that gave the call up makes it again; Raft is not handed the second one before it is done with the
+    // first.
     storing.abort();
     let again = tokio::spawn({
         let node = node.clone();
@@ -244,7 +245,7 @@ async fn a_member_that_reaches_nobody_asks_again_only_every_now_and_then() {
         let before = bench.dialled.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let dialled = (bench.dialled.load(Ordering::Relaxed) - before) as u64;
-        // Two members, each at most once in 150 ms.
+        // Two members, each dialled at most once in 150 ms.
         assert!((seconds..seconds * 14).contains(&dialled), "{dialled} times in {seconds} s");
     }
     node.shut_down().await.unwrap();

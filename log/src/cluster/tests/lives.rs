@@ -67,7 +67,7 @@ async fn a_power_loss_between_write_and_sync_loses_nothing_acknowledged() {
         let node = bench.start().await.unwrap();
         let again = node.append(billing.event(1, "a")).await.unwrap();
         assert_eq!(again, Appended::Repeated { index: Index(indexes[1]) });
-        // What was in flight may be there or not; sending it again is right in both cases.
+        // The entry in flight may be there or not; sending it again is right in both cases.
         let once_more = node.append(billing.event(2, "in flight")).await.unwrap();
         match (kept, &once_more) {
             (true, Appended::Repeated { .. }) | (false, Appended::Counted { .. }) => {}
@@ -132,7 +132,8 @@ async fn two_lives() -> (Bench, Writer, Files, Files) {
     (bench, billing, older, newest)
 }
 
-/// A start refuses these files as rolled back, tells it once, and leaves them as they are; with the newest ones it goes on.
+/// A start refuses these files as rolled back, tells it once, and leaves them as they are; with the newest ones it goes
+/// on.
 async fn refused_until_restored(bench: &Bench, billing: &Writer, files: &Files, newest: &Files) {
     bench.disk.restore("journal", files);
     let error = bench.start().await.unwrap_err();
@@ -152,7 +153,7 @@ async fn a_folder_whose_journal_was_rolled_back_is_refused() {
     refused_until_restored(&bench, &billing, &older, &newest).await;
 }
 
-/// What looks like a torn tail may be damage of what the checkpoint covers: the mark behind it can be damaged as well.
+/// What looks like a torn tail may be damage to what the checkpoint covers: the marker after it can be damaged as well.
 #[tokio::test(start_paused = true)]
 async fn a_tail_that_the_checkpoint_covers_is_not_cut() {
     let (bench, billing, older, newest) = two_lives().await;

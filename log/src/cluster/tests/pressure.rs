@@ -14,7 +14,7 @@ use super::{
     bench::{Bench, Writer, all_leaves, append_all},
 };
 
-/// What a queue or cache told last: bytes and limit.
+/// What a queue or cache reported last: bytes and limit.
 fn told(bench: &Bench, of: &str) -> Option<(u64, u64)> {
     bench.events("memory-used").into_iter().rev().find_map(|event| match event {
         LogEvent::MemoryUsed { what, bytes, limit } if what == of => Some((bytes, limit)),
@@ -51,7 +51,7 @@ async fn a_smaller_budget_is_kept_to_at_once_and_what_was_accepted_stays() {
     for (at, one) in (3..).zip(accepted) {
         assert_eq!(one.await.unwrap().unwrap(), Appended::Counted { index: Index(at) });
     }
-    // A sixteenth: each batch is one entry now.
+    // A sixteenth: each batch is one entry.
     assert_eq!(all_leaves(&node).await.last().unwrap().position, 0);
     let (bytes, limit) = told(&bench, "cache").unwrap();
     assert!(bytes <= limit && limit == 16 << 10, "{bytes} of {limit}");

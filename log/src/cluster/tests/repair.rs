@@ -37,7 +37,8 @@ async fn every_flipped_byte_of_every_file_is_mended_by_a_second_copy_or_repaired
     let trio = Trio::new().await;
     let whole = trio.bench.disk.copy("");
     let sound = Found::at_start(&trio.bench).await.unwrap();
-    // Starts that needed nothing; repairs that were done at once; repairs that had to wait until more was shown.
+    // By file: starts that needed nothing, repairs that were done at once, repairs that had to wait until more was
+    // shown.
     let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
     for (path, bytes) in &whole {
         let path = path.to_str().unwrap();
@@ -71,7 +72,8 @@ async fn every_flipped_byte_of_every_file_is_mended_by_a_second_copy_or_repaired
             assert_eq!(found.leaves[..sound.leaves.len()], sound.leaves, "byte {at} of {path}");
         }
     }
-    // Only what nobody shows has to wait: the last frame, and where the length of another says no longer where it is.
+    // Only what nobody shows has to wait: the last frame, and places where a damaged length hides where the last frame
+    // is.
     let (last, lengths) = (trio.log.frames[7].body.len() + 25, 7 * 4);
     let tried = |from| places(Path::new(SEGMENT), whole[Path::new(SEGMENT)].len()).filter(|at| *at >= from).count();
     let markers = tried(4_096) - tried(12_288);
@@ -132,7 +134,7 @@ async fn the_sound_tail_of_the_own_log_is_kept_where_nobody_shows_it_yet() {
 #[tokio::test(start_paused = true)]
 async fn a_tail_that_was_never_committed_holds_nothing_up() {
     let trio = Trio::new().await;
-    // It went on by itself in an older term, with three frames that the others never had.
+    // The member went on by itself in an older term, with three frames that the others never had.
     let writer = Writer::new("a", 1);
     let astray = (0..3).map(|at| vec![writer.event(2 + at, "astray")]);
     let own = Log::new(
@@ -306,7 +308,7 @@ async fn the_vote_follows_to_the_term_of_what_was_fetched() {
     let writer = Writer::new("a", 1);
     let rest = vec![vec![], vec![writer.open()], vec![], vec![], vec![writer.event(1, "one")]];
     let trio = Trio::with(rest, 3, 6).await;
-    // It was away when terms 2 and 3 began.
+    // The member was away when terms 2 and 3 began.
     let bench = Bench { settings: settings_of(DAMAGED), ..Bench::new() };
     init(&bench.world(), &bench.settings, &members()).await.unwrap();
     let trio = Trio { bench, ..trio };
@@ -397,7 +399,7 @@ async fn a_read_that_meets_damage_ends_a_member_so_that_its_next_start_repairs_i
     let (bench, node) = started(1, &trio.log, 7, fixed(0)).await;
     let other = Trio { bench, ..trio };
     other.spoil(3);
-    // Leaf 2 stands in entry 2, the first two before it.
+    // Leaf 2 stands in entry 2, the first two leaves before it.
     assert!(node.read(1, 1, 1 << 20).await.is_ok() && node.read(4, 1, 1 << 20).await.is_err());
     assert!(node.failed().await.contains("damage"), "it says why");
     assert!(other.bench.count("corruption-found") > 0);

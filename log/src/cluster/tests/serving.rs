@@ -240,7 +240,7 @@ async fn a_client_that_knows_more_than_the_log_gets_no_consistency_proof() {
 
 #[tokio::test(start_paused = true)]
 async fn leaves_that_differ_from_what_was_hashed_are_never_served() {
-    /// More than the leaves kept in memory.
+    /// More leaves than are kept in memory.
     const ENTRIES: u64 = 160;
     let fill = |letter: u8| async move {
         let (bench, node) = Bench::started().await;

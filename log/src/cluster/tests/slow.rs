@@ -1,5 +1,5 @@
-//! A disk that takes a moment to open a file that is there, and for a read that was submitted: time for something else to
-//! happen to what is read.
+//! A disk that takes a moment to open an existing file, and to complete a read that was submitted: time for something
+//! else to happen to what is read.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_millis(5);
 pub(in crate::cluster) struct Slow(Arc<AtomicUsize>);
 
 impl Slow {
-    /// Slows a disk down. Returns it, and where its reads are counted.
+    /// Slows a disk down. Returns it, and the counter of its reads.
     pub(in crate::cluster) fn down(disk: Arc<dyn Disk>) -> (Arc<dyn Disk>, Arc<AtomicUsize>) {
         let slow = Slow::default();
         let reads = slow.0.clone();

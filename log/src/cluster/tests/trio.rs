@@ -34,7 +34,7 @@ use super::{
 
 /// The node whose disk is damaged.
 pub(super) const DAMAGED: u64 = 3;
-/// Longer than any repair takes that does not have to wait.
+/// Longer than any repair takes if it does not have to wait.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(3);
 
 pub(super) fn cosigner(node: u64) -> Arc<SigningKey> {
@@ -68,7 +68,7 @@ pub(super) fn entry(term: u64, index: u64, entries: Vec<SignedEntry>) -> RaftEnt
     RaftEntry { log_id, payload }
 }
 
-/// A log as the cluster has it: its frames, and a checkpoint behind each that a quorum cosigned.
+/// A log as the cluster has it: its frames, and after each a checkpoint that a quorum cosigned.
 #[derive(Clone)]
 pub(super) struct Log {
     pub(super) frames: Vec<Frame>,
@@ -76,12 +76,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Behind the first frame of a folder, one frame per list of entries; an empty list stands for a new leader.
+    /// After the first frame of a folder, one frame per list of entries; an empty list stands for a new leader.
     pub(super) fn new(first: &Frame, rest: Vec<Vec<SignedEntry>>) -> Log {
         Log::led_by(1, first, rest)
     }
 
-    /// The same by another leader than node 1.
+    /// The same, by a leader other than node 1.
     pub(super) fn led_by(leader: u64, first: &Frame, rest: Vec<Vec<SignedEntry>>) -> Log {
         let ledgers = [1, 2].map(|node| Ledger::new(settings_of(node), Arc::new(Unobserved)));
         let mut log = Log { frames: Vec::new(), notes: Vec::new() };
@@ -103,7 +103,7 @@ impl Log {
         log
     }
 
-    /// What a member says that shows the first `shown` frames.
+    /// What a member gives that shows the first `shown` frames.
     pub(super) fn member(&self, shown: usize) -> Peer {
         let (frames, note) = (self.frames[..shown].to_vec(), self.notes[shown - 1].note.clone());
         Peer { frames, note, confirmed: None }
@@ -118,7 +118,7 @@ pub(super) struct Peer {
     pub(super) confirmed: Option<u64>,
 }
 
-/// The other members, by node; one that is missing does not answer.
+/// The other members, by node; a missing one does not answer.
 #[derive(Default)]
 pub(super) struct Others(Mutex<BTreeMap<u64, Peer>>);
 
@@ -172,7 +172,7 @@ impl Trio {
         trio
     }
 
-    /// Writes frames behind those that are there, each synced on its own, the vote, and a checkpoint.
+    /// Writes frames after those that are there, each synced on its own, then the vote and a checkpoint.
     pub(super) async fn write(&self, frames: &[Frame], kept: usize) {
         let mut journal = open_journal(&self.bench).await;
         for frame in frames {
@@ -207,7 +207,7 @@ impl Trio {
         repair_from(&self.others, &self.bench.world(), &self.bench.settings).await
     }
 
-    /// Whether the repair ends without having to wait for anybody.
+    /// Returns whether the repair ends without having to wait for anybody.
     pub(super) async fn is_repaired_at_once(&self) -> bool {
         let repaired = timeout(AT_ONCE, self.repair()).await;
         repaired.map(Result::unwrap).is_ok()
@@ -221,7 +221,7 @@ impl Trio {
         self.bench.events("repair-stalled").into_iter().map(why).collect()
     }
 
-    /// Starts the log, and compares it with that of the cluster up to so many frames.
+    /// Starts the log, and compares it with the first `frames` frames of that of the cluster.
     pub(super) async fn holds(&self, frames: usize) {
         let found = Found::at_start(&self.bench).await.unwrap();
         assert_eq!(found.frames, frames as u64);
@@ -256,7 +256,7 @@ pub(super) async fn started(node: u64, log: &Log, kept: usize, memory: watch::Re
     init(&bench.world(), &bench.settings, &members()).await.unwrap();
     let mut trio = Trio { bench, log: log.clone(), others: Others::default() };
     trio.write(&log.frames[1..], kept).await;
-    // A share of this for leaves is next to nothing: reads come from the disk.
+    // The share of this budget for leaves is next to nothing: reads come from the disk.
     trio.bench.settings.memory = memory;
     let node = trio.bench.start().await.unwrap();
     (trio.bench, node)

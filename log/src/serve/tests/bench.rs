@@ -1,4 +1,4 @@
-//! A server on a bench: a real node, real TLS and HTTP/2, and in between a network in memory.
+//! A server on a test bench: a real node, real TLS and HTTP/2, and a network in memory between them.
 
 use std::{
     collections::BTreeMap,
@@ -44,10 +44,10 @@ const ORIGIN: &str = "log.example/test";
 pub(super) const LONG_AGO: i64 = 1_000_000_000;
 pub(super) const FAR_AWAY: i64 = 4_000_000_000;
 
-/// A connection, and where it comes from.
+/// A connection, and the address that it comes from.
 type Incoming = (DuplexStream, String);
 
-/// Names to listeners, as one host sees them.
+/// Maps names to listeners, as one host sees them.
 #[derive(Clone, Default)]
 pub(super) struct MemoryNet {
     listeners: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Incoming>>>>,
@@ -64,12 +64,12 @@ struct Hearing {
 struct MemoryListener(mpsc::UnboundedReceiver<Incoming>);
 
 impl MemoryNet {
-    /// The same network as another host sees it.
+    /// Returns the same network as another host sees it.
     pub(super) fn from(&self, host: &str) -> MemoryNet {
         MemoryNet { listeners: self.listeners.clone(), host: host.to_owned(), deaf: Arc::default() }
     }
 
-    /// From now on nothing comes back to this host over the connections that it made.
+    /// From this call on, nothing comes back to this host over the connections that it made.
     pub(super) fn deafen(&self) {
         self.deaf.store(true, Ordering::SeqCst);
     }
@@ -130,7 +130,7 @@ impl Listener for MemoryListener {
     }
 }
 
-/// Remembers what it is told.
+/// Remembers the events that it is told.
 #[derive(Default)]
 pub(super) struct Heard {
     events: Mutex<Vec<LogEvent>>,
@@ -167,7 +167,7 @@ impl Heard {
     }
 }
 
-/// A running server and all that is needed to talk to it.
+/// A running server, and all that is needed to talk to it.
 pub(super) struct Bench {
     _folder: tempfile::TempDir,
     /// Breaks the disk.
@@ -192,7 +192,7 @@ impl Bench {
         Bench::of(|_| Vec::new(), adjust).await
     }
 
-    /// With the smallest budget that there may be.
+    /// A bench with the smallest budget that there may be.
     pub(super) async fn small(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
         let small = |node: &mut NodeSettings| {
             node.memory = fixed(MEMORY_MIN);
@@ -201,12 +201,12 @@ impl Bench {
         Bench::of(small, adjust).await
     }
 
-    /// The first member of three; of the others there is no trace.
+    /// The first member of three, without any trace of the others.
     pub(super) async fn member(adjust: impl FnOnce(&mut ServeSettings)) -> Bench {
         Bench::of(|node| clustered(node, &[1, 2, 3]), adjust).await
     }
 
-    /// A cluster that has one member left, with so much memory.
+    /// A cluster that has one member left, with this much memory.
     pub(super) async fn alone(memory: u64) -> Bench {
         let alone = |node: &mut NodeSettings| {
             node.memory = fixed(memory);
@@ -217,7 +217,7 @@ impl Bench {
         bench
     }
 
-    /// Of a node with other settings than those of a log of one, and of these members.
+    /// A bench of a node whose settings differ from those of a log of one, and of these members.
     async fn of(
         other: impl FnOnce(&mut NodeSettings) -> Vec<MemberSettings>,
         adjust: impl FnOnce(&mut ServeSettings),
@@ -263,7 +263,7 @@ impl Bench {
         bench
     }
 
-    /// Starts the server on its folder; it must not run.
+    /// Starts the server on its folder; it must not be running.
     pub(super) async fn start(&mut self, adjust: impl FnOnce(&mut ServeSettings)) {
         self.heard.events.lock().unwrap().clear();
         let node = Node::start(self.world.clone(), self.node.clone()).await.unwrap();
@@ -287,7 +287,7 @@ impl Bench {
         AuditLogClient::new(self.channel(&self.client(name)).await.unwrap())
     }
 
-    /// Stops the server; answers the size of the log.
+    /// Stops the server and returns the size of the log.
     pub(super) async fn stop(&mut self) -> u64 {
         self.stop.take().unwrap().send(()).unwrap();
         timeout(Duration::from_secs(20), &mut self.served).await.expect("it stops").unwrap().unwrap()
@@ -313,7 +313,7 @@ pub(super) async fn channel(net: &MemoryNet, identity: &Identity) -> Result<Chan
     connected(net, identity, Endpoint::from_static("http://server-1:50051")).await
 }
 
-/// One over which next to nothing of an answer goes before somebody reads it.
+/// A connection over which next to nothing of a response goes before it is read.
 pub(super) async fn slowly(net: &MemoryNet, identity: &Identity) -> Channel {
     let endpoint = Endpoint::from_static("http://server-1:50051").initial_stream_window_size(1_024);
     connected(net, identity, endpoint).await.unwrap()
@@ -337,7 +337,7 @@ async fn connected(
     endpoint.connect_with_connector(connector).await
 }
 
-/// The entries 0.. of one client.
+/// Writes the entries of one client, from sequence 0 on.
 pub(super) struct Author {
     client: ClientId,
     key: SigningKey,

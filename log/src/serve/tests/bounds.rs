@@ -1,4 +1,4 @@
-//! What somebody without rights, or with a name of its own, can make a server hold: never more than its share.
+//! What a caller without rights, or with a name of its own, can make a server hold: never more than its share.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn framed(message: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-/// A call whose request begins with these bytes and ends when this is dropped. Its answer is read by nobody.
+/// A call whose request begins with given bytes and ends when this is dropped. Nobody reads its response.
 struct Open {
     answer: Response<Body>,
     _end: oneshot::Sender<()>,
@@ -59,7 +59,7 @@ async fn send(channel: &Channel, path: &str, body: Body) -> Response<Body> {
     timeout(SOON, called).await.expect("the answer begins")
 }
 
-/// The status that an answer begins with; `None` where there is more to come.
+/// Returns the status that a response begins with; `None` if there is more to come.
 fn status(answer: &Response<Body>) -> Option<Code> {
     Status::from_header_map(answer.headers()).map(|status| status.code())
 }
@@ -139,7 +139,7 @@ async fn one_name_holds_no_more_connections_than_its_share() {
     let (mut first, mut second) = (bench.connect("client-1").await, bench.connect("client-1").await);
     first.get_checkpoint(asked()).await.unwrap();
     second.get_checkpoint(asked()).await.unwrap();
-    // A client of TLS 1.3 may believe for a moment that it is connected.
+    // A TLS 1.3 client may believe for a moment that it is connected.
     if let Ok(third) = bench.channel(&bench.client("client-1")).await {
         AuditLogClient::new(third).get_checkpoint(asked()).await.unwrap_err();
     }
@@ -160,7 +160,7 @@ async fn one_name_holds_no_more_connections_than_its_share() {
     timeout(SOON, again).await.expect("the place of one that went is free");
 }
 
-/// A log of 60 KB and more.
+/// Fills a log with at least 60 KB.
 async fn filled(bench: &Bench) -> u64 {
     let (mut client, author) = (bench.connect("client-1").await, Author::new("client-1"));
     client.append(author.request(0)).await.unwrap();
@@ -188,19 +188,19 @@ async fn readers_that_have_taken_everything_hold_nothing() {
     }
 }
 
-/// A call of whose answer nothing is taken.
+/// Makes a call of whose response nothing is taken.
 async fn unread(channel: &Channel, path: &str, message: &impl Message) -> Response<Body> {
     let asked = framed(&message.encode_to_vec());
     let body = StreamBody::new(stream::iter([Ok::<_, Status>(Frame::data(asked))]));
     send(channel, path, Body::new(body)).await
 }
 
-/// The same of a read of the whole log.
+/// Does the same with a read of the whole log.
 async fn unread_log(channel: &Channel) -> Response<Body> {
     unread(channel, "/gapless.audit.v1.AuditLog/Read", &ReadRequest::default()).await
 }
 
-/// So many answers that nobody takes use up all room, and give it back once nobody waits for them.
+/// Checks that this many responses that nobody takes use up all room, and give it back once nobody waits for them.
 async fn an_untaken_answer_keeps_its_room(
     bench: &Bench,
     names: [&str; 2],
@@ -230,10 +230,10 @@ async fn an_answer_keeps_its_room_until_it_is_taken() {
     let bench = Bench::small(|_| ()).await;
     let size = filled(&bench).await;
     let names = ["client-2", "client-3"];
-    // A quarter of all room each.
+    // Each takes a quarter of all room.
     let read = "/gapless.audit.v1.AuditLog/Read";
     an_untaken_answer_keeps_its_room(&bench, names, 4, read, &ReadRequest::default()).await;
-    // 256 proofs at most, 40 * 34 bytes each: one such answer takes nine tenths of the room.
+    // At most 256 proofs of 40 * 34 bytes each: one such response takes nine tenths of the room.
     let further_sizes = (2..258).map(|next| size.min(next)).collect();
     let proofs = GetConsistencyProofRequest { old_size: 1, new_size: 1, further_sizes };
     let prove = "/gapless.audit.v1.AuditLog/GetConsistencyProof";

@@ -1,4 +1,4 @@
-//! The door of a log that is damaged.
+//! The door of a damaged log.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -146,7 +146,7 @@ async fn a_stop_that_is_asked_for_while_a_log_is_read_is_heard() {
     let issuer = Issuer::new("test authority", LONG_AGO, FAR_AWAY).unwrap();
     let identity = issuer.issue("server-1", 2, LONG_AGO, FAR_AWAY).unwrap().fixed();
     let settings = ServeSettings::new(&[1; 16], 1, "server-1:50051", identity);
-    // Asked for when the first bytes are on their way from the disk.
+    // Requested when the first bytes are on their way from the disk.
     let stop = tokio::task::yield_now();
     assert!(start(&world, &node, &settings, stop).await.unwrap().is_none());
     assert!(!heard.names().contains(&"leader-change"));

@@ -17,7 +17,7 @@ use crate::meddled::Meddler;
 pub(super) struct Switch(Arc<AtomicBool>);
 
 impl Switch {
-    /// From now on no file can be synced.
+    /// From this call on, no file can be synced.
     pub(super) fn break_syncs(&self) {
         self.0.store(true, Ordering::SeqCst);
     }

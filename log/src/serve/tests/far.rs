@@ -1,4 +1,4 @@
-//! What may be on its way from a member that is far away, before anything comes back to it.
+//! What a member that is far away may send before anything comes back to it.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::bench::{Bench, channel};
 use crate::cluster_wire::{AppendRequest, Ballot, Route, replication_client::ReplicationClient};
 
-/// In pieces of so many bytes a large call goes.
+/// The size in bytes of the pieces in which a large call goes.
 const PIECE: usize = 32 << 10;
-/// The largest call of a leader, and what belongs to it besides.
+/// The size of a leader's largest call, with what belongs to it.
 const CALL: usize = (1 << 20) + PIECE;
 const SOON: Duration = Duration::from_secs(10);
 
-/// Whatever the call before it left of the window: else a call over a far line would take two round trips instead of one.
+/// This holds whatever the previous call left of the window: otherwise a call over a far line would take two round
+/// trips instead of one.
 #[tokio::test]
 async fn a_leaders_whole_call_goes_out_before_anything_comes_back() {
     for before in [0, CALL / 4, CALL / 2, CALL * 7 / 8, CALL] {
@@ -39,7 +40,7 @@ async fn a_leaders_whole_call_goes_out_before_anything_comes_back() {
             for _ in 0..CALL / PIECE {
                 pieces.send(piece()).await.unwrap();
             }
-            // There is room for another one once the last one has gone.
+            // There is room for another piece once the last one has gone.
             pieces.reserve().await.map(drop).unwrap();
         };
         timeout(SOON, whole).await.unwrap_or_else(|_| panic!("a call waits for an answer after {before} bytes"));

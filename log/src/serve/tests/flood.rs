@@ -1,4 +1,4 @@
-//! Many who show no certificate: they keep nobody out, whatever they say or do not say.
+//! Many callers that show no certificate keep nobody out, whatever they say or do not say.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::wire::{GetCheckpointRequest, audit_log_client::AuditLogClient};
 const SERVER: &str = "server-1:50051";
 const SOON: Duration = Duration::from_secs(20);
 
-/// Long enough for a flood to stand until the test ends.
+/// Lets handshakes take long enough for a flood to stand until the test ends.
 async fn bench() -> Bench {
     Bench::with(|settings| settings.deadlines.handshake = SOON * 3).await
 }
 
-/// With what a handshake begins.
+/// Returns the bytes with which a handshake begins.
 fn hello(identity: &Identity) -> Vec<u8> {
     let name = ServerName::try_from("server-1").unwrap();
     let mut session = rustls::ClientConnection::new(tls::client_config(identity).unwrap(), name).unwrap();
@@ -32,7 +32,7 @@ fn hello(identity: &Identity) -> Vec<u8> {
     hello
 }
 
-/// So many connections that each say this and no more.
+/// Opens this many connections that each say this and no more.
 async fn flood(net: &MemoryNet, count: usize, said: &[u8]) -> Vec<Box<dyn Stream>> {
     let mut flood = Vec::new();
     for _ in 0..count {
@@ -108,7 +108,7 @@ async fn a_handshake_that_trickles_in_ends_by_its_deadline() {
     let mut stream = bench.net.connect(SERVER).await.unwrap();
     let hello = hello(&bench.client("client-1"));
     let trickling = async {
-        // Ends with an error once the server has closed the connection.
+        // Fails once the server has closed the connection.
         for byte in hello {
             if stream.write_all(&[byte]).await.is_err() {
                 return;

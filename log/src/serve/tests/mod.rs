@@ -1,4 +1,4 @@
-//! The front door from outside.
+//! The front door, seen from outside.
 
 mod bench;
 mod bounds;
@@ -211,7 +211,7 @@ async fn a_stop_answers_what_was_sent_and_says_so() {
     let (mut client, author) = (bench.connect("client-1").await, Author::new("client-1"));
     client.append(author.request(0)).await.unwrap();
     let requests: Vec<_> = (1..100).map(|sequence| author.request(sequence)).collect();
-    // The stream of requests stays open: it is the server that ends it.
+    // The stream of requests stays open, so it is the server that ends it.
     let open = futures::stream::iter(requests).chain(futures::stream::pending());
     let mut answers = client.append_stream(open).await.unwrap().into_inner();
     let first = answers.message().await.unwrap().unwrap();
@@ -264,7 +264,7 @@ async fn refused_handshakes_are_told_with_their_reasons() {
             .wait_for(move |event| matches!(event, LogEvent::HandshakeRefused { reason, .. } if reason == wanted))
     };
     let expired = bench.issuer.issue("client-1", 3, LONG_AGO, LONG_AGO + 60).unwrap();
-    // A client of TLS 1.3 may believe for a moment that it is connected.
+    // A TLS 1.3 client may believe for a moment that it is connected.
     if let Ok(channel) = bench.channel(&expired).await {
         AuditLogClient::new(channel).get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap_err();
     }
@@ -304,8 +304,8 @@ async fn a_connection_ends_with_its_certificate() {
         .expect_err("the old certificate opens no new connection");
 }
 
-/// The clock is looked at once a second, from the handshake on. So that a gap is left, the handshake comes in the middle of
-/// one. What was sent after the end and is answered all the same was let in too late, however slow the machine is.
+/// The clock is checked once a second, from the handshake on. To leave a gap, the handshake comes in the middle of a
+/// second. What was sent after the end and is answered all the same was admitted too late, however slow the machine is.
 #[tokio::test]
 async fn an_open_stream_takes_nothing_once_its_certificate_has_ended() {
     let bench = Bench::new().await;

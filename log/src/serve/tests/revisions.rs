@@ -21,7 +21,7 @@ use crate::{
     wire::{ExchangeSchemaRequest, Receipt, audit_event, breaking, next, previous},
 };
 
-/// Somebody who speaks to the server of a bench, with a disk and an ear of its own.
+/// A client of the server of a bench, with its own disk and its own observer.
 struct Outside {
     _folder: TempDir,
     world: World,
@@ -49,7 +49,7 @@ impl Outside {
     }
 }
 
-/// An event with everything that a revision has.
+/// Returns an event with every field that a revision has.
 fn event(revision: Revision, n: u64) -> Bytes {
     let (actor, action, resource, trace) = ("ada".to_owned(), "read".to_owned(), "r".to_owned(), "t".to_owned());
     let detail = Bytes::from(format!("detail {n}"));
@@ -73,13 +73,13 @@ fn event(revision: Revision, n: u64) -> Bytes {
     encoded.into()
 }
 
-/// Appends the same entries in one revision, one at a time; the answers, or the first refusal of a schema.
+/// Appends the same entries in one revision, one at a time. Returns the receipts, or the first refusal of a schema.
 async fn append(outside: &Outside, requests: &[AppendRequest]) -> Result<Vec<Receipt>, Status> {
     let mut rpc = calls_of(&outside.world, ReaderSettings::from(&outside.settings)).unwrap();
     let mut receipts = Vec::new();
     for (n, request) in requests.iter().enumerate() {
         let answer = loop {
-            // Either way of calling, in turn.
+            // Unary calls and streams take turns.
             let answer = match n % 2 {
                 0 => rpc.append(Request::new(request.clone())).await.map(tonic::Response::into_inner),
                 _ => match rpc.append_stream(Request::new(futures::stream::iter([request.clone()]))).await {
@@ -98,7 +98,7 @@ async fn append(outside: &Outside, requests: &[AppendRequest]) -> Result<Vec<Rec
     Ok(receipts)
 }
 
-/// All leaves and the verified checkpoint, as a caller that names no schema gets them.
+/// Returns all leaves and the verified checkpoint, as a caller that names no schema gets them.
 async fn everything(bench: &Bench) -> (Vec<Bytes>, Checkpoint) {
     let mut reader = bench.connect("auditor").await;
     let note = reader.get_checkpoint(GetCheckpointRequest { freshness: None }).await.unwrap().into_inner().checkpoint;
@@ -241,7 +241,7 @@ async fn an_unknown_schema_is_asked_for_and_what_is_none_is_refused() {
     assert_eq!((answer.revision.as_str(), answer.incompatibility.as_str()), ("current", ""));
 }
 
-/// An older server overlooks what it does not know, and answers as if nothing had been asked for.
+/// An older server ignores what it does not know, and answers as if nothing had been demanded.
 #[tokio::test]
 async fn a_server_of_before_there_were_bounds_is_not_taken_for_one_that_kept_them() {
     for revision in [Revision::Previous, Revision::Current, Revision::Next] {
