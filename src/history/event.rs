@@ -126,7 +126,8 @@ pub enum Moment {
     Begins { hosts: Vec<Name> },
     /// The first evidence that the step bit came.
     Bites { evidence: String },
-    /// One host of a rolling or churning step is done, counted from 1.
+    /// A step that repeats what it does did it for the `n`th time, from 1: a host of a rollout serves again, a process
+    /// crashed, a reply was flipped.
     Nth { n: u32 },
     /// The step ended; `evidence` sums up everything that it did, `None` if it left no trace.
     Ended { evidence: Option<String> },

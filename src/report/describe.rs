@@ -83,7 +83,7 @@ fn moment_of(moment: &Moment) -> String {
         Moment::Begins { hosts } if hosts.is_empty() => "begins".to_owned(),
         Moment::Begins { hosts } => format!("begins on {}", hosts.join(", ")),
         Moment::Bites { evidence } => format!("bites: {evidence}"),
-        Moment::Nth { n } => format!("is done on host {n}"),
+        Moment::Nth { n } => format!("did it {n} times so far"),
         Moment::Ended { evidence: Some(evidence) } => format!("ended: {evidence}"),
         Moment::Ended { evidence: None } => "ended, without a trace so far".to_owned(),
         Moment::NotRun { why } => format!("did not run: {why}"),

@@ -110,7 +110,7 @@ pub enum LogEvent {
     /// So many further handshakes were refused for this reason. A server reports 64 a minute one by one, so that a
     /// flood does not fill its log, and counts the rest at the end of the minute.
     RefusalsCounted { reason: String, count: u64 },
-    /// A TLS handshake succeeded. `not_after`, in seconds since the epoch, is the earlier end of the two certificates.
+    /// A TLS handshake succeeded. `not-after`, in seconds since the epoch, is the earlier end of the two certificates.
     HandshakeAccepted { peer: String, not_after: i64 },
     /// An established connection ended.
     ConnectionClosed { peer: String, why: String },

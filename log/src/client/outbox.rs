@@ -2,9 +2,9 @@
 //!
 //! One task owns the files. Callers hand it payloads and wait; if they go away, their work goes on. An entry is
 //! accepted once its frame is synced, and many entries share one sync. Entries leave in the order of their sequences,
-//! and only on a verified receipt. The acknowledged sequence is written down lazily: if it is lost, entries are sent
-//! once more, which the log answers with their first receipts. A full outbox makes callers wait and never drops
-//! anything.
+//! and only on a verified receipt, or on proof that their place is closed. The acknowledged sequence is written down
+//! lazily: if it is lost, entries are sent once more, which the log answers with their first receipts. A full outbox
+//! makes callers wait and never drops anything.
 //!
 //! The index in the journal is the sequence in the epoch. Dead letters have a journal of their own, which tells what
 //! they replace; see [`dead_letter`](super::dead_letter).

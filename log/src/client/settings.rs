@@ -26,9 +26,10 @@ pub(crate) const READ_BYTES_MAX: usize = 1024 * 1024;
 /// How entries are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// One unary call per entry, 16 to 240 in flight, depending on the distance.
+    /// One unary call per entry, 16 to 240 in flight, depending on the distance; fewer while servers turn it away.
     Append,
-    /// One bidirectional stream, 128 to 16,384 entries in flight, depending on the distance and on the memory.
+    /// One bidirectional stream, 128 to 16,384 entries in flight, depending on the distance and on the memory;
+    /// fewer while servers turn it away.
     AppendStream,
 }
 

@@ -169,8 +169,9 @@ impl Tail {
     ///
     /// # Errors
     /// [`ClientError::OutOfOrder`] if the server skipped or repeated a leaf; [`ClientError::Note`] and
-    /// [`ClientError::Unproven`] if it cannot vouch for what was handed out before. The next call asks the server that
-    /// is next, at the same index.
+    /// [`ClientError::Unproven`] if it cannot vouch for what was handed out before; [`ClientError::NoBound`] and
+    /// [`ClientError::BoundNotKept`] if it does not say how new its log is, or if that is too old. The next call asks
+    /// the next server, at the same index.
     pub async fn next(&mut self) -> Result<(Index, Bytes), ClientError> {
         loop {
             let Some(open) = &mut self.open else {

@@ -28,7 +28,7 @@ use super::{
     types::Membership,
 };
 
-/// Answers that may wait. Each member has one call under way.
+/// Answers that may wait. Each member has one call under way, or two if it is far away.
 const ANSWERS_MAX: usize = 16;
 /// How long a call that tells of a commit waits for the checkpoint over it. Signing takes far less.
 const SIGNING_MAX: Duration = Duration::from_millis(10);

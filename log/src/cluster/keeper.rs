@@ -4,7 +4,7 @@
 //! that a checkpoint covers are durable before it is signed and the tree is a function of the leaves, so a life that
 //! finds an older checkpoint can only sign the same roots again. A checkpoint that is kept late only delays detection:
 //! a folder rolled back by less than the pace below is caught by the clients, which keep checkpoints of their own.
-//! (Cosignatures of a larger cluster promise more, and must be durable before they leave.)
+//! (In a larger cluster a member cosigns only what is durable on its own disk; `checkpoints` sees to that.)
 //!
 //! The latest checkpoint wins. A crash during a store leaves the older one, because a cell has two slots.
 

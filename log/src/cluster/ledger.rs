@@ -198,8 +198,9 @@ impl Ledger {
             Some(is_its_name) => is_its_name,
             None if inner.memberships.iter().any(|membership| named(membership).is_some()) => false,
             None => {
-                mark!("member-vouched-for");
-                is_vouched(&self.settings, node, name, vouch)
+                let is_vouched = is_vouched(&self.settings, node, name, vouch);
+                mark!("member-vouched-for", is_vouched);
+                is_vouched
             }
         }
     }

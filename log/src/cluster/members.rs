@@ -34,7 +34,7 @@ use crate::note::{VerifyingKey, is_key_name};
 
 /// A learner that is at most this many entries behind has caught up: under load there is always one on its way.
 const CAUGHT_UP_ENTRIES: u64 = 64;
-/// A member that answered within this time counts as present. Raft asks four times a second.
+/// A member that answered within this time counts as present. Raft asks about three times a second.
 const SILENT_MAX: Duration = Duration::from_secs(2);
 /// How long a change may take. It takes three exchanges with a quorum.
 const CHANGE_SECONDS_MAX: u64 = 20;

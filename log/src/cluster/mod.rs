@@ -154,7 +154,7 @@ impl Default for Limits {
     }
 }
 
-/// What became of an entry. All three outcomes are final, because they follow from the log itself.
+/// What became of an entry. An entry that counts, or that was already there, is in the log for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// It is in the log and counts.
