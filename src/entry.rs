@@ -1,5 +1,5 @@
-//! The entry of a test binary: each scenario file is a test of its own name, through the libtest protocol, and behind
-//! `--gapless` stands the whole command line.
+//! The entry point of a test binary. Each scenario file is a test of its own name, through the libtest protocol, and
+//! `--gapless` gives access to the whole command line.
 
 use std::{
     env,
@@ -18,10 +18,10 @@ use crate::{
     system::System,
 };
 
-/// Makes this the whole of a test binary (`harness = false`) or of an example: defines the libc seam in it, speaks
-/// libtest, and runs every scenario file below the folder against the system, each run in a process of its own.
+/// Makes up the whole of a test binary (`harness = false`) or of an example. It defines the libc seam, speaks libtest,
+/// and runs every scenario file below the folder against the system, each run in a process of its own.
 ///
-/// `GAPLESS_SEED=7 cargo test --test NAME SCENARIO` runs one seed of one scenario. Behind `--gapless` the binary is the
+/// `GAPLESS_SEED=7 cargo test --test NAME SCENARIO` runs one seed of one scenario. With `--gapless` the binary is the
 /// command line of gapless for this system: `cargo test --test NAME -- --gapless run --seeds 0..20`,
 /// `… --gapless replay SCENARIO --seed 7`, and so on (`… --gapless help`). A scenario is called by its name in the
 /// folder or by a path.
@@ -42,7 +42,7 @@ macro_rules! main {
     };
 }
 
-/// What a binary knows of itself from its compilation, in Cargo's words. [`main!`](crate::main!) fills it in.
+/// What a binary knows about itself from its compilation, in Cargo's terms. [`main!`](crate::main!) fills it in.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// The folder of its package.
@@ -51,12 +51,12 @@ pub struct Target {
     pub file: &'static str,
     /// Its name, with `_` where the target says `-`.
     pub crate_name: &'static str,
-    /// Its name where it is a binary or an example.
+    /// Its name, if it is a binary or an example.
     pub bin_name: Option<&'static str>,
 }
 
 impl Target {
-    /// How a user starts it, up to its own arguments.
+    /// Returns how a user starts it, without its own arguments.
     fn launch(&self) -> String {
         match self.bin_name {
             Some(name) if self.is_example() => format!("cargo run --example {name} --"),
@@ -65,20 +65,20 @@ impl Target {
         }
     }
 
-    /// A word that a shell takes for a command.
+    /// Returns a word that a shell takes for a command.
     fn name(&self) -> String {
         self.bin_name.unwrap_or(self.crate_name).to_owned()
     }
 
-    /// `examples/x.rs` or `examples/x/main.rs`.
+    /// Returns whether it is an example: `examples/x.rs` or `examples/x/main.rs`.
     fn is_example(&self) -> bool {
         let file = Path::new(self.file);
         let folder = if file.file_stem().is_some_and(|stem| stem == "main") { file.parent() } else { Some(file) };
         folder.and_then(Path::parent).and_then(Path::file_name).is_some_and(|name| name == "examples")
     }
 
-    /// Cargo does not tell a test its name, and takes none but that: it is the file's, or its folder's; else a pattern
-    /// that Cargo expands.
+    /// Returns the name by which Cargo starts a test. Cargo does not tell a test this name: it is that of the file or
+    /// of its folder, else a pattern that Cargo expands.
     fn test_name(&self) -> String {
         let file = Path::new(self.file);
         let names = [file.file_stem(), file.parent().and_then(Path::file_name)];
@@ -87,7 +87,7 @@ impl Target {
         names.into_iter().find(is_it).unwrap_or_else(|| quoted(&self.crate_name.replace('_', "?")))
     }
 
-    /// The folder of its scenarios, as short as it can be written from here.
+    /// Returns the folder of its scenarios, as the shortest path from the current folder.
     fn folder(&self, scenarios: &str) -> PathBuf {
         let folder = Path::new(self.manifest).join(scenarios);
         let here = env::current_dir().unwrap_or_default();
@@ -98,7 +98,7 @@ impl Target {
     }
 }
 
-/// What [`main!`](crate::main!) calls.
+/// Runs the binary. [`main!`](crate::main!) calls this.
 pub fn main<S: System>(
     system: impl FnOnce() -> S + Clone + Send + 'static,
     scenarios: &str,
@@ -142,7 +142,7 @@ fn seed(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("GAPLESS_SEED is `{text}`, which is not a seed: give a number from 0 to {}", u64::MAX))
 }
 
-/// The path below the folder, without its ending: two files never share it.
+/// Returns the path below the folder, without its extension. No two files share it.
 fn name(folder: &Path, path: &Path) -> String {
     path.strip_prefix(folder).unwrap_or(path).with_extension("").display().to_string()
 }
@@ -154,11 +154,11 @@ fn reproduce(launch: &str, name: &str) -> String {
 /// One scenario file as a test.
 struct Case {
     path: PathBuf,
-    /// Those that the log takes.
+    /// The sizes that the log takes.
     sizes: Sizes,
     seed: Option<u64>,
     reproduce: String,
-    /// Say what every run came to (`--nocapture`).
+    /// Whether to print the result of every run (`--nocapture`).
     talk: bool,
 }
 

@@ -292,7 +292,7 @@ fn a_fault_that_cannot_bite_is_status_101_and_says_why_and_what_to_do() {
     let said = bench.run(&["run", "a.toml"]);
     assert_eq!(said.status, 101, "{}", said.out);
     for part in
-        ["step `shut` left no trace: nobody tried to connect", "cure: add reset on the same link while it lasts"]
+        ["step `shut` left no trace: nobody tried to connect", "cure: add reset on the same link while the step lasts"]
     {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }

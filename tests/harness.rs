@@ -302,7 +302,7 @@ fn a_step_that_cannot_bite_is_inconclusive_and_says_so() -> Result<(), Failed> {
     }
     let row = gapless::report::terminal::row(&summary, gapless::report::Palette::Plain);
     let why = "step `shut` left no trace: nobody tried to connect over the link from";
-    let cure = "cure: add reset on the same link while it lasts: whoever is connected does not ask";
+    let cure = "cure: add reset on the same link while the step lasts, so that its ends reconnect";
     says(&row, &["inconclusive", "0 of 1", why, cure, "gapless explain refuse"])
 }
 

@@ -1,4 +1,4 @@
-//! The harness's command line. This binary defines the libc seam: it is the one that simulates.
+//! The command line of the harness. This binary simulates, so it defines the libc seam.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,8 @@ use gapless::system::AuditLog;
 gapless::define_seam!();
 
 fn main() -> ExitCode {
-    // First of all: a child of a run must not have done anything that would become part of the run.
+    // This comes first, because the child process of a run must not have done anything that would become part of the
+    // run.
     gapless::explore::become_worker_if_asked(AuditLog::default);
     gapless::cli::main(&AuditLog::default())
 }

@@ -1,30 +1,30 @@
-//! Runs that fail for one cause are told once: the first in full, the others by their seeds.
+//! Runs that fail for the same cause are reported once: the first in full, the others by their seeds.
 //!
-//! What counts as one cause is a sentence without its figures: `server-1 lost 2 309 bytes at 5.336s` and `server-3 lost 84
-//! bytes at 9.002s` are one. Two causes that read alike would be taken for one, so each scenario is kept apart, and so is
-//! each invariant.
+//! A cause is a sentence without its figures: `server-1 lost 2 309 bytes at 5.336s` and
+//! `server-3 lost 84 bytes at 9.002s` count as the same cause. Two causes that read alike would be taken for one, so
+//! each scenario is kept apart, and so is each invariant.
 
 use std::path::{Path, PathBuf};
 
 use super::words::counted;
 use crate::report::RunSummary;
 
-/// The runs of one cause.
+/// The runs with one cause.
 struct Group {
     file: PathBuf,
     key: String,
     /// How these runs ended, as a verb: `are violated`, `are inconclusive`, `failed`.
     ended: &'static str,
-    /// In the order in which they were told; the first was told in full.
+    /// The seeds, in the order in which they were reported; the first was reported in full.
     seeds: Vec<u64>,
 }
 
-/// What failed so far, by cause, in the order in which each was first met.
+/// The failures so far, by cause, in the order in which each cause was first met.
 #[derive(Default)]
 pub(super) struct Causes(Vec<Group>);
 
 impl Causes {
-    /// Notes a run that does not hold; whether its cause is a new one.
+    /// Notes a run that does not hold. Returns whether its cause is new.
     pub(super) fn note(&mut self, file: &Path, seed: u64, ended: &'static str, cause: &str) -> bool {
         let key = without_figures(cause);
         let known = self.0.iter_mut().find(|group| group.key == key && group.ended == ended && group.file == file);
@@ -40,7 +40,7 @@ impl Causes {
         }
     }
 
-    /// A paragraph for each cause that more than one run has.
+    /// Returns a paragraph for each cause that more than one run has.
     pub(super) fn told(&self) -> Vec<String> {
         let repeated = self.0.iter().filter(|group| group.seeds.len() > 1);
         let tell = |group: &Group| {
@@ -54,11 +54,11 @@ impl Causes {
     }
 }
 
-/// What is told first of a run that does not hold.
+/// Returns what is reported first about a run that does not hold.
 pub(super) fn cause_of(summary: &RunSummary) -> String {
     let judgement = &summary.judgement;
     if let Some((promise, violation)) = judgement.headline() {
-        // How many entries it hit is another figure; the sentences behind the first only list them.
+        // The number of entries that are affected is another figure; the sentences behind the first only list them.
         let summary = violation.summary.split(". ").next().unwrap_or_default();
         return format!("{promise}: {}", violation.why.as_deref().unwrap_or(summary));
     }
@@ -66,7 +66,7 @@ pub(super) fn cause_of(summary: &RunSummary) -> String {
     unmet.map_or_else(String::new, |unmet| unmet.text.clone())
 }
 
-/// The text with every figure, and every span of time whatever its units, as one mark.
+/// Returns the text with every figure, and every span of time regardless of its units, replaced by one mark.
 fn without_figures(text: &str) -> String {
     let mut kept: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -81,7 +81,7 @@ fn without_figures(text: &str) -> String {
         let bare = bare.replace("#.#", "#");
         let is_figure = |word: &str| matches!(word.trim_end_matches([',', ';', '.', ':']), "#" | "#s" | "#m" | "#h");
         match kept.last_mut() {
-            // `7 888`, `1m 19s`: one figure in two words.
+            // `7 888` and `1m 19s` are one figure in two words.
             Some(last) if is_figure(last) && is_figure(&bare) => *last = bare,
             _ => kept.push(bare),
         }
@@ -90,7 +90,7 @@ fn without_figures(text: &str) -> String {
     kept.into_iter().map(|word| if word.starts_with('#') { time(word) } else { word }).collect::<Vec<_>>().join(" ")
 }
 
-/// `1 to 5, 7, 9 to 12`, of numbers in their order.
+/// Returns sorted numbers as `1 to 5, 7, 9 to 12`.
 fn ranges(numbers: &[u64]) -> String {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for &number in numbers {

@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario files, their names, or folders of them [default: all scenarios].
+    /// Scenario files, names of scenarios, or folders of them [default: all scenarios].
     paths: Vec<PathBuf>,
 }
 

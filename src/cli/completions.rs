@@ -1,7 +1,8 @@
 //! `gapless completions`: the script that teaches a shell to complete this command line.
 //!
-//! That of a test binary stands behind `cargo test --test NAME -- --gapless`, where no shell looks for it. So its script also
-//! defines a command of the test's name that stands for all of that.
+//! The command line of a test binary stands behind `cargo test --test NAME -- --gapless`, where no shell looks for it.
+//! The script of a test binary therefore also defines a command with the name of the test, which stands for all of
+//! these words.
 
 use std::io::{self, Write};
 
@@ -12,12 +13,12 @@ use super::{Exit, Home, Stop, closed};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Which shell.
+    /// The shell.
     #[arg(value_enum)]
     shell: Shell,
 }
 
-/// Prints it.
+/// Prints the script.
 pub(super) fn completions(arguments: &Arguments, home: &Home) -> Result<Exit, Stop> {
     let mut command = super::Arguments::command();
     let mut script = Vec::new();
@@ -29,7 +30,7 @@ pub(super) fn completions(arguments: &Arguments, home: &Home) -> Result<Exit, St
     Ok(Exit::Holds)
 }
 
-/// How a shell defines `name` as the command `whole`; `None` where that is its name already.
+/// Returns how a shell defines `name` as the command `whole`, or `None` if the command has that name already.
 fn define(shell: Shell, name: &str, whole: &str) -> Option<String> {
     if name == whole {
         return None;
@@ -40,7 +41,7 @@ fn define(shell: Shell, name: &str, whole: &str) -> Option<String> {
         Shell::Elvish => format!("edit:add-var {name}~ {{|@words| {whole} $@words }}\n"),
         _ => format!("{name}() {{\n    {whole} \"$@\"\n}}\n"),
     };
-    // zsh takes a script for a completion by its first line.
+    // zsh recognises a completion script by its first line.
     let first = if shell == Shell::Zsh { format!("#compdef {name}\n") } else { String::new() };
     Some(format!("{first}# `{name}` stands for `{whole}`, and can be completed.\n{function}\n"))
 }

@@ -12,12 +12,13 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A fault, an event, an invariant or a word of the reports; without it, all names are listed.
+    /// A fault, an event, an invariant or a word of the reports. Without a name, all names are listed.
     #[arg(value_parser = Name, hide_possible_values = true)]
     name: Option<String>,
 }
 
-/// Takes any name, so that one that nothing has is answered with the nearest, and tells shells which there are.
+/// Takes any name, so that an unknown name is answered with the nearest known one, and tells shells which names there
+/// are.
 #[derive(Clone)]
 struct Name;
 
@@ -39,7 +40,7 @@ impl TypedValueParser for Name {
     }
 }
 
-/// Prints one page, or what there are pages of.
+/// Prints one page, or the list of all pages.
 pub(super) fn explain(arguments: &Arguments, layout: Layout) -> Result<Exit, Stop> {
     let text = match &arguments.name {
         None => contents(layout),
@@ -56,7 +57,7 @@ fn unknown(name: &str) -> Stop {
     Stop::With(Exit::NothingSelected, message)
 }
 
-/// All names, by what they are.
+/// Returns the list of all names, by subject.
 fn contents(layout: Layout) -> String {
     let mut text = String::new();
     for subject in Subject::ALL {

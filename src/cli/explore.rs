@@ -1,4 +1,4 @@
-//! `gapless explore`: draws scenarios that nobody wrote down, runs them, and keeps those that fail as files.
+//! `gapless explore`: draws random scenarios, runs them, and keeps those that fail as files.
 
 use std::{
     collections::BTreeMap,
@@ -32,51 +32,51 @@ use crate::{
     scenario,
 };
 
-/// Where failing scenarios are kept if nobody says.
+/// Where failing scenarios are kept by default.
 const KEEP: &str = "target/gapless/explored";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Draw the scenarios of these seeds, A..B (B is not drawn) [default: from 0 on, until Ctrl-C or --max-time].
+    /// Draw the scenarios of these seeds, A..B (B is not drawn) [default: all from 0 on, until Ctrl-C or --max-time].
     #[arg(long, value_name = "A..B")]
     seeds: Option<Seeds>,
-    /// Begin no further run after this time.
+    /// Start no further run after this time.
     #[arg(long, value_name = "T", value_parser = duration)]
     max_time: Option<Duration>,
-    /// How many runs at a time [default: one per core].
+    /// How many runs to simulate at a time [default: one per core].
     #[arg(short, long)]
     jobs: Option<NonZeroUsize>,
-    /// Stop at the first run that is violated, or comes to no end.
+    /// Stop at the first run that is violated or does not come to an end.
     #[arg(long)]
     until_fail: bool,
-    /// Only the K-th of N equal shares of all seeds, to spread them over machines.
+    /// Draw only the K-th of N equal shares of all seeds, to spread them over machines.
     #[arg(long, value_name = "K/N")]
     partition: Option<Shard>,
-    /// Write each scenario that fails there, as an ordinary file [default: target/gapless/explored].
+    /// Write each failing scenario to this folder, as an ordinary file [default: target/gapless/explored].
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Cut each kind of finding down to the few steps that matter, once the exploration is over.
+    /// When the exploration is over, reduce one scenario of each kind of finding to the few steps that matter.
     #[arg(long)]
     shrink: bool,
     /// Also list the runs that hold.
     #[arg(short, long)]
     verbose: bool,
-    /// Print what the seeds draw, and run nothing.
+    /// Print the scenarios that the seeds draw, and run nothing.
     #[arg(long, requires = "seeds")]
     print: bool,
-    /// Say what may be asked of the log, and why no more, and draw nothing.
+    /// Print what drawn scenarios may ask of the log, and why not more, and draw nothing.
     #[arg(long)]
     rules: bool,
-    /// List the rare situations that a sweep counts, each with what it means, and draw nothing.
+    /// List the rare situations that a sweep counts, each with its meaning, and draw nothing.
     #[arg(long)]
     marks: bool,
-    /// How results are printed.
+    /// The format in which results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
 
 impl Arguments {
-    /// The seeds that were asked for: the first, and how many.
+    /// Returns the seeds that were asked for: the first one, and their number.
     fn seeds(&self) -> (u64, usize) {
         let range = self.seeds.as_ref().map_or(0..select::SEEDS_MAX, |seeds| seeds.0.clone());
         (range.start, usize::try_from(range.end - range.start).unwrap_or(usize::MAX))
@@ -87,7 +87,7 @@ impl Arguments {
     }
 }
 
-/// Draws, runs and tells; the exit status is that of the worst run.
+/// Draws and runs scenarios and reports the results. The exit status is that of the worst run.
 pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, layout: Layout) -> Result<Exit, Stop> {
     if arguments.rules {
         tell_rules(subject, layout).or_else(super::closed)?;
@@ -114,7 +114,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
         print(subject, seeds).or_else(super::closed)?;
         return Ok(Exit::Holds);
     }
-    // Whoever named a folder hears at once that it cannot be written to, and not after hours.
+    // If a folder was named that cannot be written to, this is reported at once and not after hours.
     if let Some(folder) = &arguments.keep {
         make(folder)?;
     }
@@ -150,7 +150,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
             if interrupt::asked() {
                 break;
             }
-            // What was run was sound.
+            // The scenario was run, so it is valid.
             if let Ok(scenario) = scenario::parse_for(&path, &text, &home.sizes) {
                 shrinker.shrink(&scenario, seed, Some(shrunk(&path)))?;
             }
@@ -159,7 +159,7 @@ pub(super) fn explore(arguments: &Arguments, home: &Home, subject: &Subject, lay
     Ok(exit)
 }
 
-/// Beside the file that fails.
+/// Returns a path for the reduced scenario, beside the file that fails.
 fn shrunk(path: &Path) -> PathBuf {
     let named = |n: u64| match n {
         1 => path.with_file_name(format!("{}-shrunk.toml", name(path))),
@@ -174,7 +174,8 @@ fn make(folder: &Path) -> Result<(), Stop> {
 }
 
 fn task(arguments: &Arguments, home: &Home, subject: &Subject, seed: u64, layout: Layout) -> Task {
-    // A seed that cannot be drawn is told as a run that failed: an empty file is none. The first one was tried before.
+    // A seed that cannot be drawn is reported as a failed run, because an empty file is no scenario. The first seed was
+    // tried before.
     let text = draw::draw(subject, seed).map(|scenario| scenario.source.to_string()).unwrap_or_default();
     let path = free(arguments.folder(), seed, &text);
     let order = Order {
@@ -186,7 +187,8 @@ fn task(arguments: &Arguments, home: &Home, subject: &Subject, seed: u64, layout
     Task { order, twice: false }
 }
 
-/// Where this text is kept: never over another one, which another build may have drawn, or somebody has edited.
+/// Returns where this text is kept. It never replaces a different text, which another build may have drawn or a user
+/// may have edited.
 fn free(folder: &Path, seed: u64, text: &str) -> PathBuf {
     let named = |n: u64| match n {
         1 => folder.join(format!("explored-{seed}.toml")),
@@ -196,7 +198,7 @@ fn free(folder: &Path, seed: u64, text: &str) -> PathBuf {
     (1..).map(named).find(|path| !other(path)).unwrap_or_else(|| named(1))
 }
 
-/// Whole files, one after the other.
+/// Prints whole files, one after the other.
 fn print(subject: &Subject, seeds: impl Iterator<Item = u64>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (nth, seed) in seeds.enumerate() {
@@ -206,7 +208,7 @@ fn print(subject: &Subject, seeds: impl Iterator<Item = u64>) -> io::Result<()> 
     Ok(())
 }
 
-/// What may be asked of the log, what it is not asked, and why.
+/// Prints what may be asked of the log, what is not asked of it, and why.
 fn tell_rules(subject: &Subject, layout: Layout) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut say = |name: &str, text: &str| {
@@ -223,7 +225,7 @@ fn tell_rules(subject: &Subject, layout: Layout) -> io::Result<()> {
     say(&counted(faults.len(), "fault"), &faults.join(", "))
 }
 
-/// Prints what fails as it comes, and the sum in the end.
+/// Prints failures as they come, and the totals at the end.
 struct Teller<'a> {
     arguments: &'a Arguments,
     layout: Layout,
@@ -234,9 +236,9 @@ struct Teller<'a> {
     tally: BTreeMap<&'static str, usize>,
     runs: usize,
     simulated: Duration,
-    /// Steps that left evidence, and steps.
+    /// The number of steps that left evidence, and the number of all steps.
     bit: (u64, u64),
-    /// The rare situations that the runs came by.
+    /// The rare situations that the runs reached.
     marks: Sum,
     causes: Causes,
     kept: usize,
@@ -283,7 +285,8 @@ impl<'a> Teller<'a> {
         self.progress.suspend(|| writeln!(io::stdout(), "{}", text.trim_end_matches('\n')))
     }
 
-    /// Tells of a run; whether it passed. One that is inconclusive did: some step found nothing to strike.
+    /// Reports a run. Returns whether it passed. An inconclusive run passes: in a drawn scenario, some step may find
+    /// nothing to strike.
     fn tell(&mut self, task: &Task, done: Done) -> Result<bool, Stop> {
         self.runs += 1;
         let wall = done.wall;
@@ -330,7 +333,8 @@ impl<'a> Teller<'a> {
         Ok(passed)
     }
 
-    /// A run that came to no end: a panic, a hang, a leak past the simulation. It is a finding, too.
+    /// Reports a run that did not come to an end: a panic, a hang, or a leak past the simulation. This is a finding
+    /// too.
     fn failed(&mut self, task: &Task, error: &str) -> Result<bool, Stop> {
         *self.tally.entry("failed").or_default() += 1;
         self.keep(task)?;
@@ -351,7 +355,7 @@ impl<'a> Teller<'a> {
     }
 
     fn note(&mut self, task: &Task, ended: &'static str, cause: &str) -> bool {
-        // All drawn scenarios are one here: it is the cause that counts.
+        // All drawn scenarios count as one here: only the cause matters.
         let new = self.causes.note(Path::new("explored"), task.order.seed, ended, cause);
         if new {
             self.found.push((task.order.path.clone(), task.order.text.clone(), task.order.seed));
@@ -395,7 +399,7 @@ impl<'a> Teller<'a> {
         Ok(exit)
     }
 
-    /// What ended it before the last seed.
+    /// Returns what ended the exploration before the last seed.
     fn why_ended(&self) -> Option<String> {
         let found = self.count("violated") + self.count("failed") > 0;
         let why = match () {
@@ -418,7 +422,7 @@ impl<'a> Teller<'a> {
         } else if self.runs == 0 {
             Exit::NothingSelected
         } else if self.count(word(Verdict::Holds)) == 0 {
-            // Not one of them has shown anything.
+            // No run has shown anything.
             Exit::Inconclusive
         } else {
             Exit::Holds

@@ -1,26 +1,27 @@
-//! Whose command line it is: how a user calls it, and where its scenarios are.
+//! How a user calls the command line, and where its scenarios are.
 
 use std::path::{Path, PathBuf};
 
 use crate::scenario::Sizes;
 
-/// What differs between the command line of `gapless` and that of somebody's test binary.
+/// What differs between the command line of `gapless` and that of a user's test binary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     /// What a user types before the verb: `gapless`, or `cargo test --test survives -- --gapless`.
     pub command: String,
-    /// The one word by which a shell can complete it: `gapless`, or the name of the test.
+    /// The single word under which a shell can complete the command line: `gapless`, or the name of the test.
     pub name: String,
-    /// The folder meant where none is named, and in which a scenario's name is looked up.
+    /// The folder that is used if none is named, and in which the name of a scenario is looked up.
     pub scenarios: PathBuf,
-    /// Tell scenarios of the folder by their names. Otherwise by their paths.
+    /// Whether scenarios of the folder are called by their names. Otherwise they are called by their paths.
     pub by_name: bool,
-    /// The sizes that the log takes which is tested here.
+    /// The sizes that the log under test takes.
     pub sizes: Sizes,
 }
 
 impl Home {
-    /// That of the program `gapless`, which tests a log with these sizes: `scenarios/` in the current folder.
+    /// Returns the home of the program `gapless`, which tests a log with these sizes: `scenarios/` in the current
+    /// folder.
     pub fn gapless(sizes: Sizes) -> Self {
         Self {
             command: "gapless".to_owned(),
@@ -31,7 +32,7 @@ impl Home {
         }
     }
 
-    /// The path meant by a word of the command line: a scenario's name in the folder, or a path.
+    /// Returns the path for a word of the command line, which is the name of a scenario in the folder, or a path.
     pub(super) fn path(&self, word: &Path) -> PathBuf {
         let mut named = self.scenarios.join(word).into_os_string();
         named.push(".toml");
@@ -39,20 +40,20 @@ impl Home {
         if named.is_file() { named } else { word.to_owned() }
     }
 
-    /// The word by which a user names this file, as a shell takes it.
+    /// Returns the word by which a user names this file, quoted for a shell.
     pub(super) fn word(&self, path: &Path) -> String {
         let named = path.strip_prefix(&self.scenarios).ok().filter(|_| self.by_name);
         let word = named.map_or_else(|| path.to_owned(), |name| name.with_extension(""));
         quoted(&word.display().to_string())
     }
 
-    /// The command that makes a run of this file again, to be pasted; `{seed}` is filled in by the run.
+    /// Returns the command that repeats a run of this file, to be pasted. The run fills in `{seed}`.
     pub(crate) fn reproduce(&self, path: &Path) -> String {
         format!("{} replay {} --seed {{seed}}", self.command, self.word(path))
     }
 }
 
-/// As a shell takes it for one word.
+/// Quotes a text so that a shell takes it for one word.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | '@' | '=');
     if !word.is_empty() && word.chars().all(plain) {

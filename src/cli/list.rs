@@ -18,27 +18,27 @@ pub(super) struct Arguments {
     /// What to list.
     #[arg(value_enum, default_value_t = What::Scenarios)]
     what: What,
-    /// Scenario files, their names, or folders of them [default: all scenarios].
+    /// Scenario files, names of scenarios, or folders of them [default: all scenarios].
     paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// Scenario files with their titles.
+    /// Scenarios with their titles.
     #[value(alias = "scenario")]
     Scenarios,
     /// Faults that a step can inject.
     #[value(alias = "fault")]
     Faults,
-    /// Events that `seen`, `never`, `sometimes` and `first:EVENT` can name, and who tells them.
+    /// Events that `seen`, `never`, `sometimes` and `first:EVENT` can name, and the hosts that report them.
     #[value(alias = "event")]
     Events,
-    /// Invariants that every run is held to.
+    /// Invariants against which every run is judged.
     #[value(alias = "invariant")]
     Invariants,
 }
 
-/// One line each.
+/// Prints one line for each.
 pub(super) fn list(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
     if arguments.what != What::Scenarios && !arguments.paths.is_empty() {
         return Err(Stop::With(Exit::Usage, "error: only `list scenarios` takes paths".to_owned()));
@@ -61,7 +61,7 @@ pub(super) fn list(arguments: &Arguments, home: &Home, layout: Layout) -> Result
     Ok(Exit::Holds)
 }
 
-/// With who tells each, in a column of its own.
+/// Returns the events; a column of its own says which hosts report each.
 fn events() -> Vec<(String, String)> {
     let line = |(name, about): (&'static str, String)| {
         let who = match EventDoc::find(name).map(|doc| doc.told_by) {
@@ -74,12 +74,12 @@ fn events() -> Vec<(String, String)> {
     explain::names(Subject::Event).into_iter().map(line).collect()
 }
 
-/// Names with what is said about them, in two columns.
+/// Lays out names and their descriptions in two columns.
 pub(super) fn table(lines: &[(String, String)], indent: &str, columns: usize) -> String {
     let widest = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let row = |(name, about): &(String, String)| {
         let row = format!("{indent}{name:<widest$}  {about}");
-        // A name is never cut: somebody will paste it.
+        // A name is never cut, so that it can be pasted.
         format!("{}\n", cut(row.trim_end(), columns.max(indent.len() + name.chars().count())))
     };
     lines.iter().map(row).collect()

@@ -1,7 +1,8 @@
-//! The command line: one file per verb, no logic of its own. Results go to stdout, talk goes to stderr.
+//! The command line. There is one file per verb, without logic of its own. Results go to stdout, everything else to
+//! stderr.
 //!
-//! It is that of the program `gapless` and, behind `--gapless`, that of every test binary made by
-//! [`main!`](crate::main!), for the log that is tested there. What differs between them is a [`Home`].
+//! The program `gapless` has this command line, and so has every test binary made by [`main!`](crate::main!), behind
+//! `--gapless` and for the log that is tested there. A [`Home`] holds what differs between them.
 
 mod causes;
 mod check;
@@ -47,17 +48,17 @@ pub enum Exit {
     Holds = 0,
     /// Something in gapless or around it failed.
     Internal = 1,
-    /// The command line makes no sense. (clap's own number.)
+    /// The command line is wrong. (clap uses the same number.)
     Usage = 2,
     /// A scenario file is not valid.
     InvalidScenario = 3,
-    /// There is nothing to do: no file, or none that matches.
+    /// There is nothing to do: no file was given, or none matches.
     NothingSelected = 4,
     /// An invariant was violated.
     Violated = 100,
     /// Nothing was violated, but not everything was exercised.
     Inconclusive = 101,
-    /// Ctrl-C: what ran was told, the rest was not run.
+    /// Ctrl-C was pressed: the results so far were reported, and the rest was not run.
     Interrupted = 130,
 }
 
@@ -73,7 +74,7 @@ impl From<Exit> for ExitCode {
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// Colour in the output: by default where it goes to a terminal and NO_COLOR is not set.
+    /// Colour the output. With `auto`, only if it goes to a terminal and NO_COLOR is not set.
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
 }
@@ -81,29 +82,29 @@ struct Arguments {
 const EXIT_STATUS: &str = "\
 Exit status: 0 holds · 1 internal error · 2 wrong usage · 3 invalid scenario · 4 nothing selected ·
 100 violated · 101 inconclusive · 130 interrupted. Results go to stdout, everything else to stderr.
-`gapless explain exit-codes` says when which.";
+`gapless explain exit-codes` explains each status.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Simulate scenario files or folders.
+    /// Simulate scenario files, or whole folders of them.
     Run(run::Arguments),
-    /// Draw scenarios that nobody wrote down, simulate them, and keep those that fail.
+    /// Draw random scenarios, simulate them, and keep those that fail.
     Explore(explore::Arguments),
-    /// Cut a scenario that fails down to the few steps that matter.
+    /// Reduce a failing scenario to the few steps that matter.
     Shrink(shrink::Arguments),
     /// Simulate one scenario under one seed and show its full timeline.
     Replay(replay::Arguments),
-    /// Validate scenario files: every error with its line, its cause and its cure.
+    /// Validate scenario files, and print every error with its line, its cause and its cure.
     Check(check::Arguments),
     /// Write a runnable scenario with its story, from a template.
     New(new::Arguments),
     /// List scenarios, faults, events or invariants.
     List(list::Arguments),
-    /// Show the page of a fault, an event, an invariant or a word of the reports.
+    /// Explain a fault, an event, an invariant or a word of the reports.
     Explain(explain::Arguments),
     /// Print the JSON Schema of scenario files, for editors.
     Schema,
-    /// Print the script with which a shell completes this command line.
+    /// Print a script that makes a shell complete this command line.
     Completions(completions::Arguments),
 }
 
@@ -127,27 +128,28 @@ impl Colour {
     }
 }
 
-/// In how many columns results are laid out: as many as COLUMNS says where somebody exported it, else as the terminal
-/// has, else as many as there may be.
+/// Returns the number of columns for the layout of results: that of COLUMNS if it is exported, else that of the
+/// terminal, else the largest number allowed.
 fn columns() -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     said.filter(|columns| *columns > 0).or_else(terminal_columns).unwrap_or(COLUMNS_MAX)
 }
 
-/// The width of the terminal that results go to.
+/// Returns the width of the terminal to which results go.
 fn terminal_columns() -> Option<usize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the call fills in the structure that it is given, which lives until it returns, or fails.
+    // SAFETY: the call fills in the structure that it is given, or fails. The structure lives until the call returns.
     let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
     (asked == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
-/// Reads the command line of `gapless`, which tests `system`, does what it says, and returns the exit status.
+/// Reads and executes the command line of `gapless`, which tests `system`, and returns the exit status.
 pub fn main<S: System>(system: &S) -> ExitCode {
     run_as(&Home::gapless(system.sizes()), || Subject::of(system), std::env::args_os().skip(1))
 }
 
-/// The same for the words after the program's name, as the command line of `home`, for the log that `subject` describes.
+/// Reads and executes `words`, those after the program's name, as the command line of `home` for the log that `subject`
+/// describes. Returns the exit status.
 pub fn run_as(home: &Home, subject: impl FnOnce() -> Subject, words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = Arguments::command().no_binary_name(true).bin_name(home.command.clone());
     let matches = command.try_get_matches_from(words).unwrap_or_else(|error| error.exit());
@@ -168,16 +170,16 @@ pub fn run_as(home: &Home, subject: impl FnOnce() -> Subject, words: impl IntoIt
     };
     match result {
         Ok(exit) => exit.into(),
-        // Whoever reads us has seen enough, but the runs have not come to their end: not a verdict.
+        // The reader has seen enough, but the runs have not come to their end, so there is no verdict.
         Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            stop(Exit::Internal, "stopped: nobody reads the results")
+            stop(Exit::Internal, "stopped: the reader of the results has gone away")
         }
         Err(Stop::Output(error)) => stop(Exit::Internal, &format!("cannot write the output: {error}")),
         Err(Stop::With(exit, message)) => stop(exit, &message),
     }
 }
 
-/// Forgives a reader that has seen enough (`gapless list | head`), for verbs that know their result before they print.
+/// Accepts that a reader has seen enough (`gapless list | head`), for verbs that know their result before they print.
 fn closed(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
@@ -192,7 +194,7 @@ fn stop(exit: Exit, message: &str) -> ExitCode {
 enum Stop {
     /// The output cannot be written.
     Output(io::Error),
-    /// With this status, and this to say on stderr.
+    /// The verb ends with this status and prints this message to stderr.
     With(Exit, String),
 }
 

@@ -1,4 +1,4 @@
-//! `gapless new`: writes a runnable scenario with its story, to be changed into one's own.
+//! `gapless new`: writes a runnable scenario with its story, as a starting point for a new one.
 
 use std::{
     fs::{self, OpenOptions},
@@ -11,13 +11,13 @@ use crate::{report::Layout, scenario};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What the file is called, without `.toml`: a-z, 0-9 and -, a letter first.
+    /// The name of the file, without `.toml`: a-z, 0-9 and -, a letter first.
     #[arg(required_unless_present = "list")]
     name: Option<String>,
-    /// Which incident to begin with; `--list` shows them.
+    /// The template to start from; `--list` shows all of them.
     #[arg(long, default_value = "crash")]
     template: String,
-    /// The folder for it, or the file itself if this ends in `.toml` [default: where scenarios are].
+    /// The folder for the file, or the file itself if the path ends in `.toml` [default: the folder of scenarios].
     #[arg(long, value_name = "PATH")]
     to: Option<PathBuf>,
     /// List the templates.
@@ -34,13 +34,13 @@ macro_rules! templates {
 
 templates!["crash", "power-loss", "partition", "certificate", "clock", "upgrade", "memory"];
 
-/// The first line of every template, as it is for a file in `scenarios/`.
+/// The first line of every template, as a file in `scenarios/` needs it.
 const SCHEMA_LINE: &str = "#:schema ../schema/scenario.json\n";
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 64;
 
-/// Writes the file and says what to do with it.
+/// Writes the file and prints the next commands.
 pub(super) fn new(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
     let name = match &arguments.name {
         Some(name) if !arguments.list => name,
@@ -76,7 +76,7 @@ fn is_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "toml")
 }
 
-/// The rule for names of steps, too: what a shell, a test filter and a report can all bear.
+/// Checks a name. Names of steps follow the same rule: a shell, a test filter and a report can all handle such a name.
 fn check_name(name: &str) -> Result<(), Stop> {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let letter = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
@@ -97,7 +97,7 @@ fn template(name: &str) -> Result<&'static str, Stop> {
     })
 }
 
-/// The template with its way to the schema; without that line where the way is not known.
+/// Returns the template with its path to the schema, or without that line if the path is not known.
 fn text(template: &str, path: &Path) -> String {
     let story = template.strip_prefix(SCHEMA_LINE).unwrap_or(template);
     let mut up = String::new();
@@ -111,7 +111,7 @@ fn text(template: &str, path: &Path) -> String {
     format!("#:schema {up}schema/scenario.json\n{story}")
 }
 
-/// Never over something that is there: the file is made anew or not at all.
+/// Writes a new file. Never replaces an existing one.
 fn write_new(path: &Path, text: &str) -> Result<(), Stop> {
     let cannot =
         |error: io::Error| Stop::With(Exit::Internal, format!("error: cannot write {}: {error}", path.display()));

@@ -1,12 +1,12 @@
-//! How far a sweep is, on a terminal. Without the feature `cli` nothing is shown: a test suite does not need the
-//! dependency for it.
+//! The progress of a sweep, on a terminal. Without the feature `cli` nothing is shown, so that a test suite does not
+//! need the dependency.
 
 #[cfg(feature = "cli")]
 pub(super) struct Progress(indicatif::ProgressBar);
 
 #[cfg(feature = "cli")]
 impl Progress {
-    /// A bar of `total` steps, or nothing.
+    /// Returns a bar of `total` steps, or a hidden one.
     pub(super) fn new(total: usize, shown: bool) -> Self {
         if !shown {
             return Self(indicatif::ProgressBar::hidden());
@@ -18,7 +18,7 @@ impl Progress {
         })
     }
 
-    /// A line that says how far it is, where nobody knows how many steps there are; or nothing.
+    /// Returns a line for a sweep whose number of steps is not known, or a hidden one.
     pub(super) fn endless(shown: bool) -> Self {
         if !shown {
             return Self(indicatif::ProgressBar::hidden());
@@ -30,18 +30,18 @@ impl Progress {
         })
     }
 
-    /// One step further, and what there is to say.
+    /// Advances by one step and shows a message.
     pub(super) fn step(&self, said: &str) {
         self.0.set_message(said.to_owned());
         self.0.inc(1);
     }
 
-    /// Prints without the bar in between.
+    /// Prints while the bar is out of the way.
     pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         self.0.suspend(print)
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         self.0.finish_and_clear();
     }

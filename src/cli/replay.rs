@@ -1,4 +1,4 @@
-//! `gapless replay`: one run, with its full timeline.
+//! `gapless replay`: simulates one run and prints its full timeline.
 
 use std::{
     io::{self, Write},
@@ -17,18 +17,18 @@ use crate::{
 pub(super) struct Arguments {
     /// The scenario file, or its name.
     file: PathBuf,
-    /// The seed.
+    /// The seed of the run.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Only what happened on these hosts.
+    /// Show only what happened on these hosts.
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
-    /// Keep the history there, as JSON lines.
+    /// Write the history to this file, as JSON lines.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
 }
 
-/// Runs, then prints the timeline, the verdict and the hash.
+/// Runs the scenario, then prints the timeline, the verdict and the hash.
 pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Result<Exit, Stop> {
     let scenarios = select::scenarios(home, std::slice::from_ref(&arguments.file), layout)?;
     let [scenario] = &scenarios[..] else {
@@ -48,7 +48,7 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Resu
     let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
         Outcome::Judged { summary, screen, .. } => (summary, screen),
         Outcome::Failed { error } => {
-            // What happened until then, where there was anything.
+            // Show what happened until then, if anything did.
             if let Ok(history) = history::read(&kept).map(|history| of_hosts(history, &arguments.host)) {
                 let timeline = report::timeline(&history, layout);
                 writeln!(io::stdout(), "{}\n", timeline.trim_end()).or_else(closed)?;
@@ -66,7 +66,7 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Resu
     })
 }
 
-/// The events of some hosts; of all where none is named.
+/// Keeps the events of these hosts, or of all hosts if none is named.
 fn of_hosts(mut history: History, hosts: &[String]) -> History {
     history.events.retain(|event| hosts.is_empty() || hosts.iter().any(|host| **host == *event.host));
     history

@@ -33,56 +33,56 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Scenario files, their names, or folders of them [default: all scenarios].
+    /// Scenario files, names of scenarios, or folders of them [default: all scenarios].
     paths: Vec<PathBuf>,
-    /// The seed [default: 0, and those that a scenario names itself].
+    /// The seed to run [default: 0, and those that a scenario itself lists].
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// A range of seeds, A..B (B is not run).
+    /// A range of seeds to run, A..B (B is not run).
     #[arg(long, value_name = "A..B")]
     seeds: Option<Seeds>,
-    /// How many runs at a time [default: one per core].
+    /// How many runs to simulate at a time [default: one per core].
     #[arg(short, long)]
     jobs: Option<NonZeroUsize>,
-    /// Only the K-th of N equal shares of all runs, to spread them over machines.
+    /// Run only the K-th of N equal shares of all runs, to spread them over machines.
     #[arg(long, value_name = "K/N")]
     partition: Option<Shard>,
-    /// Stop at the first run that does not hold. Without --seeds, go on through the seeds, from 0 or from --seed on, until
-    /// there is one; each seed for all scenarios before the next.
+    /// Stop at the first run that does not hold. Without --seeds, try one seed after the other, from 0 or from --seed
+    /// on, until a run does not hold; each seed is run for all scenarios before the next one.
     #[arg(long)]
     until_fail: bool,
-    /// Begin no further run after this time.
+    /// Start no further run after this time.
     #[arg(long, value_name = "T", value_parser = duration)]
     max_time: Option<Duration>,
-    /// Run everything twice and compare the hashes of all packets and events.
+    /// Run everything twice, and compare the hashes of all packets and events.
     #[arg(long)]
     check_determinism: bool,
-    /// Cut what is violated down to the few steps that matter, once all runs are over.
+    /// When all runs are over, reduce the scenarios of violated runs to the few steps that matter.
     #[arg(long)]
     shrink: bool,
-    /// Say which rare situations the runs came by, and which they never did (`explore --marks` lists them all).
+    /// Print which rare situations the runs reached, and which no run reached (`explore --marks` lists them all).
     #[arg(long)]
     marks: bool,
-    /// Also list the scenarios that hold, with the hash of each run.
+    /// Also list the scenarios that hold, and print the hash of each run.
     #[arg(short, long)]
     verbose: bool,
-    /// Write each run's history there, as JSON lines.
+    /// Write the history of each run to this folder, as JSON lines.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// How results are printed.
+    /// The format in which results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Text for people.
     Human,
-    /// One JSON object per run.
+    /// One JSON object for each run.
     Json,
 }
 
-/// Runs and tells; the exit status is that of the worst run.
+/// Runs the scenarios and reports the results. The exit status is that of the worst run.
 pub(super) fn run(
     arguments: &Arguments,
     home: &Home,
@@ -147,13 +147,15 @@ pub(super) fn run(
     Ok(exit)
 }
 
-/// All runs that were asked for, by their number: scenario by scenario, each with its seeds. A sweep may have more than
-/// would fit into memory as tasks.
+/// All runs that were asked for, by number: scenario by scenario, each with its seeds. The runs are computed, because
+/// those of a sweep may not fit into memory as tasks.
 struct Runs {
-    /// Per scenario: its first run's number, the range of seeds, and further seeds that it names itself.
+    /// For each scenario: the number of its first run, the range of seeds, and further seeds that the scenario itself
+    /// lists.
     scenarios: Vec<(usize, Range<u64>, Vec<u64>)>,
     len: usize,
-    /// Each seed of the range for all scenarios before the next, and before those the seeds that scenarios name.
+    /// If set, the seeds that scenarios list come first, and then each seed of the range for all scenarios before the
+    /// next.
     seed_by_seed: bool,
 }
 
@@ -174,7 +176,7 @@ impl Runs {
         let range = range.unwrap_or(if one.is_some() { 0..0 } else { 0..1 });
         let mut runs = Self { scenarios: Vec::new(), len: 0, seed_by_seed: false };
         for scenario in scenarios {
-            // One seed is that one alone; otherwise those that the scenario names itself come too.
+            // A single seed is run alone; otherwise the seeds that the scenario itself lists are run as well.
             let further: Vec<u64> = match one {
                 Some(seed) => vec![seed],
                 None => scenario.seeds.iter().copied().filter(|seed| !range.contains(seed)).collect(),
@@ -190,7 +192,7 @@ impl Runs {
         self.len
     }
 
-    /// Index of the scenario, and the seed, of a run below `len`.
+    /// Returns the index of the scenario, and the seed, of a run below `len`.
     fn get(&self, run: usize) -> (usize, u64) {
         if self.seed_by_seed {
             return self.get_seed_by_seed(run);
@@ -227,7 +229,7 @@ fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, layo
     Task { order, twice: arguments.check_determinism }
 }
 
-/// A file name that two scenarios of one command never share: the folders are part of it.
+/// Returns a file name that no two scenarios of one command share: the folders are part of it.
 fn report_name(path: &Path) -> String {
     let parts = path.with_extension("");
     let parts = parts.components().filter_map(|part| match part {
@@ -237,7 +239,7 @@ fn report_name(path: &Path) -> String {
     parts.collect::<Vec<_>>().join("-")
 }
 
-/// Prints results as they come, one line per scenario, and the sum in the end.
+/// Prints results as they come, one line per scenario, and the totals at the end.
 struct Teller<'a> {
     arguments: &'a Arguments,
     layout: Layout,
@@ -252,13 +254,13 @@ struct Teller<'a> {
     runs: usize,
     differences: usize,
     hidden: usize,
-    /// Scenarios with a remark that was shown: a sweep shows the first.
+    /// Scenarios of which a remark was shown: a sweep shows only the first one.
     remarked: BTreeSet<String>,
     sometimes: BTreeMap<(String, usize, String), u64>,
-    /// The rare situations that the runs came by.
+    /// The rare situations that the runs reached.
     marks: Sum,
     causes: Causes,
-    /// The first run of each cause that is violated, or came to no end.
+    /// The first run of each cause that is violated, or that did not come to an end.
     found: Vec<(PathBuf, u64)>,
 }
 
@@ -313,7 +315,7 @@ impl<'a> Teller<'a> {
         self.progress.suspend(|| writeln!(io::stdout(), "{}", text.trim_end_matches('\n')))
     }
 
-    /// Tells of a run; whether it holds.
+    /// Reports a run. Returns whether it holds.
     fn tell(&mut self, task: &Task, done: crate::explore::Done) -> io::Result<bool> {
         self.progress.step("");
         self.runs += 1;
@@ -363,7 +365,7 @@ impl<'a> Teller<'a> {
             }
             return writeln!(io::stdout(), "{line}");
         }
-        // A sweep tells of trouble; each run of a few is told.
+        // A sweep reports only trouble; otherwise every run is reported.
         let remarked = !summary.judgement.remarks.is_empty() && self.remarked.insert(name(&task.order.path));
         if verdict == Verdict::Holds && self.sweep && !self.arguments.verbose && !remarked {
             self.hidden += 1;
@@ -375,7 +377,7 @@ impl<'a> Teller<'a> {
         if new && verdict == Verdict::Violated {
             self.found.push((task.order.path.clone(), summary.seed));
         }
-        // One that was met before is told with the others of its cause in the end.
+        // A cause that was met before is reported at the end, together with its other runs.
         if !new && !self.arguments.verbose {
             return Ok(());
         }
@@ -389,7 +391,7 @@ impl<'a> Teller<'a> {
         if verdict == Verdict::Inconclusive {
             self.say(&indent(&again(task)))?;
         }
-        // A screen ends with the line that reproduces it.
+        // A screen ends with the line that reproduces the run.
         if screen.is_empty() || !new { Ok(()) } else { self.say(&format!("\n{screen}\n ")) }
     }
 
@@ -449,9 +451,9 @@ impl<'a> Teller<'a> {
         Ok(exit)
     }
 
-    /// What to say of runs that were asked for and are not told of.
+    /// Returns what to say about runs that were asked for and are not reported.
     fn why_skipped(&self, skipped: usize) -> Option<String> {
-        // Without a range of seeds nobody asked for a number of runs.
+        // Without a range of seeds, no number of runs was asked for.
         let counted = self.arguments.seeds.is_some() || !self.arguments.until_fail;
         if interrupt::asked() {
             return Some(if counted { format!("{skipped} not run (interrupted)") } else { "interrupted".to_owned() });
@@ -474,7 +476,7 @@ impl<'a> Teller<'a> {
         } else if has("inconclusive") {
             Exit::Inconclusive
         } else if self.runs == 0 {
-            // Nothing was run (--max-time), so nothing was shown to hold.
+            // Nothing was run because of --max-time, so nothing was shown to hold.
             Exit::NothingSelected
         } else {
             Exit::Holds

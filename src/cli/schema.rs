@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{Exit, Home, Stop, closed};
 
-/// Prints it.
+/// Prints the schema.
 pub(super) fn schema(home: &Home) -> Result<Exit, Stop> {
     io::stdout().lock().write_all(crate::scenario::schema(&home.sizes).as_bytes()).or_else(closed)?;
     Ok(Exit::Holds)

@@ -1,4 +1,4 @@
-//! Which scenarios and which seeds a command speaks of.
+//! The scenarios and the seeds to which a command applies.
 
 use std::{ops::Range, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seeds(pub Range<u64>);
 
-/// The most runs that one command may ask for per scenario: beyond that it is a typing error.
+/// The most runs per scenario that one command may ask for. A larger number is taken for a typing error.
 pub(super) const SEEDS_MAX: u64 = 10_000_000;
 
 impl FromStr for Seeds {
@@ -23,7 +23,7 @@ impl FromStr for Seeds {
         let (from, to) = text.split_once("..").ok_or_else(bad)?;
         let (from, to): (u64, u64) = (from.parse().map_err(|_| bad())?, to.parse().map_err(|_| bad())?);
         if from >= to {
-            return Err(format!("`{text}` holds no seed; write A..B with A below B"));
+            return Err(format!("`{text}` contains no seed; write A..B with A less than B"));
         }
         if to - from > SEEDS_MAX {
             return Err(format!("`{text}` asks for more than {SEEDS_MAX} seeds"));
@@ -32,7 +32,7 @@ impl FromStr for Seeds {
     }
 }
 
-/// One shard of all runs, `K/N`, K from 1 to N.
+/// One shard of all runs, `K/N`, with K from 1 to N.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shard {
     pub k: usize,
@@ -40,12 +40,13 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// How many of `total` runs are in this shard: every N-th, so that each shard has some of every scenario.
+    /// Returns how many of `total` runs are in this shard. It takes every N-th run, so that each shard has some runs of
+    /// every scenario.
     pub(super) fn share(self, total: usize) -> usize {
         (total + self.n - self.k) / self.n
     }
 
-    /// The number among all runs of this shard's `index`-th.
+    /// Returns the number, among all runs, of the `index`-th run of this shard.
     pub(super) fn index(self, index: usize) -> usize {
         index * self.n + self.k - 1
     }
@@ -63,7 +64,7 @@ impl FromStr for Shard {
     }
 }
 
-/// The scenario files at these paths, parsed. All errors of all files are shown at once.
+/// Returns the scenario files at these paths, parsed. All errors of all files are reported at once.
 pub(super) fn scenarios(home: &Home, paths: &[PathBuf], layout: Layout) -> Result<Vec<Scenario>, Stop> {
     let mut good = Vec::new();
     let mut bad = String::new();
@@ -88,7 +89,7 @@ pub(super) fn scenarios(home: &Home, paths: &[PathBuf], layout: Layout) -> Resul
     Err(Stop::With(Exit::InvalidScenario, bad.trim_end().to_owned()))
 }
 
-/// The files at these paths or of these names; of a folder all `*.toml` below it.
+/// Returns the files at these paths or with these names. A folder stands for all `*.toml` files below it.
 pub(super) fn files(home: &Home, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
     let folder = &home.scenarios;
     if paths.is_empty() && !folder.exists() {
@@ -104,7 +105,7 @@ pub(super) fn files(home: &Home, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop
         .map_err(|error: DiscoverError| Stop::With(Exit::NothingSelected, format!("error: {error}")))
 }
 
-/// The text of a scenario, to be handed to a run's process.
+/// Returns the text of a scenario, to be passed to the process of a run.
 pub(super) fn text(scenario: &Scenario) -> Arc<str> {
     scenario.source.clone()
 }

@@ -1,4 +1,4 @@
-//! `gapless shrink`, and `--shrink` of `run` and `explore`: from a scenario that fails to the few steps that matter.
+//! `gapless shrink`, and `--shrink` of `run` and `explore`: reduces a failing scenario to the few steps that matter.
 
 use std::{
     collections::BTreeMap,
@@ -25,24 +25,24 @@ use crate::{
     scenario::Scenario,
 };
 
-/// Where the result is written if nobody says.
+/// Where the result is written by default.
 const FOLDER: &str = "target/gapless/shrunk";
 
-/// Why there is no `--shrink` beside `--format json`.
+/// Explains why `--shrink` and `--format json` exclude each other.
 pub(super) const FOR_PEOPLE: &str = "error: `--shrink` prints for people, and `--format json` for programs\n\
-                                     cure: drop one of them, and shrink single files by `gapless shrink`";
+                                     cure: drop one of them, or shrink single files with `gapless shrink`";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The scenario file that fails, or its name.
+    /// The failing scenario file, or its name.
     file: PathBuf,
     /// The seed under which it fails.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many runs at a time [default: one per core].
+    /// How many runs to simulate at a time [default: one per core].
     #[arg(short, long)]
     jobs: Option<NonZeroUsize>,
-    /// Stop after this time, and keep the smallest scenario found by then.
+    /// Stop after this time, and keep the smallest scenario that was found by then.
     #[arg(long, value_name = "T", value_parser = duration)]
     max_time: Option<Duration>,
     /// Write the result to this file [default: target/gapless/shrunk/NAME-SEED.toml].
@@ -63,17 +63,17 @@ pub(super) fn run(arguments: &Arguments, home: &Home, subject: &Subject, layout:
     shrinker.shrink(scenario, arguments.seed, to)
 }
 
-/// Reduces one scenario after the other, and tells those that come to the same once.
+/// Reduces one scenario after the other, and reports those that are reduced to the same one only once.
 pub(super) struct Shrinker<'a> {
     home: &'a Home,
     subject: &'a Subject,
     layout: Layout,
     jobs: usize,
-    /// For each scenario.
+    /// The limit for each scenario.
     max_time: Option<Duration>,
-    /// Show the text of the result, and not only where it is.
+    /// Whether to show the text of the result, and not only its path.
     whole: bool,
-    /// What was found, without its title and story, and in which file it is.
+    /// The results so far, without title and story, and the file of each.
     known: BTreeMap<String, PathBuf>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Shrinker<'a> {
         Self { home, subject, layout, jobs, max_time, whole, known: BTreeMap::new() }
     }
 
-    /// Reduces a scenario, and writes and tells what is left of it.
+    /// Reduces a scenario, and writes and reports the result.
     pub(super) fn shrink(&mut self, scenario: &Scenario, seed: u64, to: Option<PathBuf>) -> Result<Exit, Stop> {
         let begun = Instant::now();
         let limits = Limits {
@@ -103,13 +103,13 @@ impl<'a> Shrinker<'a> {
         let to = match to {
             Some(to) if to.exists() => {
                 let message =
-                    format!("error: {} exists, and is not written over\ncure: name another file by --to", to.display());
+                    format!("error: {} exists and is not overwritten\ncure: name another file with --to", to.display());
                 return Err(Stop::With(Exit::Usage, message));
             }
             Some(to) => to,
             None => Path::new(FOLDER).join(format!("{}-{seed}.toml", scenario.name())),
         };
-        // The result is run again by the name that it will have.
+        // The command that repeats the result uses the path that the result will have.
         let moved = scenario.clone().at_path(&to);
         let order = |text: String, seed: u64| Order {
             colour: self.layout.palette == Palette::Ansi,

@@ -1,4 +1,4 @@
-//! What `run` and `explore` tell of their runs in the same words.
+//! The texts with which both `run` and `explore` report their runs.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::{
     report::{Layout, RunSummary, terminal, text::wrap},
 };
 
-/// How many runs had this verdict, in the sum.
+/// Returns the word for this verdict in the totals.
 pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "hold",
@@ -25,7 +25,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// How a run of this verdict is told together with others.
+/// Returns the words for this verdict where several runs are reported together.
 pub(super) fn told_as(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "hold",
@@ -34,18 +34,18 @@ pub(super) fn told_as(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The name of a scenario: that of its file.
+/// Returns the name of a scenario, which is that of its file.
 pub(super) fn name(path: &Path) -> String {
     path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
 
-/// What is run, and the heading of the rows.
+/// Returns what is run, and the heading of the rows.
 pub(super) fn heading(what: &str, layout: Layout) -> String {
     let what = format!("gapless {} · {what}", env!("CARGO_PKG_VERSION"));
     format!("{}\n{}", wrap(&what, layout.columns()).join("\n"), terminal::heading(layout).trim_end())
 }
 
-/// A run that came to no end, for programs.
+/// Returns a run that did not come to an end, for programs.
 pub(super) fn failed(task: &Task, error: &str) -> serde_json::Value {
     serde_json::json!({
         "scenario": name(&task.order.path),
@@ -55,7 +55,7 @@ pub(super) fn failed(task: &Task, error: &str) -> serde_json::Value {
     })
 }
 
-/// A run that was judged, for programs, with the marks that it came by where they are wanted.
+/// Returns a run that was judged, for programs, with the marks that it reached if they are wanted.
 pub(super) fn json(summary: &RunSummary, marks: Option<&Reached>) -> io::Result<serde_json::Value> {
     let mut line = serde_json::to_value(summary)?;
     if let (Some(marks), Some(line)) = (marks, line.as_object_mut()) {
@@ -64,25 +64,26 @@ pub(super) fn json(summary: &RunSummary, marks: Option<&Reached>) -> io::Result<
     Ok(line)
 }
 
-/// The command that makes a run again.
+/// Returns the command that repeats a run.
 pub(super) fn again(task: &Task) -> String {
     format!("again: {}", task.order.reproduce.replace("{seed}", &task.order.seed.to_string()))
 }
 
-/// Text below a row.
+/// Indents text that stands below a row.
 pub(super) fn indent(text: &str) -> String {
     text.lines().map(|line| format!("                {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Runs that had a cause in common.
+/// Returns the line about runs that had a cause in common.
 pub(super) fn cause(cause: &str, layout: Layout) -> String {
     format!("  {}", wrap(&format!("… {cause}"), layout.columns() - 4).join("\n    "))
 }
 
-/// So many of the marks that the fewest runs reached are named in the sum.
+/// How many of the marks that the fewest runs reached are named in the totals.
 const RAREST: usize = 5;
 
-/// The rare situations that runs came by: how many of them, the rarest, and those that no run reached.
+/// Returns a summary of the rare situations: how many the runs reached, the rarest of these, and those that no run
+/// reached.
 pub(super) fn marks(sum: &Sum, layout: Layout) -> String {
     let (all, reached) = (sum.all().count(), sum.count());
     let mut text = format!("{reached} of {all} reached");
@@ -99,10 +100,10 @@ pub(super) fn marks(sum: &Sum, layout: Layout) -> String {
     if never.is_empty() { marks } else { format!("{marks}\n{}", part("never", &never.join(", "))) }
 }
 
-/// Columns before what a sum says of marks.
+/// The columns before the text about marks in the totals.
 const LABEL: usize = 11;
 
-/// Every mark with what it means, by room; those of the log before those of the harness.
+/// Returns every mark with its meaning, by room. The marks of the log come before those of the harness.
 pub(super) fn all_marks(of_log: &[&Table], layout: Layout) -> String {
     let mut lines = Vec::new();
     let mut room = "";
@@ -117,7 +118,7 @@ pub(super) fn all_marks(of_log: &[&Table], layout: Layout) -> String {
     lines.join("\n")
 }
 
-/// The sum of all runs.
+/// Returns the totals of all runs.
 pub(super) fn sum(runs: usize, begun: Instant, simulated: Duration, parts: &[String]) -> String {
     let (runs, took) = (counted(runs, "run"), short(begun.elapsed()));
     format!("{runs} in {took}, {} simulated: {}", short(simulated), parts.join(", "))

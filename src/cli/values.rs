@@ -1,8 +1,8 @@
-//! Values of arguments, and what stands for those that are not given.
+//! Values of arguments, and the defaults for those that are not given.
 
 use std::{num::NonZeroUsize, thread, time::Duration};
 
-/// A length of time, as scenario files have it.
+/// Parses a length of time, in the notation of scenario files.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     crate::scenario::duration(text).map_err(|error| error.to_string())
 }

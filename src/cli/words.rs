@@ -1,13 +1,13 @@
-//! Small words of the command line.
+//! Small texts of the command line.
 
 use std::time::Duration;
 
-/// `1 run`, `2 runs`.
+/// Returns `1 run` or `2 runs`.
 pub(super) fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// A length of time in the two units that matter: `2h 05m`, `3m 07s`, `4.2s`.
+/// Returns a length of time in the two units that matter: `2h 05m`, `3m 07s`, `4.2s`.
 pub(super) fn short(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -1,4 +1,4 @@
-//! The page of an event: what it means, what it carries, who tells it, and what brings it about.
+//! The page of an event: what it means, what it carries, which hosts report it, and what causes it.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::{
     scenario::{happens_anyway, reasons},
 };
 
-/// The page of an event; `None` if none has this name.
+/// Returns the page of an event, or `None` if no event has this name.
 pub(super) fn page(name: &str) -> Option<String> {
     let doc = EventDoc::find(name)?;
     let mut page = paragraph(&format!("{name}: {}", lower(&plain(doc.summary()))));
@@ -18,16 +18,16 @@ pub(super) fn page(name: &str) -> Option<String> {
         let _ = write!(page, "\n{title}\n{text}");
     };
     section("What it means", paragraph(&plain(&doc.means)));
-    section("What it tells", fields(doc));
-    section("Who tells it", paragraph(told_by(doc.told_by)));
-    section("What brings it about", paragraph(&causes(name)));
+    section("What it carries", fields(doc));
+    section("Who reports it", paragraph(told_by(doc.told_by)));
+    section("What causes it", paragraph(&causes(name)));
     section("In a scenario", example(doc));
     Some(page)
 }
 
 fn fields(doc: &EventDoc) -> String {
     if doc.fields.is_empty() {
-        return "nothing but itself\n".to_owned();
+        return "no fields\n".to_owned();
     }
     let mut text = String::new();
     let widest = doc.fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -36,8 +36,8 @@ fn fields(doc: &EventDoc) -> String {
     }
     let Some(field) = doc.reason() else { return text };
     let known: Vec<_> = reasons(&doc.name).into_iter().map(|(word, _)| word).collect();
-    let known = if known.is_empty() { String::new() } else { format!(", one of: {}", known.join(", ")) };
-    text + &paragraph(&format!("A pattern's `reason` is compared with `{field}`, as a whole{known}."))
+    let known = if known.is_empty() { String::new() } else { format!(". It is one of: {}", known.join(", ")) };
+    text + &paragraph(&format!("The `reason` of a pattern must equal `{field}` as a whole{known}."))
 }
 
 fn in_words(of: &str) -> &str {
@@ -54,10 +54,10 @@ fn in_words(of: &str) -> &str {
 
 fn told_by(who: ToldBy) -> &'static str {
     match who {
-        ToldBy::Servers => "Servers. It cannot be seen from outside, so only of a log that tells it.",
-        ToldBy::Clients => "Clients, and the auditor where it does the same. It can be seen at a client of any log.",
+        ToldBy::Servers => "Servers. It cannot be seen from outside, so only a log that reports it has this event.",
+        ToldBy::Clients => "Clients, and the auditor if it does the same. It can be seen at a client of any log.",
         ToldBy::Both => {
-            "Servers and clients, each of its own end. It can be seen at a client of any log, or at a proxy."
+            "Servers and clients, each for its own end. It can be seen at a client of any log, or at a proxy."
         }
     }
 }
@@ -66,13 +66,13 @@ fn causes(name: &str) -> String {
     let able: Vec<_> = CATALOGUE.iter().filter(|fault| fault.causes.contains(&name)).map(|fault| fault.name).collect();
     match (happens_anyway(name), able.is_empty()) {
         (true, true) => "Every run, or the workload alone.".to_owned(),
-        (true, false) => format!("Every run, or the workload alone. Faults too: {}.", able.join(", ")),
-        (false, true) => "No fault of the catalogue: only `never` can speak of it.".to_owned(),
+        (true, false) => format!("Every run, or the workload alone. Faults cause it too: {}.", able.join(", ")),
+        (false, true) => "No fault of the catalogue. Only `never` can name it.".to_owned(),
         (false, false) => format!("These faults: {}.", able.join(", ")),
     }
 }
 
-/// A line that can be pasted under `[expect]`.
+/// Returns a line that can be pasted under `[expect]`.
 fn example(doc: &EventDoc) -> String {
     let able = happens_anyway(&doc.name) || CATALOGUE.iter().any(|fault| fault.causes.contains(&doc.name.as_str()));
     let on = match doc.told_by {

@@ -1,8 +1,8 @@
-//! The page of an invariant: the Markdown of its check's opening comment as plain text.
+//! The page of an invariant: the Markdown of the opening comment of its check, as plain text.
 
 use super::{lower, paragraph, plain};
 
-/// The page: the statement, then each section under its title.
+/// Returns the page: the statement, then each section under its title.
 pub(super) fn page(name: &str, markdown: &str) -> String {
     let mut page = format!("{name}: an invariant, judged in every run of a log that promises it\n");
     for text in paragraphs(markdown) {
@@ -19,20 +19,20 @@ pub(super) fn page(name: &str, markdown: &str) -> String {
     page
 }
 
-/// The statement's first sentence.
+/// Returns the first sentence of the statement.
 pub(super) fn summary(markdown: &str) -> String {
     let statement = paragraphs(markdown).into_iter().next().unwrap_or_default();
     let end = statement.find(". ").unwrap_or(statement.trim_end_matches('.').len());
     lower(&plain(&statement[..end]))
 }
 
-/// Each on one line, without the heading.
+/// Returns the paragraphs, each on one line, without the heading.
 fn paragraphs(markdown: &str) -> Vec<String> {
     let blocks = markdown.split("\n\n").map(|block| block.split_whitespace().collect::<Vec<_>>().join(" "));
     blocks.filter(|block| !block.is_empty() && !block.starts_with('#')).collect()
 }
 
-/// `**Title.** text`.
+/// Splits `**Title.** text`.
 fn title(text: &str) -> Option<(&str, &str)> {
     let (title, rest) = text.strip_prefix("**")?.split_once("**")?;
     Some((title, rest.trim_start()))

@@ -1,7 +1,8 @@
 //! The pages that explain a word of a scenario file or of a report: a fault, an event, an invariant, a verdict.
 //!
-//! Nothing is written here twice. A fault's page is its entry in the catalogue, an event's is the comment on its variant,
-//! an invariant's is the opening comment of its check; here they become plain text of at most [`COLUMNS_MAX`] columns.
+//! Nothing is written twice. The page of a fault is its entry in the catalogue, the page of an event is the comment on
+//! its variant, and the page of an invariant is the opening comment of its check. This module turns them into plain
+//! text of at most [`COLUMNS_MAX`] columns.
 
 mod event;
 mod invariant;
@@ -13,7 +14,7 @@ use gapless_world::LogEvent;
 
 use crate::{check, fault, history::Promise, report::text::wrap, scenario};
 
-/// The widest line of a page.
+/// The width of the widest line of a page.
 pub const COLUMNS_MAX: usize = 100;
 
 /// What a page is about.
@@ -21,7 +22,7 @@ pub const COLUMNS_MAX: usize = 100;
 pub enum Subject {
     /// Something that a step does.
     Fault,
-    /// Something that the log, or its client, says of itself.
+    /// Something that the log or its client reports about itself.
     Event,
     /// Something that a log promises.
     Invariant,
@@ -45,7 +46,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Every name that has a page, with one line about it, in the order of the catalogues.
+/// Returns every name that has a page, with one line about it, in the order of the catalogues.
 pub fn names(subject: Subject) -> Vec<(&'static str, String)> {
     match subject {
         Subject::Fault => fault::CATALOGUE.iter().map(|fault| (fault.name, fault.summary.to_owned())).collect(),
@@ -60,7 +61,7 @@ pub fn names(subject: Subject) -> Vec<(&'static str, String)> {
     }
 }
 
-/// The page of a name; `None` if nothing is called so.
+/// Returns the page of a name, or `None` if nothing has this name.
 pub fn page(name: &str) -> Option<String> {
     if let Some(fault) = fault::find(name) {
         return Some(fault.page());
@@ -75,19 +76,19 @@ pub fn page(name: &str) -> Option<String> {
     check::explain(*promise).map(|markdown| invariant::page(name, &markdown))
 }
 
-/// What somebody may have meant who wrote a name that has no page.
+/// Suggests what was meant by a name that has no page.
 pub fn suggest(name: &str) -> String {
     let all = Subject::ALL.map(names);
     let all: Vec<&str> = all.iter().flatten().map(|(name, _)| *name).collect();
     scenario::suggest(name, &all)
 }
 
-/// A paragraph of a page.
+/// Wraps a paragraph of a page.
 fn paragraph(text: &str) -> String {
     wrap(text, COLUMNS_MAX).into_iter().map(|line| line + "\n").collect()
 }
 
-/// Without the marks of Markdown and of links in doc comments. Backticks stay: they set words apart in plain text, too.
+/// Removes the marks of Markdown and of links in doc comments. Backticks stay: they set words apart in plain text too.
 fn plain(markdown: &str) -> String {
     let unlinked = markdown.replace("[`", "`").replace("`]", "`");
     let mut code = false;
@@ -98,7 +99,7 @@ fn plain(markdown: &str) -> String {
     unlinked.chars().filter(kept).collect()
 }
 
-/// A sentence as it stands behind a name.
+/// Returns a sentence as it stands behind a name: without its capital letter.
 fn lower(sentence: &str) -> String {
     let mut chars = sentence.chars();
     let acronym = |rest: &str| rest.starts_with(|c: char| c.is_uppercase());
@@ -134,7 +135,7 @@ mod tests {
         let text = include_str!("../../docs/scenario-format.md");
         for (name, _) in names(Subject::Fault) {
             let rows = text.lines().filter(|line| line.starts_with(&format!("| `{name}` | ")));
-            // Where a parameter is called so as well (`latency`), it has a row in another table.
+            // A parameter of the same name (`latency`) has a row in another table.
             let rows =
                 rows.filter(|line| line.contains("`on`") || line.contains("| link") || line.contains("`between`"));
             let surge = usize::from(name == "surge");

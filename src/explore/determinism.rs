@@ -1,4 +1,4 @@
-//! One seed, one run: makes a run again and names the first event or packet that differs.
+//! One seed is one run: makes a run again and names the first event or packet that differs.
 
 use std::{
     fs::File,
@@ -17,16 +17,16 @@ use super::{
 /// How two runs of one seed differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// For people: the two hashes, and the first line that differs where it could be found.
+    /// A text for people: the two hashes and, if it could be found, the first line that differs.
     pub text: String,
 }
 
-/// Makes the run of `first` again; `None` where both are the same to the byte.
+/// Makes the run of `first` again. Returns `None` if both runs are the same to the byte.
 pub fn check_determinism(order: &Order, first: &Outcome, limit: Duration) -> Option<Difference> {
     run_again(order, first, limit, &AtomicBool::new(false))
 }
 
-/// The same, given up as soon as `stop` is set.
+/// Does the same as [`check_determinism`], but gives up as soon as `stop` is set.
 pub(super) fn run_again(order: &Order, first: &Outcome, limit: Duration, stop: &AtomicBool) -> Option<Difference> {
     let second = match run_unless(order, limit, stop) {
         Ok(second) => second,
@@ -51,7 +51,7 @@ fn mark(outcome: &Outcome) -> String {
     }
 }
 
-/// Runs twice with a trail of every event and packet, and compares line by line.
+/// Runs twice with a trail of every event and packet, and compares the trails line by line.
 fn first_difference(order: &Order, limit: Duration, stop: &AtomicBool) -> Option<String> {
     let trails = [Scratch::new().ok()?, Scratch::new().ok()?];
     for trail in &trails {

@@ -1,4 +1,4 @@
-//! From what a scenario file says under `[expect]` to what the checks ask of a history.
+//! Turns what a scenario file says under `[expect]` into what the checks ask of a history.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::{
     scenario::{EventPattern, HostRef, Moment, Scenario, step_names},
 };
 
-/// The expectations of a scenario, with groups of hosts spelled out.
+/// Returns the expectations of a scenario, with groups of hosts spelled out.
 pub(super) fn expectations(scenario: &Scenario) -> Expectations {
     let patterns = |list: &[EventPattern]| list.iter().map(|one| pattern(scenario, one)).collect();
     let expect = &scenario.expect;
@@ -32,7 +32,7 @@ pub(super) fn expectations(scenario: &Scenario) -> Expectations {
     }
 }
 
-/// What the catalogue says of each step.
+/// Returns what the catalogue says about each step.
 fn untouched(scenario: &Scenario) -> BTreeMap<Name, Untouched> {
     let steps = scenario.steps.iter().zip(step_names(scenario));
     let known = steps.map(|(step, name)| {
@@ -59,7 +59,7 @@ fn pattern(scenario: &Scenario, written: &EventPattern) -> Pattern {
     }
 }
 
-/// Groups are spelled out; `@step` stays, for only the history knows whom the step hit.
+/// Spells out groups of hosts. `@step` stays, because only the history knows which hosts the step struck.
 fn names(scenario: &Scenario, host: &HostRef) -> Vec<Name> {
     let all = |kind: &str, count: u32| (1..=count).map(|n| Name::from(format!("{kind}-{n}"))).collect();
     match host {

@@ -1,4 +1,4 @@
-//! Many runs: each in a process of its own, several at a time, twice where determinism is to be shown.
+//! Many runs: each in a process of its own, several at a time, and twice if determinism is to be checked.
 
 mod determinism;
 pub mod draw;

@@ -1,6 +1,7 @@
-//! The parent's side of a run: starts the child, waits for it, and kills it if it does not come back.
+//! The parent's side of a run: starts the child, waits for it, and kills it if it does not end.
 //!
-//! Order and outcome pass through one file without a name, the child's standard input. The child ends with its parent.
+//! The order and the outcome pass through one file without a name, which is the standard input of the child. The child
+//! ends with its parent.
 
 use std::{
     io,
@@ -16,55 +17,56 @@ use super::{
     worker::{Desk, ORDER, Order, Outcome},
 };
 
-/// A run that takes longer than this in real time is ended: something in it does not end.
+/// A run that takes longer than this in real time is ended, because something in it never ends.
 pub const RUN_MAX: Duration = Duration::from_secs(300);
 
-/// A child ends itself when its time is up, since it can say where it stands. One that cannot is killed after this.
+/// A child ends itself when its time is up, since it can report where it is. A child that cannot is killed after this
+/// further time.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often the parent looks whether the child is done.
+/// How often the parent checks whether the child has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// How glibc keeps the heap of a run, which only ever adds to its history: in one piece that grows in large steps and is
-/// never given back. By itself glibc would ask the kernel for every few kilobytes, because the heap of a second thread
-/// grows page by page. Whoever sets it keeps his own; nothing but speed depends on it.
+/// How glibc keeps the heap of a run, which only ever adds to its history: in one piece that grows in large steps and
+/// is never returned to the kernel. By default glibc would ask the kernel for every few kilobytes, because the heap of
+/// a second thread grows page by page. If the user has set this variable, that value is kept. Only speed depends on it.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 const HEAP: &str = "glibc.malloc.arena_max=1:glibc.malloc.top_pad=33554432:glibc.malloc.trim_threshold=1073741824";
 
-/// Shown of what a dying child said.
+/// How much of the error output of a failed child is shown.
 const LAST_WORDS_BYTES_MAX: u64 = 16 * 1024;
 
 /// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The file system or the process table refused.
+    /// The file system or the process table refused a request.
     #[error("cannot start a run's process: {0}")]
     Io(#[from] io::Error),
-    /// Killed.
+    /// The run took too long and was killed.
     #[error("the run did not end within {0:?} of real time and was killed; a host that never yields would do this")]
     TooLong(Duration),
     /// The child died.
     #[error("the run's process ended with {status} and without an outcome{}{stderr}", if .stderr.is_empty() { "" } else { "\n" })]
     Died {
-        /// How.
+        /// How it ended.
         status: ExitStatus,
-        /// Its last words.
+        /// The last part of its error output.
         stderr: String,
     },
-    /// Nobody wants to know any more.
+    /// The run was stopped, because its outcome is no longer wanted.
     #[error("the run was stopped")]
     Stopped,
 }
 
-/// Makes one run in a fresh process of this very program.
+/// Makes one run in a new process of this same program.
 ///
 /// # Errors
-/// See [`RunError`]; a run that failed by itself is an [`Outcome::Failed`].
+/// See [`RunError`]. A run that failed by itself is an [`Outcome::Failed`].
 pub fn run(order: &Order, limit: Duration) -> Result<Outcome, RunError> {
     run_unless(order, limit, &AtomicBool::new(false))
 }
 
-/// The same, given up as soon as `stop` is set.
+/// Makes one run like [`run`], but gives up as soon as `stop` is set.
 pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> Result<Outcome, RunError> {
     let mut desk = Scratch::new()?;
     desk.fill(&serde_json::to_vec(&Desk { order, limit }).map_err(io::Error::other)?)?;
@@ -79,11 +81,11 @@ pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> R
             .spawn()?,
     );
     let status = wait(&mut child.0, limit, stop)?;
-    // A system under test may end the process by itself, with any status: then the order is still there.
+    // A system under test may end the process by itself, with any status. The file then still holds the order.
     if let Ok(outcome) = serde_json::from_slice(&desk.tail(u64::MAX)?) {
         return Ok(outcome);
     }
-    // Ctrl-C goes to every process of the terminal: whoever interrupted the sweep interrupted its runs.
+    // Ctrl-C goes to every process of the terminal, so it interrupts the runs together with the sweep.
     if status.signal() == Some(libc::SIGINT) {
         return Err(RunError::Stopped);
     }
@@ -91,7 +93,8 @@ pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> R
     Err(RunError::Died { status, stderr })
 }
 
-/// The running program itself, also where its file was replaced meanwhile: all runs of a sweep are of one build.
+/// Returns the running program itself, even if its file was replaced in the meantime: all runs of a sweep are of one
+/// build.
 fn this_program() -> io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
@@ -112,12 +115,12 @@ fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> Result<ExitSta
     }
 }
 
-/// A child that does not outlive its parent's interest.
+/// A child that is killed when this value is dropped.
 struct Reaped(Child);
 
 impl Drop for Reaped {
     fn drop(&mut self) {
-        // Both are refused where the child has ended, which is as well.
+        // Both calls fail if the child has already ended, which does no harm.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

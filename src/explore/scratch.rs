@@ -1,6 +1,6 @@
-//! Files without a name, for what passes between the process of a run and its parent.
+//! Files without a name, for the data that passes between the process of a run and its parent.
 //!
-//! A name would have to be taken away again, and a parent that is killed cannot do so. These files end with the last
+//! A name would have to be removed again, which a parent that is killed cannot do. These files vanish with the last
 //! process that holds them open, however that process ends.
 
 use std::{
@@ -13,18 +13,18 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Names that are tried before the temporary folder is given up.
+/// How many names are tried before the temporary folder is given up.
 const TRIES: usize = 100;
 
-/// A file of this process that nobody else can find by name.
+/// A file of this process that no other process can find by name.
 #[derive(Debug)]
 pub struct Scratch(File);
 
 impl Scratch {
-    /// An empty file in the temporary folder (`TMPDIR`).
+    /// Creates an empty file in the temporary folder (`TMPDIR`).
     ///
     /// # Errors
-    /// Where that folder is missing, full or not to be written; the text names it.
+    /// If that folder is missing, full or not writable. The text names the folder.
     pub fn new() -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let folder = env::temp_dir();
@@ -37,11 +37,12 @@ impl Scratch {
             let path = folder.join(name);
             match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
                 Ok(file) => {
-                    // Killed between these two lines, we leave an empty file behind; it is the only chance.
+                    // If the process is killed between these two calls, an empty file stays behind. This cannot be
+                    // avoided.
                     fs::remove_file(&path).map_err(failed)?;
                     return Ok(Self(file));
                 }
-                // A process of the same number was here before.
+                // A process with the same number left this file behind.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed(error)),
             }
@@ -49,12 +50,12 @@ impl Scratch {
         Err(failed(io::ErrorKind::AlreadyExists.into()))
     }
 
-    /// A path by which a child can open it, for as long as this process holds it.
+    /// Returns a path by which a child can open the file, as long as this process holds it.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd()))
     }
 
-    /// Replaces its content and goes back to its beginning, where a child that gets it will start to read.
+    /// Replaces the content and seeks to the beginning, where a child that gets the file starts to read.
     pub(super) fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.set_len(0)?;
         self.0.rewind()?;
@@ -62,7 +63,7 @@ impl Scratch {
         self.0.rewind()
     }
 
-    /// What it holds; of more than `most` bytes only the last.
+    /// Returns the content, or only its last `most` bytes if it is longer.
     pub(super) fn tail(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let len = self.0.seek(SeekFrom::End(0))?;
         self.0.seek(SeekFrom::Start(len.saturating_sub(most)))?;
@@ -71,13 +72,13 @@ impl Scratch {
         Ok(bytes)
     }
 
-    /// The same file, for a child.
+    /// Returns a handle to the same file for a child.
     pub(super) fn hand_over(&self) -> io::Result<Stdio> {
         Ok(self.0.try_clone()?.into())
     }
 }
 
-/// The file that a parent handed over as standard input.
+/// Returns the file that the parent handed over as standard input.
 #[cfg(unix)]
 pub(super) fn handed_over() -> io::Result<Scratch> {
     use std::os::fd::AsFd;

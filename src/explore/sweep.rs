@@ -1,4 +1,4 @@
-//! Several runs at a time, told in the order in which they were asked for.
+//! Several runs at a time, reported in the order in which they were asked for.
 
 use std::{
     collections::BTreeMap,
@@ -21,41 +21,41 @@ use super::{
 pub struct Task {
     /// What to run.
     pub order: Order,
-    /// Run it twice and compare.
+    /// Whether to run it twice and compare the runs.
     pub twice: bool,
 }
 
-/// What came of a task, and how long it took.
+/// The result of a task, and how long it took.
 pub struct Done {
     /// The outcome.
     pub outcome: Result<Outcome, RunError>,
-    /// Where the task was run twice and the runs differ.
+    /// The difference, if the task was run twice and the runs differ.
     pub difference: Option<Difference>,
-    /// Real time, of both runs together.
+    /// The real time, of both runs together.
     pub wall: Duration,
 }
 
-/// How much a sweep may take.
+/// The limits of a sweep.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Runs at a time.
+    /// The number of runs at a time.
     pub jobs: usize,
-    /// Real time for one run.
+    /// The real time for one run.
     pub run: Duration,
-    /// No run begins after this.
+    /// No run begins after this time.
     pub until: Option<Instant>,
-    /// Whether runs that are under way then are killed. Otherwise they come to their end.
+    /// Whether runs that are in progress at `until` are killed. Otherwise they come to their end.
     pub cuts_off: bool,
-    /// Asked again and again; once it says so no further run begins, and those under way are killed.
+    /// Called again and again. Once it returns true, no further run begins, and those in progress are killed.
     pub interrupted: fn() -> bool,
 }
 
-/// How often it is looked whether a sweep is to end.
+/// How often a sweep checks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Makes runs 0 to `total`, each as `task` describes it when its turn comes, and tells `each` in that order. Where
-/// `each` answers `false`, no further run begins, and those under way are killed. Where it is interrupted, `each` is told of
-/// whatever came to its end before, also where an earlier run did not.
+/// Makes the runs from 0 to below `total`, each as `task` describes it when its turn comes, and calls `each` in that
+/// order. If `each` returns `false`, no further run begins, and those in progress are killed. If the sweep is
+/// interrupted, `each` is called for all runs that have come to their end, even if an earlier run has not.
 pub fn sweep(
     total: usize,
     limits: Limits,
@@ -83,7 +83,7 @@ pub fn sweep(
                 }
             });
         }
-        // Only the workers hold the channel now: it ends with the last of them.
+        // Now only the workers hold the channel, so it ends with the last of them.
         drop(sender);
         let mut early: BTreeMap<usize, (Task, Done)> = BTreeMap::new();
         let mut told = 0;
@@ -94,10 +94,10 @@ pub fn sweep(
             let (index, task, result) = match done.recv_timeout(LOOK_EVERY) {
                 Ok(done) => done,
                 Err(mpsc::RecvTimeoutError::Timeout) => continue,
-                // The last of the workers has gone.
+                // The last worker has ended.
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
-            // It has no outcome: it was killed, or never begun.
+            // The run has no outcome, because it was killed or never begun.
             if matches!(result.outcome, Err(RunError::Stopped)) {
                 continue;
             }
@@ -125,7 +125,7 @@ fn make(task: &Task, limit: Duration, stop: &AtomicBool) -> Done {
         Ok(first) if task.twice => run_again(&task.order, first, limit, stop),
         _ => None,
     };
-    // One that was stopped before its second run is not told as if both had been alike.
+    // A task that was stopped before its second run must not be reported as if both runs had been alike.
     let half = task.twice && difference.is_none() && stop.load(Ordering::Relaxed);
     let outcome = if half { Err(RunError::Stopped) } else { outcome };
     Done { outcome, difference, wall: begun.elapsed() }

@@ -1,7 +1,7 @@
-//! The child process of a run: takes one order, simulates it on a thread of its own, judges what happened, and leaves
+//! The child process of a run. It takes one order, simulates it on a separate thread, judges what happened, and leaves
 //! the outcome in a file.
 //!
-//! It must be the first thing that `main` does: whatever ran before would be part of the run.
+//! `main` must do this first, because anything that ran before would become part of the run.
 
 use std::{
     fs, io,
@@ -30,18 +30,20 @@ use crate::{
     system::System,
 };
 
-/// Set in the environment of a child, to the process number of the parent whose order is its standard input.
+/// The environment variable that tells a child the process number of its parent, whose order is the child's standard
+/// input.
 pub(super) const ORDER: &str = "GAPLESS_ORDER";
 
-/// What a child finds in its standard input; it leaves its [`Outcome`] there instead.
+/// What a child finds in its standard input. It leaves its [`Outcome`] in the same place.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Desk<O> {
     pub(super) order: O,
-    /// Real time that the run may take.
+    /// The real time that the run may take.
     pub(super) limit: Duration,
 }
 
-/// The simulating thread holds every host's futures; deep call chains of TLS and HTTP/2 in a debug build need room.
+/// The stack of the simulating thread. This thread polls the futures of every host, and the deep call chains of TLS and
+/// HTTP/2 in a debug build need room.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// One run that a child is to make.
@@ -49,27 +51,27 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 pub struct Order {
     /// Where the scenario was read from.
     pub path: PathBuf,
-    /// Its text: a file that changes meanwhile does not matter.
+    /// Its text, so that a change of the file in the meantime does not matter.
     pub text: String,
     /// The seed.
     pub seed: u64,
-    /// Write the whole history there, as JSON lines.
+    /// Write the whole history to this file, as JSON lines.
     pub history: Option<PathBuf>,
-    /// Write a line per event and packet there.
+    /// Write a line for each event and packet to this file.
     pub trail: Option<PathBuf>,
-    /// Without history and hash, and so with nothing to judge: for measuring what they cost.
+    /// Run without history and hash, and so with nothing to judge. This serves to measure their cost.
     pub bare: bool,
-    /// Use colour in what is to be shown.
+    /// Use colour in the output.
     pub colour: bool,
-    /// In how many columns it is laid out.
+    /// The number of columns of the output.
     pub columns: usize,
-    /// How the user would make this run again, with `{scenario}` and `{seed}` to be filled in.
+    /// The command with which the user repeats this run, with `{scenario}` and `{seed}` to be filled in.
     pub reproduce: String,
 }
 
 impl Order {
-    /// A judged run of a scenario with this text, plainly shown and laid out in as many columns as there may be. It keeps nothing,
-    /// and knows no command by which it is made again.
+    /// Returns the order of a judged run of a scenario with this text, with plain output in the largest number of
+    /// columns. The run keeps no files, and has no command with which it is repeated.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>, seed: u64) -> Order {
         Order {
             path: path.into(),
@@ -93,48 +95,48 @@ pub enum Outcome {
     Judged {
         /// The verdict and its reasons.
         summary: Box<RunSummary>,
-        /// The violation, as a screen to show; empty where there is none.
+        /// The violation, as a screen to show; empty if there is none.
         screen: String,
-        /// Events judged.
+        /// The number of events that were judged.
         events: u64,
-        /// Packets seen.
+        /// The number of packets that were seen.
         packets: u64,
-        /// What it took.
+        /// The time that it took.
         took: Took,
-        /// The rare situations that it came by.
+        /// The rare situations that it reached.
         marks: Reached,
     },
-    /// The run came to no end.
+    /// The run did not come to an end.
     Failed {
         /// Why, for people.
         error: String,
     },
 }
 
-/// What a run took, without the start of its process.
+/// The time that a run took, without the start of its process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Took {
-    /// From the order to the end of the simulation: the file is read, hosts are built, and all that they do.
+    /// From the order to the end of the simulation: reading the file, building the hosts, and everything that they do.
     pub simulating: Spent,
-    /// The judgement of its history.
+    /// Judging its history.
     pub judging: Spent,
-    /// Processor time of the whole process until here, its start included.
+    /// The processor time of the whole process up to this point, its start included.
     pub process: Duration,
 }
 
-/// A length of time, by two clocks. Both are alike where nobody else wants the processor.
+/// A length of time by two clocks. Both are alike if nothing else uses the processor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Spent {
-    /// On the wall.
+    /// By the wall clock.
     pub wall: Duration,
-    /// On the processor.
+    /// By the clock of the processor.
     pub processor: Duration,
 }
 
-/// Carries out the order and ends the process, where this process is the child of a run. `system` makes the log under
-/// test. Does nothing elsewhere.
+/// If this process is the child of a run, carries out the order and ends the process. Otherwise does nothing. `system`
+/// creates the log under test.
 pub fn become_worker_if_asked<S: System>(system: impl FnOnce() -> S + Send + 'static) {
     let Ok(parent) = std::env::var(ORDER) else { return };
     let code = match serve_order(&parent, system) {
@@ -144,7 +146,7 @@ pub fn become_worker_if_asked<S: System>(system: impl FnOnce() -> S + Send + 'st
             1
         }
     };
-    // Not by returning: destructors of the caller are not part of a run.
+    // The function does not return, because destructors of the caller are not part of a run.
     process::exit(code);
 }
 
@@ -155,9 +157,10 @@ fn serve_order<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'sta
     let mut desk = scratch::handed_over()?;
     let Desk { order, limit }: Desk<Order> = serde_json::from_slice(&desk.tail(u64::MAX)?).map_err(io::Error::other)?;
     gapless_world::mark::listen();
-    // Whoever holds the desk ends the process: one outcome, never two.
+    // The thread that holds the desk ends the process, so there is never more than one outcome.
     let desk = Arc::new(Mutex::new(desk));
-    // Born before the run, like the simulating thread itself. It must not read a clock while the run is on.
+    // This thread is started before the run, like the simulating thread itself. It must not read a clock during the
+    // run.
     let watch = thread::Builder::new().name("watch".to_owned());
     watch.spawn({
         let (desk, order) = (desk.clone(), order.clone());
@@ -186,7 +189,7 @@ fn leave(desk: &mut Scratch, outcome: &Outcome) -> io::Result<()> {
     desk.fill(&serde_json::to_vec(outcome).map_err(io::Error::other)?)
 }
 
-/// What keeps a run whose time is up.
+/// Returns what is holding up a run whose time is up.
 fn overdue(order: &Order, limit: Duration) -> String {
     let standing = seam::standing();
     let so_far = format!("the run did not end within {limit:?} of real time");
@@ -218,7 +221,7 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
         }
     });
     let joined = thread.map_err(|error| format!("no thread to simulate on: {error}"))?.join();
-    // Nobody simulates any more, so this thread may look at the clock again.
+    // The simulation is over, so this thread may read the clock again.
     seam::disarm();
     let wall = begun.elapsed();
     let simulated = joined.unwrap_or_else(|_| Err((panicked("the simulator"), None)));
@@ -251,14 +254,15 @@ fn panicked(who: &str) -> String {
     format!("{who} itself panicked\n{}", sim::panicked().unwrap_or_default())
 }
 
-/// What `work` gives, and what it took. Never on a thread that simulates: its clocks are not those of the world.
+/// Returns the result of `work`, and the time that it took. This must not be called on a thread that simulates, whose
+/// clocks are not those of the real world.
 fn spent<T>(work: impl FnOnce() -> T) -> (T, Spent) {
     let (wall, processor) = (Instant::now(), seam::processor_time());
     let result = work();
     (result, Spent { wall: wall.elapsed(), processor: seam::processor_time().saturating_sub(processor) })
 }
 
-/// Why a run came to no end, and what happened until then.
+/// Why a run did not come to an end, and what happened until then.
 type Unended = (String, Option<Box<History>>);
 
 fn simulate<S: System>(order: &Order, system: S) -> Result<(Scenario, Run), Unended> {

@@ -1,8 +1,8 @@
 //! A fault with its parameters filled in: what one step of a scenario does.
 //!
-//! Generic over how hosts are named: `Action` as written holds [`HostRef`]s, an action of a plan holds what the seed
-//! made of them. Everything that differs from fault to fault stands in that fault's own file; here are only the
-//! shapes, so that whoever performs an action matches on it and the compiler tells them of a new one.
+//! An [`Action`] is generic over how hosts are named: as written in the file it holds [`HostRef`]s; in a plan it holds
+//! the hosts that the seed made of them. Everything that differs from fault to fault is in the file of that fault. This
+//! file holds only the shapes: code that performs an action matches on them, so the compiler reports a new one.
 
 use std::time::Duration;
 
@@ -19,249 +19,250 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Action<T = Vec<HostRef>> {
-    /// The process ends at once; the operating system and its page cache live on.
+    /// The process ends at once; the operating system and its page cache survive.
     Crash {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
     /// The machine loses power: what was not synced is gone or torn.
     PowerLoss {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
     /// A graceful stop, then a start. The step's duration is the time between the two.
     Restart {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
     /// Crashes again and again.
     Churn {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// From one crash to the next.
+        /// The time from one crash to the next.
         every: Duration,
-        /// How long it stays down each time; shorter than `every`.
+        /// How long the process stays down each time; shorter than `every`.
         down: Duration,
     },
-    /// The process stands still, its connections stay.
+    /// The process stands still; its connections stay open.
     Pause {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
     /// Nothing passes; everything flows on at the heal.
     Partition {
-        /// Where.
+        /// Which link.
         link: Link<T>,
     },
     /// What is sent is swallowed; connections that lost bytes are dead after the heal.
     Blackhole {
-        /// Where.
+        /// Which link.
         link: Link<T>,
     },
     /// New connections are refused at once.
     Refuse {
-        /// Where; with one way, `from` is who connects.
+        /// Which link. If it is one-way, `from` is the end that connects.
         link: Link<T>,
     },
     /// A partition from every host that is not in `on`.
     Isolate {
-        /// Who is alone, together.
+        /// The hosts that are isolated, as one group.
         on: T,
     },
     /// Open connections are reset.
     Reset {
-        /// Where; always both ways.
+        /// Which link; always in both directions.
         link: Link<T>,
     },
     /// Bytes arrive later.
     Latency {
-        /// Where.
+        /// Which link.
         link: Link<T>,
-        /// By how much, on top of the network's own latency.
+        /// How much later, on top of the latency of the network.
         delay: Duration,
-        /// Up to this much more, drawn for each piece of data; zero for none.
+        /// Up to this much later still, drawn for each piece of data; zero for none.
         jitter: Duration,
     },
     /// One bit of a reply is flipped in the server's memory, before TLS.
     BitFlip {
         /// Which servers.
         on: T,
-        /// From one flipped reply to the next.
+        /// The time from one flipped reply to the next.
         every: Duration,
     },
-    /// Hosts read what they are sent slowly.
+    /// Hosts are slow to read what they are sent.
     SlowReader {
-        /// Who.
+        /// The hosts.
         on: T,
-        /// Bytes a second that each reads from each of its peers.
+        /// The bytes a second that a host takes from each of its connections.
         bytes: u64,
     },
-    /// A certificate ends at the step's moment.
+    /// A certificate expires at the step's moment.
     CertExpire {
-        /// Whose.
+        /// The hosts.
         on: T,
         /// Whether open connections are reset at that moment.
         reconnect: bool,
     },
-    /// A fresh certificate that is valid from now on, by the issuer's clock.
+    /// A fresh certificate replaces the old one. It is valid from this moment on, by the issuer's clock.
     CertRotate {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// Whether open connections are reset, so that it is presented at once.
+        /// Whether open connections are reset, so that the certificate is presented at once.
         reconnect: bool,
     },
-    /// A certificate that nobody should accept.
+    /// A host presents a certificate that nobody should accept.
     CertMismatch {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// What is wrong with it.
+        /// What is wrong with the certificate.
         wrong: Mismatch,
-        /// Whether open connections are reset, so that it is presented at once.
+        /// Whether open connections are reset, so that the certificate is presented at once.
         reconnect: bool,
     },
     /// A new certificate authority takes the place of the old one.
     CaRotate {
-        /// Who is told to renew at once; the others learn of it when they renew by themselves.
+        /// The hosts that are told to renew at once. The others learn of the new authority when they renew by
+        /// themselves.
         on: T,
-        /// How long both authorities are trusted before the new one signs, and again before the old one is dropped.
-        /// Zero: the old one is dropped at once.
+        /// How long both authorities are trusted before the new one signs, and again before the old one is dropped. If
+        /// zero, the old one is dropped at once.
         overlap: Duration,
         /// Whether open connections are reset once the new authority signs.
         reconnect: bool,
     },
     /// The wall clock is wrong by a constant.
     ClockSkew {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// By how many milliseconds.
+        /// The error, in milliseconds.
         offset: i64,
     },
     /// The wall clock runs too fast or too slow.
     ClockDrift {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// By how much, in parts per million.
+        /// The error of the rate, in parts per million.
         drift: i32,
-        /// By how many milliseconds it is wrong already when the step begins.
+        /// The error that the clock already has when the step begins, in milliseconds.
         offset: i64,
     },
     /// The wall clock jumps, from whatever it shows.
     ClockJump {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// By how many milliseconds.
+        /// The error, in milliseconds.
         by: i64,
     },
     /// A graceful stop, then a start at another schema revision.
     Upgrade {
-        /// Whose.
+        /// The hosts.
         on: T,
         /// Which revision.
         to: Role,
     },
-    /// The same, one host after the other, the next one only once the last one serves.
+    /// The same, one host after the other. The next host follows only once the previous one serves.
     RollingUpgrade {
-        /// Whose, in this order.
+        /// The hosts, in this order.
         on: T,
         /// Which revision.
         to: Role,
-        /// Between two hosts.
+        /// The time from the moment at which one host serves again to the stop of the next.
         pause: Duration,
     },
-    /// Back to the revision that a host ran before the one it runs.
+    /// A host returns to the revision that it ran before its present one.
     Rollback {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
-    /// Queues and caches have to do with less memory.
+    /// Queues and caches have to make do with less memory.
     MemoryPressure {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// Bytes.
+        /// The budget, in bytes.
         budget: u64,
     },
     /// The machine loses power, and its disk is empty when it comes back.
     Wipe {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
-    /// The machine is lost for good, and an operator takes an empty one in instead.
+    /// The machine is lost for good, and an operator puts an empty one in its place.
     Replace {
-        /// Whose.
+        /// The hosts.
         on: T,
     },
     /// A sync fails, and what it covered is marked clean without having been written.
     FsyncError {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// Which sync from the step's beginning on, counted from 1.
+        /// Which sync, counted from 1 at the step's beginning.
         nth: u64,
-        /// Whether every later one fails, too.
+        /// Whether every later sync fails too.
         onwards: bool,
-        /// Of which files; empty for all.
+        /// Which files are struck; empty for all.
         path: String,
     },
     /// Reads or writes fail.
     DiskError {
-        /// Whose.
+        /// The hosts.
         on: T,
         /// What fails.
         access: Access,
-        /// Of which files; empty for all.
+        /// Which files are struck; empty for all.
         path: String,
     },
-    /// No file can grow any more.
+    /// Files can no longer grow.
     DiskFull {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// Bytes that still fit.
+        /// The bytes that still fit.
         free: u64,
     },
     /// Syncs and reads take longer.
     SlowDisk {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// By how much.
+        /// How much longer.
         latency: Duration,
-        /// Of which files; empty for all.
+        /// Which files are struck; empty for all.
         path: String,
     },
-    /// Of one write only the beginning reaches the platter, although a sync says otherwise.
+    /// Only the beginning of one write reaches the platter, although a sync reports success.
     TornWrite {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// Which of the writes that can be torn, from the step's beginning on, counted from 1.
+        /// Which of the writes that can be torn, counted from 1 at the step's beginning.
         nth: u64,
-        /// Of which files; empty for all.
+        /// Which files are struck; empty for all.
         path: String,
     },
     /// Bits of durable bytes flip.
     BitRot {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// How many.
+        /// How many bits.
         bits: u64,
-        /// Of which files; empty for all.
+        /// Which files are struck; empty for all.
         path: String,
     },
-    /// One write lands somewhere else.
+    /// One write lands in the wrong place.
     MisdirectedWrite {
-        /// Whose.
+        /// The hosts.
         on: T,
-        /// Which write from the step's beginning on, counted from 1.
+        /// Which write, counted from 1 at the step's beginning.
         nth: u64,
-        /// Of which files; empty for all.
+        /// Which files are struck; empty for all.
         path: String,
     },
-    /// More is offered than usual.
+    /// Clients offer more entries than usual.
     Surge {
-        /// By all clients together, on top of the workload.
+        /// What all clients together offer on top of the workload.
         appends: Rate,
     },
 }
 
 impl<T> Action<T> {
-    /// Its entry in the catalogue.
+    /// Returns its entry in the catalogue.
     pub fn fault(&self) -> &'static Fault {
         match self {
             Action::Crash { .. } => &crash::FAULT,
@@ -301,12 +302,12 @@ impl<T> Action<T> {
         }
     }
 
-    /// The name in scenario files.
+    /// Returns its name in scenario files.
     pub fn name(&self) -> &'static str {
         self.fault().name
     }
 
-    /// Whom it strikes, if it acts on hosts.
+    /// Returns the hosts that it strikes, if it acts on hosts.
     pub fn on(&self) -> Option<&T> {
         match self {
             Action::Crash { on }
@@ -341,7 +342,7 @@ impl<T> Action<T> {
         }
     }
 
-    /// What it strikes, if it acts on a link.
+    /// Returns the link that it strikes, if it acts on a link.
     pub fn link(&self) -> Option<&Link<T>> {
         match self {
             Action::Partition { link }
@@ -353,7 +354,7 @@ impl<T> Action<T> {
         }
     }
 
-    /// Its parameters besides hosts and links, by their names in the file.
+    /// Returns its parameters, without hosts and links, by their names in the file.
     pub fn values(&self) -> Vec<(&'static str, Value)> {
         let duration = |name, value: &Duration| (name, Value::Duration(*value));
         let files = |path: &String| ("path", Value::Path(path.clone()));
@@ -396,7 +397,8 @@ impl<T> Action<T> {
         }
     }
 
-    /// The same action with hosts named in another way. `each` sees the groups in the order of the file.
+    /// Returns the same action with hosts named in another way. `each` is called for the groups in the order of the
+    /// file.
     pub fn map<U>(&self, each: &mut impl FnMut(&T) -> U) -> Action<U> {
         match self {
             Action::Crash { on } => Action::Crash { on: each(on) },
@@ -463,15 +465,15 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Each word of a scenario file with what it means.
+            /// Each word of a scenario file with its meaning.
             pub const WORDS: &'static [(&'static str, &'static str)] = &[$(($word, $text)),*];
 
-            /// The word in scenario files.
+            /// Returns the word in scenario files.
             pub fn word(self) -> &'static str {
                 match self { $($name::$variant => $word),* }
             }
 
-            /// What a word means; `None` where it is none of them.
+            /// Returns the meaning of a word, or `None` if it is not one of these words.
             pub fn read(word: &str) -> Option<Self> {
                 match word { $($word => Some($name::$variant),)* _ => None }
             }
@@ -482,15 +484,15 @@ macro_rules! words {
 words! {
     /// What is wrong with a certificate that nobody should accept.
     Mismatch {
-        Name = "name": "it is good, but for somebody else",
+        Name = "name": "it is good, but was issued for another name",
         Issuer = "issuer": "an authority that nobody trusts has signed it",
-        NotYetValid = "not-yet-valid": "it begins to be valid in a year",
-        KeyUsage = "key-usage": "it is not good for its end of a connection",
+        NotYetValid = "not-yet-valid": "it becomes valid only in a year",
+        KeyUsage = "key-usage": "it is not meant for its end of a connection",
     }
 }
 
 words! {
-    /// What of a disk fails.
+    /// Which accesses to a disk fail.
     Access {
         Both = "both": "reads and writes fail",
         Reads = "reads": "only reads fail",
@@ -499,10 +501,10 @@ words! {
 }
 
 words! {
-    /// A schema revision, by the part that it plays in a rollout.
+    /// A schema revision, by its role in a rollout.
     Role {
-        Previous = "previous": "the one before",
-        Current = "current": "what every host runs when a run begins",
+        Previous = "previous": "the revision before the current one",
+        Current = "current": "the revision that every host runs when a run begins",
         Next = "next": "a compatible successor: new fields, new enum values",
         Breaking = "breaking": "a successor that is not compatible: a changed type, a re-used number",
     }

@@ -1,30 +1,31 @@
-//! Bytes that change while nobody writes them: a cell that leaks, a firmware, a cable that flips what it carries.
+//! Bytes that change although nothing writes them: a cell that leaks, a bug in firmware, a cable that flips what it
+//! carries.
 
 use super::{Action, DAMAGE, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `bit-rot`.
 pub(super) static FAULT: Fault = Fault {
     name: "bit-rot",
-    summary: "bits of what is durable flip",
+    summary: "bits of durable bytes flip",
     does: "\
-When the step begins, `bits` bits of the durable bytes of files of each host in `on` flip, on the
-platter and in the page cache alike: whoever reads them from then on reads something else, without
-an error. Where they are overwritten they are right again. When the step ends, those that are
-still wrong flip back, as if the file were restored from a good copy.",
+When the step begins, `bits` bits flip among the durable bytes of the files of each host in `on`,
+on the platter and in the page cache alike. From then on, reads of these bytes return the wrong
+content without an error. A byte that is overwritten is right again. When the step ends, the bits
+that are still wrong flip back, as if the file were restored from a good copy.",
     loses: "\
 Lost: what the bits stood for, while the step lasts. What a program keeps in its own memory is
-untouched, so damage may show only at the next start.",
+untouched, so the damage may show only at the next start.",
     simulated: "\
-The bits are drawn from the seed over all durable bytes of the files that `path` means, each file
-by its length, never one twice.",
+The seed draws the bits from all durable bytes of the files that `path` selects: each file in
+proportion to its length, and no bit twice.",
     drilled: "\
-Files are edited while their process is down; under a running process not supported, and `check
---target` says so.",
+The harness edits the files while their process is down. Under a running process this is not
+supported, and `check --target` says so.",
     evidence: "\
-Bits flipped. How many, and of which files, is shown. Whether anybody read them is another
-matter: restart the host inside the step if they are to be read.",
+Bits flipped. The run shows how many, and in which files. That does not prove that anything read
+them: restart the host inside the step if they are to be read.",
     untouched: "{hosts} had no such file with durable bytes in it",
-    cure: "begin it later, or look at `path`",
+    cure: "begin the step later, or check `path`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,

@@ -7,20 +7,21 @@ pub(super) static FAULT: Fault = Fault {
     name: "cert-mismatch",
     summary: "a certificate that nobody should accept",
     does: "\
-Each host in `on` shows a certificate that is wrong in the way that `wrong` says: for another
-name, of an authority that nobody trusts, not yet valid, or not good for its end of a
-connection.",
+Each host in `on` presents a certificate that is wrong in the way that `wrong` says: it is for
+another name, is signed by an authority that nobody trusts, is not yet valid, or is not meant for
+its end of a connection.",
     loses: "\
-Lost: every handshake in which it is shown, until the step ends. Not lost: connections that are
-open already, unless `reconnect` drops them; anything accepted or acknowledged.",
+Lost: every handshake in which the certificate is presented, until the step ends. Not lost:
+connections that are already open, unless `reconnect` drops them; anything that was accepted or
+acknowledged.",
     simulated: "\
 The host is given that certificate, and a good one at the end of the step.",
     drilled: "\
-The certificate is installed in the files of the process, and a good one afterwards.",
+That certificate is installed in the files of the process, and a good one afterwards.",
     evidence: "\
-A connection was opened with it.",
-    untouched: "no connection was opened with the certificate of {hosts}",
-    cure: "write reconnect = true, or add reset on its links while it lasts",
+A connection was opened with that certificate.",
+    untouched: "no connection was opened with the wrong certificate of {hosts}",
+    cure: "write reconnect = true, or add reset on its links while the step lasts",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
@@ -30,13 +31,13 @@ A connection was opened with it.",
             name: "wrong",
             kind: Kind::Word(Mismatch::WORDS),
             need: Need::Required,
-            means: "what is wrong with it",
+            means: "what is wrong with the certificate",
         },
         Parameter {
             name: "reconnect",
             kind: Kind::Flag,
             need: Need::Default(Value::Flag(false)),
-            means: "whether open connections are reset, so that it is presented at once",
+            means: "whether open connections are reset, to present the certificate at once",
         },
     ],
     causes: &[

@@ -8,19 +8,19 @@ pub(super) static FAULT: Fault = Fault {
     summary: "a fresh certificate takes the place of the old one",
     does: "\
 Each host in `on` is given a fresh certificate of the same authority. It is valid from this
-moment on, by the clock of the issuer, who does not backdate: a host whose clock is slow calls
-it not yet valid.",
+moment on by the clock of the issuer, which does not backdate it: a host whose clock is slow
+finds it not yet valid.",
     loses: "\
-Lost: nothing, where the host takes it up without dropping what is in flight. With `reconnect`,
-its open connections.",
+Lost: nothing, if the host picks up the certificate without dropping what is in flight. With
+`reconnect`: its open connections.",
     simulated: "\
-The issuer's host issues it, and it is installed at the host at once.",
+The host that issues certificates issues it, and it is installed at the host at once.",
     drilled: "\
 A fresh certificate is installed in the files of the process.",
     evidence: "\
 A connection was opened with the fresh certificate.",
     untouched: "no connection was opened with the fresh certificate of {hosts}",
-    cure: "write reconnect = true, or add reset on its links after it",
+    cure: "write reconnect = true, or add reset on its links after the step",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
@@ -29,7 +29,7 @@ A connection was opened with the fresh certificate.",
         name: "reconnect",
         kind: Kind::Flag,
         need: Need::Default(Value::Flag(false)),
-        means: "whether open connections are reset, so that it is presented at once",
+        means: "whether open connections are reset, to present the certificate at once",
     }],
     causes: &["handshake-refused", "connection-closed", "parked", "resumed", "retry", "duplicate-answered"],
     rule: None,

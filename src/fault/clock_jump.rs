@@ -1,4 +1,4 @@
-//! A clock that jumps: a virtual machine that was resumed, a leap second, a hand at the keyboard.
+//! A clock that jumps: a virtual machine that was resumed, a leap second, a manual correction.
 
 use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
 
@@ -7,20 +7,20 @@ pub(super) static FAULT: Fault = Fault {
     name: "clock-jump",
     summary: "the wall clock jumps, from whatever it shows",
     does: "\
-The wall clock of each host in `on` jumps by `by` at the start of the step, forward or back,
-from whatever it shows: jumps and skews add up. At the end of the step it jumps back. Monotonic
-time is not touched.",
+The wall clock of each host in `on` jumps by `by` at the start of the step, forward or back, from
+whatever it shows: jumps and skews add up. At the end of the step it jumps back. Monotonic time
+is not touched.",
     loses: "\
 Lost: connections and handshakes, where a certificate is not valid by the wrong clock. Not lost:
-order, which is the log's own and no clock's.",
+order, which the log keeps by itself and without a clock.",
     simulated: "\
-`clock_gettime(CLOCK_REALTIME)` answers with the sum of all offsets on that host.",
+`clock_gettime(CLOCK_REALTIME)` on that host returns the time plus the sum of all offsets.",
     drilled: "\
-As clock-skew.",
+Like clock-skew.",
     evidence: "\
-Somebody on the host read the clock after it had jumped. How often is shown.",
+A program on the host read the clock after it had jumped. The run shows how often.",
     untouched: "nothing read {hosts}'s clock",
-    cure: "add cert-rotate or reset while it lasts: a handshake reads the clock",
+    cure: "add cert-rotate or reset while the step lasts: a handshake reads the clock",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::Allowed,
@@ -29,7 +29,7 @@ Somebody on the host read the clock after it had jumped. How often is shown.",
         name: "by",
         kind: Kind::Offset { most: FARTHEST },
         need: Need::Required,
-        means: "how far forward (`+`) or back (`-`)",
+        means: "how far the clock jumps forward (`+`) or back (`-`)",
     }],
     causes: &[
         "clock-anomaly",

@@ -7,21 +7,21 @@ pub(super) static FAULT: Fault = Fault {
     name: "clock-skew",
     summary: "the wall clock is wrong by a constant",
     does: "\
-The wall clock of each host in `on` is `offset` away from the true time while the step lasts.
-Certificates, tokens and timestamps are judged by it, in every library. Monotonic time is not
+While the step lasts, the wall clock of each host in `on` differs from the true time by `offset`.
+Every library judges certificates, tokens and timestamps by this clock. Monotonic time is not
 touched: deadlines and timers stay right.",
     loses: "\
-Lost: handshakes, where a certificate is not valid by the wrong clock. Not lost: order, which is
-the log's own and no clock's.",
+Lost: handshakes, where a certificate is not valid by the wrong clock. Not lost: order, which the
+log keeps by itself and without a clock.",
     simulated: "\
-`clock_gettime(CLOCK_REALTIME)` answers with the offset on that host.",
+`clock_gettime(CLOCK_REALTIME)` on that host returns the time plus the offset.",
     drilled: "\
-The harness's own copy of the process reads an offset; libfaketime for programs that are linked
-dynamically.",
+The harness's own copy of the process applies an offset; libfaketime does so for programs that
+are linked dynamically.",
     evidence: "\
-Somebody on the host read the wrong clock. How often is shown.",
+A program on the host read the wrong clock. The run shows how often.",
     untouched: "nothing read {hosts}'s clock",
-    cure: "add cert-rotate or reset while it lasts: a handshake reads the clock",
+    cure: "add cert-rotate or reset while the step lasts: a handshake reads the clock",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,
@@ -30,7 +30,7 @@ Somebody on the host read the wrong clock. How often is shown.",
         name: "offset",
         kind: Kind::Offset { most: FARTHEST },
         need: Need::Required,
-        means: "how far ahead (`+`) or behind (`-`) it is",
+        means: "how far ahead (`+`) or behind (`-`) the clock is",
     }],
     causes: &[
         "clock-anomaly",

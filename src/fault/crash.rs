@@ -1,31 +1,31 @@
-//! A process that ends without a word, as after SIGKILL or a panic. The machine under it lives on.
+//! A process that ends without warning, as after SIGKILL or a panic. The machine under it keeps running.
 
 use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
 
 /// The entry of `crash`.
 pub(super) static FAULT: Fault = Fault {
     name: "crash",
-    summary: "the process ends at once; its machine lives on",
+    summary: "the process ends at once; its machine keeps running",
     does: "\
-The process of each host in `on` ends in the middle of whatever it does, as with SIGKILL. Nobody
-says goodbye: no graceful stop, no last sync, no goodbye frame. After `for` it is started again
-on the same data folder and recovers.",
+The process of each host in `on` ends in the middle of whatever it is doing, as with SIGKILL.
+There is no graceful stop, no last sync and no goodbye frame. After `for` it is started again on
+the same data folder and recovers.",
     loses: "\
 Lost: everything in the memory of the process, every call in flight, every connection (its peers
-see them end). Not lost: whatever the process handed to the operating system before it ended.
-The page cache survives a crash, so bytes that were written but never synced are still there
-afterwards; use power-loss to lose them.",
+see the connections end). Not lost: everything that the process handed to the operating system
+before it ended. The page cache survives a crash, so bytes that were written but never synced are
+still there afterwards; use power-loss to lose them.",
     simulated: "\
-The host stops between two ticks and its connections end with FIN or RST. Its simulated disk
+The host stops between two ticks, and its connections end with FIN or RST. Its simulated disk
 keeps everything that was submitted, synced or not.",
     drilled: "\
-SIGKILL to the process, or the command that the target names for it; then its start command. The
-kernel keeps the page cache, as described.",
+The process gets SIGKILL, or the command that the target names for this; then the start command
+of the target is run. The kernel keeps the page cache, as described above.",
     evidence: "\
-The host ran when the fault struck, it was gone afterwards, and it served again after `for`. A
+The host was running when the fault struck, was gone afterwards, and served again after `for`. A
 host that was already down is no evidence.",
     untouched: "no process ran on {hosts}",
-    cure: "begin it while the host is up, outside of other crashes, power losses and restarts",
+    cure: "begin the step while the host is up, and outside other crashes, power losses and restarts",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,

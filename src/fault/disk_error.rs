@@ -1,4 +1,4 @@
-//! A disk that answers with errors: a cable, a controller, a sector that cannot be read any more.
+//! A disk that returns errors: a cable, a controller, a sector that has become unreadable.
 
 use super::{Access, Action, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
 
@@ -7,21 +7,21 @@ pub(super) static FAULT: Fault = Fault {
     name: "disk-error",
     summary: "reads or writes fail with an I/O error",
     does: "\
-Every read, or every write, or both, of the files of each host in `on` fails with EIO while the
-step lasts. A write is also one that cuts a file or lets it grow. A write that fails changes
-nothing. Syncs do not fail (that is fsync-error), nor do names: files are opened, renamed and
-removed as always.",
+While the step lasts, every read or every write, or both, of the files of each host in `on` fails
+with EIO. Truncating or extending a file counts as a write. A write that fails changes nothing.
+Syncs do not fail (that is fsync-error), and neither do operations on names: files are opened,
+renamed and removed as always.",
     loses: "\
-Lost: nothing that the disk holds. What a program could not write it has to keep, or to refuse.",
+Lost: nothing that the disk holds. A program must keep, or refuse, what it could not write.",
     simulated: "\
-The operation answers EIO (errno 5) at once, also a read that a page cache could have answered.",
+The operation returns EIO (errno 5) at once, even a read that a page cache could have served.",
     drilled: "\
-Not supported, and `check --target` says so: no error can be put under a process from outside
-without a device of its own. dm-error under a test volume is the nearest thing.",
+Not supported, and `check --target` says so: nothing can inject an error under a process from
+outside without a device of its own. dm-error under a test volume comes closest.",
     evidence: "\
-A read or a write failed. How many of each is shown.",
-    untouched: "no file of {hosts} was read or written in that way while it lasted",
-    cure: "make `for` longer, raise `appends`, restart the host inside it, or look at `path`",
+A read or a write failed. The run shows the number of each.",
+    untouched: "no file of {hosts} was read or written in that way while the step lasted",
+    cure: "make `for` longer, raise `appends`, restart the host inside the step, or check `path`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,

@@ -1,26 +1,26 @@
-//! A disk without room: a neighbour's core dump, logs that nobody rotates, a quota.
+//! A disk without free space: a neighbour's core dump, logs that are never rotated, a quota.
 
 use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `disk-full`.
 pub(super) static FAULT: Fault = Fault {
     name: "disk-full",
-    summary: "files cannot grow any more",
+    summary: "files can no longer grow",
     does: "\
-The disk of each host in `on` takes only `free` more bytes while the step lasts. A write that
-would let a file grow beyond that fails with ENOSPC and changes nothing. What is written over
-bytes that are there already succeeds, and so does every sync. Where files are removed or cut,
-others can grow by as much.",
+While the step lasts, the disk of each host in `on` takes only `free` more bytes. A write that
+would make a file grow beyond that fails with ENOSPC and changes nothing. Writes over existing
+bytes still succeed, and so does every sync. When files are removed or truncated, others can grow
+by as much.",
     loses: "\
-Lost: nothing that the disk holds. What a program could not write it has to keep, or to refuse.",
+Lost: nothing that the disk holds. A program must keep, or refuse, what it could not write.",
     simulated: "\
-The write answers ENOSPC (errno 28), whole: no part of it is written. Names need no room: empty
+The whole write returns ENOSPC (errno 28): no part of it is written. Names need no space: empty
 files can be created.",
     drilled: "\
-A file that fills the volume of the data folder, where that has one of its own and the target
-names it; else not supported, and `check --target` says so.",
+A file fills the volume of the data folder, if the folder has a volume of its own and the target
+names it. Otherwise not supported, and `check --target` says so.",
     evidence: "\
-A write was refused for want of room. How many is shown.",
+A write was refused for lack of space. The run shows how many were.",
     untouched: "no file of {hosts} grew beyond what was free",
     cure: "make `for` longer, lower `free`, or raise `appends` and `size`",
     acts_on: SERVERS_AND_CLIENTS,

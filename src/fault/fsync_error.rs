@@ -1,5 +1,5 @@
-//! A sync that fails: a disk that drops out for a moment, a network volume that times out. What it leaves behind is the
-//! trap that has cost databases their data: the next sync succeeds.
+//! A sync that fails: a disk that drops out for a moment, a network volume that times out. The state that it leaves
+//! behind is the trap that has cost databases their data: the next sync succeeds.
 
 use super::{Action, End, Fault, Given, Kind, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
 
@@ -8,26 +8,27 @@ pub(super) static FAULT: Fault = Fault {
     name: "fsync-error",
     summary: "a sync fails, and what it covered is marked clean all the same",
     does: "\
-The `nth` sync of a file of each host in `on`, counted from the step's beginning, fails with EIO;
-with `onwards` every later one fails, too, while the step lasts. What a failed sync covered is
-not durable, and the kernel holds it as clean: reads still show it, a later sync succeeds without
-having written it, and the next power loss takes it. So a failed sync must never be retried; what
-it covered has to be written anew.",
+The `nth` sync of a file of each host in `on`, counted from the step's beginning, fails with EIO.
+With `onwards`, every later sync fails too while the step lasts. What a failed sync covered is
+not durable, although the kernel marks it clean: reads still show it, a later sync succeeds
+without writing it, and the next power loss takes it. A failed sync must therefore never be
+retried; what it covered has to be written anew.",
     loses: "\
 Lost, at the next power loss: everything that a failed sync covered and that was not written once
-more. Where it had let a file grow, zeroes stand in its place if later bytes were synced behind
-it. Not lost: what earlier syncs covered; and over a crash of the process alone nothing at all.",
+more. Where the failed write had made a file grow, zeroes stand in its place if later bytes were
+synced behind it. Not lost: what earlier syncs covered. A crash of the process alone loses
+nothing at all.",
     simulated: "\
-The sync takes the time that it would have taken and then answers EIO (errno 5). Its writes leave
-the list of what is still to be written. Syncs of folders do not fail.",
+The sync takes the time that it would have taken and then returns EIO (errno 5). Its writes are
+removed from the list of pending writes. Syncs of folders do not fail.",
     drilled: "\
-Not supported, and `check --target` says so: no error can be put under a process from outside
-without a device of its own. dm-error and dm-flakey under a test volume are the nearest thing.",
+Not supported, and `check --target` says so: nothing can inject an error under a process from
+outside without a device of its own. dm-error and dm-flakey under a test volume come closest.",
     evidence: "\
-A sync failed. How many, and how many bytes were marked clean without having been written, is
-shown.",
-    untouched: "{hosts} synced fewer files than `nth` while it lasted",
-    cure: "make `for` longer, lower `nth`, raise `appends`, or look at `path`",
+A sync failed. The run shows how many failed, and how many bytes were marked clean without having
+been written.",
+    untouched: "{hosts} synced fewer files than `nth` while the step lasted",
+    cure: "make `for` longer, lower `nth`, raise `appends`, or check `path`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
@@ -43,7 +44,7 @@ shown.",
             name: "onwards",
             kind: Kind::Flag,
             need: Need::Default(Value::Flag(false)),
-            means: "whether every later one fails, too",
+            means: "whether every later sync fails too",
         },
         PATH,
     ],

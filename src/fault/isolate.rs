@@ -1,25 +1,25 @@
-//! Hosts that are cut from everybody else: a rack, a zone, a machine with a dead switch port.
+//! Hosts that are cut off from all others: a rack, a zone, a machine with a dead switch port.
 
 use super::{Action, ActsOn, End, Fault, Given, Overlap};
 
 /// The entry of `isolate`.
 pub(super) static FAULT: Fault = Fault {
     name: "isolate",
-    summary: "the hosts are cut from everybody else",
+    summary: "the hosts are cut off from all others",
     does: "\
-A partition between the hosts in `on` and every host that is not in `on`, servers, clients and
-auditor alike. Among themselves the hosts in `on` still talk. At the heal everything that waited
-flows on.",
+A partition between the hosts in `on` and every host that is not in `on`: servers, clients and
+auditor alike. The hosts in `on` can still talk among themselves. At the heal, everything that
+waited flows on.",
     loses: "\
 Lost: nothing, as with a partition: bytes wait.",
     simulated: "\
-As partition, on each link between a host in `on` and a host outside.",
+Like partition, on each link between a host in `on` and a host outside.",
     drilled: "\
-As partition, on each proxied link between a host in `on` and a host outside. Links that pass no
-proxy are listed, and then the step is not performed.",
+Like partition, on each proxied link between a host in `on` and a host outside. If any of these
+links does not pass a proxy, they are listed and the step is not performed.",
     evidence: "\
-Bytes, a connect or a close were held on one of the links while the step lasted.",
-    untouched: "nothing was sent between {hosts} and the others",
+Bytes, an attempt to connect or a close were held on one of the links while the step lasted.",
+    untouched: "nothing was sent between {hosts} and the other hosts",
     cure: "make `for` longer, raise `appends`, or isolate hosts that others talk to",
     acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,

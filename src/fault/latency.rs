@@ -9,20 +9,20 @@ pub(super) static FAULT: Fault = Fault {
     name: "latency",
     summary: "bytes over the link arrive later",
     does: "\
-Everything that is sent over the link arrives `delay` later than otherwise, and up to `jitter`
-later still, drawn from the seed for each piece of data. Order is kept. With `from` and `to`
-only that way is slow. Opening a connection is slowed as well. Where several steps slow one
-link, their delays add up.",
+Everything that is sent over the link arrives `delay` later than it otherwise would, and up to
+`jitter` later still; the seed draws the jitter for each piece of data. Order is kept. With
+`from` and `to`, only that direction is slow. Opening a connection is slowed as well. If several
+steps slow one link, their delays add up.",
     loses: "\
-Lost: nothing, and nothing overtakes. Calls whose deadline is shorter than the detour fail for
-their caller and may still take effect.",
+Lost: nothing, and nothing overtakes anything else. Calls whose deadline is shorter than the
+delay fail for their caller and may still take effect.",
     simulated: "\
-The stream adapter holds each piece of data until its time has come.",
+The stream adapter holds each piece of data until it is due.",
     drilled: "\
-The proxy does the same on real time, to about a millisecond.",
+The proxy does the same in real time, to about a millisecond.",
     evidence: "\
-Bytes passed over the link while the step lasted and were held for `delay`. Their number and the
-longest hold are shown.",
+Bytes passed over the link while the step lasted and were held for `delay`. The run shows their
+number and the longest hold.",
     untouched: "nothing was sent over the link",
     cure: "make `for` longer, raise `appends`, or slow a link that carries calls",
     acts_on: ActsOn::Links { one_way: true },
@@ -34,7 +34,7 @@ longest hold are shown.",
             name: "delay",
             kind: Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) },
             need: Need::Required,
-            means: "by how much later, on top of the latency of the network",
+            means: "how much later data arrives, on top of the latency of the network",
         },
         Parameter {
             name: "jitter",

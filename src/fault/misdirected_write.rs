@@ -5,28 +5,28 @@ use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Paramet
 /// The entry of `misdirected-write`.
 pub(super) static FAULT: Fault = Fault {
     name: "misdirected-write",
-    summary: "one write lands at another place, and the right one keeps what it held",
+    summary: "one write lands in the wrong place, and the right place keeps its old content",
     does: "\
 The `nth` write of each host in `on`, counted from the step's beginning, lands elsewhere on the
-platter: at another sector of the same file, or of another file where it has no other. There it
-replaces what was durable, up to the end of that file. The right place keeps what stood there, or
-zeroes where the file grew. The sync that covers it succeeds, and the page cache shows what was
-meant: both damages show after the next power loss. Bytes that are written and synced once more
-before that are right. When the step ends, what is still wrong is put right, as if the files were
-restored from good copies.",
+platter: in another sector of the same file, or of another file if that file has no other sector.
+There it replaces what was durable, up to the end of that file. The right place keeps its old
+content, or zeroes where the file grew. The sync that covers the write succeeds, and the page
+cache shows what was meant: both damages show only after the next power loss. Bytes that are
+written and synced once more before that are right. When the step ends, what is still wrong is
+put right, as if the files were restored from good copies.",
     loses: "\
-Lost, between the power loss and the end of the step: bytes that a sync had claimed, at two places.
-Not lost: by a crash or a restart of the process alone, a single byte.",
+Lost, between the power loss and the end of the step: bytes that a sync had reported durable, in
+two places. Not lost: a single byte by a crash or a restart of the process alone.",
     simulated: "\
-The other place is drawn from the seed among the sectors of the file, at the same offset inside
-its sector, when the sync completes. No file grows or shrinks by it.",
+When the sync completes, the seed draws the other place among the sectors of the file, at the
+same offset inside its sector. No file grows or shrinks.",
     drilled: "\
-Not supported, and `check --target` says so: nothing outside of a device can do it to a process.",
+Not supported, and `check --target` says so: nothing outside a device can do this to a process.",
     evidence: "\
-After a power loss bytes were not those that had been synced. How many, and of which files, is
-shown. Without a power loss inside the step there is none.",
+After a power loss, bytes differed from those that had been synced. The run shows how many, and
+in which files. Without a power loss inside the step there is no evidence.",
     untouched: "no power loss showed a misdirected write on {hosts}",
-    cure: "add a power-loss behind it and inside its `for`, or lower `nth`",
+    cure: "add a power-loss after the step begins and inside its `for`, or lower `nth`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,

@@ -1,8 +1,8 @@
-//! The catalogue of faults: what each is called, what it does, whom it strikes, and what proves that it bit.
+//! The catalogue of faults: the name of each fault, what it does, what it strikes, and what proves that it bit.
 //!
-//! One file per fault. The entry is the only source for the parser, for `gapless explain` and for the reports: its
-//! text is what a person reads at night, so it says exactly what is lost and what is not. The catalogue performs
-//! nothing; the simulator and the drill do.
+//! There is one file per fault. Its entry is the only source for the parser, for `gapless explain` and for the reports.
+//! Operators read its text at night, so it says exactly what is lost and what is not. The catalogue performs nothing;
+//! the simulator and the drill do.
 
 mod action;
 mod target;
@@ -65,27 +65,27 @@ pub struct Fault {
     pub simulated: &'static str,
     /// How a drill performs it on real processes, or why it cannot.
     pub drilled: &'static str,
-    /// What proves that it bit; without that the verdict is inconclusive.
+    /// What proves that it bit. Without this evidence the verdict is inconclusive.
     pub evidence: &'static str,
-    /// What did not happen where a step left no trace; `{hosts}` stands for whom it was to strike.
+    /// What did not happen if a step left no trace; `{hosts}` stands for the hosts that it was to strike.
     pub untouched: &'static str,
-    /// What to change in the scenario so that it bites.
+    /// What to change in the scenario so that the fault bites.
     pub cure: &'static str,
-    /// Hosts or links.
+    /// What it strikes: hosts, links or the workload.
     pub acts_on: ActsOn,
-    /// Whether, and when by default, it ends.
+    /// Whether it ends, and when it does so by default.
     pub end: End,
-    /// What two overlapping steps of this fault on one host or link mean.
+    /// What it means if two steps of this fault overlap on one host or link.
     pub overlap: Overlap,
-    /// What it does repeatedly (`crash`), if `STEP:2` may speak of its second time.
+    /// What it does repeatedly (such as `crash`), if `STEP:2` may refer to the second time.
     pub counted: Option<&'static str>,
-    /// The parameters besides hosts, links, `for` and the start.
+    /// The parameters, without hosts, links, `for` and the start.
     pub parameters: &'static [Parameter],
-    /// Events of the log that it can cause and that a quiet run does not have.
+    /// Events of the log that it can cause and that do not occur in a quiet run.
     pub causes: &'static [&'static str],
     /// A rule between parameters.
     pub rule: Option<Rule>,
-    /// Makes the action; `None` if something that the fault needs was not given.
+    /// Builds the action. Returns `None` if something that the fault needs was not given.
     pub build: fn(&Given) -> Option<Action>,
 }
 
@@ -95,20 +95,20 @@ pub type Rule = fn(&Given) -> Result<(), Broken>;
 /// A rule that a step breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broken {
-    /// What kind of problem, as errors of scenario files name it.
+    /// The kind of the problem, as errors of scenario files name it.
     pub code: &'static str,
-    /// The key at which to look.
+    /// The key to which the problem belongs.
     pub key: &'static str,
     /// What is wrong.
     pub text: &'static str,
-    /// How to put it right.
+    /// How to fix it.
     pub cure: &'static str,
 }
 
 /// What a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActsOn {
-    /// The hosts in `on`, of these kinds.
+    /// The hosts in `on`. They must be of these kinds.
     Hosts {
         /// Servers may be named.
         servers: bool,
@@ -119,17 +119,17 @@ pub enum ActsOn {
         /// The host that issues certificates may be named.
         issuer: bool,
     },
-    /// The link in `between`; with `one_way` also in `from` and `to`.
+    /// The link in `between`, or with `one_way` also the link in `from` and `to`.
     Links {
-        /// Whether one way alone can be struck.
+        /// Whether one direction alone can be struck.
         one_way: bool,
     },
-    /// What the clients are asked to do.
+    /// The work that the clients are asked to do.
     Workload,
 }
 
 impl ActsOn {
-    /// The kinds of hosts that may be named, in words.
+    /// Returns the kinds of hosts that may be named, in words.
     pub fn kinds(self) -> Vec<&'static str> {
         let ActsOn::Hosts { servers, clients, auditor, issuer } = self else { return Vec::new() };
         let kinds = [(servers, "servers"), (clients, "clients"), (auditor, "the auditor"), (issuer, "the issuer")];
@@ -144,18 +144,18 @@ pub enum End {
     Instant,
     /// It lasts for `for`, or until the final heal.
     Healed,
-    /// It lasts for `for`, or for this long.
+    /// It lasts for `for`, or by default for this long.
     After(Duration),
 }
 
-/// What two overlapping steps of one fault on one host or link mean.
+/// What it means if two steps of one fault overlap on one host or link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
-    /// Nothing special: both hold.
+    /// Nothing special: both take effect.
     Allowed,
-    /// An error unless their parameters are equal: which one would count?
+    /// An error unless their parameters are equal, since it would be unclear which step counts.
     SameValues,
-    /// An error: the second would find nothing to strike.
+    /// An error, since the second step would find nothing to strike.
     Refused,
 }
 
@@ -164,20 +164,20 @@ pub enum Overlap {
 pub struct Parameter {
     /// Its key, kebab-case.
     pub name: &'static str,
-    /// What kind of value it takes, with its bounds.
+    /// The kind of value that it takes, with its bounds.
     pub kind: Kind,
-    /// What happens without it.
+    /// What happens if it is not given.
     pub need: Need,
-    /// What it means, one sentence.
+    /// What it means, in one sentence.
     pub means: &'static str,
 }
 
 /// What happens if a parameter is not given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
-    /// An error.
+    /// Its absence is an error.
     Required,
-    /// This value.
+    /// It has this value.
     Default(Value),
 }
 
@@ -219,26 +219,26 @@ pub static CATALOGUE: &[&Fault] = &[
     &surge::FAULT,
 ];
 
-/// The fault of this name.
+/// Returns the fault of this name.
 pub fn find(name: &str) -> Option<&'static Fault> {
     CATALOGUE.iter().copied().find(|fault| fault.name == name)
 }
 
-/// Hosts of servers and clients: what most faults of a process act on.
+/// The hosts of servers and clients, on which most faults of a process act.
 const SERVERS_AND_CLIENTS: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: false, issuer: false };
 
-/// Every host: what a fault of a clock acts on, the issuer's included.
+/// Every host, that of the issuer included. The faults of a clock act on these.
 const EVERYBODY: ActsOn = ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true };
 
-/// Which files of a host a fault of its disk strikes.
+/// Selects the files of a host that a fault of its disk strikes.
 const PATH: Parameter = Parameter {
     name: "path",
     kind: Kind::Path,
     need: Need::Default(Value::Path(String::new())),
-    means: "only files whose path begins like this, or that are called so",
+    means: "only files whose path begins with this, or whose name is this",
 };
 
-/// What comes of bytes that are not what they were.
+/// Events that damaged bytes can cause.
 const DAMAGE: &[&str] = &[
     "corruption-found",
     "torn-tail-truncated",
@@ -252,13 +252,13 @@ const DAMAGE: &[&str] = &[
     "connection-closed",
 ];
 
-/// Which write or sync a fault of a disk strikes.
+/// Selects the write or sync that a fault of a disk strikes.
 const NTH: Kind = Kind::Count { min: 1, max: 1_000_000 };
 
-/// How wrong a clock may be: ten years.
+/// The largest error of a clock: ten years.
 const FARTHEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// The faults of [`Fault::may_end_process`].
+/// The faults for which [`Fault::may_end_process`] returns true.
 const ENDS_PROCESSES: [&str; 17] = [
     "bit-rot",
     "ca-rotate",
@@ -280,7 +280,7 @@ const ENDS_PROCESSES: [&str; 17] = [
 ];
 
 impl Fault {
-    /// Its page in plain text, as `gapless explain` prints it.
+    /// Returns its page in plain text, as `gapless explain` prints it.
     pub fn page(&self) -> String {
         let mut page = format!("{}: {}\n", self.name, self.summary);
         let sections = [
@@ -294,7 +294,7 @@ impl Fault {
             let _ = write!(page, "\n{title}\n{text}\n");
         }
         if self.may_end_process() {
-            let excuse = "`stays-up` does not accuse a server that it struck of ending by itself, from then on.";
+            let excuse = "A server that this fault has struck may end by itself without breaking `stays-up`.";
             let _ = write!(page, "\nA server that ends\n{excuse}\n");
         }
         let untouched = self.untouched.replace("{hosts}", "the host");
@@ -307,24 +307,25 @@ impl Fault {
         page
     }
 
-    /// Whether nothing runs on a struck host while it lasts, so that there is no process left to strike.
+    /// Returns whether nothing runs on a struck host while the fault lasts, so that there is no process left to strike.
     pub fn keeps_down(&self) -> bool {
         ["crash", "power-loss", "wipe", "replace"].contains(&self.name)
     }
 
-    /// Whether a sound process may end because of it, at once or later: it strikes what a process stands on, as its disk,
-    /// its clock, its certificate or its memory. What only ends a process, slows it down or cuts its links is no reason
-    /// to end by itself.
+    /// Returns whether a sound process may end by itself because of this fault, at once or later. This holds for faults
+    /// that strike what a process depends on: its disk, its clock, its certificate or its memory. A fault that only
+    /// ends a process, slows it down or cuts its links gives the process no reason to end by itself.
     pub fn may_end_process(&self) -> bool {
         ENDS_PROCESSES.contains(&self.name)
     }
 
-    /// How many servers a cluster needs at least that survives it.
+    /// Returns the smallest number of servers with which a cluster survives this fault.
     pub fn servers_min(&self) -> u32 {
         if self.name == "replace" { 3 } else { 1 }
     }
 
-    /// Whether it strikes nothing on a host whose process does not run. (An upgrade does: the host comes up upgraded.)
+    /// Returns whether it strikes nothing on a host whose process does not run. (An upgrade strikes such a host: it
+    /// comes up upgraded.)
     pub fn needs_process(&self) -> bool {
         self.keeps_down() || self.name == "restart"
     }
@@ -336,10 +337,10 @@ impl Fault {
         };
         match self.acts_on {
             ActsOn::Hosts { .. } => {
-                line("on", &format!("whom: {}; one name or a list", self.acts_on.kinds().join(", ")));
+                line("on", &format!("hosts: {}; one name or a list", self.acts_on.kinds().join(", ")));
             }
             ActsOn::Links { one_way } => {
-                line("between", "two ends, each a name or a list: both ways are struck");
+                line("between", "the two ends, each a name or a list: both directions are struck");
                 if one_way {
                     line("from, to", "instead of between: only what `from` sends to `to` is struck");
                 }
@@ -350,7 +351,7 @@ impl Fault {
             let need = match &parameter.need {
                 Need::Required => "required".to_owned(),
                 Need::Default(Value::Duration(Duration::ZERO) | Value::Offset(0)) => "default none".to_owned(),
-                Need::Default(Value::Path(path)) if path.is_empty() => "default all of them".to_owned(),
+                Need::Default(Value::Path(path)) if path.is_empty() => "default: all files".to_owned(),
                 Need::Default(value) => format!("default {value}"),
             };
             line(parameter.name, &format!("{} ({need})", parameter.means));
@@ -366,7 +367,7 @@ impl Fault {
         list
     }
 
-    /// The keys that a step of this fault may have, besides those that every step has.
+    /// Returns the keys that a step of this fault may have, besides those that every step has.
     pub fn keys(&self) -> Vec<&'static str> {
         let mut keys = match self.acts_on {
             ActsOn::Hosts { .. } => vec!["on"],
@@ -379,7 +380,7 @@ impl Fault {
     }
 }
 
-/// Words with commas between them, in lines of at most 92 columns.
+/// Joins words with commas, in lines of at most 92 columns.
 fn rows(words: &[&str]) -> Vec<String> {
     const COLUMNS: usize = 92;
     let mut rows: Vec<String> = Vec::new();

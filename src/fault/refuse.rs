@@ -1,4 +1,4 @@
-//! A port where nobody listens: the friendliest of network faults, since it is noticed at once.
+//! A port on which nothing listens: the friendliest of network faults, since it is noticed at once.
 
 use super::{Action, ActsOn, End, Fault, Given, Overlap};
 
@@ -7,20 +7,21 @@ pub(super) static FAULT: Fault = Fault {
     name: "refuse",
     summary: "new connections over the link are refused at once",
     does: "\
-Each attempt to connect over the link is answered with a refusal, as by a machine that is up
-while nothing listens. With `from` and `to`, `from` is who connects. Connections that are
-already open stay untouched: add a reset step if they should have to come back.",
+Each attempt to connect over the link is refused, as by a machine that is up while nothing
+listens. With `from` and `to`, `from` is the end that connects. Connections that are already open
+stay untouched: add a reset step if they should have to be opened again.",
     loses: "\
-Lost: nothing but attempts to connect. Not lost: open connections and whatever passes over them.",
+Lost: nothing but attempts to connect. Not lost: open connections and everything that passes over
+them.",
     simulated: "\
-connect over the link fails with connection refused.",
+An attempt to connect over the link fails with connection refused.",
     drilled: "\
 The proxy closes its listening socket for this link and leaves open connections alone.",
     evidence: "\
-At least one attempt to connect was refused while the step lasted. Clients with a healthy
-connection make no such attempt, and then the step has not bitten.",
+At least one attempt to connect was refused while the step lasted. A client with a healthy
+connection makes no such attempt; if no client makes one, the step has not bitten.",
     untouched: "nobody tried to connect over the link",
-    cure: "add reset on the same link while it lasts: whoever is connected does not ask",
+    cure: "add reset on the same link while the step lasts, so that its ends reconnect",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,

@@ -1,31 +1,32 @@
-//! A machine that is lost for good, and what an operator does about it: an empty one joins in its place.
+//! A machine that is lost for good, and what an operator does about it: an empty machine joins in its place.
 
 use super::{Action, ActsOn, End, Fault, Given, Overlap};
 
 /// The entry of `replace`.
 pub(super) static FAULT: Fault = Fault {
     name: "replace",
-    summary: "the machine is lost, and an operator takes an empty one in instead",
+    summary: "the machine is lost, and an operator puts an empty one in its place",
     does: "\
-The machine of each host in `on` goes dark as at a power loss, and is gone with all that it held.
-After `for` another one with an empty disk starts under its name, at its address and with its
-certificate, as a new member of the log. An operator, on the auditor's host, has the log take it
-in and let the old one go, by the log's own means, and tries until that is done. The step ends
-when the machine starts; `STEP:bites` is the moment at which the operator is done.",
+The machine of each host in `on` goes dark as at a power loss, and is gone with everything that
+it held. After `for`, another machine with an empty disk starts under its name, at its address
+and with its certificate, as a new member of the log. An operator, on the auditor's host, tells
+the log by the log's own means to take in the new member and to let the old one go, and retries
+until that is done. The step ends when the new machine starts; `STEP:bites` is the moment at
+which the operator is done.",
     loses: "\
 Lost: everything that the host held, in memory and on disk, synced or not. Not lost: what other
-hosts have; the new machine has to get it from them.",
+hosts have; the new machine has to get its data from them.",
     simulated: "\
-As wipe; the next life is told that it is another machine, and the auditor's host makes the calls
-that an operator would make, over the network.",
+Like wipe; in addition, the restarted host is told that it is another machine, and the auditor's
+host makes the calls that an operator would make, over the network.",
     drilled: "\
-SIGKILL to the process, its data folder is moved aside, and the target's commands for a member
-that joins.",
+The process gets SIGKILL, its data folder is moved aside, and the target's commands for a member
+that joins are run.",
     evidence: "\
 The operator's calls succeeded: the log said that the new member counts and that the old one is
-gone. The servers' own `member-changed` tells each step of it.",
-    untouched: "the operator did not bring a new machine in for {hosts}",
-    cure: "begin it while the host is up, leave a majority of the servers alone, and leave it time",
+gone. The servers report each step of this with their own `member-changed` events.",
+    untouched: "the operator did not bring in a new machine for {hosts}",
+    cure: "begin the step while the host is up, leave a majority of the servers alone, and allow time",
     acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false, issuer: false },
     end: End::Healed,
     overlap: Overlap::Refused,

@@ -1,4 +1,4 @@
-//! Connections that end at once: a load balancer that recycles, a firewall that forgets.
+//! Connections that end at once: a load balancer that recycles connections, a firewall that forgets them.
 
 use super::{Action, ActsOn, End, Fault, Given, Overlap};
 
@@ -8,19 +8,19 @@ pub(super) static FAULT: Fault = Fault {
     summary: "open connections over the link are reset",
     does: "\
 Every connection that is open between the two ends at this instant is reset at both ends. New
-connections are possible at once. It is how a fault that only strikes at a handshake, or at a
-connect, is made to bite.",
+connections are possible at once. A reset makes faults bite that strike only at a handshake or at
+an attempt to connect.",
     loses: "\
-Lost: bytes on their way, and the answers of calls in flight: whether these took effect is
-unknown to the caller. Not lost: anything that an end has read, and anything at rest.",
+Lost: bytes in transit, and the answers of calls in flight: the caller cannot know whether these
+calls took effect. Not lost: anything that an end has read, and anything at rest.",
     simulated: "\
-The stream adapter fails both ends with connection reset and discards what was under way.",
+The stream adapter fails both ends with connection reset and discards what was in transit.",
     drilled: "\
-The proxy closes both sides with SO_LINGER 0, so that a RST is sent.",
+The proxy closes both sides with SO_LINGER 0, so that an RST is sent.",
     evidence: "\
-At least one open connection was reset. The number is shown.",
+At least one open connection was reset. The run shows the number.",
     untouched: "no connection was open over the link",
-    cure: "begin it while the two ends are connected",
+    cure: "begin the step while the two ends are connected",
     acts_on: ActsOn::Links { one_way: false },
     end: End::Instant,
     overlap: Overlap::Allowed,

@@ -1,4 +1,4 @@
-//! A deployment that is taken back.
+//! A deployment that is reverted.
 
 use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
 
@@ -7,19 +7,19 @@ pub(super) static FAULT: Fault = Fault {
     name: "rollback",
     summary: "back to the schema revision before the one that runs",
     does: "\
-As upgrade, to the revision that each host in `on` ran before the one that it runs. A host that
-was never upgraded is restarted as it is.",
+Like upgrade, to the revision that each host in `on` ran before its present one. A host that was
+never upgraded is restarted at the revision that it runs.",
     loses: "\
-As upgrade.",
+Like upgrade.",
     simulated: "\
-As upgrade.",
+Like upgrade.",
     drilled: "\
-As upgrade.",
+Like upgrade.",
     evidence: "\
 Each host ran at the earlier revision and served there: its listener was bound, or its client
 came up.",
-    untouched: "nothing was served by {hosts} at the earlier revision",
-    cure: "begin it earlier: appends have to follow it",
+    untouched: "{hosts} served nothing at the earlier revision",
+    cure: "begin the step earlier, so that appends follow it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,

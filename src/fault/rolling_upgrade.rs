@@ -1,4 +1,4 @@
-//! A deployment as it is done: one host after the other, with both revisions alive meanwhile.
+//! A deployment as it is usually done: one host after the other, while both revisions are in use.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ pub(super) static FAULT: Fault = Fault {
     name: "rolling-upgrade",
     summary: "upgrades hosts one after the other",
     does: "\
-As upgrade, one host of `on` after the other in their order, with `pause` between the moment at
-which one serves again and the stop of the next. `STEP:2` is the moment at which the second one
-serves.",
+Like upgrade, but one host after the other, in the order of `on`. `pause` is the time from the
+moment at which one host serves again to the stop of the next one. `STEP:2` is the moment at
+which the second host serves.",
     loses: "\
-As upgrade.",
+Like upgrade.",
     simulated: "\
-As upgrade; the next host is stopped only once the last one serves.",
+Like upgrade; the next host is stopped only once the previous one serves.",
     drilled: "\
-As upgrade.",
+Like upgrade.",
     evidence: "\
-Every host ran at the revision and served there: its listener was bound, or its client came up.",
+Every host ran at that revision and served there: its listener was bound, or its client came up.",
     untouched: "not all of {hosts} served at the other revision",
-    cure: "begin it earlier, or shorten `pause`: appends have to follow it",
+    cure: "begin the step earlier, so that appends follow it, or shorten `pause`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Refused,
@@ -32,7 +32,7 @@ Every host ran at the revision and served there: its listener was bound, or its 
             name: "pause",
             kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) },
             need: Need::Default(Value::Duration(Duration::from_secs(5))),
-            means: "between one host that serves again and the stop of the next",
+            means: "from the moment at which one host serves again to the stop of the next",
         },
     ],
     causes: &[

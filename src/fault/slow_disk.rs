@@ -1,4 +1,4 @@
-//! A disk that takes its time: a noisy neighbour on the same array, a drive that retries, a volume out of credits.
+//! A disk that is slow: a noisy neighbour on the same array, a drive that retries, a volume out of credits.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ pub(super) static FAULT: Fault = Fault {
     does: "\
 Every sync and every read of each host in `on` that begins while the step lasts takes `latency`
 longer. Writes go into the page cache as fast as ever, and become durable only with the sync.
-Without `path` syncs of folders are slow, too.",
+Without `path`, syncs of folders are slow too.",
     loses: "\
-Lost: nothing. What a sync has not finished is not durable, so there is more to lose at a power
-loss. Calls whose deadline is shorter than the disk fail for their caller and may still take
+Lost: nothing. What a sync has not finished is not durable, so a power loss takes more. Calls
+whose deadline is shorter than the delay of the disk fail for their caller and may still take
 effect.",
     simulated: "\
-The operation completes that much later, in the order of submission per file. What is done
-through Host::disk takes no time, slow disk or not: it cannot wait for simulated time.",
+The operation completes that much later, in the order of submission for each file. Operations
+through Host::disk take no time, slow disk or not, because they cannot wait for simulated time.",
     drilled: "\
-A limit on the bandwidth and operations of the process by cgroup, where the target allows it;
-else not supported, and `check --target` says so.",
+A cgroup limits the bandwidth and the operations of the process, if the target allows it.
+Otherwise not supported, and `check --target` says so.",
     evidence: "\
-A sync or a read was held. How many of each is shown.",
-    untouched: "no file of {hosts} was synced or read while it lasted",
-    cure: "make `for` longer, raise `appends`, or look at `path`",
+A sync or a read was held. The run shows the number of each.",
+    untouched: "no file of {hosts} was synced or read while the step lasted",
+    cure: "make `for` longer, raise `appends`, or check `path`",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
@@ -35,7 +35,7 @@ A sync or a read was held. How many of each is shown.",
             name: "latency",
             kind: Kind::Duration { min: Duration::from_millis(1), max: Duration::from_secs(60) },
             need: Need::Required,
-            means: "by how much longer",
+            means: "how much longer each sync and each read takes",
         },
         PATH,
     ],

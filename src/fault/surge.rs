@@ -5,19 +5,19 @@ use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter};
 /// The entry of `surge`.
 pub(super) static FAULT: Fault = Fault {
     name: "surge",
-    summary: "more is offered than usual",
+    summary: "clients offer more entries than usual",
     does: "\
 While the step lasts, all clients together offer `appends` more than the workload says, whether
 or not the log keeps up.",
     loses: "\
 Lost: nothing that was accepted. A log that takes in more than it can keep up with will have to
-shed.",
+shed load.",
     simulated: "\
-The workload offers more.",
+The workload offers more entries.",
     drilled: "\
-The workload offers more.",
+The workload offers more entries.",
     evidence: "\
-Appends were offered on top of the workload. Their number is shown.",
+Appends were offered on top of the workload. The run shows their number.",
     untouched: "nothing was offered on top of the workload",
     cure: "make `for` longer, or raise `appends`",
     acts_on: ActsOn::Workload,
@@ -28,7 +28,7 @@ Appends were offered on top of the workload. Their number is shown.",
         name: "appends",
         kind: Kind::Rate,
         need: Need::Required,
-        means: "how many more, by all clients together",
+        means: "how many more appends, by all clients together",
     }],
     causes: &["load-shed", "memory-used", "retry", "outbox-full", "duplicate-answered"],
     rule: None,

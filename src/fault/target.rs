@@ -1,7 +1,7 @@
-//! Whom a fault strikes: hosts, and links between hosts.
+//! What a fault strikes: hosts, and links between hosts.
 //!
-//! These are the words of a scenario file (`servers`, `leader`, `client-2`, `@cut`), not yet the names of hosts in
-//! one run: some are drawn from the seed and some are looked up only when the step's moment has come. Nothing here
+//! These are the words of a scenario file (`servers`, `leader`, `client-2`, `@cut`), not yet the names of hosts in one
+//! run. Some words are drawn from the seed, and some are looked up only when the step begins. Nothing in this file
 //! decides which host a word means.
 
 use std::fmt;
@@ -18,9 +18,9 @@ pub enum HostRef {
     Clients,
     /// The reader that follows the log from outside and compares what it sees.
     Auditor,
-    /// The host that issues certificates; there where `[cluster] renew-before` is given.
+    /// The host that issues certificates. It exists only if `[cluster] renew-before` is given.
     Issuer,
-    /// The server that leads when the step begins; kept for the step's length.
+    /// The server that leads when the step begins. It stays the same for the step's length.
     Leader,
     /// The servers that do not lead when the step begins.
     Followers,
@@ -32,7 +32,7 @@ pub enum HostRef {
     Server(u32),
     /// `client-N`, counted from 1.
     Client(u32),
-    /// `@step`: the hosts that this step hit.
+    /// `@step`: the hosts that this step struck.
     Step(String),
 }
 
@@ -49,7 +49,7 @@ impl HostRef {
         ("any-client", HostRef::AnyClient),
     ];
 
-    /// Reads a word; `None` if it is none. Whether `server-9` or `@cut` exists is not asked here.
+    /// Reads a word. Returns `None` if it is not a word for hosts. Does not check whether `server-9` or `@cut` exists.
     /// Numbers have no leading zero and start at 1.
     pub fn read(word: &str) -> Option<HostRef> {
         if let Some((_, host)) = Self::WORDS.iter().find(|(name, _)| *name == word) {
@@ -70,13 +70,13 @@ impl HostRef {
         }
     }
 
-    /// Whether every host that it can stand for is a server. `@step` is not asked: that depends on the step.
+    /// Returns whether every host that it can stand for is a server. False for `@step`, whose hosts depend on the step.
     pub fn is_server(&self) -> bool {
         use HostRef::{AnyServer, Followers, Leader, Server, Servers};
         matches!(self, Servers | Leader | Followers | AnyServer | Server(_))
     }
 
-    /// Whether every host that it can stand for is a client.
+    /// Returns whether every host that it can stand for is a client. False for `@step`.
     pub fn is_client(&self) -> bool {
         matches!(self, HostRef::Clients | HostRef::AnyClient | HostRef::Client(_))
     }
@@ -96,24 +96,24 @@ impl fmt::Display for HostRef {
     }
 }
 
-/// What lies between two groups of hosts. Only pairs of two different hosts count, so `servers` to `servers` is
-/// every pair of servers.
+/// The connections between two groups of hosts. Only pairs of different hosts count, so `servers` to `servers` is every
+/// pair of servers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Link<T = Vec<HostRef>> {
-    /// Both ways.
+    /// Both directions.
     Between(T, T),
-    /// Only what is sent by `from` and received by `to`. The other way stays untouched.
+    /// Only what `from` sends to `to`. The other direction stays untouched.
     OneWay {
-        /// Who sends.
+        /// The end that sends.
         from: T,
-        /// Who receives.
+        /// The end that receives.
         to: T,
     },
 }
 
 impl<T> Link<T> {
-    /// The two ends, in the order in which they were written.
+    /// Returns the two ends, in the order in which they were written.
     pub fn ends(&self) -> (&T, &T) {
         match self {
             Link::Between(a, b) => (a, b),
@@ -121,12 +121,12 @@ impl<T> Link<T> {
         }
     }
 
-    /// Whether only one way is struck.
+    /// Returns whether only one direction is struck.
     pub fn is_one_way(&self) -> bool {
         matches!(self, Link::OneWay { .. })
     }
 
-    /// The same link with other ends.
+    /// Returns the same link with its ends replaced.
     pub fn map<U>(&self, each: &mut impl FnMut(&T) -> U) -> Link<U> {
         match self {
             Link::Between(a, b) => Link::Between(each(a), each(b)),

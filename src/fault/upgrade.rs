@@ -7,22 +7,23 @@ pub(super) static FAULT: Fault = Fault {
     name: "upgrade",
     summary: "a graceful stop, then a start at another schema revision",
     does: "\
-The process of each host in `on` is asked to stop, as at a restart, and starts again a second
-later at the revision `to`. It stays there for the rest of the run, over crashes too, unless
-another step changes it. A host that is down already is not asked: it comes up upgraded.",
+The process of each host in `on` is asked to stop, as at a restart, and is started again a second
+later at the revision `to`. It stays at this revision for the rest of the run, across crashes
+too, unless another step changes it. A host that is already down is not asked: it comes up
+upgraded.",
     loses: "\
-Lost: what a restart loses. Not lost: anything accepted or acknowledged; nor a single byte of an
-event that a newer revision wrote and an older one stored. A process that has to be killed, because
-it does not stop, breaks `stops-when-asked`.",
+Lost: what a restart loses. Not lost: anything that was accepted or acknowledged; nor a single
+byte of an event that a newer revision wrote and an older one stored. If a process has to be
+killed because it does not stop, that breaks `stops-when-asked`.",
     simulated: "\
-As restart; the new life is told its revision.",
+Like restart; the restarted host is told its revision.",
     drilled: "\
 The process is restarted with the program, or the option, that the target names for that
 revision.",
     evidence: "\
-Each host ran at the revision and served there: its listener was bound, or its client came up.",
-    untouched: "nothing was served by {hosts} at the other revision",
-    cure: "begin it earlier: appends have to follow it",
+Each host ran at that revision and served there: its listener was bound, or its client came up.",
+    untouched: "{hosts} served nothing at the other revision",
+    cure: "begin the step earlier, so that appends follow it",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::SameValues,

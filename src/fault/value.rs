@@ -16,7 +16,7 @@ pub enum Value {
     Offset(i64),
     /// How much faster (or slower) a clock runs, in parts per million.
     Drift(i32),
-    /// Bytes.
+    /// A number of bytes.
     Size(u64),
     /// How often something happens.
     Rate(Rate),
@@ -24,9 +24,9 @@ pub enum Value {
     Word(&'static str),
     /// Yes or no.
     Flag(bool),
-    /// How many, or which one counted from 1.
+    /// A count, or an index that starts at 1.
     Count(u64),
-    /// Which files of a host; empty for all of them.
+    /// A selection of files of a host; empty for all of them.
     Path(String),
 }
 
@@ -42,15 +42,15 @@ pub enum Kind {
     },
     /// A length of time with a sign; never zero.
     Offset {
-        /// The farthest in either direction.
+        /// The largest offset in either direction.
         most: Duration,
     },
     /// Parts per million, with a sign; never zero.
     Drift {
-        /// The most in either direction.
+        /// The largest value in either direction.
         most: i32,
     },
-    /// Bytes.
+    /// A number of bytes.
     Size {
         /// The fewest allowed.
         min: u64,
@@ -59,7 +59,7 @@ pub enum Kind {
     },
     /// How often something happens; see [`Rate`] for its bounds.
     Rate,
-    /// One of these words; each with what it means.
+    /// One of these words, each with its meaning.
     Word(&'static [(&'static str, &'static str)]),
     /// `true` or `false`.
     Flag,
@@ -70,29 +70,30 @@ pub enum Kind {
         /// The largest allowed.
         max: u64,
     },
-    /// Files of a host; see [`path_problem`] for what can be none.
+    /// A selection of files of a host; see [`path_problem`] for the paths that cannot be one.
     Path,
 }
 
 /// The longest path in a scenario file, in bytes.
 pub const PATH_BYTES_MAX: usize = 200;
 
-/// Whether a path of a scenario file means a file of that path: it is its beginning, or its file name.
+/// Returns whether the path `wanted` of a scenario file selects the file at `path`: it is the beginning of that path,
+/// or its file name.
 pub fn path_matches(wanted: &str, path: &str) -> bool {
     path.starts_with(wanted) || path.rsplit('/').next() == Some(wanted)
 }
 
-/// Why no file of a host can have such a path, if so: paths are relative to the data folder and plain.
+/// Returns why no file of a host can have such a path, if that is so. Paths are plain, and relative to the data folder.
 pub fn path_problem(path: &str) -> Option<&'static str> {
     match path {
         "" => Some("it is empty"),
         _ if path.len() > PATH_BYTES_MAX => Some("it is too long"),
         _ if path.starts_with('/') => Some("it is absolute"),
         _ if path.split('/').any(|part| part == ".." || part == ".") => {
-            Some("it goes out of the data folder or nowhere")
+            Some("it contains a part `.` or leaves the data folder with `..`")
         }
         _ if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') => {
-            Some("only letters, digits and signs of ASCII stand in one, without spaces")
+            Some("only ASCII letters, digits and punctuation are allowed, without spaces or backslashes")
         }
         _ => None,
     }
@@ -101,9 +102,9 @@ pub fn path_problem(path: &str) -> Option<&'static str> {
 /// How often something happens: `60/s`, `30/m`, `10/h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Rate {
-    /// How many.
+    /// How many times.
     pub count: u32,
-    /// In which length of time.
+    /// The length of time in which this happens.
     pub per: Per,
 }
 
@@ -119,64 +120,64 @@ pub enum Per {
     Hour,
 }
 
-/// What a step gave for its fault: everything that [`Fault::build`](super::Fault::build) needs. Defaults are already
-/// filled in.
+/// The values that a step gives for its fault: everything that [`Fault::build`](super::Fault::build) needs. Defaults
+/// are already filled in.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     /// Hosts, for a fault that acts on hosts.
     pub on: Option<Vec<HostRef>>,
     /// A link, for a fault that acts on links.
     pub link: Option<Link>,
-    /// How long it lasts, if that was said.
+    /// How long the step lasts, if `for` is given.
     pub length: Option<Duration>,
-    /// How long it waits after its moment, where it begins after one.
+    /// How long the step waits after its moment, if it begins after one.
     pub wait: Option<Duration>,
     /// The other parameters.
     pub values: BTreeMap<&'static str, Value>,
 }
 
 impl Given {
-    /// A parameter that is a length of time.
+    /// Returns a parameter that is a length of time.
     pub fn duration(&self, name: &str) -> Option<Duration> {
         if let Some(Value::Duration(length)) = self.values.get(name) { Some(*length) } else { None }
     }
 
-    /// A parameter that is a length of time with a sign, in milliseconds.
+    /// Returns a parameter that is a length of time with a sign, in milliseconds.
     pub fn offset(&self, name: &str) -> Option<i64> {
         if let Some(Value::Offset(ms)) = self.values.get(name) { Some(*ms) } else { None }
     }
 
-    /// A parameter in parts per million.
+    /// Returns a parameter in parts per million.
     pub fn drift(&self, name: &str) -> Option<i32> {
         if let Some(Value::Drift(ppm)) = self.values.get(name) { Some(*ppm) } else { None }
     }
 
-    /// A parameter in bytes.
+    /// Returns a parameter in bytes.
     pub fn size(&self, name: &str) -> Option<u64> {
         if let Some(Value::Size(bytes)) = self.values.get(name) { Some(*bytes) } else { None }
     }
 
-    /// A parameter that is a rate.
+    /// Returns a parameter that is a rate.
     pub fn rate(&self, name: &str) -> Option<Rate> {
         if let Some(Value::Rate(rate)) = self.values.get(name) { Some(*rate) } else { None }
     }
 
-    /// A parameter that is one of its words.
+    /// Returns a parameter that is a word.
     pub fn word(&self, name: &str) -> Option<&'static str> {
         if let Some(Value::Word(word)) = self.values.get(name) { Some(word) } else { None }
     }
 
-    /// A parameter that counts.
+    /// Returns a parameter that is a count.
     pub fn count(&self, name: &str) -> Option<u64> {
         if let Some(Value::Count(count)) = self.values.get(name) { Some(*count) } else { None }
     }
 
-    /// A parameter that means files.
+    /// Returns a parameter that selects files.
     pub fn path(&self, name: &str) -> Option<String> {
         if let Some(Value::Path(path)) = self.values.get(name) { Some(path.clone()) } else { None }
     }
 
-    /// A parameter that is yes or no.
+    /// Returns a parameter that is yes or no.
     pub fn flag(&self, name: &str) -> Option<bool> {
         if let Some(Value::Flag(flag)) = self.values.get(name) { Some(*flag) } else { None }
     }

@@ -1,15 +1,16 @@
-//! Faults on a connection, as a stream adapter. A link behaves like a middlebox between two hosts, in the simulator and
-//! in a drill's proxy alike:
+//! Faults on a connection, as a stream adapter. A link behaves like a middlebox between two hosts, both in the
+//! simulator and in the proxy of a drill:
 //!
-//! * a **stall** (partition) lets nothing pass, FIN and RST included, and everything flows once it is lifted;
-//! * a **blackhole** swallows; a connection that lost bytes is dead from then on, and nobody tells its ends;
-//! * **refuse** answers new connections with a RST and leaves the open ones alone;
-//! * a **delay** holds each chunk for its time and keeps the order;
-//! * a **throttle** gives the receiving end so many bytes a second and lets the sender feel it;
-//! * a **reset** ends open connections with a RST at both ends.
+//! * a **stall** (partition) lets nothing pass, not even FIN and RST, and everything flows once it is lifted;
+//! * a **blackhole** swallows bytes; a connection that lost bytes is dead from then on, and its ends are not told;
+//! * **refuse** answers new connections with an RST and leaves the open ones alone;
+//! * a **delay** holds each chunk for a time and keeps the order;
+//! * a **throttle** limits the bytes a second that the receiving end takes, which holds the sender back;
+//! * a **reset** ends open connections with an RST at both ends.
 //!
-//! Connecting itself always completes, as it does against a middlebox; only `refuse` stops it. The adapter works on what
-//! an end *receives*, so each direction can be treated alone. Every fault counts what it did: that is its evidence.
+//! An attempt to connect always succeeds, as it does against a middlebox; only `refuse` stops it. The adapter works on
+//! what an end *receives*, so each direction can be treated alone. Every fault counts what it did, which is its
+//! evidence.
 
 mod stream;
 
@@ -27,28 +28,28 @@ use rand_chacha::ChaCha8Rng;
 use crate::history::Name;
 pub use stream::LinkStream;
 
-/// Which fault did something: the index of its step.
+/// Identifies a fault: the index of its step.
 pub type FaultId = usize;
 
 /// What a fault does to one direction of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkFault {
-    /// Nothing passes until it is lifted, then everything does.
+    /// Nothing passes until the fault is lifted; then everything does.
     Stall,
     /// What is sent is lost.
     Blackhole,
     /// New connections are refused.
     Refuse,
-    /// Each chunk comes `delay` later, and up to `jitter` more.
+    /// Each chunk arrives later by `delay` and by up to `jitter` more.
     Delay {
-        /// At least this.
+        /// The smallest delay.
         delay: Duration,
-        /// At most this in addition.
+        /// The largest addition to it.
         jitter: Duration,
     },
-    /// The receiving end takes no more than this.
+    /// The receiving end takes no more than `bytes` a second.
     Throttle {
-        /// Bytes a second, for each connection.
+        /// Bytes a second for each connection.
         bytes: u64,
     },
 }
@@ -64,14 +65,14 @@ pub struct LinkEvidence {
     pub refused: u64,
     /// Connections that were reset.
     pub reset: u64,
-    /// Bytes that came late.
+    /// Bytes that arrived late.
     pub delayed: u64,
     /// Bytes that had to wait for a slow reader.
     pub throttled: u64,
 }
 
 impl LinkEvidence {
-    /// Whether there is any.
+    /// Returns whether there is any evidence.
     pub fn is_some(&self) -> bool {
         *self != Self::default()
     }
@@ -92,9 +93,9 @@ impl fmt::Display for LinkEvidence {
     }
 }
 
-/// Told of every byte that an end received, in order: the packets of a run, for its hash.
+/// Observes every byte that an end receives, in order. These are the packets of a run, for its hash.
 pub trait Tap: Send + Sync {
-    /// `bytes` arrived at `to` from `from`.
+    /// Called when `bytes` from `from` arrived at `to`.
     fn passed(&self, from: &Name, to: &Name, bytes: &[u8]);
 }
 
@@ -106,21 +107,21 @@ pub struct Links {
 }
 
 struct Inner {
-    /// Faults per direction. A direction without any has no entry.
+    /// The faults of each direction. A direction without faults has no entry.
     directions: BTreeMap<(Name, Name), Vec<(FaultId, LinkFault)>>,
     evidence: BTreeMap<FaultId, LinkEvidence>,
     connections: BTreeMap<ConnectionKey, Weak<Connection>>,
-    /// Hosts without power: nothing comes from them, not even a RST.
+    /// Hosts without power: nothing comes from them, not even an RST.
     dark: Vec<Name>,
     jitter: ChaCha8Rng,
-    /// Prune `connections` when it has grown to this.
+    /// `connections` is pruned when it has grown to this size.
     prune_at: usize,
 }
 
-/// A connection, by its two addresses: the connecting end first.
+/// Identifies a connection by its two addresses, that of the connecting end first.
 pub type ConnectionKey = (String, String);
 
-/// What both ends of a connection share.
+/// The state that both ends of a connection share.
 pub(crate) struct Connection {
     ends: (Name, Name),
     fate: Mutex<Fate>,
@@ -136,13 +137,13 @@ struct Fate {
 pub(crate) enum State {
     #[default]
     Alive,
-    /// Bytes were lost: nothing will ever come again, and nobody says so.
+    /// Bytes were lost: nothing will ever arrive again, and no end is told.
     Dead,
-    /// One end lost its power. Its peer hears nothing…
+    /// One end lost its power. Its peer hears nothing until that host is back.
     Orphaned,
-    /// …until that host is back and answers old connections with a RST.
+    /// That host is back, and answers the old connection with an RST.
     Disowned,
-    /// Both ends get a RST.
+    /// Both ends get an RST.
     Reset,
 }
 
@@ -163,7 +164,7 @@ impl Connection {
 }
 
 impl Links {
-    /// Links without any fault. `jitter` is the source of the delays' jitter.
+    /// Creates links without any fault. `jitter` is the source of the jitter of delays.
     pub fn new(jitter: ChaCha8Rng, tap: Arc<dyn Tap>) -> Self {
         let inner = Inner {
             directions: BTreeMap::new(),
@@ -199,7 +200,7 @@ impl Links {
         }
     }
 
-    /// Resets the open connections between `a` and `b`; answers how many.
+    /// Resets the open connections between `a` and `b`, and returns their number.
     pub fn reset(&self, id: FaultId, a: &Name, b: &Name) -> u64 {
         let mut inner = self.lock();
         let mut count = 0;
@@ -214,7 +215,7 @@ impl Links {
         count
     }
 
-    /// Cuts every connection of a host without telling anybody: its power is gone.
+    /// Cuts every connection of a host without telling its peers, because its power is gone.
     pub fn darken(&self, host: &Name) {
         let mut inner = self.lock();
         inner.dark.push(host.clone());
@@ -225,7 +226,7 @@ impl Links {
         }
     }
 
-    /// The host is back; its kernel knows nothing of the old connections.
+    /// Notes that the host is back. Its kernel knows nothing of the old connections.
     pub fn lighten(&self, host: &Name) {
         let mut inner = self.lock();
         inner.dark.retain(|dark| dark != host);
@@ -237,17 +238,17 @@ impl Links {
         }
     }
 
-    /// Whether the host is without power.
+    /// Returns whether the host is without power.
     pub fn is_dark(&self, host: &Name) -> bool {
         self.lock().dark.contains(host)
     }
 
-    /// What a fault has done so far.
+    /// Returns what a fault has done so far.
     pub fn evidence(&self, id: FaultId) -> LinkEvidence {
         self.lock().evidence.get(&id).copied().unwrap_or_default()
     }
 
-    /// Whether `from` may connect to `to`.
+    /// Checks whether `from` may connect to `to`.
     ///
     /// # Errors
     /// `ConnectionRefused` while a fault refuses connections in that direction.
@@ -299,7 +300,7 @@ impl Inner {
         }
     }
 
-    /// The extra time for one chunk, and whose it is.
+    /// Returns the delay of one chunk, and the faults that cause it.
     fn delay(&mut self, from: &Name, to: &Name) -> (Duration, Vec<FaultId>) {
         let delays: Vec<(FaultId, Duration, Duration)> = self
             .faults(from, to)

@@ -18,13 +18,13 @@ use tokio::{
 use super::{Connection, FaultId, LinkFault, Links, State};
 use crate::history::Name;
 
-/// What one end holds back at most before its peer feels it: the size of an ordinary socket buffer.
+/// How much one end holds back at most before its peer has to wait: the size of an ordinary socket buffer.
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// How much is taken from the stream at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// One end of a connection. Reads see the faults of the direction from the peer to here.
+/// One end of a connection. Reads are subject to the faults of the direction from the peer to this end.
 pub struct LinkStream<S> {
     links: Links,
     connection: Arc<Connection>,
@@ -34,10 +34,10 @@ pub struct LinkStream<S> {
     held: VecDeque<Held>,
     held_bytes: usize,
     last_release: Option<Instant>,
-    /// A slow reader gets nothing more before this, and the front has waited for it.
+    /// A slow reader gets nothing more before `free_at`; `waited` says whether the front has waited for that time.
     free_at: Option<Instant>,
     waited: bool,
-    /// The stream itself has ended or failed; nothing more can be taken from it.
+    /// The stream itself has ended or failed, so nothing more can be taken from it.
     drained: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -53,12 +53,12 @@ enum Arrived {
     Failed(io::ErrorKind),
 }
 
-/// What the link does to this end right now.
+/// What the link does to this end at the moment.
 struct Weather {
     stalls: Vec<FaultId>,
     holes: Vec<FaultId>,
     delayed: bool,
-    /// The slowest throttle, and whose it is.
+    /// The slowest throttle, and the fault that it belongs to.
     throttle: Option<(u64, FaultId)>,
 }
 
@@ -80,12 +80,12 @@ impl<S> LinkStream<S> {
         }
     }
 
-    /// The stream underneath.
+    /// Returns the stream underneath.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// `None` on a clear day.
+    /// Returns what the link does to this end, or `None` if there is no fault.
     fn weather(&self) -> Option<Weather> {
         let inner = self.links.lock();
         let faults = inner.faults(&self.peer, &self.me);
@@ -107,7 +107,7 @@ impl<S> LinkStream<S> {
         })
     }
 
-    /// Decides by the connection's fate; remembers to be woken when it changes.
+    /// Returns the state of the connection, and registers to be woken when it changes.
     fn fate(&self, context: &Context<'_>) -> State {
         let mut fate = self.connection.lock();
         if !fate.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -154,7 +154,7 @@ impl<S> LinkStream<S> {
         self.connection.change(State::Dead);
     }
 
-    /// Gives the caller what may pass now; `Pending` where the front has to wait for its time.
+    /// Gives the caller what may pass now. Returns `Pending` if the front has to wait for its time.
     fn release(
         &mut self,
         context: &mut Context<'_>,
@@ -177,7 +177,8 @@ impl<S> LinkStream<S> {
             Arrived::Data(bytes) => {
                 let mut n = bytes.len().min(to.remaining());
                 if let Some((rate, id)) = throttle {
-                    // A tenth of a second's worth at once, so that time between two pieces is many ticks.
+                    // At most a tenth of a second's worth is released at once, so that many ticks lie between two
+                    // pieces.
                     n = n.min(usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1));
                     self.free_at = Some(next_free(self.free_at, Instant::now()) + takes(n as u64, rate));
                     if std::mem::take(&mut self.waited) {
@@ -200,16 +201,16 @@ impl<S> LinkStream<S> {
     }
 }
 
-/// Timers fire up to this late.
+/// How late a timer may fire.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 
-/// From when on the next piece counts. A timer that fired a little late must not make a slow reader slower; a reader
-/// that was idle must not make up for that.
+/// Returns the time from which the next piece counts. A timer that fired a little late must not make a slow reader
+/// slower, and a reader that was idle must not catch up.
 fn next_free(free_at: Option<Instant>, now: Instant) -> Instant {
     free_at.filter(|at| *at + TIMER_STEP >= now).unwrap_or(now)
 }
 
-/// How long a slow reader takes for so many bytes.
+/// Returns how long a slow reader takes for this many bytes.
 fn takes(bytes: u64, rate: u64) -> Duration {
     Duration::from_nanos(u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX))
 }
@@ -228,7 +229,7 @@ impl<S: AsyncRead + Unpin> LinkStream<S> {
         Poll::Ready(arrived)
     }
 
-    /// Moves what has arrived behind the faults of the link.
+    /// Takes what has arrived and applies the faults of the link to it.
     fn gather(&mut self, context: &mut Context<'_>, weather: Option<&Weather>) {
         while !self.drained && self.held_bytes < HELD_BYTES_MAX {
             let Poll::Ready(arrived) = self.take(context) else { return };

@@ -33,7 +33,7 @@ fn connect(links: &Links, number: u32) -> (End, End) {
     (links.adopt(key.clone(), &name("a"), &name("b"), x), links.adopt(key, &name("b"), &name("a"), y))
 }
 
-/// What arrives within a second; `None` where nothing does, not even an end.
+/// Returns what arrives within a second, or `None` if nothing arrives, not even the end of the stream.
 async fn arrives(end: &mut End) -> Option<io::Result<Vec<u8>>> {
     let mut bytes = vec![0; 100];
     let read = timeout(Duration::from_secs(1), end.read(&mut bytes)).await.ok()?;
@@ -199,7 +199,7 @@ fn connections_that_are_gone_are_forgotten() {
     assert_eq!(links.reset(1, &name("a"), &name("b")), kept.len() as u64);
 }
 
-/// Reads until so many bytes have come; answers how long that took.
+/// Reads until this many bytes have arrived, and returns how long that took.
 async fn takes_for(end: &mut End, bytes: usize) -> Duration {
     let begun = Instant::now();
     let mut got = vec![0; bytes];
@@ -217,14 +217,14 @@ async fn a_slow_reader_takes_its_bytes_a_second_and_the_sender_feels_it() {
     let links = links();
     let (mut a, mut b) = connect(&links, 1);
     links.apply(1, &name("a"), &name("b"), LinkFault::Throttle { bytes: 10_000 });
-    // More than the pipe, the link's own buffer and the reader can hold.
+    // This is more than the pipe, the link's own buffer and the reader can hold.
     let all = 64 * 1024 + 256 * 1024 + 300_000;
     let sent = tokio::spawn(async move {
         let begun = Instant::now();
         a.write_all(&numbered(all)).await.unwrap();
         (begun.elapsed(), a)
     });
-    // A tenth of a second's worth comes at once; each further byte takes its time.
+    // A tenth of a second's worth arrives at once; each further byte takes its time.
     let took = takes_for(&mut b, all).await;
     let exact = Duration::from_nanos((all as u64 - 1_000) * 100_000);
     assert!(took >= exact && took <= exact + Duration::from_millis(101), "{took:?} instead of {exact:?}");

@@ -1,7 +1,7 @@
-//! Which rare situations runs came by: the sums that a sweep tells of [marks](mod@gapless_world::mark).
+//! The rare situations that runs reached: the totals of [marks](mod@gapless_world::mark) that a sweep reports.
 //!
-//! Each package has a table of its own. The [table](TABLE) here is the harness's, which counts whatever log is tested; a
-//! log says in [`Explored::marks`](crate::system::Explored::marks) which tables it has beside it.
+//! Each package has a table of its own. The [table](TABLE) in this module is that of the harness, which counts for
+//! every log under test. A log names its own tables in [`Explored::marks`](crate::system::Explored::marks).
 
 mod table;
 
@@ -12,38 +12,38 @@ use serde::{Deserialize, Serialize};
 
 pub use table::{MARKS, TABLE};
 
-/// How often each mark was reached in this process, of those tables and of the harness's own; those that were not reached
-/// are left out.
+/// Returns how often each mark of those tables and of the harness was reached in this process. Marks that were not
+/// reached are left out.
 pub(crate) fn reached(of_log: &[&Table]) -> Reached {
     let tables = of_log.iter().copied().chain([&TABLE]);
     Reached(tables.flat_map(Table::reached).map(|(mark, times)| (mark.name.to_owned(), times)).collect())
 }
 
-/// Every mark of those tables, and after them those of the harness.
+/// Returns every mark of those tables, and after them those of the harness.
 pub fn all(of_log: &[&Table]) -> Vec<&'static Mark> {
     of_log.iter().copied().chain([&TABLE]).flat_map(Table::marks).collect()
 }
 
-/// How often marks were reached in one run, by their names.
+/// How often marks were reached in one run, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached(pub BTreeMap<String, u64>);
 
 /// How often marks were reached in many runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
-    /// The marks that count, in the order in which they are told.
+    /// The marks that count, in the order in which they are reported.
     marks: Vec<&'static Mark>,
-    /// By the mark's place among them: the runs that reached it, and how often they did so together.
+    /// By the position of the mark in `marks`: how many runs reached it, and how often in total.
     of: BTreeMap<usize, (u64, u64)>,
 }
 
 impl Sum {
-    /// Of no run yet, with the marks of those tables and of the harness.
+    /// Creates the totals of no runs, with the marks of those tables and of the harness.
     pub fn new(of_log: &[&Table]) -> Sum {
         Sum { marks: all(of_log), of: BTreeMap::new() }
     }
 
-    /// Adds a run. Names that are in no table are passed over.
+    /// Adds a run. Names that are in no table are ignored.
     pub fn add(&mut self, run: &Reached) {
         for (at, mark) in self.marks.iter().enumerate() {
             if let Some(times) = run.0.get(mark.name) {
@@ -53,7 +53,7 @@ impl Sum {
         }
     }
 
-    /// Every mark that counts, with the runs that reached it and how often they did so together.
+    /// Returns every mark that counts, with the number of runs that reached it and how often they did so in total.
     pub fn all(&self) -> impl Iterator<Item = (&'static Mark, u64, u64)> {
         self.marks.iter().enumerate().map(|(at, mark)| {
             let (runs, times) = self.of.get(&at).copied().unwrap_or_default();
@@ -61,17 +61,17 @@ impl Sum {
         })
     }
 
-    /// How many different marks were reached.
+    /// Returns how many different marks were reached.
     pub fn count(&self) -> usize {
         self.of.len()
     }
 
-    /// The marks that no run reached.
+    /// Returns the marks that no run reached.
     pub fn never(&self) -> impl Iterator<Item = &'static Mark> {
         self.all().filter(|(_, runs, _)| *runs == 0).map(|(mark, ..)| mark)
     }
 
-    /// The marks that the fewest runs reached, at most `most` of them, with how many runs did.
+    /// Returns at most `most` of the marks that the fewest runs reached, each with the number of these runs.
     pub fn rarest(&self, most: usize) -> Vec<(&'static Mark, u64)> {
         let mut reached: Vec<_> =
             self.all().filter(|(_, runs, _)| *runs > 0).map(|(mark, runs, _)| (mark, runs)).collect();
@@ -93,7 +93,7 @@ mod tests {
 
     const OF_LOG: [&Table; 2] = [&gapless_log::marks::TABLE, &gapless_world::marks::TABLE];
 
-    /// Every source file of the packages, but those that speak of marks as such.
+    /// Returns every source file of the packages, except the one that defines marks.
     fn sources() -> Vec<(PathBuf, String)> {
         let mut folders: Vec<PathBuf> =
             ["src", "log/src", "world/src"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).into();

@@ -1,5 +1,5 @@
-//! Leaks: what reached the outside during a run, past the simulation. Each names its place, because somebody has to
-//! go there and remove it.
+//! Leaks: calls that bypassed the simulation during a run and reached the real system. Each leak names its place in the
+//! code, so that a developer can remove it there.
 
 use std::{
     backtrace::Backtrace,
@@ -8,19 +8,21 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Enough to see the pattern; a thread that polls a clock would fill memory otherwise.
+/// How many leaks are kept. This is enough to see the pattern; without a limit, a thread that polls a clock would fill
+/// the memory.
 const LEAKS_MAX: usize = 8;
 
 static LEAKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! { static RECORDING: Cell<bool> = const { Cell::new(false) }; }
 
-/// What leaked so far: a sentence each, with the thread and the place in the code.
+/// Returns what has leaked so far: for each leak a sentence and the place in the code.
 pub fn leaks() -> Vec<String> {
     LEAKS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Notes a leak with the place that caused it. Capturing a backtrace allocates and may read clocks itself: not twice.
+/// Notes a leak with the place that caused it. Capturing a backtrace allocates and may itself read clocks, so a call
+/// from within this function is ignored.
 pub(super) fn record(what: &str) {
     if RECORDING.try_with(|on| on.replace(true)).unwrap_or(true) {
         return;
@@ -34,10 +36,10 @@ pub(super) fn record(what: &str) {
     let _ = RECORDING.try_with(|on| on.set(false));
 }
 
-/// The most frames shown.
+/// How many frames are shown at most.
 const FRAMES_MAX: usize = 6;
 
-/// Names of frames that are on every stack and say nothing.
+/// Names of frames that are on every stack and tell the reader nothing.
 const MACHINERY: [&str; 12] = [
     "std::",
     "core::",
@@ -53,21 +55,21 @@ const MACHINERY: [&str; 12] = [
     "clone",
 ];
 
-/// Folders of this crate of which the same is true.
+/// Folders of this crate for which the same holds.
 const MACHINERY_FOLDERS: [&str; 3] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/src/seam/"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/src/sim/"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/src/explore/"),
 ];
 
-/// Names of frames that lead through a library, where nothing tells more.
+/// Names of frames that lead through a library, for frames about which nothing else is known.
 const LIBRARIES: [&str; 4] = ["tokio::", "futures", "tracing::", "hyper"];
 
-/// Where sources of libraries lie.
+/// Folders in which the sources of libraries lie.
 const LIBRARY_FOLDERS: [&str; 3] = ["/registry/src/", "/git/checkouts/", "/vendor/"];
 
-/// The frames that a reader can act on: the user's own, and before them what they called; where a library did it all by
-/// itself, the library's. Not those of std, of the harness, or of the C library.
+/// Returns the frames on which a reader can act: the user's own frames, preceded by what they called. If a library
+/// acted by itself, its frames are returned. Frames of std, of the harness and of the C library are left out.
 pub(super) fn place(backtrace: &str) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let frames: Vec<(Origin, Frame<'_>)> = frames(backtrace)
@@ -89,7 +91,7 @@ pub(super) fn place(backtrace: &str) -> String {
     shown.iter().take(FRAMES_MAX).map(|frame| frame.to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whose code it is.
+/// Whose code a frame belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Machinery,
@@ -99,7 +101,7 @@ enum Origin {
 
 /// One call on a stack.
 struct Frame<'a> {
-    /// Its whole path, or, where the build holds line tables only, the function's own name.
+    /// The full path of the function, or only its name if the build has nothing but line tables.
     name: &'a str,
     /// `file:line:column`.
     at: Option<&'a str>,
@@ -109,7 +111,7 @@ impl Frame<'_> {
     fn origin(&self, here: &Path) -> Origin {
         let file = self.at.map_or_else(PathBuf::new, |at| here.join(at.trim_start_matches("./")));
         let file = file.to_string_lossy();
-        // `<std::thread::Builder>::spawn`, `<&mut T as …>::poll`
+        // Paths look like `<std::thread::Builder>::spawn` or `<&mut T as …>::poll`.
         let path = self.name.trim_start_matches(['<', '&', ' ']).trim_start_matches("mut ");
         let named = |names: &[&str]| names.iter().any(|name| path.starts_with(name));
         let of_std = file.contains("/rustc/") || file.contains("/library/std/") || file.contains("/library/core/");
@@ -126,21 +128,21 @@ impl Frame<'_> {
 
 impl std::fmt::Display for Frame<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Types fill lines and say little: `spawn<closure, ()>` is `spawn`.
+        // Types fill lines and say little: `spawn<closure, ()>` becomes `spawn`.
         let name = match self.name.find('<') {
             Some(at) if at > 0 && !self.name[..at].ends_with("::") => &self.name[..at],
             _ => self.name,
         };
         write!(f, "    {name}")?;
         let Some(at) = self.at else { return Ok(()) };
-        // Of a library only its name, version and file.
+        // For a library, only its name, version and file are shown.
         let short = at.split_once("/registry/src/").and_then(|(_, rest)| Some(rest.split_once('/')?.1));
         write!(f, " at {}", short.unwrap_or(at))
     }
 }
 
-/// As std prints them: `  3: name`, and below it, where known, `at file:line:column`. Inlined calls follow without a
-/// number.
+/// Parses frames as std prints them: `  3: name`, and below it, if known, `at file:line:column`. Inlined calls follow
+/// without a number.
 fn frames(backtrace: &str) -> impl Iterator<Item = Frame<'_>> {
     let mut lines = backtrace.lines().map(str::trim).peekable();
     std::iter::from_fn(move || {

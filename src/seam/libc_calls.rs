@@ -1,6 +1,8 @@
-//! The functions behind the symbols: answered by the simulation on its thread, passed through everywhere else.
+//! The functions behind the symbols. On the simulating thread the simulation answers them; everywhere else they pass
+//! through.
 //!
-//! They run at any moment of any thread's life, also before `main`: no allocation, no lock, no panic on the way through.
+//! They run at any moment of any thread's life, even before `main`. A call that passes through must therefore not
+//! allocate, lock or panic.
 
 #[cfg(target_os = "linux")]
 use std::ffi::{CStr, c_char};
@@ -10,7 +12,7 @@ use std::ffi::{c_int, c_long, c_uint, c_void};
 use super::is_simulating;
 use super::{Clock, fill, is_foreign, leak, raw, read};
 
-/// As getrandom(2).
+/// Stands in for getrandom(2).
 ///
 /// # Safety
 /// `to` must be valid for writes of `len` bytes.
@@ -18,7 +20,7 @@ pub unsafe fn getrandom(to: *mut c_void, len: usize, flags: c_uint) -> isize {
     if len == 0 {
         return 0;
     }
-    // SAFETY: the caller vouches for the buffer; it is filled before anybody reads it.
+    // SAFETY: the caller vouches for the buffer; it is filled before it is read.
     let bytes = unsafe {
         std::ptr::write_bytes(to.cast::<u8>(), 0, len);
         std::slice::from_raw_parts_mut(to.cast::<u8>(), len)
@@ -35,7 +37,7 @@ pub unsafe fn getrandom(to: *mut c_void, len: usize, flags: c_uint) -> isize {
     }
 }
 
-/// As getentropy(3): at most 256 bytes.
+/// Stands in for getentropy(3): at most 256 bytes.
 ///
 /// # Safety
 /// `to` must be valid for writes of `len` bytes.
@@ -49,7 +51,7 @@ pub unsafe fn getentropy(to: *mut c_void, len: usize) -> c_int {
     if filled == len as isize { 0 } else { -1 }
 }
 
-/// As clock_gettime(2).
+/// Stands in for clock_gettime(2).
 ///
 /// # Safety
 /// `to` must point to a `timespec`.
@@ -78,7 +80,7 @@ pub unsafe fn clock_gettime(clock: libc::clockid_t, to: *mut c_void) -> c_int {
     unsafe { passed_through(number_of_clock_gettime(), [c_long::from(clock), to as c_long, 0, 0, 0, 0]) as c_int }
 }
 
-/// Time that a processor spent, by one of libc's clocks for it; nothing where there is no such clock.
+/// Returns the processor time by one of libc's clocks for it, or zero if there is no such clock.
 pub(super) fn processor_time(clock: libc::clockid_t) -> std::time::Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is that of a `timespec`.
@@ -88,7 +90,7 @@ pub(super) fn processor_time(clock: libc::clockid_t) -> std::time::Duration {
     std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// As syscall(2). getrandom 0.2, and with it ring, asks for entropy this way.
+/// Stands in for syscall(2). getrandom 0.2, and with it ring, asks for entropy this way.
 ///
 /// # Safety
 /// As the system call demands.
@@ -107,7 +109,8 @@ pub unsafe fn syscall(n: c_long, arguments: [c_long; 6]) -> c_long {
     unsafe { passed_through(n, arguments) }
 }
 
-/// As pthread_create(3), of the C library that comes next. A thread that is born during a run cannot be replayed.
+/// Stands in for pthread_create(3) and calls that of the next C library. A thread that is created during a run cannot
+/// be replayed.
 ///
 /// # Safety
 /// As pthread_create demands.
@@ -130,9 +133,10 @@ pub unsafe fn pthread_create(
     unsafe { std::mem::transmute::<*mut c_void, Create>(next)(thread, attributes, start, argument) }
 }
 
-/// As openat(2), and for `AT_FDCWD` as open(2). A file that a simulated host opens to write to it is a leak: it would be
-/// on the real disk, where no fault reaches it, and the next run would find it. Reading is let through (a certificate,
-/// a time zone, the debug information that a panic looks up); what was never written during a run is alike in the next.
+/// Stands in for openat(2), and with `AT_FDCWD` for open(2). A file that a simulated host opens for writing is a leak:
+/// it would be on the real disk, where no fault reaches it, and the next run would find it. Reading is allowed (a
+/// certificate, a time zone, the debug information that a panic looks up), because what is never written during a run
+/// is the same in the next one.
 ///
 /// # Safety
 /// `path` must be a C string.
@@ -148,7 +152,8 @@ pub unsafe fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: c_u
     unsafe { passed_through(libc::SYS_openat, arguments) as c_int }
 }
 
-/// `/dev/null`, a terminal: not a file that would be there in the next run.
+/// Returns whether the path is a device, such as `/dev/null` or a terminal. What is written to a device is not there in
+/// the next run.
 #[cfg(target_os = "linux")]
 unsafe fn is_device(path: *const c_char) -> bool {
     if path.is_null() {
@@ -159,8 +164,8 @@ unsafe fn is_device(path: *const c_char) -> bool {
     path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/")
 }
 
-/// As renameat(2), and for `AT_FDCWD` as rename(2). What a simulated host renames on the real disk stays renamed in the
-/// next run.
+/// Stands in for renameat(2), and with `AT_FDCWD` for rename(2). What a simulated host renames on the real disk stays
+/// renamed in the next run.
 ///
 /// # Safety
 /// Both paths must be C strings.
@@ -174,7 +179,7 @@ pub unsafe fn renameat(from_folder: c_int, from: *const c_char, to_folder: c_int
     unsafe { passed_through(libc::SYS_renameat2, arguments) as c_int }
 }
 
-/// As unlinkat(2), and so as unlink(2) and rmdir(2).
+/// Stands in for unlinkat(2), and so for unlink(2) and rmdir(2).
 ///
 /// # Safety
 /// `path` must be a C string.
@@ -188,7 +193,7 @@ pub unsafe fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_in
     unsafe { passed_through(libc::SYS_unlinkat, arguments) as c_int }
 }
 
-/// As mkdirat(2), and for `AT_FDCWD` as mkdir(2).
+/// Stands in for mkdirat(2), and with `AT_FDCWD` for mkdir(2).
 ///
 /// # Safety
 /// `path` must be a C string.
@@ -206,8 +211,8 @@ pub unsafe fn mkdirat(folder: c_int, path: *const c_char, mode: c_uint) -> c_int
 #[cfg(target_os = "linux")]
 pub type Spawn = (*mut c_int, *const c_char, *const c_void, *const c_void, *const *mut c_char, *const *mut c_char);
 
-/// As posix_spawn(3) or posix_spawnp(3), whichever `name` says, of the C library that comes next. No run can replay what
-/// another process does.
+/// Stands in for posix_spawn(3) or posix_spawnp(3), as `name` says, and calls that of the next C library. No run can
+/// replay what another process does.
 ///
 /// # Safety
 /// As posix_spawn demands.
@@ -233,10 +238,10 @@ pub unsafe fn spawn(name: &CStr, (pid, path, actions, attributes, arguments, env
     unsafe { std::mem::transmute::<*mut c_void, Next>(next)(pid, path, actions, attributes, arguments, environment) }
 }
 
-/// As socket(2). A simulated host that asks for one would speak to the real network.
+/// Stands in for socket(2). A simulated host with a real socket would use the real network.
 ///
 /// # Safety
-/// None needed: it takes numbers only.
+/// None is required: it takes only numbers.
 #[cfg(target_os = "linux")]
 pub unsafe fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
     if is_simulating() {

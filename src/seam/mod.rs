@@ -1,22 +1,22 @@
-//! Entropy and clocks, answered at libc.
+//! Entropy and clocks, provided at the level of libc.
 //!
 //! Production code, and every library below it, asks libc for random bytes and for the time. A binary that simulates
-//! defines those symbols itself, with [`define_seam!`](crate::define_seam), and answers from the seed and from simulated
-//! time; so tonic, rustls, ring and openraft run unmodified and yet to the byte alike. The symbols are defined by the
-//! *binary*, never by this library: otherwise a replaceable random generator would sit under the keys of every program
-//! that links it.
+//! defines those symbols itself, with [`define_seam!`](crate::define_seam), and answers from the seed and from
+//! simulated time. So tonic, rustls, ring and openraft run unmodified, and yet every run of a seed is the same to the
+//! byte. The *binary* defines the symbols, never this library: otherwise a replaceable random generator would sit under
+//! the keys of every program that links it.
 //!
-//! The seam is armed once per process, on the simulating thread, by [`arm`]. Elsewhere every call passes through to the
-//! kernel. Once it is armed, the simulating thread never asks the kernel for either again. A thread that is born, or that
-//! asks for time or entropy, and a real socket or file that a simulated host opens, is a [leak](leaks) that fails the
-//! run: nobody could replay it.
+//! [`arm`] arms the seam once per process, on the simulating thread. On other threads every call passes through to the
+//! kernel. Once the seam is armed, the simulating thread never again asks the kernel for entropy or time. A thread that
+//! is created during a run, a thread other than the simulating one that asks for time or entropy, and a real socket or
+//! file that a simulated host opens are [leaks](leaks) that fail the run, because such a run could not be replayed.
 //!
-//! Which host is speaking follows from the tokio runtime that is current: each host has one of its own, registered by
-//! [`enter_host`]. Where none is current (a runtime is being made or dropped) it is the host that the driver named with
+//! The current tokio runtime tells which host is calling: each host has its own runtime, registered by [`enter_host`].
+//! If no runtime is current (while one is being created or dropped), it is the host that the driver named with
 //! [`driving`].
 //!
-//! What else a run asks of libc stands here, too: no other room has `unsafe`, except that the command line asks for the
-//! terminal's width and for Ctrl-C.
+//! Everything else that a run asks of libc is in this module too: no other module has `unsafe`, except that the command
+//! line asks for the width of the terminal and handles Ctrl-C.
 
 mod leak;
 mod libc_calls;
@@ -42,39 +42,40 @@ pub use parent::end_with_parent;
 pub use standing::{Standing, standing};
 pub use wall::{FaultId, WallClock, WrongReads};
 
-/// Simulated time zero on `CLOCK_MONOTONIC`: not 0, because some libraries subtract from their first reading.
+/// Simulated time zero on `CLOCK_MONOTONIC`. It is not 0, because some libraries subtract from their first reading.
 const MONOTONIC_BASE: Duration = Duration::from_secs(1_000_000);
 
 /// Index of a host, in the order of registration. The driver itself is [`DRIVER`].
 pub type HostIndex = usize;
 
-/// Whoever speaks where no host does: the simulator itself.
+/// The simulator itself, which calls when no host does.
 pub const DRIVER: HostIndex = 0;
 
-/// How far this process is with its one run: [`BEFORE`], then [`DURING`], then [`AFTER`].
+/// The state of the one run of this process: [`BEFORE`], then [`DURING`], then [`AFTER`].
 static RUN: AtomicU8 = AtomicU8::new(BEFORE);
 const BEFORE: u8 = 0;
 const DURING: u8 = 1;
 const AFTER: u8 = 2;
 
 thread_local! {
-    // `const` and without a destructor's need to allocate: libc may be asked at any moment of a thread's life.
+    // These are `const` and need no allocation for a destructor, because libc may be called at any moment of a thread's
+    // life.
     static ON_SIMULATING_THREAD: Cell<bool> = const { Cell::new(false) };
     static SEAM: RefCell<Option<Seam>> = const { RefCell::new(None) };
 }
 
 struct Seam {
     seed: u64,
-    /// Wall clock at simulated time zero, since 1970.
+    /// The wall clock at simulated time zero, since 1970.
     epoch: Duration,
-    /// `Instant::now()` at simulated time zero, by which tokio's clocks are read.
+    /// `Instant::now()` at simulated time zero, against which tokio's clocks are read.
     zero: std::time::Instant,
-    /// Time as the driver knows it: the start of the running tick.
+    /// The time as the driver knows it: the start of the current tick.
     now: Duration,
-    /// The host that the driver acts for while no runtime is current.
+    /// The host for which the driver acts while no runtime is current.
     driving: HostIndex,
     hosts: Vec<HostSeam>,
-    /// The runtimes that are alive, few: a linear search beats a map.
+    /// The runtimes that are alive. They are few, so a linear search beats a map.
     runtimes: Vec<(tokio::runtime::Id, HostIndex)>,
     draws: u64,
 }
@@ -92,11 +93,11 @@ impl HostSeam {
     }
 }
 
-/// Answers entropy and clocks of this thread from `seed` and simulated time, until the process ends. `hosts` is how
-/// many hosts there will be, `epoch` the wall clock at simulated time zero, since 1970.
+/// Provides entropy and clocks on this thread from `seed` and simulated time, until the process ends. `hosts` is the
+/// number of hosts, and `epoch` the wall clock at simulated time zero, since 1970.
 ///
 /// # Errors
-/// Where the seam was armed before, or where the running binary does not define it.
+/// If the seam was armed before, or if the running binary does not define it.
 pub fn arm(seed: u64, hosts: usize, epoch: Duration) -> Result<(), ArmError> {
     if RUN.compare_exchange(BEFORE, DURING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
         return Err(ArmError::Twice);
@@ -107,7 +108,7 @@ pub fn arm(seed: u64, hosts: usize, epoch: Duration) -> Result<(), ArmError> {
         *seam = Some(Seam {
             seed,
             epoch,
-            // Read through the seam itself, below, once there is one.
+            // Set below, through the seam itself, once there is one.
             zero: std::time::Instant::now(),
             now: Duration::ZERO,
             driving: DRIVER,
@@ -122,7 +123,7 @@ pub fn arm(seed: u64, hosts: usize, epoch: Duration) -> Result<(), ArmError> {
         seam.zero = zero;
         Ok((seam.draws, seam.seed))
     })?;
-    // A binary without the symbols would reach the kernel here, and no run of it could be replayed.
+    // A binary without the symbols would reach the kernel here, and its runs could not be replayed.
     let _ = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), probe);
     let asked = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut [0; 1]);
     let answered = SEAM.with_borrow(|seam| seam.as_ref().is_some_and(|seam| seam.draws > before));
@@ -134,18 +135,18 @@ pub fn arm(seed: u64, hosts: usize, epoch: Duration) -> Result<(), ArmError> {
     }
 }
 
-/// The run is over: from now on other threads may ask for time and entropy without that being a leak. The simulating
-/// thread stays what it was, and the seam cannot be armed again.
+/// Notes that the run is over. From now on other threads may ask for time and entropy without that being a leak. The
+/// simulating thread stays what it was, and the seam cannot be armed again.
 pub fn disarm() {
     let _ = RUN.compare_exchange(DURING, AFTER, Ordering::SeqCst, Ordering::SeqCst);
 }
 
-/// Time for which a processor worked on this thread. Never part of a run: for measuring, also while one is on.
+/// Returns the processor time of this thread. It is never part of a run, and serves for measuring, even during a run.
 pub fn processor_time() -> Duration {
     libc_calls::processor_time(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// The same for the whole process, its start included.
+/// Returns the processor time of the whole process, its start included.
 pub fn processor_time_of_process() -> Duration {
     libc_calls::processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -156,7 +157,7 @@ pub enum ArmError {
     /// One process simulates one run.
     #[error("the seam is armed already: one process simulates one run")]
     Twice,
-    /// The binary lacks the symbols, or the platform is not one that can be simulated on.
+    /// The binary lacks the symbols, or the platform does not support simulation.
     #[error(
         "this binary does not define the libc seam, so its runs could not be replayed: call `gapless::define_seam!()` \
          (or `gapless::main!`) at its top level; simulation needs Linux on x86-64 or AArch64"
@@ -164,7 +165,7 @@ pub enum ArmError {
     NotDefined,
 }
 
-/// Tells the seam that the current tokio runtime belongs to `host`. Called first thing inside each host's software.
+/// Tells the seam that the current tokio runtime belongs to `host`. The software of each host calls this first.
 pub fn enter_host(host: HostIndex) {
     let Ok(handle) = tokio::runtime::Handle::try_current() else { return };
     with(|seam| {
@@ -173,18 +174,19 @@ pub fn enter_host(host: HostIndex) {
     });
 }
 
-/// Names the host that the driver acts for, around crash, bounce and drop, where no runtime is current.
+/// Names the host for which the driver acts around crash, bounce and drop, when no runtime is current.
 pub fn driving(host: HostIndex) {
     with(|seam| seam.driving = host);
 }
 
-/// Tells the seam how far simulated time has come: once before each tick.
+/// Tells the seam how far simulated time has come. Called once before each tick.
 pub fn advance_to(now: Duration) {
     standing::came_to(now);
     with(|seam| seam.now = now);
 }
 
-/// Sets a host's wall clock wrong, from now on. Faults add up; each is lifted alone. Monotonic time is never touched.
+/// Makes the wall clock of a host wrong from now on. Faults add up; each is lifted alone. Monotonic time is never
+/// touched.
 pub fn set_clock(host: HostIndex, by: FaultId, clock: WallClock) {
     with(|seam| {
         let now = seam.now;
@@ -193,32 +195,33 @@ pub fn set_clock(host: HostIndex, by: FaultId, clock: WallClock) {
     });
 }
 
-/// Lifts what a fault did to a host's wall clock; answers what was read of it meanwhile.
+/// Lifts what a fault did to the wall clock of a host, and returns the wrong readings while it lasted.
 pub fn lift_clock(host: HostIndex, by: FaultId) -> WrongReads {
     with(|seam| Some(seam.hosts.get_mut(host)?.wall.lift(by))).flatten().unwrap_or_default()
 }
 
-/// How wrong a host's wall clock is now, all faults together.
+/// Returns how wrong the wall clock of a host is now, with all faults together.
 pub fn clock_error(host: HostIndex) -> WallClock {
     with(|seam| Some(seam.hosts.get(host)?.wall.sum(seam.now))).flatten().unwrap_or_default()
 }
 
-/// What was read of a host's wall clock while a fault, which is not lifted yet, had it wrong.
+/// Returns the wrong readings of the wall clock of a host that are due to a fault which is not lifted yet.
 pub fn wrong_reads(host: HostIndex, by: FaultId) -> WrongReads {
     with(|seam| Some(seam.hosts.get(host)?.wall.reads(by))).flatten().unwrap_or_default()
 }
 
-/// Simulated time since the run began, as the host that speaks knows it.
+/// Returns the simulated time since the run began, as the calling host knows it.
 pub fn now() -> Duration {
     with(|seam| seam.elapsed()).unwrap_or_default()
 }
 
-/// The host that speaks.
+/// Returns the host that is calling.
 pub fn speaking() -> HostIndex {
     with(|seam| seam.speaker()).unwrap_or(DRIVER)
 }
 
-/// Bytes from the seed, of a stream of their own: for the simulator's own choices, which must not disturb the hosts'.
+/// Returns a separate stream of bytes from the seed, for the simulator's own choices, which must not disturb those of
+/// the hosts.
 pub fn stream(seed: u64, purpose: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(purpose);
@@ -232,7 +235,8 @@ impl Seam {
         self.runtimes.iter().find(|(of, _)| *of == id).map_or(self.driving, |(_, host)| *host)
     }
 
-    /// A host's time is that of its tokio clock, so that std's and tokio's `Instant` agree; elsewhere it is the driver's.
+    /// Returns the simulated time. On a host it is that of its tokio clock, so that std's and tokio's `Instant` agree;
+    /// elsewhere it is that of the driver.
     fn elapsed(&self) -> Duration {
         match tokio::runtime::Handle::try_current() {
             Ok(_) => tokio::time::Instant::now().into_std().saturating_duration_since(self.zero),
@@ -241,7 +245,7 @@ impl Seam {
     }
 }
 
-/// Runs `f` on the seam of this thread; `None` where this thread has none, or is inside the seam already.
+/// Runs `f` on the seam of this thread. Returns `None` if this thread has none, or is already inside the seam.
 fn with<T>(f: impl FnOnce(&mut Seam) -> T) -> Option<T> {
     if !ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(false) {
         return None;
@@ -249,7 +253,7 @@ fn with<T>(f: impl FnOnce(&mut Seam) -> T) -> Option<T> {
     SEAM.try_with(|seam| seam.try_borrow_mut().ok()?.as_mut().map(f)).ok()?
 }
 
-/// Fills `to` if this thread simulates.
+/// Fills `to` if this thread simulates. Returns whether it does.
 fn fill(to: &mut [u8]) -> bool {
     with(|seam| {
         seam.draws += 1;
@@ -259,14 +263,14 @@ fn fill(to: &mut [u8]) -> bool {
     .is_some()
 }
 
-/// Which clock is asked for.
+/// The clock that is read.
 #[derive(Clone, Copy)]
 enum Clock {
     Wall,
     Monotonic,
 }
 
-/// The time on `clock` if this thread simulates.
+/// Returns the time on `clock` if this thread simulates.
 fn read(clock: Clock) -> Option<Duration> {
     with(|seam| match clock {
         Clock::Wall => {
@@ -278,27 +282,28 @@ fn read(clock: Clock) -> Option<Duration> {
     })
 }
 
-/// Whether a run is on.
+/// Returns whether a run is in progress.
 fn is_running() -> bool {
     RUN.load(Ordering::Relaxed) == DURING
 }
 
-/// Whether this thread is the simulating one and a run is on.
+/// Returns whether this thread is the simulating one and a run is in progress.
 #[cfg(target_os = "linux")]
 fn is_simulating() -> bool {
     is_running() && ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Whether this thread is not the simulating one while a run is on: its reading could not be replayed.
+/// Returns whether a run is in progress and this thread is not the simulating one, so that its reading could not be
+/// replayed.
 fn is_foreign() -> bool {
     is_running() && !ON_SIMULATING_THREAD.try_with(Cell::get).unwrap_or(true)
 }
 
-/// Defines the libc seam in this binary: `getrandom`, `getentropy`, `syscall`, `clock_gettime`, which it answers, and
-/// `open`, `open64`, `openat`, `openat64`, `rename`, `renameat`, `unlink`, `unlinkat`, `rmdir`, `mkdir`, `mkdirat`, `socket`
-/// and, where the C library is linked dynamically, `pthread_create`, `posix_spawn` and `posix_spawnp`, which it watches.
-/// Call it once, at the top level of a binary that simulates; a binary that serves in production must
-/// not.
+/// Defines the libc seam in this binary. The seam answers `getrandom`, `getentropy`, `syscall` and `clock_gettime`. It
+/// watches `open`, `open64`, `openat`, `openat64`, `rename`, `renameat`, `unlink`, `unlinkat`, `rmdir`, `mkdir`,
+/// `mkdirat`, `socket` and, if the C library is linked dynamically, `pthread_create`, `posix_spawn` and `posix_spawnp`.
+/// Call this macro once, at the top level of a binary that simulates. A binary that serves in production must not call
+/// it.
 #[macro_export]
 macro_rules! define_seam {
     () => {
@@ -318,7 +323,7 @@ macro_rules! define_seam {
             unsafe extern "C" fn clock_gettime(clock: c_int, to: *mut c_void) -> c_int {
                 unsafe { $crate::seam::clock_gettime(clock, to) }
             }
-            // Variadic in C; on the two supported architectures its arguments travel in the same registers.
+            // Variadic in C; on the two supported architectures the arguments travel in the same registers.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn syscall(
                 n: c_long,
@@ -331,7 +336,7 @@ macro_rules! define_seam {
             ) -> c_long {
                 unsafe { $crate::seam::syscall(n, [a, b, c, d, e, f]) }
             }
-            // Variadic too: the mode is there where the flags ask for it. -100 is AT_FDCWD, the current folder.
+            // Variadic too: the mode is given only if the flags ask for it. -100 is AT_FDCWD, the current folder.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
                 unsafe { $crate::seam::openat(-100, path, flags, mode) }
@@ -402,7 +407,7 @@ macro_rules! define_seam {
     };
 }
 
-/// A part of [`define_seam!`](crate::define_seam): posix_spawn(3) or posix_spawnp(3), which take the same.
+/// A part of [`define_seam!`](crate::define_seam): posix_spawn(3) or posix_spawnp(3), which take the same arguments.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! define_spawn {

@@ -1,7 +1,7 @@
-//! The process of a run and its parent: the one does not outlive the other.
+//! The process of a run does not outlive its parent.
 
-/// Lets the kernel end this process when the thread that started it ends, however it ends. `false` where `parent` is
-/// not this process's parent (any more).
+/// Makes the kernel end this process when the thread that started it ends, for whatever reason. Returns `false` if
+/// `parent` is not, or is no longer, the parent of this process.
 pub fn end_with_parent(parent: u32) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -11,6 +11,6 @@ pub fn end_with_parent(parent: u32) -> bool {
             return false;
         }
     }
-    // Asked afterwards: a parent that died before the call was not noticed by it.
+    // This is checked afterwards, because the call does not notice a parent that ended before it.
     std::os::unix::process::parent_id() == parent
 }

@@ -1,16 +1,16 @@
-//! System calls without libc: what the seam passes through to. `dlsym(RTLD_NEXT)` would do in a dynamically linked
-//! program only; a raw call does in every one.
+//! System calls without libc, to which the seam passes calls through. `dlsym(RTLD_NEXT)` works only in a dynamically
+//! linked program; a raw call works in every program.
 
 use std::ffi::c_long;
 
-/// Makes a system call; a negative result is an error number.
+/// Makes a system call. A negative result is a negated error number.
 ///
 /// # Safety
-/// As the system call named by `n` demands of its arguments.
+/// The arguments must be what the system call with the number `n` demands.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(super) unsafe fn call(n: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
     let result;
-    // SAFETY: the registers are those of the x86-64 Linux convention; the caller answers for the arguments.
+    // SAFETY: the registers are those of the x86-64 Linux convention; the caller vouches for the arguments.
     unsafe {
         core::arch::asm!(
             "syscall", inlateout("rax") n => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
@@ -20,14 +20,14 @@ pub(super) unsafe fn call(n: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long 
     result
 }
 
-/// Makes a system call; a negative result is an error number.
+/// Makes a system call. A negative result is a negated error number.
 ///
 /// # Safety
-/// As the system call named by `n` demands of its arguments.
+/// The arguments must be what the system call with the number `n` demands.
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub(super) unsafe fn call(n: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
     let result;
-    // SAFETY: the registers are those of the AArch64 Linux convention; the caller answers for the arguments.
+    // SAFETY: the registers are those of the AArch64 Linux convention; the caller vouches for the arguments.
     unsafe {
         core::arch::asm!(
             "svc 0", in("x8") n, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d, in("x4") e,
@@ -37,10 +37,10 @@ pub(super) unsafe fn call(n: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long 
     result
 }
 
-/// Other platforms cannot be simulated on; nothing calls this there.
+/// Simulation does not work on other platforms; nothing calls this function there.
 ///
 /// # Safety
-/// None needed: it does nothing.
+/// None is required: it does nothing.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) unsafe fn call(_n: c_long, _arguments: [c_long; 6]) -> c_long {
     -38 // ENOSYS

@@ -1,8 +1,8 @@
-//! Where the simulating thread stands, asked from another thread: for a run whose time is up.
+//! Finds out from another thread where the simulating thread is, for a run whose time is up.
 //!
-//! A host that never yields cannot be asked, only interrupted: a signal makes its thread write down its own stack. The
-//! process ends afterwards, so nothing needs to be safe beyond that; where the thread cannot answer (it may hold the
-//! very lock that it needs), the question goes unanswered, and the caller goes on without.
+//! A host that never yields cannot be asked; it can only be interrupted. A signal makes its thread write down its own
+//! stack. The process ends afterwards, so the handler need not leave it in a usable state. If the thread cannot answer
+//! (it may hold the very lock that it needs), the caller goes on without an answer.
 
 use std::{
     backtrace::Backtrace,
@@ -17,15 +17,15 @@ use std::{
 
 use super::{HostIndex, leak};
 
-/// A thread that comes no further within this does not yield. A tick takes far less.
+/// A thread that makes no progress within this time does not yield. A tick takes far less.
 const STILL: Duration = Duration::from_millis(500);
 
 /// How long the answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// The simulating thread, as its C library names it; 0 before there is one.
+/// The simulating thread, as the C library identifies it; 0 before there is one.
 static THREAD: AtomicU64 = AtomicU64::new(0);
-/// Simulated nanoseconds at the last tick, and ticks begun or ended.
+/// The simulated time at the last tick in nanoseconds, and the number of ticks that began or ended.
 static AT: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
 static ANSWERED: Mutex<Option<(HostIndex, String)>> = Mutex::new(None);
@@ -33,16 +33,16 @@ static ANSWERED: Mutex<Option<(HostIndex, String)>> = Mutex::new(None);
 /// How far a run has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Simulated time.
+    /// The simulated time.
     pub at: Duration,
-    /// The host that does not yield, where the run goes no further.
+    /// The host that does not yield, if the run makes no progress.
     pub host: Option<HostIndex>,
-    /// Where in its code, a line per call; empty where it could not be told.
+    /// The place in the code of that host, one line per call; empty if it is not known.
     pub place: String,
 }
 
-/// Looks at the simulating thread from another one. Takes up to a few seconds, and reads no clock. The process should
-/// end afterwards.
+/// Looks at the simulating thread from another thread. Takes up to a few seconds, and reads no clock. The process
+/// should end afterwards.
 pub fn standing() -> Standing {
     let ticks = TICKS.load(Ordering::Relaxed);
     thread::sleep(STILL);
@@ -66,14 +66,14 @@ pub fn standing() -> Standing {
     standing
 }
 
-/// This thread simulates.
+/// Notes that this thread simulates.
 pub(super) fn simulating_here() {
     // SAFETY: takes nothing and cannot fail.
     #[cfg(target_os = "linux")]
     THREAD.store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
 }
 
-/// The run has come to `now`.
+/// Notes that the run has come to `now`.
 pub(super) fn came_to(now: Duration) {
     AT.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     TICKS.fetch_add(1, Ordering::Relaxed);
@@ -85,11 +85,11 @@ fn interrupt() {
     if thread == 0 {
         return;
     }
-    // SAFETY: an all-zero sigaction is a valid one, with an empty mask.
+    // SAFETY: an all-zero sigaction is valid, with an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = answer as extern "C" fn(c_int) as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the action is valid, and the thread lives: it is the one that does not come to its end.
+    // SAFETY: the action is valid, and the thread is alive, since it is the one that does not come to an end.
     unsafe {
         if libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()) == 0 {
             libc::pthread_kill(thread, libc::SIGUSR2);
@@ -100,7 +100,7 @@ fn interrupt() {
 #[cfg(not(target_os = "linux"))]
 fn interrupt() {}
 
-/// On the simulating thread, in the midst of whatever it does.
+/// Runs on the simulating thread, in the middle of whatever that thread is doing.
 extern "C" fn answer(_signal: c_int) {
     let place = leak::place(&Backtrace::force_capture().to_string());
     *ANSWERED.lock().unwrap_or_else(PoisonError::into_inner) = Some((super::speaking(), place));

@@ -1,41 +1,42 @@
-//! A host's wall clock: right by itself, and wrong by whatever faults do to it. Faults add up, and each is lifted alone.
+//! The wall clock of a host. It is right by itself, and wrong by what faults do to it. Faults add up, and each is
+//! lifted alone.
 //!
 //! ```text
 //! wall = epoch + t + Σ offset + Σ rate · (t − since)
 //! ```
 //!
-//! All in whole nanoseconds and parts per million, so that a reading is the same on every machine. Monotonic time has
-//! no part in this.
+//! All values are whole nanoseconds and parts per million, so that a reading is the same on every machine. Monotonic
+//! time is not affected.
 
 use std::time::Duration;
 
-/// Which fault did something: the index of its step.
+/// Identifies a fault: the index of its step.
 pub type FaultId = usize;
 
 /// How wrong a clock is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WallClock {
-    /// Nanoseconds that it is ahead, when it is set.
+    /// How far the clock is ahead when it is set, in nanoseconds.
     pub offset: i64,
-    /// How much faster it runs than true time from then on, in parts per million.
+    /// How much faster than true time it runs from then on, in parts per million.
     pub rate_ppm: i64,
 }
 
-/// What was read of a clock that some fault had set wrong by a millisecond at least.
+/// The readings of a clock that a fault had set wrong by at least a millisecond.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WrongReads {
-    /// How often.
+    /// How many readings there were.
     pub times: u64,
-    /// By how many nanoseconds at most, ahead or behind.
+    /// The largest error of a reading, ahead or behind, in nanoseconds.
     pub most: i64,
 }
 
-/// Nobody notices less.
+/// A smaller error does not count as evidence.
 const NOTICEABLE: i128 = 1_000_000;
 
 const MILLION: i128 = 1_000_000;
 
-/// What all faults do to one clock.
+/// The effects of all faults on one clock.
 #[derive(Debug, Default)]
 pub(super) struct Bends(Vec<Bend>);
 
@@ -48,32 +49,33 @@ struct Bend {
 }
 
 impl Bend {
-    /// By how many millionths of a nanosecond it is wrong at a time: exact, so that sums are, too.
+    /// Returns how wrong the clock is at a time, in millionths of a nanosecond. The value is exact, so that sums are
+    /// exact too.
     fn error(&self, now: i128) -> i128 {
         i128::from(self.clock.offset) * MILLION + i128::from(self.clock.rate_ppm) * (now - self.since)
     }
 }
 
 impl Bends {
-    /// Sets what a fault does to the clock, from `now` on.
+    /// Sets what a fault does to the clock from `now` on.
     pub(super) fn set(&mut self, by: FaultId, clock: WallClock, now: Duration) {
         self.lift(by);
         self.0.push(Bend { by, since: nanoseconds(now), clock, reads: WrongReads::default() });
     }
 
-    /// Undoes what a fault did; answers what was read meanwhile.
+    /// Undoes what a fault did, and returns the wrong readings while it lasted.
     pub(super) fn lift(&mut self, by: FaultId) -> WrongReads {
         let Some(at) = self.0.iter().position(|bend| bend.by == by) else { return WrongReads::default() };
         self.0.remove(at).reads
     }
 
-    /// How wrong the clock is, all in all.
+    /// Returns how wrong the clock is in total.
     pub(super) fn sum(&self, now: Duration) -> WallClock {
         let rate_ppm = self.0.iter().fold(0_i64, |sum, bend| sum.saturating_add(bend.clock.rate_ppm));
         WallClock { offset: clamped(self.error(nanoseconds(now))), rate_ppm }
     }
 
-    /// What the clock shows, given what a right one would show. Notes the reading.
+    /// Returns what the clock shows, given what a right clock would show. Notes the reading.
     pub(super) fn read(&mut self, right: Duration, now: Duration) -> Duration {
         if self.0.is_empty() {
             return right; // the usual case
@@ -89,11 +91,11 @@ impl Bends {
             }
         }
         let shows = nanoseconds(right) + self.error(now);
-        // Before 1970 there is no time to show.
+        // The clock cannot show a time before 1970.
         Duration::from_nanos(u64::try_from(shows.max(0)).unwrap_or(u64::MAX))
     }
 
-    /// What was read of a clock that this fault had set wrong.
+    /// Returns the wrong readings due to this fault.
     pub(super) fn reads(&self, by: FaultId) -> WrongReads {
         self.0.iter().find(|bend| bend.by == by).map_or_else(WrongReads::default, |bend| bend.reads)
     }
@@ -117,7 +119,7 @@ mod tests {
 
     const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
-    /// What the clock shows at a time, less what it should show.
+    /// What the clock shows at a time, minus what it should show.
     fn wrong_by(bends: &mut Bends, now: Duration) -> i128 {
         nanoseconds(bends.read(EPOCH + now, now)) - nanoseconds(EPOCH + now)
     }
@@ -150,7 +152,7 @@ mod tests {
         bends.set(1, WallClock { offset: 0, rate_ppm: -150 }, Duration::from_nanos(7));
         let day = Duration::from_secs(86_400) + Duration::from_nanos(7);
         assert_eq!(wrong_by(&mut bends, day), -12_960_000_000);
-        // Two half rates are a whole one, without rounding each.
+        // Two half rates add up to a whole one, because they are not rounded one by one.
         let mut halves = Bends::default();
         halves.set(1, WallClock { offset: 0, rate_ppm: 1 }, Duration::ZERO);
         halves.set(2, WallClock { offset: 0, rate_ppm: 1 }, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! This crate's own audit log as a system under test.
+//! The audit log of this repository as a system under test.
 
 mod newness;
 
@@ -42,22 +42,23 @@ use crate::{
 /// The origin line of the simulated log's checkpoints.
 const ORIGIN: &str = "gapless.example/audit";
 
-/// The audit log of this crate, with nothing replaced.
+/// The audit log of this repository, with nothing replaced.
 #[derive(Default)]
 pub struct AuditLog {
     key: OnceLock<Arc<SigningKey>>,
     log_id: OnceLock<[u8; 16]>,
-    /// The cosigners' keys of the first machines of several servers, in their order; none where there is one.
+    /// The cosigners' keys of the first machines of several servers, in order; empty if there is one server.
     cosigners: Vec<Arc<SigningKey>>,
-    /// Machines whose data folder was made a member, by server: an explicit act, once for each.
+    /// The machines whose data folder was made a member, by server. This is an explicit act, done once for each
+    /// machine.
     members: Mutex<Vec<(Name, u32)>>,
 }
 
-/// Machines of one server whose cosigners' keys are made ahead of time: clients pin them all, so that a machine can be
-/// replaced while they run.
+/// The number of machines of one server whose cosigners' keys are made ahead of time. Clients pin all of these keys, so
+/// that a machine can be replaced while they run.
 const MACHINES: u32 = 4;
 
-/// How long an operator's work may take before it is begun again.
+/// How long the work of an operator may take before it is begun again.
 const REPLACE_MAX: Duration = Duration::from_secs(60);
 
 /// The name in the certificate of the host that operates the log.
@@ -88,7 +89,8 @@ impl AuditLog {
         })
     }
 
-    /// The key by which a machine of a server cosigns; `None` in a log of one. Each machine has its own, as each disk must.
+    /// Returns the key with which a machine of a server cosigns, or `None` in a log of one server. Each machine has its
+    /// own key, as each disk must.
     fn cosigner(&self, position: usize, machine: u32) -> Option<Arc<SigningKey>> {
         let first = self.cosigners.get(position)?;
         if machine == 0 {
@@ -98,7 +100,7 @@ impl AuditLog {
         Some(Arc::new(SigningKey::from_seed(&seed.into())))
     }
 
-    /// A machine of a server as a member of the cluster; `None` in a log of one.
+    /// Returns a machine of a server as a member of the cluster, or `None` in a log of one server.
     fn member(&self, host: &Host, position: usize, machine: u32) -> Option<MemberSettings> {
         let server = host.servers().get(position)?;
         let (name, address) = (server.name().to_owned(), server.address());
@@ -106,12 +108,13 @@ impl AuditLog {
         Some(MemberSettings { node: node_of(host, position, machine), name, address, cosigner })
     }
 
-    /// All servers' first machines, as members of one cluster; nobody where there is one server.
+    /// Returns the first machines of all servers as members of one cluster; none if there is one server.
     fn founders(&self, host: &Host) -> Vec<MemberSettings> {
         (0..host.servers().len()).filter_map(|position| self.member(host, position, 0)).collect()
     }
 
-    /// What clients demand of a checkpoint: more than half of the servers cosigned it, by whichever machine they have.
+    /// Returns what clients demand of a checkpoint: that more than half of the servers cosigned it, with whichever
+    /// machine they have.
     fn policy(&self, host: &Host) -> Policy {
         let all = (0..host.servers().len()).flat_map(|position| (0..MACHINES).map(move |machine| (position, machine)));
         let keys: Vec<CosignerKey> = all
@@ -147,8 +150,8 @@ impl AuditLog {
     }
 }
 
-/// In the middle of a batch, an election, a start, a repair, a replacement, a release, a renewal, a delivery. An event stands
-/// here as often as it is worth aiming at.
+/// Moments in the middle of a batch, an election, a start, a repair, a replacement, a release, a renewal or a delivery.
+/// An event is listed several times if it is worth aiming at more often.
 const MOMENTS: [&str; 26] = [
     "batch-written",
     "batch-written",
@@ -217,7 +220,7 @@ impl System for AuditLog {
     }
 
     fn sizes(&self) -> Sizes {
-        // An entry of the workload is the detail of an event, which is the payload.
+        // An entry of the workload is the detail of an event, and the event is the payload.
         let entry_max = (PAYLOAD_BYTES_MAX - EVENT_ROOM) as u64;
         Sizes { entry_max, payload_max: PAYLOAD_BYTES_MAX as u64, segment: SEGMENT_BYTES }
     }
@@ -242,7 +245,7 @@ impl System for AuditLog {
         }
         let key = SigningKey::generate();
         let mut log_id = [0; 16];
-        // The log's id is public; it only has to differ from that of any other log.
+        // The id of the log is public; it only has to differ from that of any other log.
         log_id.copy_from_slice(&key.verifying_key().0[..16]);
         self.key = Arc::new(key).into();
         self.log_id = log_id.into();
@@ -283,7 +286,7 @@ impl System for AuditLog {
         let shown = client.clone();
         tokio::spawn(async move {
             while identities.changed().await.is_ok() {
-                // One that cannot be used is passed over: the old one still stands.
+                // An identity that cannot be used is ignored: the old one stays in use.
                 let _ = shown.replace_identity(&identities.borrow_and_update());
             }
         });
@@ -314,7 +317,7 @@ impl System for AuditLog {
 
     async fn ask_how_new(&self, reader: Host) {
         if reader.servers().len() < 2 {
-            return; // nobody else could know more
+            return; // no other server could know more
         }
         let mut identities = reader.identities();
         let identity = identities.borrow_and_update().clone();
@@ -355,7 +358,7 @@ impl System for AuditLog {
                     Ok(()) = identities.changed() => {
                         let _ = tail.replace_identity(&identities.borrow_and_update());
                     }
-                    // Where a server cannot vouch for the log, or skips, it asks another one, after a wait.
+                    // If a server cannot vouch for the log, or skips entries, the tail asks another one after a wait.
                     next = tail.next() => if let Ok((index, leaf)) = next {
                         found.note(counting.found(index.0, leaf));
                     },
@@ -370,11 +373,11 @@ impl System for AuditLog {
     }
 }
 
-/// What a follower of several servers puts up with before it turns to another one.
+/// How long a follower of several servers waits for one before it turns to another.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 impl AuditLog {
-    /// Makes a machine's data folder a member, once: of the log as it begins, or of the log that is there.
+    /// Makes the data folder of a machine a member, once: of a new log, or of the log that exists.
     async fn make_member(&self, host: &Host, settings: &NodeSettings) -> Result<(), Failure> {
         let this = (Name::from(host.name()), host.machine());
         if self.members.lock().unwrap_or_else(PoisonError::into_inner).contains(&this) {
@@ -389,7 +392,7 @@ impl AuditLog {
     }
 }
 
-/// The node of a server's machine: no two machines ever share one.
+/// Returns the node of a machine of a server. No two machines ever share a node.
 fn node_of(host: &Host, position: usize, machine: u32) -> u64 {
     (position + 1) as u64 + u64::from(machine) * host.servers().len() as u64
 }
@@ -399,8 +402,8 @@ fn position(host: &Host, name: &str) -> Result<usize, Failure> {
     Ok(position.ok_or("only a server serves")?)
 }
 
-/// Renews the host's certificate, where the scenario has an issuer. What it renews shows up in `Host::identities`, for
-/// servers, clients and readers to take up like anything else that is installed.
+/// Renews the certificate of the host, if the scenario has an issuer. A renewed certificate shows up in
+/// `Host::identities`, where servers, clients and readers pick it up like anything else that is installed.
 async fn renewing(host: Host) -> Infallible {
     let Some(renewal) = host.renewal() else { return std::future::pending().await };
     let issuer = Server { address: renewal.issuer.address(), tls_name: renewal.issuer.name().to_owned() };
@@ -410,22 +413,23 @@ async fn renewing(host: Host) -> Infallible {
     Renewer::new(world, settings, identities, renewal.now, keep).run().await
 }
 
-/// The revision that a host runs.
+/// Returns the revision that a host runs.
 fn revision(host: &Host) -> Result<Revision, Failure> {
     let named = Revision::named(host.revision());
     Ok(named.ok_or_else(|| format!("this log has no revision `{}`", host.revision()))?)
 }
 
-/// An application that appends: it writes events of its own revision, with the workload's bytes as their detail.
+/// An application that appends. It writes events of its own revision, with the bytes of the workload as their detail.
 ///
-/// A log that decoded and encoded them again would drop what it does not know, and be found out.
+/// A log that decoded events and encoded them again would drop the fields that it does not know, and would be found
+/// out.
 pub struct Application {
     client: AuditClient,
     revision: Revision,
 }
 
 impl Application {
-    /// The entry as an event of this revision.
+    /// Returns the entry as an event of this revision.
     fn event(&self, entry: &Entry) -> Bytes {
         let (actor, action) = (entry.client().to_owned(), "read".to_owned());
         let (number, detail) = (entry.id().number, entry.bytes().clone());
@@ -466,7 +470,7 @@ impl Client for Application {
     async fn failed(&self) -> Failure {
         match self.client.failed().await {
             Some(why) => why.into(),
-            None => std::future::pending().await, // closed by whoever opened it
+            None => std::future::pending().await, // closed by its owner
         }
     }
 
@@ -479,7 +483,7 @@ impl Client for Application {
     }
 }
 
-/// Where the members of a cluster are found.
+/// Returns where the members of a cluster are found.
 fn contacts(host: &Host) -> Vec<Contact> {
     let contact =
         |(node, server): (u64, &Peer)| Contact { node, name: server.name().to_owned(), address: server.address() };
@@ -491,14 +495,14 @@ fn servers_of(peers: &[Peer]) -> Vec<Server> {
     peers.iter().map(server).collect()
 }
 
-/// The workload's own bytes in an event of whatever revision: by the field's number, so that nothing else of the event
-/// has to be understood. A payload that is no event stands for itself.
+/// Returns the bytes of the workload in an event of any revision. They are found by the number of the field, so that
+/// nothing else in the event has to be understood. A payload that is not an event stands for itself.
 fn detail(payload: &Bytes) -> Bytes {
     bytes_of_field(payload, EVENT_DETAIL).map_or_else(|| payload.clone(), |detail| payload.slice_ref(detail))
 }
 
-/// Which entries count, told from the log alone: per client the next of its newest epoch. The reader's own account of
-/// what the servers decided.
+/// Which entries count, derived from the log alone: for each client, the next entry of its newest epoch. This is the
+/// reader's own account of what the servers decided.
 #[derive(Default)]
 struct Counting {
     clients: BTreeMap<ClientId, (Epoch, Sequence)>,

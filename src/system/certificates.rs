@@ -1,7 +1,7 @@
-//! What is installed at one host: stands for the certificate files of a machine, which outlive its processes.
+//! What is installed at one host. It stands for the certificate files of a machine, which outlive its processes.
 //!
-//! It notes what was installed and what the software took up, because that is all that can be seen of certificates
-//! from outside, whatever TLS the software speaks. Keys never leave it but to the host's own software.
+//! It notes what was installed and what the software picked up, because nothing else about certificates can be seen
+//! from outside, whatever TLS library the software uses. Only the host's own software gets the keys.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,29 +15,29 @@ use crate::history::What;
 #[derive(Debug)]
 pub(crate) struct Certificates {
     files: watch::Sender<Identity>,
-    /// Counts how often the host was told to renew now.
+    /// Counts how often the host was told to renew at once.
     asked: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Serial number of what is installed, and how often something was: one certificate may come again, with others
-    /// whom it trusts.
+    /// The serial number of what is installed, and how often something was installed. The same certificate may be
+    /// installed again with other trusted authorities.
     installed: (u64, u64),
-    /// What the software of this life took up last.
+    /// What the software of this life picked up last.
     taken: Option<(u64, u64)>,
-    /// The software follows changes by itself.
+    /// Whether the software follows changes by itself.
     follows: bool,
-    /// The software renews by itself.
+    /// Whether the software renews by itself.
     renews: bool,
 }
 
-/// Who is told: notes as this host's.
+/// A function that records events of this host.
 type Record<'r> = &'r dyn Fn(What);
 
 impl Certificates {
-    /// Files that hold this from the start.
+    /// Creates files that hold this identity from the start.
     pub(crate) fn new(identity: Identity, record: Record<'_>) -> Self {
         let this =
             Self { files: watch::Sender::new(identity.clone()), asked: watch::Sender::new(0), state: Mutex::default() };
@@ -49,7 +49,7 @@ impl Certificates {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Other software starts on this host: it has taken up nothing yet.
+    /// Notes that new software starts on this host, which has picked up nothing yet.
     pub(crate) fn begin_life(&self) {
         let mut state = self.state();
         *state = State { installed: state.installed, ..State::default() };
@@ -68,18 +68,18 @@ impl Certificates {
         }
     }
 
-    /// What is installed, without anybody taking it up.
+    /// Returns what is installed, without the software picking it up.
     pub(crate) fn installed(&self) -> Identity {
         self.files.borrow().clone()
     }
 
-    /// The software reads the files.
+    /// Reads the files on behalf of the software.
     pub(crate) fn read(&self, record: Record<'_>) -> Identity {
         self.take(record);
         self.files.borrow().clone()
     }
 
-    /// The software follows the files from now on.
+    /// Makes the software follow the files from now on.
     pub(crate) fn follow(&self, record: Record<'_>) -> watch::Receiver<Identity> {
         self.take(record);
         self.state().follows = true;
@@ -96,13 +96,13 @@ impl Certificates {
         }
     }
 
-    /// The software will renew whenever it is told to.
+    /// Notes that the software will renew whenever it is told to.
     pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
         self.state().renews = true;
         self.asked.subscribe()
     }
 
-    /// Tells the software to renew now; false where it does not renew by itself.
+    /// Tells the software to renew now. Returns false if it does not renew by itself.
     pub(crate) fn ask_to_renew(&self) -> bool {
         let renews = self.state().renews;
         self.asked.send_modify(|asked| *asked += 1);
@@ -110,12 +110,13 @@ impl Certificates {
     }
 }
 
-/// Serial number and description of the certificate that an identity shows; `None` where it cannot be read.
+/// Returns the serial number and a description of the certificate that an identity presents, or `None` if it cannot be
+/// read.
 fn describe(identity: &Identity, why: &str) -> Option<(u64, What)> {
     let leaf = identity.leaf_certificate().ok()?;
     let peer = identity.peer().ok()?;
     let (_, parsed) = X509Certificate::from_der(&leaf).ok()?;
-    // Of longer serials the last eight bytes: they only have to differ within one run.
+    // Of a longer serial number the last eight bytes are used: they only have to differ within one run.
     let serial = parsed.raw_serial().iter().fold(0_u64, |serial, byte| serial << 8 | u64::from(*byte));
     let usage = parsed.extended_key_usage().ok()?.map(|usage| usage.value);
     let what = What::Certificate {
@@ -132,7 +133,7 @@ fn describe(identity: &Identity, why: &str) -> Option<(u64, What)> {
     Some((serial, what))
 }
 
-/// Names of the authorities that an identity trusts.
+/// Returns the names of the authorities that an identity trusts.
 fn trusted(identity: &Identity) -> Vec<String> {
     let all = identity.trusted_certificates().unwrap_or_default();
     let named = all.iter().filter_map(|der| Some(common_name(X509Certificate::from_der(der).ok()?.1.subject())));

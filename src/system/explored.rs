@@ -1,45 +1,48 @@
-//! What an exploration may draw for a log: the clusters that it can form, the words that mean something to it, and rules
-//! of what it may be asked to survive, each with its reason.
+//! What an exploration may draw for a log: the clusters that it can form, the words that have a meaning for it, and
+//! rules for what it may be asked to survive, each with its reason.
 //!
-//! A log says so in [`System::explored`](super::System::explored). The faults come from
+//! A log returns this from [`System::explored`](super::System::explored). The faults come from
 //! [`can_suffer`](super::System::can_suffer), the revisions from [`revisions`](super::System::revisions).
 
 use gapless_world::mark::Table;
 
 use crate::scenario::Scenario;
 
-/// A rule of what may be asked: a scenario that breaks it is not drawn, and no violation is reduced to one.
+/// A rule for what may be asked of a log. A scenario that breaks it is not drawn, and no violation is reduced to one.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     /// Its name, kebab-case.
     pub name: &'static str,
-    /// Why nothing beyond it may be asked, in a sentence or two for people.
+    /// Why nothing beyond the rule may be asked, in a sentence or two for people.
     pub reason: &'static str,
-    /// Whether a scenario keeps it. A scenario that keeps it still does so without some of its steps, unless one step
-    /// makes good what another one did.
+    /// Returns whether a scenario keeps the rule. A scenario that keeps it must still do so without some of its steps,
+    /// unless one step repairs what another one did.
     pub allows: fn(&Scenario) -> bool,
 }
 
-/// What an exploration may draw for one log. By default: one server, no word that not every log knows, no rule of its own.
+/// What an exploration may draw for one log. By default: one server, only words that every log knows, and no rule of
+/// its own.
 #[derive(Debug, Clone)]
 pub struct Explored {
-    /// How many servers a cluster may have; drawn from with equal chance.
+    /// The possible numbers of servers of a cluster. Each element has an equal chance of being drawn.
     pub servers: Vec<u32>,
-    /// `leader` and `followers` can be struck, for [`System::leader`](super::System::leader) says who leads.
+    /// Whether `leader` and `followers` can be struck, because [`System::leader`](super::System::leader) returns the
+    /// leader.
     pub leader: bool,
-    /// The log renews its certificates where there is an issuer ([`Host::renewal`](super::Host::renewal)).
+    /// Whether the log renews its certificates if there is an issuer ([`Host::renewal`](super::Host::renewal)).
     pub renewals: bool,
-    /// The log keeps to `[cluster] payload-max`, and its clients keep what is larger as dead letters.
+    /// Whether the log respects `[cluster] payload-max`, and its clients keep larger payloads as dead letters.
     pub dead_letters: bool,
-    /// Files and folders of a server that a fault of its disk may single out, as `path` has them; where entries stand first.
+    /// Files and folders of a server that a fault of its disk may single out, in the notation of `path`. The first one
+    /// is where entries are stored.
     pub paths: Vec<&'static str>,
-    /// The same of a client.
+    /// The same for a client.
     pub client_paths: Vec<&'static str>,
-    /// Events that the log tells, whose first one is a moment to aim at: it is in the middle of something. `gapless list
-    /// events` has their names.
+    /// Events of the log whose first occurrence is a moment at which steps may aim, because it is in the middle of some
+    /// process. `gapless list events` shows their names.
     pub moments: Vec<&'static str>,
-    /// The tables of the log's own [marks](mod@gapless_world::mark): a sweep says how often each of them was reached, beside those
-    /// of the harness.
+    /// The tables of the log's own [marks](mod@gapless_world::mark). A sweep reports how often each mark was reached,
+    /// together with those of the harness.
     pub marks: Vec<&'static Table>,
     /// Further rules.
     pub rules: Vec<Rule>,
@@ -65,13 +68,13 @@ impl Default for Explored {
 }
 
 impl Explored {
-    /// Also keeps this rule.
+    /// Adds a rule.
     pub fn and(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
     }
 
-    /// Is not bound by the rule of this name, which binds any other log: it promises more.
+    /// Frees the log from the rule of this name, which binds any other log, because this log promises more.
     pub fn free_of(mut self, rule: &'static str) -> Self {
         self.free_of.push(rule);
         self

@@ -1,9 +1,9 @@
-//! A host's disk in the manner of `std::fs`, for logs whose store is synchronous.
+//! The disk of a host in the style of `std::fs`, for logs whose store is synchronous.
 //!
 //! It is the same simulated disk that [`Host::world`](super::Host::world) offers with futures, and it fails in the same
-//! ways: what was written and not synced may be lost, torn or kept at a power loss. Only time is missing. A synchronous
-//! call cannot wait for simulated time without standing still for all hosts, so each call is done when it returns, a
-//! sync included.
+//! ways: at a power loss, what was written and not synced may be lost, torn or kept. Only time is missing. A
+//! synchronous call cannot wait for simulated time without blocking all hosts, so each call, a sync included, is
+//! complete when it returns.
 
 use std::{
     fmt,
@@ -16,21 +16,21 @@ use bytes::Bytes;
 use futures::FutureExt;
 use gapless_world::{Disk, OpenMode, Pending};
 
-/// A disk that can also be used without waiting. Everything but a sync is done at its submission anyway.
+/// A disk that can also be used without waiting. All operations except a sync are complete at their submission anyway.
 pub(crate) trait DiskAtOnce: Disk {
-    /// As [`Disk::open`].
+    /// Like [`Disk::open`], complete when it returns.
     fn open_at_once(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FileAtOnce>>;
-    /// As [`Disk::sync_folder`], done when it returns.
+    /// Like [`Disk::sync_folder`], complete when it returns.
     fn sync_folder_at_once(&self, path: &Path) -> io::Result<()>;
 }
 
 /// A file of such a disk.
 pub(crate) trait FileAtOnce: gapless_world::File {
-    /// As [`gapless_world::File::sync`], done when it returns.
+    /// Like [`gapless_world::File::sync`], complete when it returns.
     fn sync_at_once(&self) -> io::Result<()>;
 }
 
-/// What a disk without power answers: a thread that would wait for it would wait for ever.
+/// The error of a disk without power. A thread that waited for such a disk would wait for ever.
 pub(crate) fn without_power() -> io::Error {
     io::Error::other("the disk does not answer: its host has lost its power")
 }
@@ -39,7 +39,7 @@ fn at_once<T>(pending: Pending<T>) -> io::Result<T> {
     pending.now_or_never().unwrap_or_else(|| Err(without_power()))
 }
 
-/// The data folder of a host. It outlives the host's processes; names are relative to it.
+/// The data folder of a host. It outlives the processes of the host. Names are relative to it.
 #[derive(Clone)]
 pub struct DataFolder(pub(crate) Arc<dyn DiskAtOnce>);
 
@@ -50,11 +50,11 @@ impl fmt::Debug for DataFolder {
 }
 
 impl DataFolder {
-    /// Opens a file to which every write is appended, from whose beginning it is read. Where it does not exist it is
-    /// created, and its name made durable at once in the folder that it stands in.
+    /// Opens a file for appending. Every write is appended, and reads start at the beginning. If the file does not
+    /// exist, it is created, and its name is at once made durable in its folder.
     ///
     /// # Errors
-    /// `NotFound` where its folder does not exist.
+    /// `NotFound` if its folder does not exist.
     pub fn append_to(&self, name: impl AsRef<Path>) -> io::Result<File> {
         let name = name.as_ref();
         let file = match self.0.open_at_once(name, OpenMode::Existing) {
@@ -68,46 +68,46 @@ impl DataFolder {
         Ok(File::new(file, true))
     }
 
-    /// Opens a file to read and write it from its beginning.
+    /// Opens a file for reading and writing from its beginning.
     ///
     /// # Errors
-    /// `NotFound` where it does not exist.
+    /// `NotFound` if it does not exist.
     pub fn open(&self, name: impl AsRef<Path>) -> io::Result<File> {
         Ok(File::new(self.0.open_at_once(name.as_ref(), OpenMode::Existing)?, false))
     }
 
-    /// Opens a file, empty: created where it does not exist, cut where it does. Its name survives a power loss after
-    /// [`sync_folder`](DataFolder::sync_folder).
+    /// Opens an empty file: it is created if it does not exist, and truncated if it does. Its name survives a power
+    /// loss after [`sync_folder`](DataFolder::sync_folder).
     ///
     /// # Errors
-    /// `NotFound` where its folder does not exist.
+    /// `NotFound` if its folder does not exist.
     pub fn create(&self, name: impl AsRef<Path>) -> io::Result<File> {
         let file = File::new(self.0.open_at_once(name.as_ref(), OpenMode::Create)?, false);
         file.set_len(0)?;
         Ok(file)
     }
 
-    /// Creates a folder and its parents; no error where it exists. Each survives a power loss, with all that is in it,
-    /// after [`sync_folder`](DataFolder::sync_folder) of the folder that it stands in.
+    /// Creates a folder and its parents. It is no error if the folder exists. Each folder survives a power loss, with
+    /// everything in it, after [`sync_folder`](DataFolder::sync_folder) of its parent folder.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn create_folder(&self, name: impl AsRef<Path>) -> io::Result<()> {
         at_once(self.0.create_folder(name.as_ref()))
     }
 
-    /// The names in a folder, sorted; `""` is the data folder itself.
+    /// Returns the names in a folder, sorted. `""` is the data folder itself.
     ///
     /// # Errors
-    /// `NotFound` where it does not exist.
+    /// `NotFound` if it does not exist.
     pub fn list(&self, folder: impl AsRef<Path>) -> io::Result<Vec<String>> {
         at_once(self.0.list(folder.as_ref()))
     }
 
-    /// Renames in one step, replacing what stood at `to`. Durable after [`sync_folder`](DataFolder::sync_folder).
+    /// Renames a file in one step, replacing what was at `to`. Durable after [`sync_folder`](DataFolder::sync_folder).
     ///
     /// # Errors
-    /// `NotFound` where `from` does not exist.
+    /// `NotFound` if `from` does not exist.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         at_once(self.0.rename(from.as_ref(), to.as_ref()))
     }
@@ -115,15 +115,15 @@ impl DataFolder {
     /// Removes a file. Durable after [`sync_folder`](DataFolder::sync_folder).
     ///
     /// # Errors
-    /// `NotFound` where it does not exist.
+    /// `NotFound` if it does not exist.
     pub fn remove(&self, name: impl AsRef<Path>) -> io::Result<()> {
         at_once(self.0.remove(name.as_ref()))
     }
 
-    /// Makes what was created, renamed and removed in a folder durable.
+    /// Makes everything durable that was created, renamed or removed in a folder.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn sync_folder(&self, folder: impl AsRef<Path>) -> io::Result<()> {
         self.0.sync_folder_at_once(folder.as_ref())
     }
@@ -131,11 +131,11 @@ impl DataFolder {
 
 /// An open file on a simulated disk, used like `std::fs::File`.
 ///
-/// Like there, a shared reference reads, writes and seeks too, and clones by [`try_clone`](File::try_clone) share one
-/// position.
+/// As with that type, a shared reference can read, write and seek too, and clones by [`try_clone`](File::try_clone)
+/// share one position.
 pub struct File {
     file: Arc<dyn FileAtOnce>,
-    /// Where the next read, or write, begins.
+    /// Where the next read or write begins.
     position: Arc<Mutex<u64>>,
     append: bool,
 }
@@ -155,44 +155,46 @@ impl File {
         self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes everything written so far durable. After an error nothing is known about those bytes: a second try that
-    /// succeeds proves nothing.
+    /// Makes everything durable that was written so far. After an error, nothing is known about those bytes: a second
+    /// try that succeeds proves nothing.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn sync_data(&self) -> io::Result<()> {
         self.file.sync_at_once()
     }
 
-    /// The same: the length of a simulated file is as durable as its bytes.
+    /// Does the same as [`sync_data`](File::sync_data), because the length of a simulated file is as durable as its
+    /// bytes.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
     }
 
-    /// Cuts the file, or lets it grow with zeroes. The position stays where it is.
+    /// Truncates the file, or extends it with zeroes. The position stays where it is.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         at_once(self.file.truncate(len))
     }
 
-    /// Length in bytes. (`std::fs::File` says it in its `metadata()`.)
+    /// Returns the length in bytes. (`std::fs::File` has it in its `metadata()`.)
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     #[allow(clippy::len_without_is_empty, reason = "an emptiness that can fail reads worse than `len()? == 0`")]
     pub fn len(&self) -> io::Result<u64> {
         at_once(self.file.len())
     }
 
-    /// Reads at an offset and leaves the position alone; fewer bytes than asked for only at the end of the file.
+    /// Reads at an offset and leaves the position alone. Returns fewer bytes than asked for only at the end of the
+    /// file.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = at_once(self.file.read_at(offset, to.len()))?;
         to[..read.len()].copy_from_slice(&read);
@@ -202,15 +204,15 @@ impl File {
     /// Writes at an offset and leaves the position alone.
     ///
     /// # Errors
-    /// Where the disk fails.
+    /// If the disk fails.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         at_once(self.file.write_at(offset, Bytes::copy_from_slice(bytes)))
     }
 
-    /// The same file with the same position.
+    /// Returns another handle to the same file, with the same position.
     ///
     /// # Errors
-    /// Never; as `std::fs::File` has it.
+    /// Never fails. The signature is that of `std::fs::File`.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { file: self.file.clone(), position: self.position.clone(), append: self.append })
     }

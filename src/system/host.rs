@@ -23,41 +23,42 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A host that listens on `port`.
+    /// Creates a peer that listens on `port`.
     pub fn new(name: Name, port: u16) -> Self {
         Self { name, port }
     }
 
-    /// Its name, which is also the name in its certificate.
+    /// Returns its name, which is also the name in its certificate.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// `name:port`.
+    /// Returns `name:port`.
     pub fn address(&self) -> String {
         format!("{}:{}", self.name, self.port)
     }
 
-    /// `https://name:port`, for tonic's `Endpoint`. A log without TLS says `http://` before the
+    /// Returns `https://name:port`, for tonic's `Endpoint`. A log without TLS puts `http://` before the
     /// [`address`](Peer::address).
     pub fn uri(&self) -> Uri {
         let uri = Uri::builder().scheme("https").authority(self.address()).path_and_query("/");
-        // Hosts are called `server-2` and the like: always an authority.
+        // Names of hosts such as `server-2` are always a valid authority.
         uri.build().unwrap_or_default()
     }
 }
 
-/// Changes a reply's bytes before they are encrypted; answers whether it did. For faults inside a server.
+/// Changes the bytes of a reply before they are encrypted, and returns whether it did. This serves faults inside a
+/// server.
 pub type ReplyFilter = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
 /// How the scenario wants certificates to be renewed: over the network, from a host that issues them.
 #[derive(Debug, Clone)]
 pub struct Renewal {
-    /// Where the issuer listens; its certificate holds this name.
+    /// Where the issuer listens. Its certificate has this name.
     pub issuer: Peer,
-    /// The authority of the issuer's own certificate, PEM: of no other host, and never rotated.
+    /// The authority of the issuer's own certificate, in PEM. It signs for no other host, and is never rotated.
     pub issuer_ca_pem: String,
-    /// A new certificate is to be asked for this long before the old one ends.
+    /// How long before the end of the old certificate a new one is to be requested.
     pub before: Duration,
     /// Changes whenever the host is told to renew at once.
     pub now: watch::Receiver<u64>,
@@ -72,7 +73,7 @@ pub struct Host {
     pub(crate) world: World,
     pub(crate) disk: DataFolder,
     pub(crate) certificates: Arc<Certificates>,
-    /// Issuer, its authority and the time before an end, where there is an issuer.
+    /// The issuer, its authority and the time before the end of a certificate, if there is an issuer.
     pub(crate) issuer: Option<(Peer, Arc<str>, Duration)>,
     pub(crate) call: Call,
     pub(crate) memory: watch::Sender<u64>,
@@ -92,107 +93,110 @@ impl fmt::Debug for Host {
 }
 
 impl Host {
-    /// Its name, and the name in its certificate.
+    /// Returns its name, which is also the name in its certificate.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// All servers, in order.
+    /// Returns all servers, in order.
     pub fn servers(&self) -> &[Peer] {
         &self.servers
     }
 
-    /// Where a server listens: `address:port`.
+    /// Returns where a server listens: `address:port`.
     pub fn listen_address(&self) -> &str {
         &self.listen
     }
 
-    /// Binds [`listen_address`](Host::listen_address). What it gives is a stream of connections without TLS, for tonic's
+    /// Binds [`listen_address`](Host::listen_address). Returns a stream of connections without TLS, for tonic's
     /// `serve_with_incoming_shutdown`.
     ///
     /// # Errors
-    /// `AddrInUse` where this life of the host listens already.
+    /// `AddrInUse` if this life of the host already listens.
     pub fn listen(&self) -> io::Result<Incoming> {
         let bound = self.world.net.listen(&self.listen).now_or_never();
         let waits = || Err(io::Error::other("this network takes its time to bind: await `world().net.listen`"));
         bound.unwrap_or_else(waits).map(Incoming::new)
     }
 
-    /// Connects to others, without TLS, for tonic's `connect_with_connector_lazy`.
+    /// Returns a connector to other hosts, without TLS, for tonic's `connect_with_connector_lazy`.
     pub fn connector(&self) -> Connector {
         Connector(self.world.net.clone())
     }
 
-    /// Its disk in the manner of `std::fs`, for a synchronous store. The same disk with futures is in
+    /// Returns its disk in the style of `std::fs`, for a synchronous store. The same disk with futures is in
     /// [`world`](Host::world).
     pub fn disk(&self) -> DataFolder {
         self.disk.clone()
     }
 
-    /// Its disk, its network and its observer.
+    /// Returns its disk, its network and its observer.
     pub fn world(&self) -> &World {
         &self.world
     }
 
-    /// The certificate that it shows and the issuers that it trusts: what is installed now. Software that reads it
-    /// once shows it for ever.
+    /// Returns the certificate that it presents and the issuers that it trusts, as installed now. Software that reads
+    /// this only once presents the same certificate for ever.
     pub fn identity(&self) -> Identity {
         self.certificates.read(&*self.record)
     }
 
-    /// The same, followed: changes whenever something else is installed. What it shows counts as taken up at once.
+    /// Returns the same as [`identity`](Host::identity), as a value that changes whenever something else is installed.
+    /// What it shows counts as picked up at once.
     pub fn identities(&self) -> watch::Receiver<Identity> {
         self.certificates.follow(&*self.record)
     }
 
-    /// Installs an identity in place of the one that it has, as writing certificate files does: it outlives the
+    /// Installs an identity in place of the present one. Like certificate files that are written, it outlives the
     /// process.
     pub fn install(&self, identity: Identity) {
         self.certificates.install(identity, "installed by the host's own software", &*self.record);
     }
 
-    /// How certificates are renewed, where the scenario has an issuer. Software that asks for this has to renew.
+    /// Returns how certificates are renewed, if the scenario has an issuer. Software that calls this has to renew its
+    /// certificates.
     pub fn renewal(&self) -> Option<Renewal> {
         let (issuer, issuer_ca_pem, before) = self.issuer.clone()?;
         let now = self.certificates.renewals();
         Some(Renewal { issuer, issuer_ca_pem: issuer_ca_pem.to_string(), before, now })
     }
 
-    /// How the scenario wants entries to be sent.
+    /// Returns how the scenario wants entries to be sent.
     pub fn call(&self) -> Call {
         self.call
     }
 
-    /// Bytes that its queues and caches may use together, now and whenever that changes. A program that keeps to it
-    /// shrinks while it runs, and sheds what does not fit.
+    /// Returns the bytes that its queues and caches may use together, as a value that may change. A program that keeps
+    /// to this budget shrinks while it runs, and sheds what does not fit.
     pub fn memory_budget(&self) -> watch::Receiver<u64> {
         self.memory.subscribe()
     }
 
-    /// The largest payload that servers are to take in this scenario, in bytes, where it says so. What is larger is
-    /// refused, and kept by its client as a dead letter.
+    /// Returns the largest payload that servers are to take in this scenario, in bytes, if it gives one. A larger
+    /// payload is refused, and its client keeps it as a dead letter.
     pub fn payload_max(&self) -> Option<usize> {
         self.payload_max
     }
 
-    /// The size, in bytes, past which a log that keeps its entries in several files is to begin the next one in this
-    /// scenario, where it says so.
+    /// Returns the size, in bytes, past which a log that keeps its entries in several files is to begin the next file
+    /// in this scenario, if it gives one.
     pub fn segment(&self) -> Option<u64> {
         self.segment
     }
 
-    /// The schema revision that this life is to run, one of [`System::revisions`](super::System::revisions).
+    /// Returns the schema revision that this life is to run, one of [`System::revisions`](super::System::revisions).
     pub fn revision(&self) -> &'static str {
         self.revision.word()
     }
 
-    /// Which machine stands under this name: 0 for the first, one more each time that it was lost for good and replaced
-    /// by an empty one. What the one before held is gone; see [`System::replace`](super::System::replace).
+    /// Returns which machine stands under this name: 0 for the first, and one more each time that it was lost for good
+    /// and replaced by an empty machine. What the previous machine held is gone; see
+    /// [`System::replace`](super::System::replace).
     pub fn machine(&self) -> u32 {
         self.machine
     }
 
-    /// For servers that offer it: changes replies before they are encrypted.
+    /// Returns a filter that changes replies before they are encrypted, for servers that support it.
     pub fn reply_filter(&self) -> Option<&ReplyFilter> {
         self.reply_filter.as_ref()
     }
@@ -201,7 +205,7 @@ impl Host {
     pub fn stop_requested(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut stop = self.stop.clone();
         async move {
-            // A harness that is gone will not ask any more.
+            // A harness that is gone will never ask.
             if stop.wait_for(|stop| *stop).await.is_err() {
                 std::future::pending().await
             }
@@ -218,19 +222,19 @@ impl Host {
 #[derive(Clone)]
 pub struct Findings {
     pub(crate) record: Arc<dyn Fn(What) + Send + Sync>,
-    /// Which reading; `None` while following.
+    /// The number of the reading; `None` while following.
     pub(crate) reading: Option<u32>,
 }
 
 impl Findings {
-    /// An entry at a position, as the log counts, with exactly the bytes that the reader got. Entries of the workload
-    /// are recognised by their mark.
+    /// Notes an entry at a position, as the log counts positions, with exactly the bytes that the reader got. Entries
+    /// of the workload are recognised by their mark.
     pub fn entry(&mut self, position: u64, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         self.note(Found { position, entry: EntryId::find(&bytes), counts: true, numbered: None, bytes, leaf: None });
     }
 
-    /// The same, with all that a numbered, Merkle-hashed log can say.
+    /// Notes an entry with everything that a numbered, Merkle-hashed log can say about it.
     pub fn note(&mut self, found: Found) {
         match self.reading {
             Some(reading) => (self.record)(What::Found { reading, found }),
@@ -238,7 +242,7 @@ impl Findings {
         }
     }
 
-    /// A checkpoint that the reader saw: the number of leaves and their root (RFC 6962).
+    /// Notes a checkpoint that the reader saw: the number of leaves and their root (RFC 6962).
     pub fn checkpoint(&mut self, size: u64, root: &[u8; 32]) {
         let root = root.iter().map(|byte| format!("{byte:02x}")).collect();
         if let Some(reading) = self.reading {
@@ -246,7 +250,7 @@ impl Findings {
         }
     }
 
-    /// A whole leaf, for [`Found::leaf`].
+    /// Wraps a whole leaf, for [`Found::leaf`].
     pub fn leaf(bytes: Bytes) -> LeafBytes {
         LeafBytes(bytes)
     }

@@ -1,5 +1,5 @@
-//! A host's network in the shapes that tonic takes: a stream of connections for its server, a connector for its client.
-//! Plain bytes; TLS is the log's own matter.
+//! The network of a host in the forms that tonic takes: a stream of connections for its server, and a connector for its
+//! client. Connections carry plain bytes; TLS is up to the log.
 
 use std::{
     fmt, io,
@@ -22,8 +22,8 @@ use tower::Service;
 
 use super::Name;
 
-/// From one SYN to the next, doubled each time, and how many there are: as Linux has it by default
-/// (`tcp_syn_retries` = 6, after which a connect fails with `TimedOut`, 127 s in all).
+/// The time from one SYN to the next, which doubles each time, and the number of SYNs. Both are the defaults of Linux
+/// (`tcp_syn_retries` = 6, after which a connect fails with `TimedOut`, after 127 s in all).
 const SYN_AGAIN: Duration = Duration::from_secs(1);
 const SYNS: u32 = 7;
 
@@ -34,7 +34,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The host at its other end, by name. Nobody has proved it: that is what certificates are for.
+    /// Returns the name of the host at its other end. The name is not proved: that is what certificates are for.
     pub fn peer(&self) -> &str {
         &self.peer
     }
@@ -66,10 +66,10 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// What tonic puts into the extensions of each request that came over a [`Connection`].
+/// What tonic puts into the extensions of each request that arrives over a [`Connection`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The host at the other end, by name.
+    /// The name of the host at the other end.
     pub host: String,
 }
 
@@ -81,7 +81,7 @@ impl Connected for Connection {
     }
 }
 
-/// The connections that reach a server, for `serve_with_incoming_shutdown`. It never ends.
+/// The connections that reach a server, for `serve_with_incoming_shutdown`. The stream never ends.
 pub struct Incoming(Pin<Box<dyn Stream<Item = io::Result<Connection>> + Send>>);
 
 impl Incoming {
@@ -108,7 +108,7 @@ impl Stream for Incoming {
     }
 }
 
-/// Connects to `scheme://host:port`, for `connect_with_connector_lazy` and its kin.
+/// Connects to `scheme://host:port`, for `connect_with_connector_lazy` and similar methods.
 #[derive(Clone)]
 pub struct Connector(pub(super) Arc<dyn Net>);
 
@@ -140,7 +140,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// As a kernel connects: a SYN that nobody answers is sent again, so that a host that comes back is reached, and one
+/// Connects as a kernel does. A SYN without an answer is sent again, so that a host that comes back is reached; a host
 /// that stays away is given up.
 async fn connect(net: &dyn Net, address: &str) -> io::Result<Box<dyn gapless_world::Stream>> {
     let mut wait = SYN_AGAIN;

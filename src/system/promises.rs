@@ -1,10 +1,10 @@
-//! How a log says what it promises, and what the caller of its `append` knows afterwards, in few words.
+//! Short ways for a log to declare what it promises, and what the caller of its `append` knows afterwards.
 
 use gapless_world::error_chain;
 
 use super::{Failure, Outcome, Promise, Promises};
 
-/// What any append-only log can be held to by what goes into it and what comes out again.
+/// The promises by which any append-only log can be judged from what goes into it and what comes out again.
 const OF_ANY_LOG: [Promise; 12] = [
     Promise::AppendOnly,
     Promise::NoGaps,
@@ -20,8 +20,8 @@ const OF_ANY_LOG: [Promise; 12] = [
     Promise::Recovers,
 ];
 
-/// What can be judged only where the log says more of itself: by checkpoints that readers see, and by events that it
-/// tells its observer.
+/// The promises that can be judged only if the log reports more about itself: by checkpoints that readers see, and by
+/// events for its observer.
 const OF_A_TALKATIVE_LOG: [Promise; 5] = [
     Promise::NoFork,
     Promise::TrustedPeers,
@@ -31,18 +31,19 @@ const OF_A_TALKATIVE_LOG: [Promise; 5] = [
 ];
 
 impl Promises {
-    /// Everything that can be judged from what clients appended and what readers found: a good start for any log.
+    /// Returns all promises that can be judged from what clients appended and what readers found: a good start for any
+    /// log.
     ///
-    /// What needs the log's own word (a checkpoint, a call with its deadline) is declined here with that reason, and
-    /// taken up by [`and`](Promises::and).
+    /// Promises that need reports of the log itself (a checkpoint, a call with its deadline) are declined with that
+    /// reason. [`and`](Promises::and) adds them.
     pub fn of_an_append_only_log() -> Self {
         let silent = "the log says nothing of it by itself";
         let declined = OF_A_TALKATIVE_LOG.map(|promise| (promise, silent.to_owned())).to_vec();
         Self { kept: OF_ANY_LOG.to_vec(), declined, may_repeat: None }
     }
 
-    /// Does not promise this one. Every verdict prints the reason. Without [`AtMostOnce`](Promise::AtMostOnce) is the
-    /// same as [`may_repeat`](Promises::may_repeat).
+    /// Declines a promise. Every verdict prints the reason. Declining [`AtMostOnce`](Promise::AtMostOnce) is the same
+    /// as [`may_repeat`](Promises::may_repeat).
     pub fn without(mut self, promise: Promise, reason: impl Into<String>) -> Self {
         if promise == Promise::AtMostOnce {
             return self.may_repeat(reason);
@@ -53,7 +54,7 @@ impl Promises {
         self
     }
 
-    /// Promises this one, too. Where nothing in a run could have broken it, that run is inconclusive.
+    /// Adds a promise. If nothing in a run could have broken it, that run is inconclusive.
     pub fn and(mut self, promise: Promise) -> Self {
         if promise == Promise::AtMostOnce {
             self.may_repeat = None;
@@ -65,8 +66,9 @@ impl Promises {
         self
     }
 
-    /// An entry may stand in the log more than once, for this reason, which every verdict prints. By default once is the
-    /// most, in whatever order entries come: only this declines [`AtMostOnce`](Promise::AtMostOnce).
+    /// Declares that an entry may be in the log more than once, for this reason, which every verdict prints. By default
+    /// an entry may be there at most once, in whatever order entries come; only this method declines
+    /// [`AtMostOnce`](Promise::AtMostOnce).
     pub fn may_repeat(mut self, reason: impl Into<String>) -> Self {
         self.may_repeat = Some(reason.into());
         self
@@ -74,31 +76,31 @@ impl Promises {
 }
 
 impl Outcome {
-    /// Acknowledged, at a position where one was told.
+    /// The entry was acknowledged, at a position if one was told.
     pub fn acked(at: impl Into<Option<u64>>) -> Self {
         Outcome::Acked { at: at.into() }
     }
 
-    /// Definitely not written, and never will be: the log's contract must say so.
+    /// The entry was definitely not written, and never will be. The contract of the log must say so.
     pub fn refused(why: impl Into<String>) -> Self {
         Outcome::Refused { why: why.into() }
     }
 
-    /// Nobody knows.
+    /// It is not known whether the entry was written.
     pub fn unknown(why: impl Into<String>) -> Self {
         Outcome::Unknown { why: why.into() }
     }
 }
 
-/// Every status is unknown: no gRPC code proves that nothing was written. Say [`Outcome::refused`] where your contract
-/// does.
+/// Every status becomes unknown, because no gRPC code proves that nothing was written. Use [`Outcome::refused`] if your
+/// contract gives that guarantee.
 impl From<tonic::Status> for Outcome {
     fn from(status: tonic::Status) -> Self {
         Outcome::unknown(error_chain(&status))
     }
 }
 
-/// Whatever went wrong, nobody knows whether the entry was written.
+/// Whatever went wrong, it is not known whether the entry was written.
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
         Outcome::unknown(error_chain(&*failure))

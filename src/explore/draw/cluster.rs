@@ -1,5 +1,5 @@
-//! What stands, and what the clients do: one, three or five servers next door or on other continents, entries of every
-//! size, and rates from idle to more than the log can take.
+//! The cluster, and the work of the clients: one, three or five servers next door or on other continents, entries of
+//! every size, and rates from idle to more than the log can take.
 
 use std::time::Duration;
 
@@ -9,26 +9,27 @@ use crate::scenario::{
     WALL_CLOCK_DEFAULT, Workload,
 };
 
-/// The farthest that members are apart, one way: any two cities, by satellite.
+/// The largest distance between members, one way: any two cities, by satellite.
 const LATENCY_MAX_MS: u64 = 200;
 
-/// The largest entry of a scenario, in bytes, where the log takes as much.
+/// The largest entry of a scenario, in bytes, if the log takes that much.
 const SIZE_MAX: u64 = 59 << 10;
 
-/// The largest segment of a scenario, in bytes: with a larger one no run begins a second.
+/// The largest segment of a scenario, in bytes. With a larger one, no run begins a second segment.
 const SEGMENT_MAX: u64 = 1 << 20;
 
-/// The most clients of a scenario, and of fifteen in sixteen.
+/// The most clients of any scenario, and of fifteen in sixteen scenarios.
 const CLIENTS_MAX: u64 = 64;
 const FEW: u32 = 8;
 
-/// The largest entry where there are so many: each of them may send again what it has under way.
+/// The largest entry if there are more than a few clients, because each of them may resend what it has in flight.
 const SIZE_OF_MANY_MAX: u64 = 4 << 10;
 
-/// The wall clocks of some runs: from the first certificate of a new century to the end of what a file can say.
+/// The range of wall clocks, used in some runs: from the beginning of 2000 to the end of 2099, the latest that a file
+/// can give.
 const WALL_CLOCKS: (u64, u64) = (946_684_800, 4_102_444_799);
 
-/// A scenario in which nothing goes wrong yet.
+/// Draws a scenario in which nothing goes wrong yet.
 pub(super) fn quiet(dice: &mut Dice, subject: &Subject, seed: u64) -> Scenario {
     let workload = workload(dice, subject);
     let cluster = cluster(dice, subject, &workload);
@@ -39,7 +40,7 @@ pub(super) fn quiet(dice: &mut Dice, subject: &Subject, seed: u64) -> Scenario {
         workload,
         steps: Vec::new(),
         expect: Expect::default(),
-        // A larger one cannot be written in TOML; it is given on the command line.
+        // A larger seed cannot be written in TOML; it is given on the command line.
         seeds: i64::try_from(seed).map(|_| vec![seed]).unwrap_or_default(),
         known_violation: None,
         path: format!("explored-{seed}.toml").into(),
@@ -58,7 +59,7 @@ fn workload(dice: &mut Dice, subject: &Subject) -> Workload {
         5 => largest,
         _ => dice.magnitude(64, largest),
     };
-    // In a minute: one entry, or as many as a simulation can carry; mostly in between.
+    // Per minute, from a single entry to as many as a simulation can carry; mostly in between.
     let appends = match dice.below(12) {
         0 => Rate { count: dice.magnitude(1, 60) as u32, per: Per::Hour },
         1 => Rate { count: dice.magnitude(1, 120) as u32, per: Per::Minute },
@@ -77,12 +78,12 @@ fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
         1 => Duration::from_millis(dice.between(1, LATENCY_MAX_MS)),
         _ => LATENCY_DEFAULT,
     };
-    // With each of the many, a tick costs more than with the one before.
+    // With many clients, each further one makes a tick more expensive.
     let latency = if workload.clients > FEW { latency.max(LATENCY_DEFAULT) } else { latency };
     let renew = subject.explored.renewals && dice.one_in(3);
     let clock = if dice.one_in(8) { dice.between(WALL_CLOCKS.0, WALL_CLOCKS.1) as i64 } else { WALL_CLOCK_DEFAULT };
     let payload_max = workload.oversize_every.map(|_| {
-        // What exceeds it by half is still something that a client takes.
+        // An entry that exceeds this by half is still one that a client takes.
         let most = subject.sizes.payload_max * 2 / 3;
         workload.size.saturating_add(dice.magnitude(64, 4_096)).min(most)
     });
@@ -101,8 +102,8 @@ fn cluster(dice: &mut Dice, subject: &Subject, workload: &Workload) -> Cluster {
     }
 }
 
-/// Takes away from a workload until `enough`: first its rate, then its size, then entries that are too large. What is larger
-/// than they are to exceed becomes plain.
+/// Reduces a workload until `enough` is true: first its rate, then its size, then the entries that are too large. An
+/// ordinary entry larger than `payload-max` gets the default size first.
 pub(super) fn lighten(scenario: &mut Scenario, enough: impl Fn(&Scenario) -> bool) {
     if scenario.cluster.payload_max.is_some_and(|most| scenario.workload.size > most) {
         scenario.workload.size = SIZE_DEFAULT;

@@ -1,28 +1,29 @@
-//! Choices from a seed, in whole numbers only: the same ones on every machine and in every build.
+//! Choices from a seed, in whole numbers only, so that they are the same on every machine and in every build.
 
 use rand_chacha::{ChaCha8Rng, rand_core::RngCore};
 
 use crate::seam;
 
-/// The stream of a seed from which scenarios are drawn; those of the run itself are others.
+/// The stream of a seed from which scenarios are drawn. The run itself uses other streams.
 const PURPOSE: u64 = 0x6578_706c_6f72_6500;
 
-/// What the choices of one draw come from.
+/// The source of the choices of one draw.
 pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The choices of `seed` for one part of a scenario; another part has others, whatever this one takes.
+    /// Returns the choices of `seed` for one part of a scenario. Another part has other choices, no matter how many
+    /// this one takes.
     pub(super) fn new(seed: u64, part: u64) -> Self {
         Self(seam::stream(seed, PURPOSE + part))
     }
 
-    /// From 0 to `n - 1`, each with equal chance (but for 2⁻⁶⁴ · n); 0 for `n` = 0.
+    /// Returns a number from 0 to `n - 1`, each with equal chance (up to an error of 2⁻⁶⁴ · n); 0 for `n` = 0.
     pub(super) fn below(&mut self, n: u64) -> u64 {
         let wide = u128::from(self.0.next_u64()) * u128::from(n);
         (wide >> 64) as u64
     }
 
-    /// From `least` to `most`, both included, each with equal chance.
+    /// Returns a number from `least` to `most`, both included, each with equal chance.
     pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
         match most.saturating_sub(least).checked_add(1) {
             Some(count) => least + self.below(count),
@@ -30,7 +31,8 @@ impl Dice {
         }
     }
 
-    /// From `least` to `most`, both included, each power of two with equal chance: small values as often as large ones.
+    /// Returns a number from `least` to `most`, both included. Each power of two has an equal chance, so that small
+    /// values come as often as large ones.
     pub(super) fn magnitude(&mut self, least: u64, most: u64) -> u64 {
         let bits = |value: u64| u64::from(u64::BITS - value.leading_zeros());
         let width = self.between(bits(least), bits(most.max(least)));
@@ -42,17 +44,17 @@ impl Dice {
         self.between(from.max(least), to.min(most.max(least)))
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times.
     pub(super) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// One of these, each with equal chance; `None` where there is none.
+    /// Returns one of these, each with equal chance, or `None` if there are none.
     pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(usize::try_from(self.below(from.len() as u64)).ok()?)
     }
 
-    /// `count` of these, in their order; all where there are fewer.
+    /// Returns `count` of these in their order, or all if there are fewer.
     pub(super) fn some<T: Clone>(&mut self, from: &[T], count: usize) -> Vec<T> {
         let mut left: Vec<(usize, T)> = from.iter().cloned().enumerate().collect();
         let mut taken = Vec::new();

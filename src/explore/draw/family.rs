@@ -1,24 +1,24 @@
 //! Families of faults, and swarms of them.
 //!
-//! A run with a bit of everything seldom has much of anything: a fault that ends processes hides one that needs a process
-//! to run for long. So each run leaves out some families, at random (Groce et al., "Swarm Testing", ISSTA 2012), and
-//! another run leaves out others.
+//! A run with a bit of everything seldom has much of anything: a fault that ends processes hides one that needs a
+//! process to run for long. So each run leaves out some families at random, and another run leaves out others (Groce et
+//! al., "Swarm Testing", ISSTA 2012).
 
 use super::dice::Dice;
 
-/// Faults that have their cause in common.
+/// Faults that have a cause in common.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// As the story of a drawn scenario tells it.
+    /// Its name in the story of a drawn scenario.
     pub(super) name: &'static str,
-    /// How often its faults are drawn, beside those of other families in the run: most where a log changes its course,
-    /// because that is what brings to light what others hid.
+    /// How often its faults are drawn, relative to those of other families in the run. The weight is largest for faults
+    /// that make a log change its course, because these bring to light what others have hidden.
     pub(super) weight: usize,
     /// Their names in the catalogue.
     pub(super) faults: &'static [&'static str],
 }
 
-/// Every fault of the catalogue is in one of these.
+/// The families. Every fault of the catalogue is in one of them.
 pub(super) static FAMILIES: &[Family] = &[
     Family { name: "processes", weight: 3, faults: &["crash", "restart", "churn", "pause"] },
     Family { name: "power", weight: 3, faults: &["power-loss"] },
@@ -34,7 +34,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family { name: "load", weight: 2, faults: &["memory-pressure", "surge"] },
 ];
 
-/// The families of one run: each with equal chance of being in it or not, and at least one.
+/// Draws the families of one run. Each has an equal chance of being in it or not, and there is at least one.
 pub(super) fn swarm(dice: &mut Dice) -> Vec<&'static Family> {
     let all: Vec<&'static Family> = FAMILIES.iter().collect();
     let some: Vec<_> = all.iter().copied().filter(|_| dice.one_in(2)).collect();

@@ -1,9 +1,9 @@
-//! From a seed to a whole scenario that nobody wrote down: a cluster, a workload, and a schedule of faults.
+//! Draws a whole scenario from a seed: a cluster, a workload, and a schedule of faults.
 //!
-//! What is drawn is an ordinary scenario. It prints, reads back, and is run and judged like any other; its text is the same
-//! on every machine and in every build of one version. Three things bound it: what the log can suffer ([`Subject`]), what
-//! it may be asked to survive ([`rules`](rules())), and what the file format allows. A step that any of them refuses is left
-//! out and another one is tried.
+//! A drawn scenario is an ordinary scenario. It can be printed and read back, and is run and judged like any other. Its
+//! text is the same on every machine and in every build of one version. Three things bound it: what the log can suffer
+//! ([`Subject`]), what it may be asked to survive ([`rules`](rules())), and what the file format allows. A step that
+//! any of these refuses is left out, and another one is tried.
 
 mod cluster;
 mod dice;
@@ -27,10 +27,10 @@ use dice::Dice;
 pub use rules::{RULES, broken, rules};
 pub use subject::Subject;
 
-/// The scenario of a seed, for a log.
+/// Returns the scenario of a seed, for a log.
 ///
 /// # Errors
-/// Where a rule of the log, or the file format, refuses even a run without faults.
+/// If a rule of the log, or the file format, refuses even a run without faults.
 pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, DrawError> {
     let mut scenario = cluster::quiet(&mut Dice::new(seed, 0), subject, seed);
     cluster::lighten(&mut scenario, |scenario| rules::broken(subject, scenario).is_none());
@@ -52,10 +52,10 @@ pub fn draw(subject: &Subject, seed: u64) -> Result<Scenario, DrawError> {
 #[derive(Debug, thiserror::Error)]
 pub enum DrawError {
     /// A rule of the log forbids everything.
-    #[error("the rule `{0}` allows not even a run without faults\ncure: let it allow a scenario without steps")]
+    #[error("the rule `{0}` does not even allow a run without faults\ncure: let it allow a scenario without steps")]
     Rule(&'static str),
-    /// What was drawn is no scenario.
-    #[error("what seed {seed} draws is no sound file: {}", .problems.first().map_or("", |problem| &problem.message))]
+    /// What was drawn is not a valid scenario.
+    #[error("what seed {seed} draws is not a valid file: {}", .problems.first().map_or("", |problem| &problem.message))]
     Format {
         /// The seed.
         seed: u64,
@@ -64,7 +64,7 @@ pub enum DrawError {
     },
 }
 
-/// A title and a story for whoever opens the file.
+/// Gives the scenario a title and a story for readers of the file.
 fn tell(scenario: &mut Scenario, seed: u64, families: &[&family::Family]) {
     let faults: BTreeSet<&str> = scenario.steps.iter().map(|step| step.action.name()).collect();
     let faults: Vec<&str> = faults.into_iter().collect();
@@ -72,8 +72,8 @@ fn tell(scenario: &mut Scenario, seed: u64, families: &[&family::Family]) {
     scenario.title = format!("Drawn from seed {seed}: {what}").chars().take(200).collect();
     let families: Vec<&str> = families.iter().map(|family| family.name).collect();
     scenario.story = format!(
-        "Nobody wrote this down: it was drawn from seed {seed}, from these families of faults:\n{}.\nNothing in it goes \
-         beyond what the log may be asked to survive (`gapless explore --rules`).",
+        "This scenario was drawn from seed {seed}, from these families of faults:\n{}.\nNothing in it goes beyond what \
+         the log may be asked to survive (`gapless explore --rules`).",
         families.join(", ")
     );
 }

@@ -1,5 +1,5 @@
-//! Courses of several steps that lead to one rare place, each with the values and the waits that it takes: chance would not
-//! bring them together in a night.
+//! Courses of several steps that lead to one rare situation, each with the values and the waits that this takes. Chance
+//! would not bring them together in a whole night.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use crate::{
     scenario::{Moment, Start, Step},
 };
 
-/// What may come of a fault.
+/// A course that may begin with a fault.
 struct Plot {
     after: &'static [&'static str],
-    /// In how many of sixteen cases.
+    /// In how many of sixteen cases it follows.
     in_sixteen: u64,
-    /// Adds the steps, and gives the first one the values that they need; `None` where nobody is there to play it.
+    /// Adds the steps, and gives the first one the values that they need. Returns `None` if the scene lacks the hosts
+    /// for it.
     play: fn(&mut Course<'_>) -> Option<()>,
 }
 
@@ -31,10 +32,10 @@ static PLOTS: &[Plot] = &[
     Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
 ];
 
-/// Faults that end the process of a client, or keep it from the log.
+/// Faults that end the process of a client, or cut the client off from the log.
 static END_CLIENTS: &[&str] = &["crash", "power-loss", "restart", "isolate"];
 
-/// The steps of a plot while they are written.
+/// The steps of a plot while they are being built.
 struct Course<'a> {
     dice: &'a mut Dice,
     scene: &'a Scene<'a>,
@@ -43,7 +44,8 @@ struct Course<'a> {
     name: &'a dyn Fn(usize) -> String,
 }
 
-/// The steps of a course that begins with `first`, none where this is to be none. `name` names the nth step behind it.
+/// Returns the steps of a course that begins with `first`, or `None` if there is to be no course. `name` names the n-th
+/// step behind `first`.
 pub(super) fn of(
     dice: &mut Dice,
     scene: &Scene<'_>,
@@ -62,7 +64,8 @@ pub(super) fn of(
 }
 
 impl Course<'_> {
-    /// Gives the first step another whole: on whom, with these values, and for how long.
+    /// Rebuilds the action of the first step on these hosts with these values, and makes the step last at least this
+    /// long.
     fn first(&mut self, on: Vec<HostRef>, values: &[(&'static str, Value)], least_ms: u64) -> Option<()> {
         self.first.action = self.scene.with(self.dice, self.first.action.fault(), on, values)?;
         let least = Duration::from_millis(least_ms);
@@ -70,7 +73,7 @@ impl Course<'_> {
         Some(())
     }
 
-    /// Lets so many bits of the entries rot on the disk.
+    /// Makes this many bits of the entries rot on the disk.
     fn rots(&mut self, bits: u64, least_ms: u64) -> Option<()> {
         let path = self.scene.entries_path().map(|path| ("path", Value::Path(path.to_owned())));
         let values: Vec<_> = std::iter::once(("bits", Value::Count(bits))).chain(path).collect();
@@ -78,7 +81,7 @@ impl Course<'_> {
         self.first(on, &values, least_ms)
     }
 
-    /// Lets a new machine take the place of the one that is struck.
+    /// Makes a new machine take the place of the one that is struck.
     fn replaces(&mut self) -> Option<()> {
         self.scene.is_led().then_some(())?;
         let on = self.first.action.on()?.to_vec();
@@ -102,12 +105,12 @@ impl Course<'_> {
         Some(())
     }
 
-    /// With the first such event since the step before began.
+    /// Starts with the first such event since the previous step began.
     fn meets(&self, event: &str, wait_ms: u64) -> Option<Start> {
         self.since(self.more.last().unwrap_or(&self.first), event, wait_ms)
     }
 
-    /// With the first such event since the first step began.
+    /// Starts with the first such event since the first step began.
     fn meets_from_the_first(&self, event: &str, wait_ms: u64) -> Option<Start> {
         self.since(&self.first, event, wait_ms)
     }
@@ -118,18 +121,18 @@ impl Course<'_> {
         Some(Start::After { moment, wait: Duration::from_millis(wait_ms), since })
     }
 
-    /// So long after the first step began.
+    /// Starts this long after the first step began.
     fn later(&self, wait_ms: u64) -> Start {
         let moment = Moment::Begins(self.first.name.clone());
         Start::After { moment, wait: Duration::from_millis(wait_ms), since: None }
     }
 
-    /// Those whom the first step strikes.
+    /// Returns the hosts that the first step strikes.
     fn same(&self) -> Vec<HostRef> {
         vec![HostRef::Step(self.first.name.clone())]
     }
 
-    /// One of the faults that take a leader away.
+    /// Draws one of the faults that take a leader away.
     fn blow(&mut self) -> &'static str {
         self.dice.pick(BLOWS).copied().unwrap_or(BLOWS[0])
     }
@@ -139,8 +142,9 @@ fn latency(ms: u64) -> (&'static str, Value) {
     ("latency", Value::Duration(Duration::from_millis(ms)))
 }
 
-/// A lying disk loses what its host has just acknowledged, before anything that it holds says that it was there. Next door
-/// that is so once the leader commits; far away a follower has its own sync behind it long before the leader hears of it.
+/// A lying disk loses what its host has just acknowledged, before anything else on that disk says that it was there. If
+/// the hosts are close together, that is the case once the leader commits; if they are far apart, a follower completes
+/// its own sync long before the leader hears of it.
 fn lost_after_its_word(course: &mut Course<'_>) -> Option<()> {
     let path = course.scene.entries_path().filter(|_| !course.dice.one_in(4));
     let path = path.map(|path| ("path", Value::Path(path.to_owned())));
@@ -174,10 +178,11 @@ fn lost_with_its_first_entry(course: &mut Course<'_>) -> Option<()> {
     course.step(fault, course.same(), &[], start, down)
 }
 
-/// A leader is lost in the middle of a change of the members, which slow disks draw out: the next one finds it half-way, and
-/// members differ for a while about who they are. Where it is cut off for long, nobody tells its operator how it ended.
+/// A leader is lost in the middle of a change of the members, which slow disks draw out. The next leader finds the
+/// change half done, and for a while the members differ about who they are. If the old leader is cut off for long, it
+/// cannot tell its operator how the change ended.
 ///
-/// From a new machine's first entry to the change of its vote it takes some five syncs.
+/// From the first entry of a new machine to the change of its vote takes about five syncs.
 fn change_left_half_way(course: &mut Course<'_>) -> Option<()> {
     course.replaces()?;
     let slow = course.dice.between(60, 300);
@@ -194,7 +199,7 @@ fn change_left_half_way(course: &mut Course<'_>) -> Option<()> {
     course.step(fault, vec![HostRef::Leader], &[], start, lasts)
 }
 
-/// The disks of all but the new machine take longer than a change of the members may.
+/// The disks of all machines but the new one take longer than a change of the members may take.
 fn change_left_undecided(course: &mut Course<'_>) -> Option<()> {
     course.replaces()?;
     let others = course.scene.servers_but(course.first.action.on()?)?;
@@ -203,8 +208,8 @@ fn change_left_undecided(course: &mut Course<'_>) -> Option<()> {
     course.step("slow-disk", others, &[latency(slow)], start, 40_000)
 }
 
-/// A member finds at its start that its disk has rotted, builds its log anew from the others, and is lost again in one of the
-/// few milliseconds in which the new files take the place of the old ones.
+/// A member finds at its start that its disk has rotted, and rebuilds its log from the others. It is lost again in one
+/// of the few milliseconds in which the new files take the place of the old ones.
 fn lost_in_its_repair(course: &mut Course<'_>) -> Option<()> {
     course.scene.is_led().then_some(())?;
     let bits = course.dice.between(8, 64);
@@ -217,8 +222,9 @@ fn lost_in_its_repair(course: &mut Course<'_>) -> Option<()> {
     course.step(fault, course.same(), &[], start, down)
 }
 
-/// A member's log rots and the member is lost, while others lag behind; as it finds the damage, the leader is lost for long.
-/// Whoever lags is all that there is to repair it: what the member had acknowledged would be forgotten by a quorum.
+/// The log of a member rots and the member is lost while others lag behind. As it finds the damage, the leader is lost
+/// for long. Only lagging members are left to repair the log, so a quorum could forget what the member had
+/// acknowledged.
 fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
     course.scene.is_led().then_some(())?;
     let others = course.scene.servers_but(course.first.action.on()?)?;
@@ -236,8 +242,8 @@ fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
     course.step(fault, vec![HostRef::Leader], &[], start, lasts)
 }
 
-/// A client has kept an entry that the log refused, and is lost before it has closed the entry's place in the log: its next
-/// life owes that, and is lost again.
+/// A client has kept an entry that the log refused, and is lost before it has closed the place of that entry in the
+/// log. Its next life has to close the place, and is lost again.
 fn lost_with_a_place_to_close(course: &mut Course<'_>) -> Option<()> {
     course.scene.refuses_entries().then_some(())?;
     course.first(vec![HostRef::Clients], &[], 0)?;
@@ -251,7 +257,7 @@ fn lost_with_a_place_to_close(course: &mut Course<'_>) -> Option<()> {
     Some(())
 }
 
-/// Little memory sends readers to the disk while bits of it are flipped; then they are as they were.
+/// A small memory budget sends readers to the disk while bits on it are flipped; afterwards the bits are as they were.
 fn damage_met_by_readers(course: &mut Course<'_>) -> Option<()> {
     let (bits, lasts) = (course.dice.between(4, 32), course.dice.between(4_000, 15_000));
     course.rots(bits, lasts)?;
@@ -261,7 +267,7 @@ fn damage_met_by_readers(course: &mut Course<'_>) -> Option<()> {
     course.step("memory-pressure", course.same(), &[budget], start, lasts)
 }
 
-/// One leader after the other is lost as it begins.
+/// One leader after the other is lost as it begins to lead.
 fn leaders_in_a_row(course: &mut Course<'_>) -> Option<()> {
     course.scene.is_led().then_some(())?;
     course.first(vec![HostRef::Leader], &[], 0)?;
@@ -274,7 +280,7 @@ fn leaders_in_a_row(course: &mut Course<'_>) -> Option<()> {
     Some(())
 }
 
-/// Clients lose their connections while entries wait for a disk, and send them again before it is done.
+/// Clients lose their connections while entries wait for a disk, and resend the entries before the disk is done.
 fn sent_while_the_first_one_waits(course: &mut Course<'_>) -> Option<()> {
     let slow = course.dice.between(400, 2_500);
     course.first(vec![HostRef::Servers], &[latency(slow)], slow * 5)?;

@@ -1,8 +1,8 @@
-//! What a log may be asked to survive. A drawn scenario keeps every rule here, and so does whatever a violation is reduced
-//! to: a scenario that asks for the impossible would accuse a log that is well.
+//! What a log may be asked to survive. A drawn scenario keeps every rule here, and so does a scenario to which a
+//! violation is reduced: a scenario that asks for the impossible would blame a log that is sound.
 //!
-//! A rule is data with a reason, which `gapless explore --rules` shows. A log can add rules of its own, and can be free of
-//! one of these where it promises more ([`Explored`](crate::system::Explored)).
+//! A rule is data with a reason, which `gapless explore --rules` shows. A log can add rules of its own, and can be free
+//! of one of these rules if it promises more ([`Explored`](crate::system::Explored)).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,57 +17,59 @@ use crate::{
 pub static RULES: &[Rule] = &[
     Rule {
         name: "damage-stays-with-a-minority",
-        reason: "No log can show what most of its disks have lost. So only fewer than half of the servers, always the same \
-                 ones, lose or damage what a sync had covered; with one server it is damaged until the step ends, and \
-                 never wiped.",
+        reason: "No log can show what most of its disks have lost. So only fewer than half of the servers, always the \
+                 same ones, lose or damage what a sync had covered. With one server, its disk may be damaged until the \
+                 step ends, but is never wiped.",
         allows: damage_stays_with_a_minority,
     },
     Rule {
         name: "one-disk-alone-keeps-its-syncs",
-        reason: "The note that a sync took place becomes durable with the next sync. So a single server whose disk lied about \
-                 its last sync finds after a power loss what looks like an entry that was never synced; only its clients \
-                 can tell. With one server, no write is torn or misdirected in a run in which its power fails.",
+        reason: "The note that a sync took place becomes durable with the next sync. So after a power loss, a single \
+                 server whose disk lied about its last sync finds what looks like an entry that was never synced; only \
+                 its clients can tell. With one server, no write is torn or misdirected in a run in which its power \
+                 fails.",
         allows: one_disk_alone_keeps_its_syncs,
     },
     Rule {
         name: "a-client-keeps-its-disk",
-        reason: "What a client has accepted and not delivered is on one disk alone. Where that disk loses what a sync had \
+        reason: "What a client has accepted and not delivered is on a single disk. If that disk loses what a sync had \
                  covered, nobody can know of it.",
         allows: a_client_keeps_its_disk,
     },
     Rule {
         name: "a-breaking-revision-is-taken-back",
-        reason: "A log that cannot read what it is sent refuses it, and goes on once somebody has taken the revision back. \
-                 So one host at most runs `breaking`, for a part of the run, nothing else is upgraded meanwhile, and nothing \
-                 keeps the rollback waiting until the run is over.",
+        reason: "A log that cannot read what it is sent refuses it, and goes on once the revision has been rolled \
+                 back. So at most one host runs `breaking`, for a part of the run; nothing else is upgraded meanwhile, \
+                 and no step delays the rollback until the run is over.",
         allows: a_breaking_revision_is_taken_back,
     },
     Rule {
         name: "memory-holds-some-entries",
-        reason: "With less memory than a few of the largest entries take, nothing can be appended. So the cluster's memory, \
-                 to which every process returns in the end, has room for sixteen of them, and for 256 KiB besides.",
+        reason: "With less memory than a few of the largest entries take, nothing can be appended. So the memory of \
+                 the cluster, to which every process returns in the end, has room for sixteen of them, and for 256 KiB \
+                 more.",
         allows: memory_holds_some_entries,
     },
     Rule {
         name: "a-run-can-be-waited-for",
-        reason: "A run has five minutes of real time. So hosts, simulated time, entries and bytes together stay below what \
-                 takes some fifteen seconds of one core.",
+        reason: "A run has five minutes of real time. So hosts, simulated time, entries and bytes together stay below \
+                 what takes about fifteen seconds of one core.",
         allows: a_run_can_be_waited_for,
     },
 ];
 
-/// The rules that bind a log, its own included.
+/// Returns the rules that bind a log, its own included.
 pub fn rules(subject: &Subject) -> impl Iterator<Item = &Rule> {
     let bound = |rule: &&Rule| !subject.explored.free_of.contains(&rule.name);
     RULES.iter().filter(bound).chain(&subject.explored.rules)
 }
 
-/// The first rule that a scenario breaks.
+/// Returns the first rule that a scenario breaks.
 pub fn broken<'a>(subject: &'a Subject, scenario: &Scenario) -> Option<&'a Rule> {
     rules(subject).find(|rule| !(rule.allows)(scenario))
 }
 
-/// Faults that take from a disk, or change on it, what a sync had covered.
+/// Faults that remove from a disk, or change on it, what a sync had covered.
 pub(super) const DAMAGING: [&str; 5] = ["bit-rot", "misdirected-write", "torn-write", "wipe", "replace"];
 
 fn damaging(scenario: &Scenario) -> impl Iterator<Item = &Step> {
@@ -80,9 +82,9 @@ fn damage_stays_with_a_minority(scenario: &Scenario) -> bool {
         for host in step.action.on().into_iter().flatten() {
             match host {
                 HostRef::Server(n) => struck.insert(*n),
-                // It is a client; another rule speaks of them.
+                // Clients are the subject of another rule.
                 HostRef::Client(_) | HostRef::Clients | HostRef::AnyClient => false,
-                // Whoever that is in the run: it may be another one than before.
+                // The run decides which server this is, so it may be another one than before.
                 _ => return false,
             };
         }
@@ -122,8 +124,8 @@ fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
         scenario.steps.iter().filter(|step| matches!(step.action, Action::Rollback { .. })).collect();
     let [back] = back[..] else { return false };
     let Start::After { moment: Moment::Ended(name), wait, .. } = &back.start else { return false };
-    // A rollback that would come after the workload never comes, and so does one that waits for a host which something
-    // holds until everything heals.
+    // A rollback that would come after the workload never comes. Neither does a rollback that waits for a host which
+    // another step holds until everything heals.
     let held = held_down(scenario, mistake.action.on().map_or(&[], Vec::as_slice));
     let in_time = match &mistake.start {
         Start::At(at) => {
@@ -136,7 +138,7 @@ fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
     one && others == 1 && back.action.on() == mistake.action.on() && follows
 }
 
-/// For how long other steps may keep one of these hosts down, all of them together.
+/// Returns how long all other steps together may keep one of these hosts down.
 fn held_down(scenario: &Scenario, hosts: &[HostRef]) -> Duration {
     const DOWN: [&str; 5] = ["crash", "power-loss", "restart", "churn", "pause"];
     let may_be = |struck: &HostRef| {
@@ -152,10 +154,10 @@ fn held_down(scenario: &Scenario, hosts: &[HostRef]) -> Duration {
     scenario.steps.iter().filter(strikes).filter_map(|step| step.duration).sum()
 }
 
-/// A process is started anew and is connected to by then, wherever it is.
+/// By this time a process has been restarted and others have connected to it, wherever it is.
 const ROLLOUT: Duration = Duration::from_secs(8);
 
-/// The largest entry of a scenario, in bytes.
+/// Returns the size of the largest entry of a scenario, in bytes.
 fn largest(scenario: &Scenario) -> u64 {
     let oversize = scenario.workload.oversize_every.and(scenario.cluster.payload_max).map_or(0, |most| most + most / 2);
     scenario.workload.size.max(oversize)
@@ -165,8 +167,8 @@ fn memory_holds_some_entries(scenario: &Scenario) -> bool {
     scenario.cluster.memory >= (256 << 10) + 16 * largest(scenario)
 }
 
-/// What a run costs at most, in microseconds of one core. By measurement of a release build: hosts that do nothing, what
-/// each server and client does for an entry, and for its bytes.
+/// The largest cost of a run, in microseconds of one core. [`cost`] is based on measurements of a release build: of
+/// idle hosts, of what each server and client does for an entry, and of what its bytes cost.
 const COST_MAX: u64 = 15_000_000;
 
 fn a_run_can_be_waited_for(scenario: &Scenario) -> bool {
@@ -176,11 +178,11 @@ fn a_run_can_be_waited_for(scenario: &Scenario) -> bool {
 pub(super) fn cost(scenario: &Scenario) -> u64 {
     let servers = u64::from(scenario.cluster.servers);
     let hosts = servers + u64::from(scenario.workload.clients);
-    // The tick of a simulation is as long as the latency, up to 5 ms: a shorter one is paid for by every host.
+    // The tick of a simulation is as long as the latency, up to 5 ms. Every host pays for a shorter tick.
     let ticks = u64::try_from(5 / scenario.cluster.latency.as_millis().clamp(1, 5)).unwrap_or(5);
     let beyond = Scenario::STARTUP + Scenario::SETTLE + scenario.expect.recovers_within;
     let waits = scenario.steps.iter().map(|step| match &step.action {
-        // Both phases, and the whole roll, are waited for.
+        // A run waits for both phases, and for the whole rollout.
         Action::CaRotate { overlap, .. } => overlap.saturating_mul(2),
         Action::RollingUpgrade { pause, .. } => pause.saturating_mul(hosts as u32),
         _ => Duration::ZERO,
@@ -189,19 +191,20 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     let seconds = scenario.horizon().saturating_sub(beyond).saturating_add(waits).as_secs();
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(scenario.workload.size);
-    // The simulated network looks through all links for every host, in each of 200 ticks a second and more.
+    // The simulated network looks through all links for every host, in each tick, of which there are at least 200 a
+    // second.
     let links = hosts.saturating_pow(3) * 3 / 5;
     let at_rest = seconds.saturating_mul((hosts * 300 + links) * ticks);
-    // Behind each entry that is refused, those in flight are sent anew.
+    // After each entry that is refused, the entries in flight are resent.
     let sent = entries.saturating_add(refused(scenario).saturating_mul(SENT_ANEW));
     let per_entry = sent.saturating_mul(200 + 150 * servers);
-    // With all the connections that are made anew.
+    // This includes all the connections that are opened again.
     let per_start = starts(scenario, seconds, hosts).saturating_mul(60_000);
     at_rest.saturating_add(per_entry).saturating_add(bytes.saturating_mul(servers) / 10).saturating_add(per_start)
 }
 
-/// How often processes start again at most, in steps that end them over and over; one without an end does so for all of the
-/// run's `seconds`.
+/// Returns how often processes are restarted at most by steps that end them again and again. A step without an end does
+/// so for all `seconds` of the run.
 fn starts(scenario: &Scenario, seconds: u64, hosts: u64) -> u64 {
     let of = |step: &Step| {
         let Action::Churn { on, every, .. } = &step.action else { return 0 };
@@ -215,7 +218,7 @@ fn starts(scenario: &Scenario, seconds: u64, hosts: u64) -> u64 {
     scenario.steps.iter().map(of).fold(0, u64::saturating_add)
 }
 
-/// How many entries the workload and its surges offer at most.
+/// Returns how many entries the workload and its surges offer at most.
 pub(super) fn offered(scenario: &Scenario) -> u64 {
     let count = |interval: Duration, length: Duration| {
         u64::try_from(length.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
@@ -226,7 +229,7 @@ pub(super) fn offered(scenario: &Scenario) -> u64 {
     for step in &scenario.steps {
         if let Action::Surge { appends } = &step.action {
             let length = step.duration.unwrap_or(workload.duration).min(workload.duration);
-            // It begins with one tick and ends with another, of which none is longer than this.
+            // A surge begins and ends with a tick, and no tick is longer than this.
             let length = length + 2 * LATENCY_DEFAULT;
             all = all.saturating_add(count(appends.interval(), length));
         }
@@ -234,22 +237,24 @@ pub(super) fn offered(scenario: &Scenario) -> u64 {
     all
 }
 
-/// Entries that a client has in flight where it is behind, and sends anew when one of them is refused.
+/// How many entries a client has in flight if it is behind. It resends them when one of them is refused.
 const SENT_ANEW: u64 = 128;
 
-/// How many entries are refused at most, because they are too large.
+/// Returns how many entries are refused at most because they are too large.
 fn refused(scenario: &Scenario) -> u64 {
     let every = scenario.workload.oversize_every;
     every.map_or(0, |every| offered(scenario) / every + u64::from(scenario.workload.clients))
 }
 
-/// How long after the last heal a log may take until all is delivered, for what its faults have left behind.
+/// Returns how long after the last heal a log may take until everything is delivered, given what the faults have left
+/// behind.
 ///
-/// Half a minute, as scenarios have by default, and half a minute for connections and elections that wait out their
-/// back-off; a hundred times the latency, for a handshake, an election, and the round trips of a delivery; what syncs and
-/// bytes under way when a step ends are still held; the time in which what was offered can be delivered, by 200
-/// entries and 256 KiB a second, or as many in a round as a small memory takes; and for each entry of a client that is too large the round trips in which it is refused,
-/// kept, and its place in the log closed, while the entries behind it wait.
+/// The time is the sum of these parts: half a minute, which scenarios have by default; half a minute for connections
+/// and elections that wait out their back-off; a hundred times the latency, for a handshake, an election, and the round
+/// trips of a delivery; the time for which syncs and bytes in flight are still held when a step ends; the time in which
+/// what was offered can be delivered, at 200 entries and 256 KiB a second, or at as many entries per round as a small
+/// memory takes; and, for each entry of a client that is too large, the round trips in which it is refused, kept, and
+/// its place in the log closed, while the entries behind it wait.
 pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     let mut time = Duration::from_secs(60) + scenario.cluster.latency.saturating_mul(100);
     for step in &scenario.steps {
@@ -265,13 +270,14 @@ pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     let of_one = refused(scenario).div_ceil(u64::from(scenario.workload.clients.max(1)));
     let closing = scenario.cluster.latency.saturating_mul(12).saturating_add(Duration::from_millis(100));
     time += closing.saturating_mul(u32::try_from(of_one).unwrap_or(u32::MAX));
-    // Whole seconds, so that nobody takes it for a measured figure.
+    // Whole seconds, so that it is not taken for a measured figure.
     Duration::from_secs(time.as_secs() + 1)
 }
 
-/// How long it takes to deliver what was offered where memory is all that is in the way: a server lends three eighths of its
-/// own to requests, a quarter of that to one connection, and an entry is held with its answer until a quorum has it, for two
-/// round trips and what syncs take. Half of that may be taken; and who was turned away comes back a quarter of a second later.
+/// Returns how long it takes to deliver what was offered if memory is the only limit. A server lends three eighths of
+/// its memory to requests, and a quarter of that to one connection. An entry is held with its answer until a quorum has
+/// it, which takes two round trips and the time of syncs. Half of that memory may be in use already; and a client that
+/// was turned away comes back a quarter of a second later.
 fn in_little_memory(scenario: &Scenario) -> Duration {
     let held = largest(scenario).saturating_add(1_536);
     let in_a_round = (scenario.cluster.memory * 3 / 64 / held).max(1) * u64::from(scenario.workload.clients.min(4));
@@ -279,8 +285,8 @@ fn in_little_memory(scenario: &Scenario) -> Duration {
     scenario.cluster.latency.saturating_mul(8).saturating_add(Duration::from_millis(300)).saturating_mul(rounds)
 }
 
-/// What is expected of a drawn scenario besides the invariants: that the log recovers, and no more dead letters than
-/// entries that were too large.
+/// Returns what is expected of a drawn scenario besides the invariants: that the log recovers, and that there are no
+/// more dead letters than entries that were too large.
 pub(super) fn expectations(scenario: &Scenario) -> Expect {
     Expect { recovers_within: recovers_within(scenario), dead_letters: refused(scenario), ..Expect::default() }
 }

@@ -1,4 +1,4 @@
-//! Whom a step strikes, where on the network, and with which values.
+//! Which hosts or link a step strikes, and with which values.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use crate::{
     scenario::{Moment, Scenario, Start, Step},
 };
 
-/// Events behind which a sync is owed.
+/// Events after which a sync is due.
 static WRITTEN: &[&str] = &["batch-written", "receipt-verified", "member-changed", "corruption-found"];
 
-/// Events that only an entry which is too large brings about.
+/// Events that only an entry which is too large can cause.
 static OF_REFUSALS: &[&str] = &["entry-refused", "dead-lettered"];
 
-/// The hosts of one drawn scenario, and who of them is struck again and again.
+/// The hosts of one drawn scenario, and the one that is struck again and again.
 pub(super) struct Scene<'a> {
     subject: &'a Subject,
     servers: Vec<HostRef>,
     clients: Vec<HostRef>,
-    /// Fewer than half of the servers: those whose disks may lie.
+    /// Fewer than half of the servers, whose disks may lie.
     minority: Vec<HostRef>,
-    /// One host on which faults meet, in every second run.
+    /// One host on which faults accumulate, in every second run.
     victim: Option<HostRef>,
-    /// How long before its end a certificate is renewed, where there is an issuer.
+    /// How long before its end a certificate is renewed, if there is an issuer.
     renews: Option<Duration>,
     /// The size of an entry, in bytes.
     size: u64,
-    /// The network's own, one way.
+    /// The latency of the network itself, one way.
     latency: Duration,
     /// Whether some entries are larger than the log takes.
     refuses_entries: bool,
-    /// Events of the log that can happen here, to aim at.
+    /// Events of the log that can happen here and at which steps may aim.
     moments: Vec<&'static str>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Scene<'a> {
         Self { subject, servers, clients, minority, victim, renews, size, latency, refuses_entries, moments }
     }
 
-    /// A step's action, whole; `None` where this fault has nobody to strike here.
+    /// Draws the whole action of a step. Returns `None` if this fault has nothing to strike here.
     pub(super) fn action(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Action> {
         self.given(dice, fault, steps).and_then(|given| (fault.build)(&given))
     }
@@ -74,14 +74,14 @@ impl<'a> Scene<'a> {
         };
         for parameter in fault.parameters {
             let mut drawn = value(dice, fault, parameter, paths, &self.subject.revisions);
-            // In every fourth case there is room for a few entries, and not for everything that is done with them.
+            // In every fourth case there is room for a few entries, but not for everything that is done with them.
             if let ("memory-pressure", Value::Size(budget)) = (fault.name, &mut drawn)
                 && let Kind::Size { min, max } = parameter.kind
                 && dice.one_in(4)
             {
                 *budget = self.size.saturating_mul(dice.between(8, 32)).clamp(min, max);
             }
-            // `fault.rule`: a process is down for less than the time between two crashes.
+            // `fault.rule` demands that a process is down for less than the time between two crashes.
             if let ("churn", "down", Some(every)) = (fault.name, parameter.name, given.duration("every")) {
                 let most = every.saturating_sub(Duration::from_millis(1));
                 if let Value::Duration(down) = &mut drawn {
@@ -93,7 +93,7 @@ impl<'a> Scene<'a> {
         Some(given)
     }
 
-    /// Whom a fault of hosts strikes.
+    /// Draws the hosts that a fault of hosts strikes.
     fn hosts(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Vec<HostRef>> {
         let ActsOn::Hosts { servers, clients, auditor, issuer } = fault.acts_on else { return None };
         if DAMAGING.contains(&fault.name) && !self.subject.explored.free_of.contains(&"damage-stays-with-a-minority") {
@@ -149,7 +149,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A link with a server at one end at least, or the issuer.
+    /// Draws a link with a server or the issuer at one end at least.
     fn link(&self, dice: &mut Dice, one_way: bool) -> Option<Link> {
         let here = self.some_servers(dice)?;
         let there = match dice.below(12) {
@@ -168,7 +168,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// A fault on the hosts or the link of another step; `None` where it does not act there, or not on this log.
+    /// Returns a fault on the hosts or the link of another step, or `None` if it does not act there or not on this log.
     pub(super) fn meeting(&self, dice: &mut Dice, fault: &'static Fault, step: &Step) -> Option<Action> {
         let mut given = Given::default();
         match (fault.acts_on, step.action.link()) {
@@ -184,7 +184,8 @@ impl<'a> Scene<'a> {
         self.plainly(dice, fault, given)
     }
 
-    /// With the default values where none are given, and with those that a fault cannot do without.
+    /// Builds the action. Parameters that are not given get their defaults, and those that the fault requires are
+    /// drawn.
     fn plainly(&self, dice: &mut Dice, fault: &'static Fault, mut given: Given) -> Option<Action> {
         for parameter in fault.parameters {
             if given.values.contains_key(parameter.name) {
@@ -200,7 +201,7 @@ impl<'a> Scene<'a> {
         self.is_able(fault.name).then(|| (fault.build)(&given)).flatten()
     }
 
-    /// A fault on these hosts, with these values, and with the default ones for what is not among them.
+    /// Returns a fault on these hosts with these values, and with the defaults for all other parameters.
     pub(super) fn with(
         &self,
         dice: &mut Dice,
@@ -212,19 +213,19 @@ impl<'a> Scene<'a> {
         self.plainly(dice, fault, Given { on: Some(on), values, ..Given::default() })
     }
 
-    /// A fault of the issuer, where there is one and it can suffer it.
+    /// Returns a fault of the issuer, if there is an issuer and the fault can strike it.
     pub(super) fn of_the_issuer(&self, dice: &mut Dice, fault: &'static Fault) -> Option<Action> {
         let ActsOn::Hosts { issuer: true, .. } = fault.acts_on else { return None };
         let on = self.renews.map(|_| vec![HostRef::Issuer])?;
         self.with(dice, fault, on, &[])
     }
 
-    /// How long before its end a certificate is renewed, where they are.
+    /// Returns how long before its end a certificate is renewed, if certificates are renewed.
     pub(super) fn renews(&self) -> Option<Duration> {
         self.renews
     }
 
-    /// As something was written and is not synced yet, once a step before it has begun.
+    /// Returns a start at a moment when something was written and is not yet synced, after an earlier step has begun.
     pub(super) fn written(&self, dice: &mut Dice, steps: &[Step]) -> Option<Start> {
         let events: Vec<&str> = WRITTEN.iter().filter(|event| self.moments().contains(event)).copied().collect();
         let moment = Moment::First((*dice.pick(&events)?).to_owned());
@@ -232,29 +233,29 @@ impl<'a> Scene<'a> {
         Some(Start::After { moment, wait: Duration::ZERO, since: Some(since) })
     }
 
-    /// One server.
+    /// Draws one server.
     pub(super) fn any_server(&self, dice: &mut Dice) -> Option<HostRef> {
         dice.pick(&self.servers).cloned()
     }
 
-    /// All servers but those; `None` where it is decided only in the run who they are, or nobody is left.
+    /// Returns all servers except those, or `None` if only the run decides which they are, or if no server is left.
     pub(super) fn servers_but(&self, on: &[HostRef]) -> Option<Vec<HostRef>> {
         let known = on.iter().all(|host| self.servers.contains(host));
         let others: Vec<HostRef> = self.servers.iter().filter(|server| !on.contains(server)).cloned().collect();
         Some(others).filter(|others| known && !others.is_empty())
     }
 
-    /// Where entries stand on a server's disk, where a fault can single that out.
+    /// Returns the path of the entries on the disk of a server, if a fault can single it out.
     pub(super) fn entries_path(&self) -> Option<&'static str> {
         self.subject.explored.paths.first().copied()
     }
 
-    /// Connections can be cut off.
+    /// Returns `Some` if connections can be cut off.
     pub(super) fn resets(&self) -> Option<()> {
         self.is_able("reset").then_some(())
     }
 
-    /// Those of all clients are.
+    /// Returns an action that cuts off the connections of all clients.
     pub(super) fn clients_cut_off(&self) -> Option<Action> {
         let link = Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]);
         self.resets().map(|()| Action::Reset { link })
@@ -264,39 +265,39 @@ impl<'a> Scene<'a> {
         self.subject.faults.iter().any(|able| able.name == fault)
     }
 
-    /// Several servers, of which one leads.
+    /// Returns whether there are several servers, of which one leads.
     pub(super) fn is_led(&self) -> bool {
         self.servers.len() > 1 && self.subject.explored.leader
     }
 
-    /// The network's own latency, one way, in milliseconds.
+    /// Returns the latency of the network itself, one way, in milliseconds.
     pub(super) fn latency_ms(&self) -> u64 {
         u64::try_from(self.latency.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the log refuses some entries of the workload, because they are too large.
+    /// Returns whether the log refuses some entries of the workload because they are too large.
     pub(super) fn refuses_entries(&self) -> bool {
         self.refuses_entries
     }
 
-    /// Events of the log to aim at.
+    /// Returns the events of the log at which steps may aim.
     pub(super) fn moments(&self) -> &[&'static str] {
         &self.moments
     }
 
-    /// The one host on which a breaking revision is tried.
+    /// Draws the one host on which a breaking revision is tried.
     pub(super) fn one_host(&self, dice: &mut Dice) -> Option<HostRef> {
         let from = if dice.one_in(3) { &self.clients } else { &self.servers };
         dice.pick(from).cloned()
     }
 
-    /// Whether this log can be rolled back from a revision that it cannot read.
+    /// Returns whether this log can be rolled back from a revision that it cannot read.
     pub(super) fn breaks(&self) -> bool {
         self.subject.revisions.contains(&Role::Breaking) && self.is_able("upgrade") && self.is_able("rollback")
     }
 }
 
-/// Whether a fault may strike whomever a step before it struck.
+/// Returns whether a fault may strike the hosts that an earlier step struck.
 fn fits(step: &Step, fault: &Fault) -> bool {
     let (ActsOn::Hosts { clients, auditor, issuer, .. }, ActsOn::Hosts { .. }) =
         (fault.acts_on, step.action.fault().acts_on)
@@ -312,8 +313,8 @@ fn fits(step: &Step, fault: &Fault) -> bool {
     step.action.on().is_some_and(|on| on.iter().all(may))
 }
 
-/// How long a step lasts: mostly from 0.2 s to 20 s; now and then until the final heal, one millisecond, or longer than
-/// the run.
+/// Draws how long a step lasts: mostly from 0.2 s to 20 s; now and then until the final heal, one millisecond, or
+/// longer than the run.
 pub(super) fn length(dice: &mut Dice, action: &Action, work: Duration) -> Option<Duration> {
     let fault = action.fault();
     match fault.end {

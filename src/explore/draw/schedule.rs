@@ -1,5 +1,5 @@
-//! What happens when: steps in quiet succession, in storms, or aimed at a moment: the middle of an election, a batch, a
-//! repair, a replacement, a roll, a renewal.
+//! When steps happen: in quiet succession, in storms, or aimed at a moment in the middle of an election, a batch, a
+//! repair, a replacement, a rollout or a renewal.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::{
 /// The most steps that are drawn for one run.
 const STEPS_MAX: u64 = 9;
 
-/// How often another step is tried, for each that is wanted, where rules or the file format refuse one.
+/// How many steps are tried for each step that is wanted, because rules or the file format may refuse some.
 const TRIES: u64 = 8;
 
-/// How the steps of a run lie.
+/// How the steps of a run are distributed.
 enum Shape {
     /// Anywhere in the run.
     Spread,
@@ -40,7 +40,7 @@ impl Shape {
         }
     }
 
-    /// A time in milliseconds.
+    /// Draws a time in milliseconds.
     fn time(&self, dice: &mut Dice, work: u64) -> u64 {
         match self {
             Shape::Spread => dice.between(1, work.saturating_mul(9) / 10),
@@ -52,7 +52,8 @@ impl Shape {
     }
 }
 
-/// Draws the steps of a scenario, each such that `accepts` takes the whole, and returns the families that they are of.
+/// Draws the steps of a scenario so that `accepts` takes the whole after each of them. Returns the families to which
+/// they belong.
 pub(super) fn fill(
     dice: &mut Dice,
     subject: &Subject,
@@ -71,7 +72,7 @@ pub(super) fn fill(
         .collect();
     let scene = Scene::new(dice, subject, scenario);
     let wanted = if dice.one_in(32) { 0 } else { dice.between(1, STEPS_MAX) };
-    // Where hosts renew by themselves, certificates have a life of their own.
+    // If hosts renew by themselves, faults of certificates are drawn twice as often.
     let often = |family: &Family| match family.name {
         "certificates" if scene.renews().is_some() => 2 * family.weight,
         _ => family.weight,
@@ -86,7 +87,7 @@ pub(super) fn fill(
         }
         let family = dice.pick(&weighted).and_then(|at| faults.get(*at));
         let Some(mut fault) = family.and_then(|(_, faults)| dice.pick(faults)).copied() else { break };
-        // They outlast a run where none is made to end.
+        // Certificates outlast a run unless one is made to expire.
         if fault.name.starts_with("cert-") && scene.renews().is_some() && dice.one_in(2) {
             fault = faults
                 .iter()
@@ -106,8 +107,8 @@ pub(super) fn fill(
     faults.into_iter().map(|(family, _)| family).collect()
 }
 
-/// One step, with the one that makes it good where somebody would: a certificate that ended is replaced, a revision that
-/// nobody can read is taken back.
+/// Draws one step, together with the step by which an operator would repair the damage: an expired certificate is
+/// replaced, a revision that the log cannot read is rolled back.
 fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &Scenario, shape: &Shape) -> Vec<Step> {
     let work = scenario.workload.duration;
     let taken = scenario.steps.len();
@@ -121,7 +122,7 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     let (action, cure) = match fault.name {
         "upgrade" if scene.breaks() && dice.one_in(4) => {
             let Some(host) = scene.one_host(dice) else { return Vec::new() };
-            // Early enough for somebody to take it back while the workload runs.
+            // Early enough to be rolled back while the workload runs.
             start = Start::At(Duration::from_millis(shape.time(dice, work.as_millis() as u64 / 2)));
             let on = vec![host];
             (Action::Upgrade { on: on.clone(), to: Role::Breaking }, Some(Action::Rollback { on }))
@@ -139,12 +140,12 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     };
     let mut duration = length(dice, &action, work);
     match fault.name {
-        // What was damaged for a moment only, nobody reads.
+        // Data that is damaged only for a moment is never read.
         "bit-rot" | "torn-write" | "misdirected-write" if !dice.one_in(8) => {
             let least = Duration::from_millis(dice.between(1_000, 10_000));
             duration = duration.map(|duration| duration.max(least));
         }
-        // Longer than any call, so that what is given up and asked for again is slow as well.
+        // Longer than any call, so that calls that are given up and retried are slow as well.
         "slow-reader" if dice.one_in(3) => {
             let least = Duration::from_millis(dice.between(30_000, 60_000));
             duration = duration.map(|duration| duration.max(least));
@@ -174,10 +175,10 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     std::iter::once(first).chain(cure).chain(sequels).collect()
 }
 
-/// Faults that strike wherever they find somebody: what is to follow such a one when it bites does not wait in vain.
+/// Faults that bite whenever they find a host. A step that waits for such a fault to bite does not wait in vain.
 const SURE: &[&str] = &["crash", "restart", "churn", "power-loss", "wipe", "isolate", "surge"];
 
-/// When a step begins.
+/// Draws when a step begins.
 fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'static str]) -> Start {
     let work = u64::try_from(scenario.workload.duration.as_millis()).unwrap_or(u64::MAX);
     let wait = |dice: &mut Dice| match dice.below(3) {
@@ -193,13 +194,14 @@ fn start(dice: &mut Dice, scenario: &Scenario, shape: &Shape, moments: &[&'stati
                 0..=2 if SURE.contains(&step.action.name()) || dice.one_in(4) => Moment::Bites(name),
                 0..=5 => Moment::Begins(name),
                 6 if step.action.fault().counted.is_some() => Moment::Nth(name, dice.between(1, 3) as u32),
-                // One that lasts to the final heal ends when nothing begins any more.
+                // A step that lasts until the final heal ends when nothing begins any more.
                 _ if step.duration.is_none() && step.action.fault().end == End::Healed => Moment::Begins(name),
                 _ => Moment::Ended(name),
             };
             Start::After { moment, wait: wait(dice), since: None }
         }
-        // Moments count from when all clients are served: most events come only where a step before has set them going.
+        // Moments count from the time at which all clients are served. Most events come only after an earlier step has
+        // caused them.
         (7..=11, Some(before)) if !moments.is_empty() => {
             let event = dice.pick(moments).copied().unwrap_or_default().to_owned();
             let name = before.name.clone();

@@ -1,9 +1,10 @@
-//! What follows a step on the same hosts or link, so that it comes to light, or is met in its middle.
+//! Steps that follow another step on the same hosts or link, to bring its effect to light or to strike in the middle of
+//! it.
 //!
-//! A port that is closed is met by whoever has to connect, a disk that lied or is slow shows it when the power fails, a
-//! flipped bit where answers are repeated, a release when its process meets everybody anew, a clock by a certificate that has
-//! just begun. And what a fault sets going, a repair, a change of the members or an election, is struck again while it lasts:
-//! nobody would hit those few milliseconds by chance.
+//! A refused port shows only to a host that has to connect, a disk that lied or is slow when the power fails, a flipped
+//! bit when answers are repeated, a release when its process connects to all others anew, and a wrong clock with a
+//! certificate that has just become valid. In addition, what a fault sets in motion (a repair, a change of the members,
+//! an election) is struck again while it lasts, because those few milliseconds would not be hit by chance.
 
 use std::time::Duration;
 
@@ -16,22 +17,22 @@ use crate::{
     scenario::{Moment, Start, Step},
 };
 
-/// When what follows begins.
+/// When the following step begins.
 #[derive(Clone, Copy)]
 enum When {
-    /// While the first one lasts, within so many milliseconds of its beginning at most.
+    /// While the first step lasts, at most this many milliseconds after its beginning.
     While(u64),
-    /// With, or soon after, the first such event since the first one began.
+    /// With, or soon after, the first such event since the first step began.
     Meets(&'static str),
-    /// Within a few milliseconds of it.
+    /// Within a few milliseconds after the first such event since the first step began.
     Amid(&'static str),
 }
 
-/// What follows a fault.
+/// A fault that follows another fault.
 struct Sequel {
     after: &'static str,
     fault: &'static str,
-    /// In how many of eight cases.
+    /// In how many of eight cases it follows.
     in_eight: u64,
     when: When,
 }
@@ -53,34 +54,35 @@ static SEQUELS: &[Sequel] = &[
     sequel("clock-drift", "cert-rotate", 4, When::While(10_000)),
     sequel("clock-jump", "cert-rotate", 4, When::While(10_000)),
     sequel("cert-rotate", "clock-jump", 2, When::While(8_000)),
-    // The middle of a repair: from when the damage is found to when another log has taken the place of the damaged one.
+    // The middle of a repair: from the discovery of the damage until another log has taken the place of the damaged
+    // one.
     sequel("bit-rot", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("bit-rot", "power-loss", 3, When::Meets("corruption-found")),
     sequel("bit-rot", "crash", 2, When::Meets("corruption-found")),
-    // And the few milliseconds in which it takes that place.
+    // The few milliseconds in which it takes that place.
     sequel("bit-rot", "power-loss", 5, When::Amid("replica-rebuilt")),
     sequel("bit-rot", "crash", 2, When::Amid("replica-rebuilt")),
     sequel("misdirected-write", "power-loss", 3, When::Amid("replica-rebuilt")),
     sequel("torn-write", "crash", 2, When::Amid("replica-rebuilt")),
-    // And what a repair put in place may not be there to stay.
+    // What a repair has put in place may be lost again.
     sequel("bit-rot", "power-loss", 2, When::Meets("replica-repaired")),
     sequel("misdirected-write", "power-loss", 2, When::Meets("replica-repaired")),
     sequel("torn-write", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("torn-write", "power-loss", 2, When::Meets("corruption-found")),
     sequel("misdirected-write", "slow-disk", 2, When::Meets("corruption-found")),
     sequel("misdirected-write", "power-loss", 2, When::Meets("corruption-found")),
-    // A tail that is torn where one was torn before.
+    // A tail that is torn where a tail was torn before.
     sequel("power-loss", "power-loss", 3, When::Meets("torn-tail-truncated")),
-    // A new machine that is lost on its way into the log.
+    // A new machine that is lost while it joins the log.
     sequel("replace", "crash", 2, When::While(4_000)),
     sequel("replace", "power-loss", 2, When::Meets("member-changed")),
-    // Or that is there, and does not answer, or catches up slowly.
+    // A new machine that is there, but does not answer or catches up slowly.
     sequel("replace", "pause", 2, When::Meets("member-changed")),
     sequel("replace", "isolate", 2, When::Meets("member-changed")),
     sequel("replace", "slow-disk", 2, When::While(2_000)),
 ];
 
-/// The steps that follow `first`, none in many cases. `name` names the nth of them, from 0 on.
+/// Returns the steps that follow `first`, which in many cases are none. `name` names the n-th of them, counted from 0.
 pub(super) fn of(
     dice: &mut Dice,
     scene: &Scene<'_>,
@@ -91,11 +93,12 @@ pub(super) fn of(
     let mut more: Vec<Step> = Vec::new();
     let mut add = |dice: &mut Dice, action: Action, start: Start| {
         let mut duration = length(dice, &action, work);
-        // Longer than a renewal is waited for, and tried again.
+        // The issuer is away for longer than a renewal waits, so that the renewal is tried again.
         if action.on().is_some_and(|on| matches!(on[..], [HostRef::Issuer])) && dice.one_in(2) {
             duration = duration.map(|duration| duration.max(Duration::from_millis(dice.between(10_000, 40_000))));
         }
-        // Over while the first one lasts: damage that is put right before the process comes back is never read.
+        // It ends while the first step lasts, because damage that is put right before the process comes back is never
+        // read.
         if let (Start::After { moment: Moment::Begins(_), wait, .. }, Some(lasts)) = (&start, first.duration) {
             let most = lasts.saturating_sub(*wait).max(Duration::from_millis(2)) / 2;
             duration = duration.map(|duration| duration.min(most));
@@ -127,9 +130,9 @@ pub(super) fn of(
 /// Faults that take a leader away.
 pub(super) static BLOWS: &[&str] = &["crash", "power-loss", "isolate", "pause"];
 
-/// In every third case of a fault that can take a leader away it does, and what follows meets the next one in its
-/// beginning, when what the old leader promised stands with few and is yet to be shown: another blow as it begins to lead, or
-/// disks that are slow all the while.
+/// In every third case of a fault that can take a leader away, the leader is struck, and the next leader is struck at
+/// its beginning. At that time only few members hold what the old leader promised, and it has yet to be shown. The next
+/// leader gets another blow as it begins to lead, or has slow disks all the while.
 pub(super) fn next_blow(
     dice: &mut Dice,
     scene: &Scene<'_>,
@@ -170,7 +173,7 @@ fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Dur
         When::Meets(event) | When::Amid(event) => {
             scene.moments().iter().find(|moment| **moment == event)?;
             let wait = match when {
-                // What it sets going goes on step by step, and each step is as good as the next.
+                // The event sets a sequence of steps in motion, and each of them is equally good.
                 When::Amid(_) => dice.between(0, 30),
                 _ if dice.one_in(4) => 0,
                 _ => dice.magnitude(1, 1_000),
@@ -181,8 +184,9 @@ fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Dur
     })
 }
 
-/// A certificate that nobody is made to show is seen by whoever connects: connections are cut off soon after, or, where the
-/// certificate ends at a time that is known, shortly before, so that it ends in their middle.
+/// A certificate is seen only when a connection is opened. If the step does not force this, connections are cut off
+/// soon after it, or, if the certificate ends at a known time, shortly before that, so that it ends during the new
+/// connections.
 fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
     let (on, shown) = match &first.action {
         Action::CertExpire { on, reconnect } => (on, *reconnect),
@@ -194,7 +198,7 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
     let wanted = dice.below(8) < in_eight;
     let link = link_of(dice, on)?;
     let start = match (&first.action, &first.start) {
-        // It stands ten seconds before it ends.
+        // The certificate is installed ten seconds before it ends.
         (Action::CertExpire { .. }, Start::At(ends)) => {
             let before = Duration::from_millis(dice.between(500, 9_000));
             Start::At(ends.checked_sub(before).filter(|at| !at.is_zero())?)
@@ -207,14 +211,14 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
     scene.resets().filter(|_| wanted).map(|_| (Action::Reset { link }, start))
 }
 
-/// Faults of whoever issues certificates.
+/// Faults of the host that issues certificates.
 static ISSUER_FAULTS: &[&str] = &["crash", "power-loss", "pause", "isolate", "clock-jump", "clock-skew"];
 
-/// Where hosts renew by themselves, the issuer is struck while certificates come to their end or an authority is replaced: all
-/// the tries before that may be in vain, or what it grants begins tomorrow, or has ended.
+/// If hosts renew by themselves, the issuer is struck while certificates come to their end or an authority is replaced.
+/// Then all tries to renew may be in vain, or the issuer may grant a certificate that is not yet valid or has expired.
 fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
     let renewed_before = match first.action {
-        // It is asked for another one at the earliest when this one is installed.
+        // The issuer is asked for another certificate at the earliest when this one is installed.
         Action::CertExpire { .. } => scene.renews()?.min(INSTALLED_BEFORE),
         Action::CaRotate { .. } => Duration::ZERO,
         _ => return None,
@@ -223,7 +227,7 @@ fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action,
     let action = scene.of_the_issuer(dice, fault)?;
     let start = match first.start {
         Start::At(at) => {
-            // Shortly before it is asked, or while it is asked again and again.
+            // Shortly before the issuer is asked, or while it is asked again and again.
             let before = match dice.one_in(2) {
                 true => renewed_before + Duration::from_millis(dice.magnitude(1, 2_000)),
                 false => Duration::from_millis(dice.between(500, 11_000)),
@@ -238,9 +242,9 @@ fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action,
     Some((action, start))
 }
 
-/// A link between these hosts and those that they talk to.
+/// Returns a link between these hosts and the hosts that they talk to.
 fn link_of(dice: &mut Dice, on: &[HostRef]) -> Option<Link> {
-    // Whoever that is in the run: as the end of a link it would be another one.
+    // The run decides which hosts these are. As the end of a link, the words would stand for other hosts.
     let is_drawn = |host: &HostRef| matches!(host, HostRef::AnyServer | HostRef::AnyClient | HostRef::Step(_));
     if on.iter().any(is_drawn) {
         return None;

@@ -1,4 +1,4 @@
-//! The log under test, as far as a draw has to know it. Plain data: nothing is asked of the log while one draws.
+//! What a draw has to know about the log under test. It is plain data: nothing is asked of the log during a draw.
 
 use crate::{
     fault::{CATALOGUE, Fault, Role},
@@ -17,12 +17,12 @@ pub struct Subject {
     pub revisions: Vec<Role>,
     /// The sizes that it takes.
     pub sizes: Sizes,
-    /// Clusters, words and rules.
+    /// Its clusters, words and rules.
     pub explored: Explored,
 }
 
 impl Subject {
-    /// Asks a log what it can suffer, and what it may be asked.
+    /// Asks a log what it can suffer, and what may be asked of it.
     pub fn of(system: &impl System) -> Self {
         let revisions: Vec<Role> = system.revisions().iter().filter_map(|word| Role::read(word)).collect();
         let mut explored = system.explored();
@@ -38,7 +38,7 @@ impl Subject {
             let why = match system.can_suffer(fault.name) {
                 Err(why) => why.into_owned(),
                 Ok(()) if upgrades && subject.revisions.len() < 2 => "this log has one revision".to_owned(),
-                Ok(()) if fault.servers_min() > most => format!("this log has {most} servers at most"),
+                Ok(()) if fault.servers_min() > most => format!("this log has at most {most} servers"),
                 Ok(()) => {
                     subject.faults.push(fault);
                     continue;

@@ -1,4 +1,4 @@
-//! Drawn scenarios: sound files, the same for ever, within the rules, and between them everything that there is.
+//! Drawn scenarios are valid files, always the same for a seed, and within the rules. Together they cover everything.
 
 use std::{path::Path, time::Duration};
 

@@ -1,12 +1,13 @@
-//! Values of parameters: mostly from where they matter in a run of a minute, now and then from all that the catalogue
-//! allows, with both of its ends.
+//! Values of parameters: mostly from the range in which they matter in a run of a minute, and now and then from
+//! everything that the catalogue allows, both ends included.
 
 use std::time::Duration;
 
 use super::dice::Dice;
 use crate::fault::{Fault, Kind, Need, Parameter, Per, Rate, Role, Value};
 
-/// Where a parameter matters in a run of a minute, in its smallest unit (milliseconds, bytes, events a second).
+/// The range in which a parameter matters in a run of a minute, in its smallest unit (milliseconds, bytes, events a
+/// second).
 struct Usual {
     fault: &'static str,
     parameter: &'static str,
@@ -18,7 +19,7 @@ const fn usual(fault: &'static str, parameter: &'static str, least: u64, most: u
     Usual { fault, parameter, least, most }
 }
 
-/// What is not here is drawn from all that is allowed.
+/// Parameters that are not listed here are drawn from everything that is allowed.
 static USUAL: &[Usual] = &[
     usual("churn", "every", 300, 8_000),
     usual("churn", "down", 10, 4_000),
@@ -41,7 +42,7 @@ static USUAL: &[Usual] = &[
     usual("surge", "appends", 20, 1_000),
 ];
 
-/// A value for a parameter of a fault. `paths` are the files that it may single out.
+/// Draws a value for a parameter of a fault. `paths` are the files that the fault may single out.
 pub(super) fn value(
     dice: &mut Dice,
     fault: &Fault,
@@ -75,18 +76,19 @@ pub(super) fn value(
             Value::Rate(Rate { count, per: Per::Second })
         }
         Kind::Word(words) => {
-            // A revision that this log does not have cannot be asked of it.
+            // This log cannot be asked to run a revision that it does not have.
             let known = |word: &&'static str| Role::read(word).is_none_or(|role| roles.contains(&role));
             let words: Vec<&'static str> = words.iter().map(|(word, _)| *word).filter(known).collect();
             Value::Word(dice.pick(&words).copied().unwrap_or_default())
         }
-        // A connection that is open shows no certificate: mostly it has to be opened again.
+        // An open connection presents no certificate, so in most cases it has to be opened again.
         Kind::Flag => Value::Flag(!dice.one_in(if parameter.name == "reconnect" { 3 } else { 2 })),
         Kind::Path => Value::Path(dice.pick(paths).copied().unwrap_or_default().to_owned()),
     }
 }
 
-/// Seven times in eight from where it matters; else from all that is allowed, and half of those at one of the ends.
+/// Draws a number: seven times in eight from the usual range, otherwise from everything that is allowed, half of the
+/// time at one of the ends.
 fn number(dice: &mut Dice, fault: &Fault, parameter: &Parameter, least: u64, most: u64) -> u64 {
     let usual = USUAL.iter().find(|usual| usual.fault == fault.name && usual.parameter == parameter.name);
     match (usual, dice.below(16)) {
@@ -119,7 +121,7 @@ mod tests {
         }
     }
 
-    /// The values that stand for all others of a parameter: its ends, or every word.
+    /// Returns the values that stand for all others of a parameter: its ends, or every word.
     fn telling(kind: Kind, paths: &[&str]) -> Vec<Value> {
         match kind {
             Kind::Duration { min, max } => vec![Value::Duration(min), Value::Duration(max)],

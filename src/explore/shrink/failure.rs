@@ -1,4 +1,4 @@
-//! How a run failed, as far as a smaller one has to fail in the same way.
+//! How a run failed, in the terms in which a smaller scenario has to fail in the same way.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -10,17 +10,17 @@ use crate::{check::Verdict, history::Promise};
 pub enum Failure {
     /// Invariants were violated.
     Violated {
-        /// The one that is told first.
+        /// The one that is reported first.
         first: Promise,
         /// All of them.
         all: BTreeSet<Promise>,
     },
-    /// What the scenario bounds or forbids happened.
+    /// A bound of the scenario was broken, or an event happened that it forbids.
     Unmet {
-        /// Its sentence, without figures.
+        /// The sentence about it, without figures.
         text: String,
     },
-    /// It came to no end: a panic, a hang, a leak.
+    /// The run did not come to an end: a panic, a hang, a leak.
     Ended {
         /// How it ended, without figures.
         text: String,
@@ -28,7 +28,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// How this run failed; `None` where it did not, or was stopped.
+    /// Returns how this run failed, or `None` if it did not fail or was stopped.
     pub fn of(outcome: &Result<Outcome, RunError>) -> Option<Self> {
         let judgement = match outcome {
             Ok(Outcome::Judged { summary, .. }) => &summary.judgement,
@@ -46,12 +46,12 @@ impl Failure {
         Some(Failure::Unmet { text: without_figures(&unmet.text) })
     }
 
-    /// Whether it is a bound of the scenario that was not kept, and not an invariant that always holds.
+    /// Returns whether a bound of the scenario was broken, rather than an invariant that must always hold.
     pub fn is_of_expectations(&self) -> bool {
         matches!(self, Failure::Unmet { .. } | Failure::Violated { first: Promise::Recovers, .. })
     }
 
-    /// Whether another run shows this failure, whatever else it shows: the same invariant, or the same end.
+    /// Returns whether another run shows this failure, possibly among others: the same invariant, or the same end.
     pub fn is_shown_by(&self, other: &Failure) -> bool {
         match (self, other) {
             (Failure::Violated { first, .. }, Failure::Violated { all, .. }) => all.contains(first),
@@ -70,8 +70,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text without digits and without what separates them: times, counts, numbers of hosts and places in files differ from
-/// one run to the next.
+/// Returns the text without digits and the marks that separate them, because times, counts, numbers of hosts and places
+/// in files differ from one run to the next.
 fn without_figures(text: &str) -> String {
     let bare: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
     bare.split_whitespace().map(|word| word.trim_matches(['.', ','])).collect::<Vec<_>>().join(" ")

@@ -1,10 +1,11 @@
-//! From a scenario that fails to the smallest one that fails in the same way: the few steps that matter.
+//! Reduces a failing scenario to the smallest one that fails in the same way: the few steps that matter.
 //!
-//! Reductions are tried from coarse to fine until none of them fails any more; among the last are those that take away any
-//! one step, so that the result is minimal in that sense (Zeller and Hildebrandt, "Simplifying and Isolating
-//! Failure-Inducing Input", 2002). What needs a step under one seed may do without it under another, where the same things
-//! come in another order; so each step is also left out under a few others. Every candidate is a whole scenario, run and judged like any other; which one is taken
-//! does not depend on how many are tried at a time.
+//! Reductions are tried from coarse to fine until none of them still fails. The last ones include those that remove any
+//! one step, so the result is minimal in that sense (Zeller and Hildebrandt, "Simplifying and Isolating
+//! Failure-Inducing Input", 2002). A failure that needs a step under one seed may not need it under another, where the
+//! same things happen in another order. Each step is therefore also left out under a few other seeds. Every candidate
+//! is a whole scenario, which is run and judged like any other. Which candidate is taken does not depend on how many
+//! are tried at a time.
 
 mod failure;
 mod reduce;
@@ -23,25 +24,25 @@ use crate::scenario::{self, Expect, Scenario};
 pub use failure::Failure;
 use reduce::PHASES;
 
-/// What came of it.
+/// The result of a reduction.
 #[derive(Debug)]
 pub struct Shrunk {
-    /// The smallest scenario that fails in the same way, with a story of it. Its path is that of the original.
+    /// The smallest scenario that fails in the same way, with a title and a story. Its path is that of the original.
     pub scenario: Scenario,
-    /// How both fail.
+    /// How both scenarios fail.
     pub failure: Failure,
-    /// The screen of its violation; empty where it comes to no end.
+    /// The screen of its violation, or the error of a run that failed; empty if its process left no outcome.
     pub screen: String,
-    /// Runs that it took.
+    /// The number of runs that it took.
     pub runs: usize,
-    /// Nothing smaller was left to try; otherwise somebody ended it before.
+    /// Whether nothing smaller was left to try. Otherwise the reduction was stopped before.
     pub minimal: bool,
 }
 
 /// Why there is nothing to reduce.
 #[derive(Debug, thiserror::Error)]
 pub enum ShrinkError {
-    /// It does not fail.
+    /// The scenario does not fail.
     #[error("this run does not fail: there is nothing to shrink\ncure: give the seed of a run that fails, by --seed")]
     Holds,
     /// The run of the original was stopped.
@@ -49,20 +50,20 @@ pub enum ShrinkError {
     Stopped,
 }
 
-/// How far it is.
+/// The progress of a reduction.
 #[derive(Debug, Clone, Copy)]
 pub struct SoFar<'a> {
-    /// The smallest one so far.
+    /// The smallest scenario so far.
     pub best: &'a Scenario,
-    /// Runs until now.
+    /// The number of runs so far.
     pub runs: usize,
 }
 
-/// Reduces a scenario that fails under a seed. `order` makes the order of a run of a text under a seed; `may` says whether a scenario may
-/// be asked of the log, and is not asked where the original may not.
+/// Reduces a scenario that fails under a seed. `order` returns the order for a run of a text under a seed. `may`
+/// returns whether a scenario may be asked of the log; it is ignored if it forbids the original.
 ///
 /// # Errors
-/// Where the scenario does not fail, or is stopped before that is known.
+/// If the scenario does not fail, or if the reduction is stopped before that is known.
 pub fn shrink(
     scenario: &Scenario,
     seed: u64,
@@ -91,12 +92,12 @@ pub fn shrink(
     Ok(search.confirmed(seed, failure, minimal, |it| once(limits, order(it))))
 }
 
-/// Under which seed it fails: as it says itself, unless that is more than a file can say.
+/// Returns the seed under which a scenario fails: the one in its file, or `seed` if that is too large for a file.
 fn seed_of(scenario: &Scenario, seed: u64) -> u64 {
     scenario.seeds.first().copied().unwrap_or(seed)
 }
 
-/// One run; `None` where it was stopped.
+/// Makes one run. Returns `None` if it was stopped.
 fn once(limits: Limits, order: Order) -> Option<Result<Outcome, RunError>> {
     let mut outcome = None;
     let task = |_| Task { order: order.clone(), twice: false };
@@ -107,23 +108,24 @@ fn once(limits: Limits, order: Order) -> Option<Result<Outcome, RunError>> {
     outcome
 }
 
-/// Whether both are as strict: a failure to keep a bound is none of a bound that was never asked for.
+/// Returns whether both are equally strict. A violated bound must not be replaced by a bound that the original never
+/// set.
 fn same_bounds(one: &Expect, other: &Expect) -> bool {
     let bounds = |it: &Expect| (it.recovers_within, it.blind_at_most, it.dead_letters, it.connections_at_most);
     bounds(one) == bounds(other) && one.acked_at_least == other.acked_at_least
 }
 
-/// What came of a row of candidates.
+/// The result of trying a row of candidates.
 enum Tried {
-    /// One of them fails in the same way, and is the best now.
+    /// One of them fails in the same way, and is now the best.
     Better,
-    /// None does.
+    /// None of them fails in the same way.
     None,
-    /// Somebody does not want to wait for that.
+    /// The search was stopped.
     Stopped,
 }
 
-/// The smallest so far, and what need not be tried again.
+/// The smallest scenario so far, and the candidates that need not be tried again.
 struct Search {
     best: Scenario,
     outcome: Option<Outcome>,
@@ -132,7 +134,7 @@ struct Search {
 }
 
 impl Search {
-    /// Every phase, again and again, until none of them finds anything smaller; whether it came to that.
+    /// Repeats all phases until none of them finds anything smaller. Returns whether it came to that.
     fn go_through(
         &mut self,
         mut try_all: impl FnMut(&[Scenario], &mut Self) -> Tried,
@@ -155,8 +157,9 @@ impl Search {
         true
     }
 
-    /// The best with its story, run once more as it will stand in its file: names and lines of its screen are then those of
-    /// the file. Where it does not fail as it did, the best stays as it was.
+    /// Returns the best scenario with its title and story. It is run once more in the form that its file will have, so
+    /// that the names and lines on its screen are those of the file. If it then does not fail in the same way, it is
+    /// returned as it was.
     fn confirmed(
         self,
         seed: u64,
@@ -177,7 +180,8 @@ impl Search {
         Shrunk { scenario, failure, screen, runs, minimal }
     }
 
-    /// The first of the candidates that fails in the same way becomes the best, whichever ends first.
+    /// Tries all candidates. The first one in the list that fails in the same way becomes the best, no matter which run
+    /// ends first.
     fn try_all(
         &mut self,
         candidates: &[Scenario],

@@ -1,5 +1,5 @@
-//! What a scenario can be reduced to: fewer steps, fewer hosts, less work, plainer values. Pure; each reduction takes
-//! something away for good, so that no chain of them is endless.
+//! The ways to reduce a scenario: fewer steps, fewer hosts, less work, plainer values. All functions are pure. Each
+//! reduction takes something away for good, so that no chain of reductions is endless.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::{
     },
 };
 
-/// Ways of reducing, in the order in which they are tried: what makes each further run shorter first, then what saves most.
+/// The ways of reducing, in the order in which they are tried: first those that make each further run shorter, then
+/// those that save most.
 pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
     less_work,
     fewer_steps,
@@ -30,7 +31,7 @@ pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
 
 type Change<'a> = Box<dyn Fn(&mut Scenario) + 'a>;
 
-/// One copy for each change that changes anything.
+/// Returns one copy for each change that has an effect.
 fn changed(scenario: &Scenario, changes: Vec<Change<'_>>) -> Vec<Scenario> {
     let apply = |change: Change<'_>| {
         let mut copy = scenario.clone();
@@ -40,14 +41,14 @@ fn changed(scenario: &Scenario, changes: Vec<Change<'_>>) -> Vec<Scenario> {
     changes.into_iter().map(apply).filter(|copy| copy != scenario).collect()
 }
 
-/// Everything earlier; an eighth of the time, up to three quarters of it; fewer appends, smaller ones.
+/// Moves everything earlier; cuts the time to an eighth or up to three quarters; offers fewer and smaller appends.
 fn less_work(scenario: &Scenario) -> Vec<Scenario> {
     let mut reduced = everything_earlier(scenario);
     reduced.extend(less_of_it(scenario));
     reduced
 }
 
-/// The first step after a second, or after half of the time, and all the others as long before as that one.
+/// Moves the first step to one second, or to half of its time, and all others earlier by as much.
 fn everything_earlier(scenario: &Scenario) -> Vec<Scenario> {
     let starts = scenario.steps.iter().filter_map(|step| match step.start {
         Start::At(at) => Some(at),
@@ -87,7 +88,7 @@ fn less_of_it(scenario: &Scenario) -> Vec<Scenario> {
             Box::new(|it| it.workload.size = SIZE_DEFAULT),
             Box::new(|it| it.workload.size = (it.workload.size / 2).max(it.workload.size.min(SIZE_DEFAULT))),
             Box::new(|it| {
-                // One that nobody has to think about: 10, 20, 50 a second.
+                // A rate that needs no thought: 10, 20, 50 a second.
                 let round = [500, 200, 100, 50, 20, 10, 5, 2, 1].into_iter();
                 let less = round.filter(|n| *n <= it.workload.appends.count).max();
                 if let (Per::Second, Some(count)) = (it.workload.appends.per, less) {
@@ -98,7 +99,7 @@ fn less_of_it(scenario: &Scenario) -> Vec<Scenario> {
     )
 }
 
-/// One client, half of them, one fewer; one server, three of five.
+/// Takes one client, half of them, or one fewer; one server, or three of five.
 fn fewer_hosts(scenario: &Scenario) -> Vec<Scenario> {
     let (servers, clients) = (scenario.cluster.servers, scenario.workload.clients);
     let mut reduced = Vec::new();
@@ -113,7 +114,7 @@ fn fewer_hosts(scenario: &Scenario) -> Vec<Scenario> {
         let mut copy = scenario.clone();
         copy.cluster.servers = servers;
         copy.workload.clients = clients;
-        // Whoever is not there any more is the last one that is.
+        // A host that is gone is replaced by the last one that is left.
         let there = |host: &HostRef| match host {
             HostRef::Server(n) => HostRef::Server((*n).min(servers)),
             HostRef::Client(n) => HostRef::Client((*n).min(clients)),
@@ -138,7 +139,7 @@ fn once(hosts: impl Iterator<Item = HostRef>) -> Vec<HostRef> {
     kept
 }
 
-/// What a file does not have to say.
+/// Removes what a file does not have to say about the cluster.
 fn plainer_cluster(scenario: &Scenario) -> Vec<Scenario> {
     let plain = |cluster: &mut Cluster| {
         *cluster = Cluster {
@@ -171,12 +172,12 @@ fn plainer_cluster(scenario: &Scenario) -> Vec<Scenario> {
     )
 }
 
-/// What nobody has to say of the outcome either.
+/// Removes what a file does not have to say about the outcome.
 fn plainer_expectations(scenario: &Scenario) -> Vec<Scenario> {
     changed(scenario, vec![Box::new(|it| it.expect = Expect::default())])
 }
 
-/// Each step with every change to it, one at a time.
+/// Applies every change to each step, one at a time.
 fn each_step(scenario: &Scenario, changes: impl Fn(&Step) -> Vec<Step>) -> Vec<Scenario> {
     let mut reduced = Vec::new();
     for (at, step) in scenario.steps.iter().enumerate() {
@@ -189,7 +190,7 @@ fn each_step(scenario: &Scenario, changes: impl Fn(&Step) -> Vec<Step>) -> Vec<S
     reduced
 }
 
-/// Without a wait, without `since`; at a whole second.
+/// Removes the wait or `since`; moves a start to a whole second.
 fn plainer_starts(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let starts = match &step.start {
@@ -213,7 +214,7 @@ fn plainer_starts(scenario: &Scenario) -> Vec<Scenario> {
     })
 }
 
-/// A second, half of the length, a round one.
+/// Sets the length to a second, to half of it, or to a round one.
 fn plainer_lengths(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let Some(length) = step.duration else { return Vec::new() };
@@ -228,7 +229,7 @@ fn plainer_lengths(scenario: &Scenario) -> Vec<Scenario> {
     })
 }
 
-/// The default of each parameter, or a round value.
+/// Sets each parameter to its default, or to a round value.
 fn plainer_values(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let fault = step.action.fault();
@@ -247,7 +248,7 @@ fn plainer_values(scenario: &Scenario) -> Vec<Scenario> {
     })
 }
 
-/// One host of several, a link both ways.
+/// Takes one host of several, or both directions of a link.
 fn plainer_hosts(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let mut plainer = Vec::new();
@@ -293,12 +294,12 @@ fn built(fault: &'static Fault, step: &Step, given: &Given) -> Option<Step> {
     Some(Step { action, ..step.clone() })
 }
 
-/// With one digit that is not zero, downwards: whole seconds of more than one.
+/// Rounds down to one digit that is not zero; lengths above a second become whole seconds.
 fn rounded(length: Duration) -> Duration {
     Duration::from_millis(leading(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// The largest number of one digit and zeros that is no larger.
+/// Returns the largest number of one digit followed by zeros that is not larger than `n`.
 fn leading(n: u64) -> u64 {
     let mut unit = 1;
     while n / unit >= 10 {
@@ -318,7 +319,7 @@ fn round(value: &Value) -> Value {
             let bare = i32::try_from(leading(u64::from(ppm.unsigned_abs()))).unwrap_or(i32::MAX);
             Value::Drift(if *ppm < 0 { -bare } else { bare })
         }
-        // Sizes are round in powers of two.
+        // Round sizes are powers of two.
         Value::Size(bytes) => Value::Size(bytes.checked_ilog2().map_or(0, |bits| 1 << bits)),
         Value::Count(count) => Value::Count(leading(*count)),
         Value::Rate(rate) => Value::Rate(Rate { count: leading(u64::from(rate.count)) as u32, ..*rate }),
@@ -356,7 +357,8 @@ mod tests {
             let mut scenario = draw(&subject, seed).expect("drawn");
             let sound = |it: &Scenario| parse(&it.path, &it.print()).is_ok();
             let mut taken = 0;
-            // As if everything failed that keeps the last step's fault: the worst that a search can meet.
+            // This assumes that every scenario fails that keeps the fault of the last step, which is the worst case for
+            // a search.
             let keeps = scenario.steps.last().map(|step| step.action.name());
             while let Some(next) = PHASES
                 .iter()

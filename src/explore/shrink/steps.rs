@@ -1,4 +1,4 @@
-//! Which steps a scenario can do without, and what becomes of those that refer to them. Pure.
+//! Which steps a scenario can do without, and what becomes of the steps that refer to them. All functions are pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +13,11 @@ use crate::{
 /// How many other seeds are tried for each step.
 const OTHER_SEEDS: u64 = 8;
 
-/// How many other seeds are tried while there are many steps: any step that is gone changes the course of a run, and what
-/// depends on its course does not fail then under the same seed.
+/// How many other seeds are tried while there are many steps. Removing any step changes the course of a run, and a
+/// failure that depends on the course may then no longer happen under the same seed.
 const NEAR_SEEDS: u64 = 3;
 
-/// All of the steps, half of them, a quarter, and so on to each single one, the last first.
+/// Returns all steps, halves, quarters, and so on down to each single step, the last ones first.
 fn groups(count: usize) -> Vec<BTreeSet<usize>> {
     let mut groups = Vec::new();
     let mut size = count;
@@ -33,13 +33,13 @@ fn groups(count: usize) -> Vec<BTreeSet<usize>> {
     groups
 }
 
-/// Without as many steps as can be spared.
+/// Returns the scenario without groups of its steps, the largest groups first.
 pub(super) fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
     groups(scenario.steps.len()).iter().map(|gone| without(scenario, gone)).collect()
 }
 
-/// A single step, with those that it refers to: what fails seldom needs more. Under its own seed, then under the few that come
-/// next.
+/// Returns scenarios with a single step and those that it refers to, because a failure seldom needs more. They keep the
+/// seed at first, and then use the few seeds that come next.
 pub(super) fn one_course(scenario: &Scenario) -> Vec<Scenario> {
     let all: BTreeSet<usize> = (0..scenario.steps.len()).collect();
     let mut courses: Vec<BTreeSet<usize>> = all.iter().map(|step| course(scenario, *step)).collect();
@@ -50,7 +50,7 @@ pub(super) fn one_course(scenario: &Scenario) -> Vec<Scenario> {
     reduced
 }
 
-/// A step and whatever it refers to, and so on.
+/// Returns a step and the steps to which it refers, directly or indirectly.
 fn course(scenario: &Scenario, step: usize) -> BTreeSet<usize> {
     let (mut course, mut next) = (BTreeSet::new(), vec![step]);
     while let Some(at) = next.pop() {
@@ -74,34 +74,34 @@ fn course(scenario: &Scenario, step: usize) -> BTreeSet<usize> {
     course
 }
 
-/// Without as many steps as can be spared, under the few seeds that come next.
+/// Returns the scenario without groups of its steps, under the few seeds that come next.
 pub(super) fn fewer_steps_under_a_near_seed(scenario: &Scenario) -> Vec<Scenario> {
     let groups = groups(scenario.steps.len());
     groups.iter().flat_map(|gone| under_others(scenario, NEAR_SEEDS, gone)).collect()
 }
 
-/// Without each single step, under the seeds that come next.
+/// Returns the scenario without each single step, under the seeds that come next.
 pub(super) fn fewer_steps_under_another_seed(scenario: &Scenario) -> Vec<Scenario> {
     let single = (0..scenario.steps.len()).rev().map(|step| BTreeSet::from([step]));
     single.flat_map(|gone| under_others(scenario, OTHER_SEEDS, &gone)).collect()
 }
 
-/// Without some steps, under each of the next seeds.
+/// Returns the scenario without some steps, under each of the next seeds.
 fn under_others(scenario: &Scenario, seeds: u64, gone: &BTreeSet<usize>) -> Vec<Scenario> {
     let [seed] = scenario.seeds[..] else { return Vec::new() };
     let others = (1..=seeds).filter_map(|more| seed.checked_add(more)).filter(|it| i64::try_from(*it).is_ok());
     others.map(|seed| Scenario { seeds: vec![seed], ..without(scenario, gone) }).collect()
 }
 
-/// A scenario without some of its steps. What began after one of those begins when it would have, as far as that is known
-/// before the run; what struck the hosts of one of those strikes them by its words.
+/// Returns a scenario without some of its steps. A step that began after a removed one begins when it would have begun,
+/// as far as that is known before the run. A step that struck the hosts of a removed one names these hosts itself.
 fn without(scenario: &Scenario, gone: &BTreeSet<usize>) -> Scenario {
     let mut left = scenario.clone();
-    // A step may refer to one that is gone and refers to another one that is gone: as often as there are steps.
+    // A removed step may itself refer to a removed step, so this is repeated as often as there are steps.
     for _ in 0..=scenario.steps.len() {
         let named: BTreeMap<String, Step> =
             gone.iter().filter_map(|at| left.steps.get(*at)).map(|step| (step.name.clone(), step.clone())).collect();
-        // Those that are gone, too: their own references lead on.
+        // The removed steps are changed too, because their own references lead on.
         for step in &mut left.steps {
             let me = step.name.clone();
             let known = |name: &str| named.get(name).filter(|it| it.name != me);
@@ -156,7 +156,7 @@ fn instead<'a>(start: &Start, gone: &impl Fn(&str) -> Option<&'a Step>) -> Start
     }
 }
 
-/// `@step` of a step that is gone, by the words of that step.
+/// Replaces `@step` of a removed step by the words of that step.
 fn spelled<'a>(host: &HostRef, gone: &impl Fn(&str) -> Option<&'a Step>) -> Vec<HostRef> {
     let HostRef::Step(name) = host else { return vec![host.clone()] };
     match gone(name).and_then(|step| step.action.on()) {
@@ -165,7 +165,7 @@ fn spelled<'a>(host: &HostRef, gone: &impl Fn(&str) -> Option<&'a Step>) -> Vec<
     }
 }
 
-/// The same scenario with other names for its steps.
+/// Returns the same scenario with other names for its steps.
 pub(super) fn rename(scenario: &Scenario, names: &BTreeMap<String, String>) -> Scenario {
     let mut renamed = scenario.clone();
     let name = |old: &String| names.get(old).unwrap_or(old).clone();
@@ -244,7 +244,8 @@ pub(super) mod tests {
             let left = without(&chain(), &gone);
             assert_eq!(left.steps.len(), 4 - gone.len());
             let text = left.print();
-            // Without what can cause it, `first:retry` never comes: such a candidate is refused, and that is all.
+            // Without a step that can cause it, `first:retry` never comes. Such a candidate is refused, for no other
+            // reason.
             let problems = parse(Path::new("t.toml"), &text).err().unwrap_or_default();
             assert!(problems.iter().all(|problem| problem.code == "cannot-happen"), "{mask}: {problems:?}\n{text}");
         }

@@ -1,4 +1,5 @@
-//! A reduced scenario as a person would have written it: a title, a story of what fails, names that say what a step does.
+//! Gives a reduced scenario what an author would have written: a title, a story of what fails, and names that say what
+//! a step does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +12,10 @@ use crate::{
 /// The longest title of a file, in characters.
 const TITLE_MAX: usize = 200;
 
-/// In how many columns a story is written.
+/// The number of columns of a story.
 const COLUMNS: usize = 110;
 
-/// The scenario with its title, its story and its names.
+/// Returns the scenario with its title, its story and its names.
 pub(super) fn told(
     mut scenario: Scenario,
     seed: u64,
@@ -26,11 +27,11 @@ pub(super) fn told(
     scenario.story = story(&scenario, seed, outcome, minimal);
     let renamed = steps::rename(&scenario, &names(&scenario));
     let sound = |scenario: &Scenario| scenario::parse(&scenario.path, &scenario.print());
-    // Only what is not read back as the same run is left as it was.
+    // If the renamed file is not valid, the names stay as they were.
     sound(&renamed).or_else(|_| sound(&scenario)).unwrap_or(scenario)
 }
 
-/// What is to be shown of a run.
+/// Returns what is to be shown of a run.
 pub(super) fn screen(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Judged { screen, .. } => screen.clone(),
@@ -79,7 +80,7 @@ fn story(scenario: &Scenario, seed: u64, outcome: Option<&Outcome>, minimal: boo
     text.lines().flat_map(|line| wrap(line, COLUMNS)).collect::<Vec<_>>().join("\n")
 }
 
-/// The name of each step: that of its action, with a number where several have it.
+/// Returns the name of each step: that of its action, with a number if several steps have the same action.
 fn names(scenario: &Scenario) -> BTreeMap<String, String> {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     let mut names = BTreeMap::new();

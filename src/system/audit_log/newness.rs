@@ -1,9 +1,10 @@
-//! A reader that asks each server how new what it shows is, so that whatever a server claims is in the history and can be
-//! judged: a leader that was replaced and does not know it, a follower that takes itself for newer than it is.
+//! A reader that asks each server how new its data is, so that every claim of a server is in the history and can be
+//! judged. Such claims come from a leader that was replaced and does not know it, or from a follower that believes
+//! itself newer than it is.
 //!
-//! It speaks to each server by itself, and follows nobody's word to another. It asks on while answers are outstanding, as
-//! many readers do: a server that was frozen wakes up to questions that were asked while others already led. Its pace
-//! follows the log's: while nothing is appended there is little to claim.
+//! It asks each server separately, and never follows a redirection to another server. Like many readers, it keeps
+//! asking while answers are outstanding: a server that was frozen wakes up to questions that were asked while others
+//! already led. It asks at the pace of the log: while nothing is appended, there is little to claim.
 
 use std::{
     sync::{
@@ -24,24 +25,28 @@ use tokio::{
 
 use crate::system::Host;
 
-/// From one question to the next of the same server: while the log grows, and at most.
+/// The time from one question to the next to the same server: while the log grows, and at most.
 const PACE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(5));
-/// The servers are not asked all at once.
+/// How far apart the first questions to the servers are.
 const APART: Duration = Duration::from_millis(270);
-/// Where nobody has answered as the leader for this long, the next one is looked for: whoever begins to lead is asked at
-/// once, while it has yet to show what the one before had promised. Not for ever: a log that nobody leads stays one.
+/// If no server has answered as the leader for the first of these times, the next leader is looked for. A server that
+/// begins to lead is thus asked at once, while it has yet to show what the previous leader had promised. After the
+/// second time the search ends, because a log without a leader may stay without one.
 const UNLED: (Duration, Duration) = (Duration::from_millis(1_700), Duration::from_secs(8));
-/// From one question to the next while the leader is looked for: as long as a server takes to say that it does not lead, within
-/// these. One that begins to lead owes its readers what it has not shown yet for little more than a round trip.
+/// The time from one question to the next while the leader is looked for: as long as a server takes to say that it does
+/// not lead, within these bounds. A new leader owes its readers what it has not yet shown for little more than a round
+/// trip.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
-/// Questions that one server may owe an answer to.
+/// How many questions to one server may be without an answer.
 const ASKED_MAX: usize = 6;
-/// Long enough for a question that a server was frozen over to be answered when it wakes up: by one who led before.
+/// The deadline of a question. It is long enough that a former leader that was frozen can still answer when it wakes
+/// up.
 const CALL_MAX: Duration = Duration::from_secs(4);
-/// From a call that failed to the same again: longer than it may take. The next question is due soon enough.
+/// The wait before a failed call is retried. It is longer than a call may take, so that there is no retry: the next
+/// question is due soon enough.
 const NO_RETRY: Duration = Duration::from_secs(3_600);
 
-/// Asks for ever. `settings` are those of a reader of that server alone.
+/// Asks for ever. `settings` holds, for each server, those of a reader of that server alone.
 pub(super) async fn ask(reader: Host, identities: watch::Receiver<Identity>, settings: Vec<ReaderSettings>) {
     let (newest, led) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Instant::now())));
     let asking = (0..).zip(settings).filter_map(|(n, mut settings)| {
@@ -61,11 +66,11 @@ struct Asker {
     log: Arc<LogReader>,
     /// The largest size that any of the servers showed.
     newest: Arc<AtomicU64>,
-    /// What this one showed.
+    /// The largest size that this server showed.
     shown: Arc<AtomicU64>,
-    /// When any of them last answered as the leader.
+    /// When any of the servers last answered as the leader.
     led: Arc<Mutex<Instant>>,
-    /// How long the last call took that this one refused, or did not answer, in milliseconds.
+    /// How long the last call took that this server refused or did not answer, in milliseconds.
     refused: Arc<AtomicU64>,
 }
 
@@ -76,7 +81,7 @@ impl Asker {
         let mut asked = JoinSet::new();
         for turn in 0_u64.. {
             if identities.has_changed().unwrap_or(false) {
-                // One that cannot be used is passed over: the old one still stands.
+                // An identity that cannot be used is ignored: the old one stays in use.
                 let _ = self.log.replace_identity(&identities.borrow_and_update());
             }
             while asked.try_join_next().is_some() {}
@@ -107,8 +112,8 @@ impl Asker {
         (UNLED.0..UNLED.1).contains(&self.led().elapsed())
     }
 
-    /// By turns a linearizable answer and whatever there is, as a checkpoint and as leaves. A server that does not answer
-    /// has claimed nothing.
+    /// Asks by turns for a linearizable answer and for any answer, as a checkpoint and as leaves. A server that does
+    /// not answer has claimed nothing.
     async fn turn(self, turn: u64) {
         let level = if turn.is_multiple_of(2) { Level::Linearizable } else { Level::Any };
         let last = self.shown.load(Ordering::Relaxed).saturating_sub(1);
