@@ -50,6 +50,18 @@ pub(crate) const TAILS: Share = Share { what: "tails", parts: 4, most: u64::MAX 
 /// Responses to requests that were read: room for each is set aside before its request is accepted.
 pub(crate) const REQUESTS: Share = Share { what: "requests", parts: 12, most: u64::MAX };
 /// The shares into which a server divides its budget.
+/// Calls `changed` whenever the budget changes, until `stop` says so or nobody can change the budget any more.
+pub(crate) async fn follow(mut budget: watch::Receiver<u64>, mut stop: watch::Receiver<bool>, changed: impl Fn()) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            alive = budget.changed() => if alive.is_err() { return },
+        }
+        changed();
+    }
+}
+
 #[cfg(test)]
 const OF_A_SERVER: [Share; 5] = [QUEUE, BATCH, CACHE, TAILS, REQUESTS];
 

@@ -74,7 +74,7 @@ impl From<Exit> for ExitCode {
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// Colour the output. With `auto`, only if it goes to a terminal and NO_COLOR is not set.
+    /// Colour the output. With `auto`, only if it goes to a terminal that is not dumb and NO_COLOR is not set.
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
 }

@@ -57,7 +57,7 @@ use tokio::{
 };
 
 use super::{
-    budget::{Account, FLIGHT, SUBMITS},
+    budget::{self, Account, FLIGHT, SUBMITS},
     dial::{Credentials, Dial, dial_tls},
     leaf::{Epoch, PAYLOAD_BYTES_MAX, Sequence},
     schema::Exchange,
@@ -145,23 +145,6 @@ impl Future for Delivery {
     }
 }
 
-/// Notifies the accounts whenever the budget changes. What they hold stays, and nothing is added until it fits. Ends
-/// with the client.
-async fn keep_to_budget(
-    mut budget: watch::Receiver<u64>,
-    accounts: [Arc<Account>; 2],
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            changed = budget.changed() => if changed.is_err() { return }, // nobody can change it any more
-        }
-        accounts.iter().for_each(|account| account.budget_changed());
-    }
-}
-
 /// The calls of one revision as this client makes them, for tests of the servers that answer them.
 #[cfg(test)]
 pub(crate) fn calls_of(world: &World, settings: ReaderSettings) -> Result<rpc::Rpc, ClientError> {
@@ -211,7 +194,9 @@ impl AuditClient {
         let stop = watch::Sender::new(false);
         let room = Account::new(SUBMITS, &memory, &world.observer);
         let flight = Account::new(FLIGHT, &memory, &world.observer);
-        tokio::spawn(keep_to_budget(memory.clone(), [room.clone(), flight.clone()], stop.subscribe()));
+        let accounts = [room.clone(), flight.clone()];
+        let changed = move || accounts.iter().for_each(|account| account.budget_changed());
+        tokio::spawn(budget::follow(memory.clone(), stop.subscribe(), changed));
         let deliverer = Deliverer::new(Parts {
             world,
             view: view.clone(),

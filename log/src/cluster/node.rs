@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     super::{
-        budget::{Account, REQUESTS, TAILS},
+        budget::{self, Account, REQUESTS, TAILS},
         leaf::{ClientId, Epoch, Index, SignedEntry},
         store::Frame,
         tree::Hash,
@@ -158,7 +158,14 @@ impl Node {
         if settings.cluster.is_some() {
             tokio::spawn(cosignatures.run(ledger.clone(), stop.clone()));
         }
-        tokio::spawn(keep_to_budget(budget.clone(), ledger.clone(), queue.clone(), memory.clone(), stop.clone()));
+        let (shrinks, holds, lends) = (ledger.clone(), queue.clone(), memory.clone());
+        let changed = move || {
+            shrinks.shrink();
+            holds.shrink();
+            lends.requests.budget_changed();
+            lends.tails.budget_changed();
+        };
+        tokio::spawn(budget::follow(settings.memory.clone(), stop.clone(), changed));
         let leadership = Leadership::new(&raft, ledger.clone(), links.clone());
         let confirmations = Confirmations::start(raft.clone(), leadership.clone());
         let pulse = Pulse::new();
@@ -450,27 +457,6 @@ async fn join(what: &'static str, task: &mut Option<JoinHandle<()>>) -> Result<(
         ended.map_err(|error| NodeError::Failed(format!("{what}: {error}")))?;
     }
     Ok(())
-}
-
-/// Follows the budget: whatever holds memory shrinks at once, or takes nothing new. Ends with the node.
-async fn keep_to_budget(
-    mut budget: watch::Receiver<u64>,
-    ledger: Arc<Ledger>,
-    queue: Arc<Queue>,
-    memory: Memory,
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            changed = budget.changed() => if changed.is_err() { return }, // nobody can change it any more
-        }
-        ledger.shrink();
-        queue.shrink();
-        memory.requests.budget_changed();
-        memory.tails.budget_changed();
-    }
 }
 
 /// Configures Raft without snapshots, with its times in milliseconds. A log of one has nobody to wait for. In a cluster
