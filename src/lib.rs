@@ -21,13 +21,13 @@
 //!
 //! Code that does not call libc, or that does not run on the simulating thread, cannot be simulated:
 //!
-//! * **Threads and `spawn_blocking`.** The run fails and names the place in the code. Statically linked programs are not
-//!   watched for this.
+//! * **Threads and `spawn_blocking`.** The run fails and names the place in the code. Statically linked programs are
+//!   not watched for this.
 //! * **A clock or random bytes that another thread asks for.** The run fails in the same way.
 //! * **Real sockets, and real files opened for writing**, on a simulated host. The run fails in the same way. Reading a
 //!   file is allowed.
-//! * **A C library that does I/O by itself.** This is detected if the library calls libc's `open` or `socket`, but not if
-//!   it makes system calls of its own or uses `fopen`.
+//! * **A C library that does I/O by itself.** This is detected if the library calls libc's `open` or `socket`, but not
+//!   if it makes system calls of its own or uses `fopen`.
 //! * **Random bytes from the processor** (`RDRAND`, which aws-lc uses) **and its counters** (`rdtsc`). These are not
 //!   detected directly, but `gapless run --check-determinism` makes every run twice and names the first difference.
 //!

@@ -1,8 +1,8 @@
 //! The judge decides what a history says about the promises of the log under test. It is a pure function from a
 //! `History` to a `Judgement`.
 //!
-//! The invariants are in `invariants`; beside that folder is what they share. The judge computes Merkle roots and verifies
-//! signatures with code of its own, because it must not share a mistake with the log that it judges.
+//! The invariants are in `invariants`; beside that folder is what they share. The judge computes Merkle roots and
+//! verifies signatures with code of its own, because it must not share a mistake with the log that it judges.
 //!
 //! It never says that a promise holds unless the run could have shown it to be broken.
 

@@ -31,7 +31,7 @@ pub(super) fn run_again(order: &Order, first: &Outcome, limit: Duration, stop: &
     let second = match run_unless(order, limit, stop) {
         Ok(second) => second,
         Err(RunError::Stopped) => return None,
-        Err(error) => return Some(Difference { text: format!("the second run came to no end: {error}") }),
+        Err(error) => return Some(Difference { text: format!("the second run did not come to an end: {error}") }),
     };
     let (a, b) = (mark(first), mark(&second));
     if a == b {

@@ -150,7 +150,7 @@ pub enum Action<T = Vec<HostRef>> {
     ClockJump {
         /// The hosts.
         on: T,
-        /// The error, in milliseconds.
+        /// How far the clock jumps, in milliseconds.
         by: i64,
     },
     /// A graceful stop, then a start at another schema revision.

@@ -15,7 +15,7 @@ without writing it, and the next power loss takes it. A failed sync must therefo
 retried; what it covered has to be written anew.",
     loses: "\
 Lost, at the next power loss: everything that a failed sync covered and that was not written once
-more. Where the failed write had made a file grow, zeroes stand in its place if later bytes were
+more. Where a lost write had made a file grow, zeroes stand in its place if later bytes were
 synced behind it. Not lost: what earlier syncs covered. A crash of the process alone loses
 nothing at all.",
     simulated: "\

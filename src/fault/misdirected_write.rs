@@ -16,7 +16,7 @@ written and synced once more before that are right. When the step ends, what is 
 put right, as if the files were restored from good copies.",
     loses: "\
 Lost, between the power loss and the end of the step: bytes that a sync had reported durable, in
-two places. Not lost: a single byte by a crash or a restart of the process alone.",
+two places. A crash or a restart of the process alone loses nothing.",
     simulated: "\
 When the sync completes, the seed draws the other place among the sectors of the file, at the
 same offset inside its sector. No file grows or shrinks.",

@@ -12,11 +12,11 @@ silent, and its page cache is gone. After `for` it starts again with what the di
 recovers.",
     loses: "\
 Lost: all memory, all calls in flight, and every write that no completed sync covers. Of each
-such write, the seed decides how much had reached the disk by itself: nothing, all, or a part,
-and a part may be cut off in the middle (torn). Writes need not have reached the disk in the
-order in which they were made. The same holds for files that were created or renamed in a folder
-that was not synced. Not lost: a single byte that is covered by a sync which had returned. Peers
-get no FIN and no RST: they find out by their own deadlines.",
+such write, the seed decides how much had reached the disk by itself: all of it, nothing, or only
+a part (torn). Writes need not have reached the disk in the order in which they were made. The
+same holds for files that were created or renamed in a folder that was not synced. Not lost: any
+byte that is covered by a sync which had returned. Peers get no FIN and no RST: they find out by
+their own deadlines.",
     simulated: "\
 The simulated disk is cut back to what syncs have covered, plus what the seed grants. The disk
 and the links of the host stop at the same instant, even in the middle of a batch.",

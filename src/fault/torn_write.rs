@@ -15,8 +15,8 @@ power is on, because the page cache shows the whole write: the loss shows only a
 power loss. Bytes that are written and synced once more before that are whole. When the step
 ends, what is still missing is put back, as if the file were restored from a good copy.",
     loses: "\
-Lost, between the power loss and the end of the step: bytes that a sync had reported durable. Not
-lost: a single byte by a crash or a restart of the process alone.",
+Lost, between the power loss and the end of the step: bytes that a sync had reported durable. A
+crash or a restart of the process alone loses nothing.",
     simulated: "\
 The seed draws where the write is cut, at a boundary between two of its sectors. A write that no
 sync covered before the power loss may be torn by any power loss, and does not count as this

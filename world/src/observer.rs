@@ -107,7 +107,7 @@ pub enum LogEvent {
     // ---- connections ----
     /// A TLS handshake was refused or failed, at either end.
     HandshakeRefused { peer: String, reason: String },
-    /// So many further handshakes were refused for this reason. A server reports 64 a minute one by one, so that a
+    /// This many further handshakes were refused for this reason. A server reports 64 a minute one by one, so that a
     /// flood does not fill its log, and counts the rest at the end of the minute.
     RefusalsCounted { reason: String, count: u64 },
     /// A TLS handshake succeeded. `not-after`, in seconds since the epoch, is the earlier end of the two certificates.
@@ -129,7 +129,8 @@ pub enum LogEvent {
     /// The wall clock moved by this much against the monotonic clock since it was last checked. The log goes on, by
     /// index, and holds an entry that records the anomaly.
     ClockAnomaly { node: u64, by_ms: i64 },
-    /// A queue or cache holds more than it has held since its last report. All values are in bytes.
+    /// A queue or cache has held more than ever before under its limit, or the limit has changed. All values are in
+    /// bytes.
     MemoryUsed { what: String, bytes: u64, limit: u64 },
 
     // ---- calls: exact bytes, at the end that tells ----
@@ -193,8 +194,8 @@ pub enum LogEvent {
     /// A server stated how fresh its answer was: a log of this many leaves, in which nothing is missing that was
     /// acknowledged longer than this many milliseconds before this moment.
     BoundedRead { server: String, size: u64, age_ms: u64 },
-    /// A leader that a quorum confirmed after the question gave an answer: nothing is missing that was acknowledged
-    /// before the question, this many milliseconds ago.
+    /// A server answered as the leader, which a quorum confirmed after the question came: nothing is missing that was
+    /// acknowledged before the question, this many milliseconds ago.
     LinearizableRead { server: String, size: u64, age_ms: u64 },
 }
 

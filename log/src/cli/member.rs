@@ -206,7 +206,7 @@ fn line(member: &Member, status: &MembersResponse) -> String {
     format!("{node:>4}  {name:<24} {address:<24} {role}{state}")
 }
 
-/// The leader asks each member four times a second.
+/// A member that has not answered for this long is silent: the leader asks each member about three times a second.
 const SILENT_MS: u64 = 2_000;
 
 fn json(status: &MembersResponse) -> serde_json::Value {

@@ -80,7 +80,8 @@ pub enum ClientError {
         /// The number of these entries.
         entries: u64,
     },
-    /// A reader's call failed: after every attempt that its deadline allowed, or at once if another attempt cannot help.
+    /// A reader's call failed: after every attempt that its deadline allowed, or at once if another attempt cannot
+    /// help.
     #[error("{what}: {why}")]
     Call {
         /// What was asked for.

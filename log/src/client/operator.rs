@@ -340,7 +340,8 @@ impl Operator {
 const THE_SERVER: usize = 0;
 /// A learner that is at most this many entries behind is worth promoting: the leader judges for itself.
 const BEHIND_MAX: u64 = 32;
-/// A member that the leader has not heard for this long is silent: the leader asks each member four times a second.
+/// A member that the leader has not heard for this long is silent: the leader asks each member about three times a
+/// second.
 const SILENT_MS: u64 = 2_000;
 
 async fn in_time(

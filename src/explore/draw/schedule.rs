@@ -72,7 +72,7 @@ pub(super) fn fill(
         .collect();
     let scene = Scene::new(dice, subject, scenario);
     let wanted = if dice.one_in(32) { 0 } else { dice.between(1, STEPS_MAX) };
-    // If hosts renew by themselves, faults of certificates are drawn twice as often.
+    // If hosts renew by themselves, certificates change during a run, so their faults are drawn twice as often.
     let often = |family: &Family| match family.name {
         "certificates" if scene.renews().is_some() => 2 * family.weight,
         _ => family.weight,

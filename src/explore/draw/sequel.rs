@@ -97,8 +97,8 @@ pub(super) fn of(
         if action.on().is_some_and(|on| matches!(on[..], [HostRef::Issuer])) && dice.one_in(2) {
             duration = duration.map(|duration| duration.max(Duration::from_millis(dice.between(10_000, 40_000))));
         }
-        // It ends while the first step lasts, because damage that is put right before the process comes back is never
-        // read.
+        // The following step ends while the first one lasts: damage by the first that is put right before the process
+        // comes back is never read.
         if let (Start::After { moment: Moment::Begins(_), wait, .. }, Some(lasts)) = (&start, first.duration) {
             let most = lasts.saturating_sub(*wait).max(Duration::from_millis(2)) / 2;
             duration = duration.map(|duration| duration.min(most));

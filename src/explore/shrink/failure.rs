@@ -65,7 +65,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Violated { first, .. } => write!(f, "{first}"),
             Failure::Unmet { .. } => f.write_str("what is expected"),
-            Failure::Ended { .. } => f.write_str("a run that comes to no end"),
+            Failure::Ended { .. } => f.write_str("a run that does not come to an end"),
         }
     }
 }

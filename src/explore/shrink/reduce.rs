@@ -41,7 +41,8 @@ fn changed(scenario: &Scenario, changes: Vec<Change<'_>>) -> Vec<Scenario> {
     changes.into_iter().map(apply).filter(|copy| copy != scenario).collect()
 }
 
-/// Moves everything earlier; cuts the time to an eighth or up to three quarters; offers fewer and smaller appends.
+/// Moves everything earlier; cuts the time to an eighth, a quarter, a half or three quarters; offers fewer and smaller
+/// appends.
 fn less_work(scenario: &Scenario) -> Vec<Scenario> {
     let mut reduced = everything_earlier(scenario);
     reduced.extend(less_of_it(scenario));

@@ -244,8 +244,8 @@ pub(super) mod tests {
             let left = without(&chain(), &gone);
             assert_eq!(left.steps.len(), 4 - gone.len());
             let text = left.print();
-            // Without a step that can cause it, `first:retry` never comes. Such a candidate is refused, for no other
-            // reason.
+            // Without a step that can cause it, `first:retry` never comes, and the candidate is refused. Nothing else
+            // may be wrong with one.
             let problems = parse(Path::new("t.toml"), &text).err().unwrap_or_default();
             assert!(problems.iter().all(|problem| problem.code == "cannot-happen"), "{mask}: {problems:?}\n{text}");
         }

@@ -50,7 +50,7 @@ fn title(scenario: &Scenario, failure: &Failure) -> String {
     let what = match failure {
         Failure::Violated { first, .. } => format!("{first} does not hold"),
         Failure::Unmet { .. } => "What is expected does not hold".to_owned(),
-        Failure::Ended { .. } => "The run comes to no end".to_owned(),
+        Failure::Ended { .. } => "The run does not come to an end".to_owned(),
     };
     format!("{what} {after}").chars().take(TITLE_MAX).collect()
 }

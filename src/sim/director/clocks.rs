@@ -61,7 +61,7 @@ fn together(a: WrongReads, b: WrongReads) -> WrongReads {
     WrongReads { times: a.times + b.times, most }
 }
 
-/// Converts milliseconds, in which scenario files count; they stay below ten years.
+/// Converts milliseconds, in which scenario files count, and ten years at most.
 fn nanoseconds(milliseconds: i64) -> i64 {
     milliseconds.saturating_mul(1_000_000)
 }
