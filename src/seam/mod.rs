@@ -9,7 +9,7 @@
 //! [`arm`] arms the seam once per process, on the simulating thread. On other threads every call passes through to the
 //! kernel. Once the seam is armed, the simulating thread never again asks the kernel for entropy or time. A thread that
 //! is created during a run, a thread other than the simulating one that asks for time or entropy, and a real socket or
-//! file that a simulated host opens are [leaks](leaks) that fail the run, because such a run could not be replayed.
+//! file that a simulated host opens are [leaks] that fail the run, because such a run could not be replayed.
 //!
 //! The current tokio runtime tells which host is calling: each host has its own runtime, registered by [`enter_host`].
 //! If no runtime is current (while one is being created or dropped), it is the host that the driver named with
