@@ -37,4 +37,5 @@ pub use quantity::{LONGEST, QuantityError, duration, print_duration, print_size}
 pub use read::{DiscoverError, ReadError, discover, read};
 pub use reasons::{Cause, reasons};
 pub use schema::schema;
+pub(crate) use validate::OVERSIZE_CAUSES;
 pub use validate::happens_anyway;

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Link, Overlap, Value};
 
+/// Events that an entry which is too large causes without any step.
+pub(crate) const OVERSIZE_CAUSES: &[&str] = &["entry-refused", "dead-lettered"];
+
 /// Events that every run has, or that the workload alone can bring about.
 const ALWAYS: &[&str] = &[
     "server-started",
@@ -170,7 +173,7 @@ impl<'d> Names<'d> {
     fn can_happen(&self, event: &str, cause: Cause, except: Option<usize>) -> bool {
         let anyway = happens_anyway(event) && (event != "cert-renewed" || has_issuer(self.draft));
         let mut others = self.draft.steps.iter().enumerate().filter(|(index, _)| Some(*index) != except);
-        let oversize = self.draft.oversize_span.is_some() && ["entry-refused", "dead-lettered"].contains(&event);
+        let oversize = self.draft.oversize_span.is_some() && OVERSIZE_CAUSES.contains(&event);
         let able = |step: &Step| {
             let values = step.action.as_ref().map(|action| action.values());
             step.fault.is_none_or(|fault| fault.causes.contains(&event) && cause.allows(fault, values.as_deref()))

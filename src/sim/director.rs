@@ -4,6 +4,7 @@
 //! final heal, in reverse order; a settle phase in which what is owed is delivered; the auditor's last readings; and
 //! the report of each client on what it holds.
 
+mod alarm;
 mod certificates;
 mod clocks;
 mod disks;
@@ -62,7 +63,7 @@ pub(super) struct Director<'a> {
     /// The leader, as far as the servers reported it.
     leader: Option<Name>,
     /// The hosts that lost power at the very moment of an event, for steps that have not begun yet.
-    struck: perform::Struck,
+    struck: alarm::Struck,
     /// Hosts that have to be down, with the steps that demand it.
     held_down: BTreeMap<Name, Vec<usize>>,
     /// Hosts that ended by themselves, and when they are started again.
@@ -86,7 +87,7 @@ impl<'a> Director<'a> {
             now: Duration::ZERO,
             began: Duration::ZERO,
             leader: None,
-            struck: perform::Struck::default(),
+            struck: alarm::Struck::default(),
             held_down: BTreeMap::new(),
             to_restart: BTreeMap::new(),
             last_failure: None,

@@ -8,9 +8,10 @@
 
 mod bound;
 mod checkpoints;
+mod recent;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -33,6 +34,7 @@ use super::{
     types::{Batch, Membership, Proposal, RaftEntry, encode_frame, leaves},
     vouch::is_vouched,
 };
+use recent::Recent;
 
 pub(super) use checkpoints::{NotCosigned, cosigners};
 
@@ -415,48 +417,6 @@ impl Inner {
     }
 }
 
-/// Leaves of the frames most recently appended or read. The oldest are evicted first.
-#[derive(Default)]
-struct Recent {
-    frames: BTreeMap<u64, Arc<[Bytes]>>,
-    order: VecDeque<u64>,
-    bytes: usize,
-}
-
-impl Recent {
-    fn get(&self, raft_index: u64) -> Option<Arc<[Bytes]>> {
-        self.frames.get(&raft_index).cloned()
-    }
-
-    fn insert(&mut self, raft_index: u64, leaves: Arc<[Bytes]>, account: &Account) {
-        self.bytes += weight(&leaves);
-        match self.frames.insert(raft_index, leaves) {
-            Some(before) => self.bytes -= weight(&before),
-            None => self.order.push_back(raft_index),
-        }
-        self.evict(account.limit_len());
-        account.holds(self.bytes);
-    }
-
-    /// Keeps at most `bytes_max` bytes. A frame that alone is larger is read from the disk when it is wanted.
-    fn evict(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.bytes -= self.frames.remove(&oldest).map_or(0, |leaves| weight(&leaves));
-        }
-    }
-
-    fn forget_from(&mut self, raft_index: u64) {
-        self.bytes -= self.frames.split_off(&raft_index).values().map(|leaves| weight(leaves)).sum::<usize>();
-        self.order.retain(|index| *index < raft_index);
-    }
-}
-
-fn weight(leaves: &[Bytes]) -> usize {
-    leaves.iter().map(Bytes::len).sum()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::{
@@ -573,22 +533,6 @@ pub(super) mod tests {
         assert_eq!(verify(&["a", "b"]), Ok(()));
         assert_eq!(verify(&["a", "B"]), Err(1));
         assert_eq!(verify(&["a"]), Err(0));
-    }
-
-    #[test]
-    fn leaves_in_memory_stay_within_their_bytes() {
-        let (mut recent, account) = (Recent::default(), ledger().cache.clone());
-        for index in 0..100 {
-            recent.insert(index, vec![Bytes::from(vec![0; 1 << 20])].into(), &account);
-            recent.insert(index, vec![Bytes::from(vec![1; 1 << 20])].into(), &account);
-        }
-        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (8 << 20, 8, 8));
-        recent.forget_from(96);
-        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (4 << 20, 4, 4));
-        recent.evict((2 << 20) - 1);
-        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (1 << 20, 1, 1));
-        recent.evict(0);
-        assert_eq!((recent.bytes, recent.frames.len(), recent.order.len()), (0, 0, 0));
     }
 
     #[test]

@@ -245,7 +245,7 @@ fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
 /// A client has kept an entry that the log refused, and is lost before it has closed the place of that entry in the
 /// log. Its next life has to close the place, and is lost again.
 fn lost_with_a_place_to_close(course: &mut Course<'_>) -> Option<()> {
-    course.scene.refuses_entries().then_some(())?;
+    course.scene.moments().contains(&"dead-lettered").then_some(())?;
     course.first(vec![HostRef::Clients], &[], 0)?;
     for _ in 0..course.dice.between(2, 4) {
         let wait = course.dice.between(0, 20 + 3 * course.scene.latency_ms());

@@ -5,14 +5,11 @@ use std::time::Duration;
 use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
 use crate::{
     fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Value},
-    scenario::{Moment, Scenario, Start, Step},
+    scenario::{Moment, OVERSIZE_CAUSES, Scenario, Start, Step},
 };
 
 /// Events after which a sync is due.
 static WRITTEN: &[&str] = &["batch-written", "receipt-verified", "member-changed", "corruption-found"];
-
-/// Events that only an entry which is too large can cause.
-static OF_REFUSALS: &[&str] = &["entry-refused", "dead-lettered"];
 
 /// The hosts of one drawn scenario, and the one that is struck again and again.
 pub(super) struct Scene<'a> {
@@ -29,8 +26,6 @@ pub(super) struct Scene<'a> {
     size: u64,
     /// The latency of the network itself, one way.
     latency: Duration,
-    /// Whether some entries are larger than the log takes.
-    refuses_entries: bool,
     /// Events of the log that can happen here and at which steps may aim.
     moments: Vec<&'static str>,
 }
@@ -47,10 +42,10 @@ impl<'a> Scene<'a> {
         let victim = dice.one_in(2).then(|| dice.pick(struck).cloned()).flatten();
         let (renews, size) = (scenario.cluster.renew_before, scenario.workload.size);
         let latency = scenario.cluster.latency;
-        let refuses_entries = scenario.workload.oversize_every.is_some();
-        let happens = |event: &&&str| refuses_entries || !OF_REFUSALS.contains(event);
+        let refuses = scenario.workload.oversize_every.is_some();
+        let happens = |event: &&&str| refuses || !OVERSIZE_CAUSES.contains(event);
         let moments = subject.explored.moments.iter().filter(happens).copied().collect();
-        Self { subject, servers, clients, minority, victim, renews, size, latency, refuses_entries, moments }
+        Self { subject, servers, clients, minority, victim, renews, size, latency, moments }
     }
 
     /// Draws the whole action of a step. Returns `None` if this fault has nothing to strike here.
@@ -273,11 +268,6 @@ impl<'a> Scene<'a> {
     /// Returns the latency of the network itself, one way, in milliseconds.
     pub(super) fn latency_ms(&self) -> u64 {
         u64::try_from(self.latency.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Returns whether the log refuses some entries of the workload because they are too large.
-    pub(super) fn refuses_entries(&self) -> bool {
-        self.refuses_entries
     }
 
     /// Returns the events of the log at which steps may aim.
