@@ -1,6 +1,6 @@
 //! A network that swallows what is sent: a firewall that drops packets, a route that leads nowhere.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `blackhole`.
 pub(super) static FAULT: Fault = Fault {
@@ -29,8 +29,6 @@ shows the number of bytes.",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -40,10 +38,6 @@ shows the number of bytes.",
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Blackhole)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Blackhole { link: given.link.clone()? })
-}

@@ -1,6 +1,8 @@
 //! A certificate that is not what it should be: the wrong file on the right machine.
 
-use super::{Action, End, Fault, Given, Kind, Mismatch, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    CertificateFault, Effect, End, Fault, Given, Kind, Mismatch, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `cert-mismatch`.
 pub(super) static FAULT: Fault = Fault {
@@ -25,7 +27,6 @@ A connection was opened with that certificate.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "wrong",
@@ -50,14 +51,12 @@ A connection was opened with that certificate.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::CertMismatch {
-        on: given.on.clone()?,
-        wrong: Mismatch::read(given.word("wrong")?)?,
-        reconnect: given.flag("reconnect")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (wrong, reconnect) = (Mismatch::read(given.word("wrong")?)?, given.flag("reconnect")?);
+    Some(Effect::Certificate(CertificateFault::Mismatch { wrong, reconnect }))
 }

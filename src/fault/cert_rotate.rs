@@ -1,6 +1,6 @@
 //! A certificate that is replaced while everything runs, as every renewal does.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{CertificateFault, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `cert-rotate`.
 pub(super) static FAULT: Fault = Fault {
@@ -24,7 +24,6 @@ A connection was opened with the fresh certificate.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[Parameter {
         name: "reconnect",
         kind: Kind::Flag,
@@ -32,10 +31,11 @@ A connection was opened with the fresh certificate.",
         means: "whether open connections are reset, to present the certificate at once",
     }],
     causes: &["handshake-refused", "connection-closed", "parked", "resumed", "retry", "duplicate-answered"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::CertRotate { on: given.on.clone()?, reconnect: given.flag("reconnect")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Certificate(CertificateFault::Rotate { reconnect: given.flag("reconnect")? }))
 }

@@ -1,6 +1,6 @@
 //! A clock that runs at the wrong speed: an oscillator that got warm, a time synchronisation that died a week ago.
 
-use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter, Value};
 
 /// The entry of `clock-drift`.
 pub(super) static FAULT: Fault = Fault {
@@ -28,7 +28,6 @@ often, and the largest error.",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "drift",
@@ -54,10 +53,11 @@ often, and the largest error.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::ClockDrift { on: given.on.clone()?, drift: given.drift("drift")?, offset: given.offset("offset")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Clock(ClockFault::Drift { drift: given.drift("drift")?, offset: given.offset("offset")? }))
 }

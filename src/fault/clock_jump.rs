@@ -1,6 +1,6 @@
 //! A clock that jumps: a virtual machine that was resumed, a leap second, a manual correction.
 
-use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
+use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
 
 /// The entry of `clock-jump`.
 pub(super) static FAULT: Fault = Fault {
@@ -24,7 +24,6 @@ A program on the host read the clock after it had jumped. The run shows how ofte
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[Parameter {
         name: "by",
         kind: Kind::Offset { most: FARTHEST },
@@ -42,10 +41,11 @@ A program on the host read the clock after it had jumped. The run shows how ofte
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::ClockJump { on: given.on.clone()?, by: given.offset("by")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Clock(ClockFault::Jump { by: given.offset("by")? }))
 }

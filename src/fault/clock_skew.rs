@@ -1,6 +1,6 @@
 //! A clock that is wrong: a machine that never synchronised.
 
-use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
+use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
 
 /// The entry of `clock-skew`.
 pub(super) static FAULT: Fault = Fault {
@@ -25,7 +25,6 @@ A program on the host read the wrong clock. The run shows how often.",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "offset",
         kind: Kind::Offset { most: FARTHEST },
@@ -43,10 +42,11 @@ A program on the host read the wrong clock. The run shows how often.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::ClockSkew { on: given.on.clone()?, offset: given.offset("offset")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Clock(ClockFault::Skew { offset: given.offset("offset")? }))
 }

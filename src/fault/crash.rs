@@ -1,6 +1,6 @@
 //! A process that ends without warning, as after SIGKILL or a panic. The machine under it keeps running.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `crash`.
 pub(super) static FAULT: Fault = Fault {
@@ -29,13 +29,9 @@ host that was already down is no evidence.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
-    build,
+    keeps_down: true,
+    needs_process: true,
+    build: |_| Some(Effect::Process(ProcessFault::Crash)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Crash { on: given.on.clone()? })
-}

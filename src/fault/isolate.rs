@@ -1,6 +1,6 @@
 //! Hosts that are cut off from all others: a rack, a zone, a machine with a dead switch port.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `isolate`.
 pub(super) static FAULT: Fault = Fault {
@@ -24,8 +24,6 @@ Bytes, an attempt to connect or a close were held on one of the links while the 
     acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -35,10 +33,6 @@ Bytes, an attempt to connect or a close were held on one of the links while the 
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Isolate)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Isolate { on: given.on.clone()? })
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, NetworkFault, Overlap, Parameter, Value};
 
 /// The entry of `latency`.
 pub(super) static FAULT: Fault = Fault {
@@ -28,7 +28,6 @@ number and the longest hold.",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "delay",
@@ -52,14 +51,11 @@ number and the longest hold.",
         "parked",
         "resumed",
     ],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Latency {
-        link: given.link.clone()?,
-        delay: given.duration("delay")?,
-        jitter: given.duration("jitter")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (delay, jitter) = (given.duration("delay")?, given.duration("jitter")?);
+    Some(Effect::Network(NetworkFault::Latency { delay, jitter }))
 }

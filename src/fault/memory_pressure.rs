@@ -1,6 +1,6 @@
 //! A machine that runs out of memory: a neighbour, a leak, a limit that was lowered.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Given, Kind, LoadFault, Need, Overlap, Parameter, SERVERS_AND_CLIENTS};
 
 /// The entry of `memory-pressure`.
 pub(super) static FAULT: Fault = Fault {
@@ -26,7 +26,6 @@ smaller one. That is weak evidence, and is shown as such.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "budget",
         kind: Kind::Size { min: 64 << 10, max: 1 << 30 },
@@ -34,10 +33,11 @@ smaller one. That is weak evidence, and is shown as such.",
         means: "bytes for all queues and caches of the process together",
     }],
     causes: &["load-shed", "memory-used", "retry", "outbox-full", "duplicate-answered", "connection-closed"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::MemoryPressure { on: given.on.clone()?, budget: given.size("budget")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Load(LoadFault::MemoryPressure { budget: given.size("budget")? }))
 }

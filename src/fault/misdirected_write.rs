@@ -1,6 +1,8 @@
 //! A write that lands somewhere else: firmware that mixes up addresses, a controller that remaps a sector wrongly.
 
-use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `misdirected-write`.
 pub(super) static FAULT: Fault = Fault {
@@ -30,7 +32,6 @@ in which files. Without a power loss inside the step there is no evidence.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "nth",
@@ -41,10 +42,12 @@ in which files. Without a power loss inside the step there is no evidence.",
         PATH,
     ],
     causes: DAMAGE,
-    rule: None,
+    may_end_process: true,
+    loses_synced: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::MisdirectedWrite { on: given.on.clone()?, nth: given.count("nth")?, path: given.path("path")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::MisdirectedWrite { nth: given.count("nth")? }, path: given.path("path")? })
 }

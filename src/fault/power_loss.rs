@@ -1,6 +1,6 @@
 //! A machine that loses its power: the fault that finds a missing fsync.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `power-loss`.
 pub(super) static FAULT: Fault = Fault {
@@ -32,13 +32,9 @@ such.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "torn-tail-truncated"],
-    rule: None,
-    build,
+    keeps_down: true,
+    needs_process: true,
+    build: |_| Some(Effect::Process(ProcessFault::PowerLoss)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::PowerLoss { on: given.on.clone()? })
-}

@@ -1,6 +1,6 @@
 //! A port on which nothing listens: the friendliest of network faults, since it is noticed at once.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `refuse`.
 pub(super) static FAULT: Fault = Fault {
@@ -25,13 +25,7 @@ connection makes no such attempt; if no client makes one, the step has not bitte
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered"],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Refuse)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Refuse { link: given.link.clone()? })
-}

@@ -1,6 +1,6 @@
 //! A machine that is lost for good, and what an operator does about it: an empty machine joins in its place.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
 
 /// The entry of `replace`.
 pub(super) static FAULT: Fault = Fault {
@@ -30,8 +30,6 @@ gone. The servers report each step of this with their own `member-changed` event
     acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false, issuer: false },
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &[
         "member-changed",
         "retry",
@@ -41,10 +39,11 @@ gone. The servers report each step of this with their own `member-changed` event
         "receipt-rejected",
         "parked",
     ],
-    rule: None,
-    build,
+    may_end_process: true,
+    keeps_down: true,
+    needs_process: true,
+    loses_synced: true,
+    servers_min: 3,
+    build: |_| Some(Effect::Process(ProcessFault::Replace)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Replace { on: given.on.clone()? })
-}

@@ -1,6 +1,6 @@
 //! Connections that end at once: a load balancer that recycles connections, a firewall that forgets them.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `reset`.
 pub(super) static FAULT: Fault = Fault {
@@ -24,13 +24,7 @@ At least one open connection was reset. The run shows the number.",
     acts_on: ActsOn::Links { one_way: false },
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Reset)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Reset { link: given.link.clone()? })
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `restart`.
 pub(super) static FAULT: Fault = Fault {
@@ -31,8 +31,6 @@ started.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::After(Duration::from_secs(1)),
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -41,10 +39,7 @@ started.",
         "shutdown-begun",
         "shutdown-done",
     ],
-    rule: None,
-    build,
+    needs_process: true,
+    build: |_| Some(Effect::Process(ProcessFault::Restart)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Restart { on: given.on.clone()? })
-}

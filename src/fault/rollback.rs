@@ -1,6 +1,6 @@
 //! A deployment that is reverted.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ReleaseFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `rollback`.
 pub(super) static FAULT: Fault = Fault {
@@ -23,8 +23,6 @@ came up.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -37,10 +35,6 @@ came up.",
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Release(ReleaseFault::Rollback)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Rollback { on: given.on.clone()? })
-}

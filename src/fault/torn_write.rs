@@ -1,6 +1,8 @@
 //! A disk that lies about a flush: it reports that a write is on the platter, and a part of the write is not.
 
-use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `torn-write`.
 pub(super) static FAULT: Fault = Fault {
@@ -32,7 +34,6 @@ and in which file. Without a power loss inside the step there is no evidence.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "nth",
@@ -43,10 +44,12 @@ and in which file. Without a power loss inside the step there is no evidence.",
         PATH,
     ],
     causes: DAMAGE,
-    rule: None,
+    may_end_process: true,
+    loses_synced: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::TornWrite { on: given.on.clone()?, nth: given.count("nth")?, path: given.path("path")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::TornWrite { nth: given.count("nth")? }, path: given.path("path")? })
 }

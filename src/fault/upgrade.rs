@@ -1,6 +1,6 @@
 //! A deployment: another version of the program, with another revision of the schema.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, Role, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, Role, SERVERS_AND_CLIENTS};
 
 /// The entry of `upgrade`.
 pub(super) static FAULT: Fault = Fault {
@@ -27,7 +27,6 @@ Each host ran at that revision and served there: its listener was bound, or its 
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "to",
         kind: Kind::Word(Role::WORDS),
@@ -46,10 +45,10 @@ Each host ran at that revision and served there: its listener was bound, or its 
         "parked",
         "resumed",
     ],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Upgrade { on: given.on.clone()?, to: Role::read(given.word("to")?)? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Release(ReleaseFault::Upgrade { to: Role::read(given.word("to")?)? }))
 }

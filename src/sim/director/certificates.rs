@@ -16,7 +16,7 @@ use gapless_world::{
 
 use super::Director;
 use crate::{
-    fault::{Action, INSTALLED_BEFORE, Mismatch},
+    fault::{CertificateFault, Effect, INSTALLED_BEFORE, Mismatch},
     history::{Event, Name, What},
     scenario::Start,
     sim::{SimError, authorities::ISSUER, stage::Role},
@@ -125,7 +125,7 @@ impl Director<'_> {
     /// Returns the steps by which certificates end at a time of their own, the earliest first.
     fn expiries_at(&self) -> Vec<usize> {
         let at = |index: &usize| matches!(self.plan.steps[*index].start, Start::At(_));
-        let expires = |index: &usize| matches!(self.plan.steps[*index].action, Action::CertExpire { .. });
+        let expires = |index: &usize| self.plan.steps[*index].action.name() == "cert-expire";
         let mut found: Vec<usize> = (0..self.plan.steps.len()).filter(|n| at(n) && expires(n)).collect();
         found.sort_by_key(|index| (self.offset(*index), *index));
         found
@@ -142,7 +142,7 @@ impl Director<'_> {
     /// Installs what is to end at the step's moment, as soon as that moment is known and near enough.
     pub(super) fn foresee_expiry(&mut self, index: usize) {
         let step = &self.plan.steps[index];
-        if !matches!(step.action, Action::CertExpire { .. }) || self.certificates.steps.contains_key(&index) {
+        if step.action.name() != "cert-expire" || self.certificates.steps.contains_key(&index) {
             return;
         }
         let ends = match &step.start {
@@ -160,16 +160,16 @@ impl Director<'_> {
     }
 
     /// Does what the step does when it begins.
-    pub(super) fn begin_certificates(&mut self, index: usize) {
-        match self.plan.steps[index].action.clone() {
-            Action::CertExpire { reconnect, .. } => {
+    pub(super) fn begin_certificates(&mut self, index: usize, fault: CertificateFault) {
+        match fault {
+            CertificateFault::Expire { reconnect } => {
                 if !self.certificates.steps.contains_key(&index) {
                     self.attempt(index, |this| this.install_ending(index, this.now));
                 }
                 self.certificates.steps.entry(index).or_default();
                 self.reconnect_if(index, reconnect);
             }
-            Action::CertRotate { reconnect, .. } => {
+            CertificateFault::Rotate { reconnect } => {
                 let not_before = self.wall(&ISSUER.into());
                 let why = "fresh, by hand";
                 self.attempt(index, |this| {
@@ -177,7 +177,7 @@ impl Director<'_> {
                 });
                 self.reconnect_if(index, reconnect);
             }
-            Action::CertMismatch { wrong, reconnect, .. } => {
+            CertificateFault::Mismatch { wrong, reconnect } => {
                 for host in self.hosts_of(index) {
                     let before = self.stage.actor(&host).map(|actor| actor.certificates.installed());
                     let serial = self.certificates.hosts.get(&host).map(|shown| shown.installed);
@@ -190,8 +190,7 @@ impl Director<'_> {
                 self.attempt(index, |this| this.install_each(index, &why, |this, host| this.mismatched(host, wrong)));
                 self.reconnect_if(index, reconnect);
             }
-            Action::CaRotate { overlap, .. } => self.begin_rotation(index, overlap),
-            _ => {}
+            CertificateFault::NewAuthority { overlap, reconnect } => self.begin_rotation(index, overlap, reconnect),
         }
     }
 
@@ -210,9 +209,8 @@ impl Director<'_> {
                 }
             }
             self.renew_all(index);
-            if let Action::CaRotate { reconnect, .. } = self.plan.steps[index].action {
-                self.reconnect_if(index, reconnect && phase == Phase::Sign);
-            }
+            let reconnect = self.plan.steps[index].action.flag("reconnect").unwrap_or(false);
+            self.reconnect_if(index, reconnect && phase == Phase::Sign);
         }
     }
 
@@ -256,11 +254,12 @@ impl Director<'_> {
     /// Returns what shows that the step bit, in words.
     pub(super) fn certificate_evidence(&self, index: usize) -> Option<String> {
         let Installed { connections, refused, closed, .. } = self.certificates.steps.get(&index)?;
-        let with = match self.plan.steps[index].action {
-            Action::CertExpire { .. } => "a certificate that had ended",
-            Action::CertRotate { .. } => "the fresh certificate",
-            Action::CertMismatch { .. } => "the wrong certificate",
-            _ => "a certificate of the new authority",
+        let Effect::Certificate(fault) = self.plan.steps[index].action.effect() else { return None };
+        let with = match fault {
+            CertificateFault::Expire { .. } => "a certificate that had ended",
+            CertificateFault::Rotate { .. } => "the fresh certificate",
+            CertificateFault::Mismatch { .. } => "the wrong certificate",
+            CertificateFault::NewAuthority { .. } => "a certificate of the new authority",
         };
         let said: Vec<String> = [(connections, "opened"), (refused, "refused"), (closed, "closed")]
             .into_iter()
@@ -273,8 +272,7 @@ impl Director<'_> {
     /// Looks for evidence of steps that happen at one instant, because it comes after them.
     pub(super) fn look_for_late_evidence(&mut self, index: usize) {
         let action = &self.plan.steps[index].action;
-        let late = matches!(action, Action::CertExpire { .. } | Action::CertRotate { .. } | Action::CaRotate { .. });
-        if late || matches!(action, Action::Replace { .. }) {
+        if ["cert-expire", "cert-rotate", "ca-rotate", "replace"].contains(&action.name()) {
             self.look_for_evidence(index);
         }
     }
@@ -283,7 +281,7 @@ impl Director<'_> {
 // ---- how ----
 
 impl Director<'_> {
-    fn begin_rotation(&mut self, index: usize, overlap: Duration) {
+    fn begin_rotation(&mut self, index: usize, overlap: Duration, reconnect: bool) {
         self.attempt(index, |this| this.stage.authorities.found());
         let phases = vec![(self.now + overlap, Phase::Sign), (self.now + overlap * 2, Phase::Forget)];
         let installed = self.certificates.steps.entry(index).or_default();
@@ -295,9 +293,7 @@ impl Director<'_> {
             self.stage.authorities.trust_signer_only(now);
             self.certificates.steps.entry(index).or_default().phases.clear();
             self.renew_all(index);
-            if let Action::CaRotate { reconnect, .. } = self.plan.steps[index].action {
-                self.reconnect_if(index, reconnect);
-            }
+            self.reconnect_if(index, reconnect);
             return;
         }
         self.renew_all(index);
@@ -477,7 +473,7 @@ impl Director<'_> {
         };
         let to_issuer = between.contains(&ISSUER);
         for (index, installed) in steps.iter_mut().filter(|_| !to_issuer) {
-            let expires = matches!(self.plan.steps[*index].action, Action::CertExpire { .. });
+            let expires = self.plan.steps[*index].action.name() == "cert-expire";
             let elapsed = i64::try_from(event.at.as_secs()).unwrap_or(i64::MAX / 4);
             let ended = |facts: &Facts| self.scenario.cluster.wall_clock + elapsed > facts.not_after;
             let met = between.iter().any(|host| {

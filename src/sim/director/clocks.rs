@@ -2,21 +2,18 @@
 
 use super::Director;
 use crate::{
-    fault::Action,
+    fault::{ClockFault, Effect},
     history::{Name, What},
     seam::{self, WallClock, WrongReads},
 };
 
 impl Director<'_> {
     /// Sets the clocks wrong.
-    pub(super) fn begin_clock(&mut self, index: usize) {
-        let clock = match &self.plan.steps[index].action {
-            Action::ClockSkew { offset, .. } => WallClock { offset: nanoseconds(*offset), rate_ppm: 0 },
-            Action::ClockDrift { drift, offset, .. } => {
-                WallClock { offset: nanoseconds(*offset), rate_ppm: (*drift).into() }
-            }
-            Action::ClockJump { by, .. } => WallClock { offset: nanoseconds(*by), rate_ppm: 0 },
-            _ => return,
+    pub(super) fn begin_clock(&mut self, index: usize, fault: ClockFault) {
+        let clock = match fault {
+            ClockFault::Skew { offset } => WallClock { offset: nanoseconds(offset), rate_ppm: 0 },
+            ClockFault::Drift { drift, offset } => WallClock { offset: nanoseconds(offset), rate_ppm: drift.into() },
+            ClockFault::Jump { by } => WallClock { offset: nanoseconds(by), rate_ppm: 0 },
         };
         for host in self.steps[index].hosts.clone() {
             let Some(actor) = self.stage.actor(&host) else { continue };
@@ -38,10 +35,7 @@ impl Director<'_> {
 
     /// Returns what shows that the step bit, in words.
     pub(super) fn clock_evidence(&self, index: usize) -> Option<String> {
-        let action = &self.plan.steps[index].action;
-        if !matches!(action, Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. }) {
-            return None;
-        }
+        let Effect::Clock(_) = self.plan.steps[index].action.effect() else { return None };
         let actors = self.steps[index].hosts.iter().filter_map(|host| self.stage.actor(host));
         let now = actors.map(|actor| seam::wrong_reads(actor.index, index));
         let WrongReads { times, most } = now.fold(self.steps[index].wrong_reads, together);

@@ -4,15 +4,13 @@ use std::sync::atomic::Ordering;
 
 use super::Director;
 use crate::{
-    fault::{Access, Action},
+    fault::{DiskFault, Effect},
     history::{Name, What},
-    sim::disk::DiskFault,
 };
 
 impl Director<'_> {
     /// Makes the disks of a step's hosts fail or lie.
-    pub(super) fn begin_disk(&mut self, index: usize) {
-        let Some((fault, path)) = disk_fault(&self.plan.steps[index].action) else { return };
+    pub(super) fn begin_disk(&mut self, index: usize, fault: DiskFault, path: &str) {
         for host in &self.steps[index].hosts {
             if let Some(actor) = self.stage.actor(host) {
                 actor.disk.begin_fault(index, fault, path, self.now);
@@ -75,30 +73,11 @@ impl Director<'_> {
 
     /// Returns what shows that the step bit, in words.
     pub(super) fn disk_evidence(&self, index: usize) -> Option<String> {
-        disk_fault(&self.plan.steps[index].action)?;
+        let Effect::Disk { .. } = self.plan.steps[index].action.effect() else { return None };
         let hosts = self.steps[index].hosts.iter().filter_map(|host| self.stage.actor(host));
         let said: Vec<String> = hosts
             .filter_map(|actor| Some(format!("{} of {}", actor.disk.evidence(index, self.now)?, actor.name)))
             .collect();
         (!said.is_empty()).then(|| said.join(", "))
     }
-}
-
-/// Returns what a step does to disks, and to which files, if it does anything to them.
-fn disk_fault<T>(action: &Action<T>) -> Option<(DiskFault, &str)> {
-    Some(match action {
-        Action::FsyncError { nth, onwards, path, .. } => {
-            (DiskFault::SyncError { nth: *nth, onwards: *onwards }, path.as_str())
-        }
-        Action::DiskError { access, path, .. } => {
-            let (reads, writes) = (*access != Access::Writes, *access != Access::Reads);
-            (DiskFault::Error { reads, writes }, path.as_str())
-        }
-        Action::DiskFull { free, .. } => (DiskFault::Full { free: *free }, ""),
-        Action::SlowDisk { latency, path, .. } => (DiskFault::Slow { latency: *latency }, path.as_str()),
-        Action::TornWrite { nth, path, .. } => (DiskFault::TornWrite { nth: *nth }, path.as_str()),
-        Action::MisdirectedWrite { nth, path, .. } => (DiskFault::MisdirectedWrite { nth: *nth }, path.as_str()),
-        Action::BitRot { bits, path, .. } => (DiskFault::BitRot { bits: *bits }, path.as_str()),
-        _ => return None,
-    })
 }

@@ -4,7 +4,7 @@ use gapless_world::LogEvent;
 
 use super::Director;
 use crate::{
-    fault::Action,
+    fault::LoadFault,
     history::{Event, Name, What},
 };
 
@@ -29,9 +29,9 @@ impl Director<'_> {
     }
 
     /// Takes memory away, or offers more load.
-    pub(super) fn begin_memory(&mut self, index: usize) {
-        match self.plan.steps[index].action {
-            Action::MemoryPressure { budget, .. } => {
+    pub(super) fn begin_memory(&mut self, index: usize, fault: LoadFault) {
+        match fault {
+            LoadFault::MemoryPressure { budget } => {
                 for host in self.steps[index].hosts.clone() {
                     let Some(actor) = self.stage.actor(&host) else { continue };
                     if actor.memory.receiver_count() > 0 {
@@ -40,8 +40,7 @@ impl Director<'_> {
                     self.budget_is(&host, budget);
                 }
             }
-            Action::Surge { appends } => self.stage.surges.begin(index, self.now, appends.interval()),
-            _ => {}
+            LoadFault::Surge { appends } => self.stage.surges.begin(index, self.now, appends.interval()),
         }
     }
 
@@ -59,7 +58,7 @@ impl Director<'_> {
         self.steps.iter().enumerate().any(|(index, step)| {
             Some(index) != except
                 && step.status == super::Status::Active
-                && matches!(self.plan.steps[index].action, Action::MemoryPressure { .. })
+                && self.plan.steps[index].action.name() == "memory-pressure"
                 && step.hosts.contains(host)
         })
     }
@@ -80,7 +79,7 @@ impl Director<'_> {
             self.tell_of_memory.push(event.host.clone());
         }
         for (step, state) in self.plan.steps.iter().zip(&mut self.steps) {
-            let presses = matches!(step.action, Action::MemoryPressure { .. })
+            let presses = step.action.name() == "memory-pressure"
                 && state.status == super::Status::Active
                 && state.hosts.contains(&event.host);
             match log {

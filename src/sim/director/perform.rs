@@ -10,7 +10,7 @@ use std::{
 
 use super::Director;
 use crate::{
-    fault::{Action, Link},
+    fault::{Action, Effect, NetworkFault, ProcessFault, ReplyFault},
     history::{Down, Moment, Name, What},
     link::LinkFault,
     scenario::{self, PlannedStep, Start, Targets},
@@ -153,44 +153,11 @@ impl Director<'_> {
 
     /// Does to these hosts, or to its links, what a step does as it begins.
     fn strike_with(&mut self, index: usize, hosts: &[Name]) {
-        let step = self.plan.steps[index].clone();
-        match &step.action {
-            Action::Crash { .. } => hosts.iter().for_each(|host| self.take_down(index, host, false)),
-            Action::PowerLoss { .. } => hosts.iter().for_each(|host| self.take_down(index, host, true)),
-            Action::Wipe { .. } => hosts.iter().for_each(|host| self.wipe(index, host)),
-            Action::Replace { .. } => hosts.iter().for_each(|host| self.replace(index, host)),
-            Action::FsyncError { .. }
-            | Action::DiskError { .. }
-            | Action::DiskFull { .. }
-            | Action::SlowDisk { .. }
-            | Action::TornWrite { .. }
-            | Action::BitRot { .. }
-            | Action::MisdirectedWrite { .. } => self.begin_disk(index),
-            Action::Restart { .. } => {
-                hosts.iter().for_each(|host| self.stop(index, host));
-                // Its length is the time between stop and start: it counts from the stop.
-                self.steps[index].ends_at = None;
-            }
-            Action::Churn { .. } => self.steps[index].next_crash = Some(self.now),
-            Action::Pause { .. } => hosts.iter().for_each(|host| self.pause(index, host, true)),
-            Action::Isolate { .. } => {
-                let others: Vec<Name> = self.others(hosts);
-                self.strike_links(index, hosts, &others, true, LinkFault::Stall);
-            }
-            Action::Partition { link } => self.strike(index, link, LinkFault::Stall),
-            Action::Blackhole { link } => self.strike(index, link, LinkFault::Blackhole),
-            Action::Refuse { link } => self.strike(index, link, LinkFault::Refuse),
-            Action::Latency { link, delay, jitter } => {
-                self.strike(index, link, LinkFault::Delay { delay: *delay, jitter: *jitter });
-            }
-            Action::Reset { link } => {
-                let (a, b) = link.ends();
-                let (a, b) = (self.resolve(a), self.resolve(b));
-                for (x, y) in pairs(&a, &b) {
-                    self.stage.links.reset(index, x, y);
-                }
-            }
-            Action::BitFlip { every, .. } => {
+        match self.plan.steps[index].action.effect() {
+            Effect::Process(fault) => self.begin_process(index, *fault, hosts),
+            Effect::Disk { fault, path } => self.begin_disk(index, *fault, path),
+            Effect::Network(fault) => self.begin_network(index, *fault, hosts),
+            Effect::Reply(ReplyFault::BitFlip { every }) => {
                 for host in hosts {
                     if let Some(actor) = self.stage.actor(host) {
                         let mut flips = actor.flips.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,21 +165,53 @@ impl Director<'_> {
                     }
                 }
             }
-            Action::SlowReader { bytes, .. } => {
-                let others = self.others(hosts);
-                for (reader, sender) in pairs(hosts, &others) {
-                    self.stage.links.apply(index, sender, reader, LinkFault::Throttle { bytes: *bytes });
+            Effect::Certificate(fault) => self.begin_certificates(index, *fault),
+            Effect::Clock(fault) => self.begin_clock(index, *fault),
+            Effect::Release(_) => self.begin_upgrade(index),
+            Effect::Load(fault) => self.begin_memory(index, *fault),
+        }
+    }
+
+    fn begin_process(&mut self, index: usize, fault: ProcessFault, hosts: &[Name]) {
+        match fault {
+            ProcessFault::Crash => hosts.iter().for_each(|host| self.take_down(index, host, false)),
+            ProcessFault::PowerLoss => hosts.iter().for_each(|host| self.take_down(index, host, true)),
+            ProcessFault::Wipe => hosts.iter().for_each(|host| self.wipe(index, host)),
+            ProcessFault::Replace => hosts.iter().for_each(|host| self.replace(index, host)),
+            ProcessFault::Restart => {
+                hosts.iter().for_each(|host| self.stop(index, host));
+                // Its length is the time between stop and start: it counts from the stop.
+                self.steps[index].ends_at = None;
+            }
+            ProcessFault::Churn { .. } => self.steps[index].next_crash = Some(self.now),
+            ProcessFault::Pause => hosts.iter().for_each(|host| self.pause(index, host, true)),
+        }
+    }
+
+    fn begin_network(&mut self, index: usize, fault: NetworkFault, hosts: &[Name]) {
+        match fault {
+            NetworkFault::Isolate => {
+                let others: Vec<Name> = self.others(hosts);
+                self.strike_links(index, hosts, &others, true, LinkFault::Stall);
+            }
+            NetworkFault::Partition => self.strike(index, LinkFault::Stall),
+            NetworkFault::Blackhole => self.strike(index, LinkFault::Blackhole),
+            NetworkFault::Refuse => self.strike(index, LinkFault::Refuse),
+            NetworkFault::Latency { delay, jitter } => self.strike(index, LinkFault::Delay { delay, jitter }),
+            NetworkFault::Reset => {
+                let Some(link) = self.plan.steps[index].action.link() else { return };
+                let (a, b) = link.ends();
+                let (a, b) = (self.resolve(a), self.resolve(b));
+                for (x, y) in pairs(&a, &b) {
+                    self.stage.links.reset(index, x, y);
                 }
             }
-            Action::CertExpire { .. }
-            | Action::CertRotate { .. }
-            | Action::CertMismatch { .. }
-            | Action::CaRotate { .. } => self.begin_certificates(index),
-            Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. } => self.begin_clock(index),
-            Action::Upgrade { .. } | Action::RollingUpgrade { .. } | Action::Rollback { .. } => {
-                self.begin_upgrade(index);
+            NetworkFault::SlowReader { bytes } => {
+                let others = self.others(hosts);
+                for (reader, sender) in pairs(hosts, &others) {
+                    self.stage.links.apply(index, sender, reader, LinkFault::Throttle { bytes });
+                }
             }
-            Action::MemoryPressure { .. } | Action::Surge { .. } => self.begin_memory(index),
         }
     }
 
@@ -246,12 +245,10 @@ impl Director<'_> {
     fn undo(&mut self, index: usize) {
         self.steps[index].next_crash = None;
         let hosts = self.steps[index].hosts.clone();
-        match &self.plan.steps[index].action {
-            Action::Crash { .. }
-            | Action::PowerLoss { .. }
-            | Action::Churn { .. }
-            | Action::Wipe { .. }
-            | Action::Replace { .. } => {
+        match self.plan.steps[index].action.effect() {
+            Effect::Process(ProcessFault::Pause) => hosts.iter().for_each(|host| self.pause(index, host, false)),
+            Effect::Process(ProcessFault::Restart) | Effect::Network(_) | Effect::Release(_) => {}
+            Effect::Process(_) => {
                 self.order_replacements(index);
                 for host in hosts {
                     if self.held_down.get(&host).is_some_and(|by| by.contains(&index)) {
@@ -259,25 +256,17 @@ impl Director<'_> {
                     }
                 }
             }
-            Action::Pause { .. } => hosts.iter().for_each(|host| self.pause(index, host, false)),
-            Action::BitFlip { .. } => {
+            Effect::Reply(_) => {
                 for host in &hosts {
                     if let Some(actor) = self.stage.actor(host) {
                         actor.flips.lock().unwrap_or_else(PoisonError::into_inner).active.remove(&index);
                     }
                 }
             }
-            Action::FsyncError { .. }
-            | Action::DiskError { .. }
-            | Action::DiskFull { .. }
-            | Action::SlowDisk { .. }
-            | Action::TornWrite { .. }
-            | Action::BitRot { .. }
-            | Action::MisdirectedWrite { .. } => self.undo_disk(index),
-            Action::CertMismatch { .. } => self.undo_certificates(index),
-            Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. } => self.undo_clock(index),
-            Action::MemoryPressure { .. } | Action::Surge { .. } => self.undo_memory(index),
-            _ => {}
+            Effect::Disk { .. } => self.undo_disk(index),
+            Effect::Certificate(_) => self.undo_certificates(index),
+            Effect::Clock(_) => self.undo_clock(index),
+            Effect::Load(_) => self.undo_memory(index),
         }
         self.stage.links.lift(index);
     }
@@ -314,7 +303,9 @@ impl Director<'_> {
     }
 
     fn churn(&mut self, index: usize) {
-        let Action::Churn { every, down, .. } = self.plan.steps[index].action else { return };
+        let Effect::Process(ProcessFault::Churn { every, down }) = *self.plan.steps[index].action.effect() else {
+            return;
+        };
         let Some(due) = self.steps[index].next_crash.filter(|due| *due <= self.now) else { return };
         for host in self.steps[index].hosts.clone() {
             self.take_down(index, &host, false);
@@ -413,7 +404,8 @@ impl Director<'_> {
 
     // ---- links ----
 
-    fn strike(&mut self, index: usize, link: &Link<Targets>, fault: LinkFault) {
+    fn strike(&mut self, index: usize, fault: LinkFault) {
+        let Some(link) = self.plan.steps[index].action.link() else { return };
         let (a, b) = link.ends();
         let (a, b) = (self.resolve(a), self.resolve(b));
         self.strike_links(index, &a, &b, !link.is_one_way(), fault);
@@ -551,7 +543,8 @@ impl Director<'_> {
             let open = since.as_ref().is_none_or(|since| self.moments.when(since, None, self.began).is_some());
             if self.steps[index].status == Status::Waiting
                 && open
-                && let Action::PowerLoss { on } = &step.action
+                && *step.action.effect() == Effect::Process(ProcessFault::PowerLoss)
+                && let Some(on) = step.action.on()
                 && !(event == "leader-change" && on.depend_on_the_leader())
             {
                 let disks = self.resolve(on).into_iter().filter_map(|host| {

@@ -13,7 +13,7 @@ use std::{
 
 use super::Director;
 use crate::{
-    fault::{Action, Role},
+    fault::{Effect, ReleaseFault, Role},
     history::Name,
 };
 
@@ -35,8 +35,7 @@ pub(super) struct Upgrading {
 impl Director<'_> {
     /// Returns whether the step is a deployment.
     pub(super) fn deploys(&self, index: usize) -> bool {
-        let action = &self.plan.steps[index].action;
-        matches!(action, Action::Upgrade { .. } | Action::RollingUpgrade { .. } | Action::Rollback { .. })
+        matches!(self.plan.steps[index].action.effect(), Effect::Release(_))
     }
 
     /// Lines the hosts up. The first turn, or all of them, comes in the same tick.
@@ -52,7 +51,7 @@ impl Director<'_> {
             return false;
         }
         self.end_turns(index);
-        let one_by_one = matches!(self.plan.steps[index].action, Action::RollingUpgrade { .. });
+        let one_by_one = self.plan.steps[index].action.duration("pause").is_some();
         loop {
             let upgrading = &mut self.steps[index].upgrading;
             let busy = one_by_one && (!upgrading.turns.is_empty() || upgrading.next_at > self.now);
@@ -78,13 +77,12 @@ impl Director<'_> {
     fn begin_turn(&mut self, index: usize, host: Name) {
         let Some(actor) = self.stage.actor(&host) else { return };
         let mut revisions = actor.revisions.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.plan.steps[index].action {
-            Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } if revisions.last() != Some(&to) => {
-                revisions.push(to);
-            }
+        match self.plan.steps[index].action.revision() {
+            Some(to) if revisions.last() != Some(&to) => revisions.push(to),
+            Some(_) => {}
             // There is no revision before the one that the host started with: the host is restarted as it is.
-            Action::Rollback { .. } if revisions.len() > 1 => _ = revisions.pop(),
-            _ => {}
+            None if revisions.len() > 1 => _ = revisions.pop(),
+            None => {}
         }
         drop(revisions);
         let (life, _) = actor.life();
@@ -124,7 +122,7 @@ impl Director<'_> {
 
     fn end_turn(&mut self, index: usize, did: String) {
         let served = self.steps[index].upgrading.served;
-        if let Action::RollingUpgrade { pause, .. } = self.plan.steps[index].action {
+        if let Effect::Release(ReleaseFault::RollingUpgrade { pause, .. }) = *self.plan.steps[index].action.effect() {
             self.steps[index].upgrading.next_at = self.now + pause;
             self.count(index, served);
         }
