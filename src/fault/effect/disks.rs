@@ -30,7 +30,7 @@ pub enum DiskFault {
         /// The additional time.
         latency: Duration,
     },
-    /// Of the `nth` write of several sectors, only the first sectors reach the platter, although a sync reports success.
+    /// Of the `nth` write of several sectors, only the first ones reach the platter, although a sync reports success.
     TornWrite {
         /// Counted from 1 at the step's beginning.
         nth: u64,

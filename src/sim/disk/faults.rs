@@ -160,7 +160,12 @@ impl Faults {
                         lie = Some(Lie::Astray { culprit });
                     }
                 }
-                _ => {}
+                DiskFault::TornWrite { .. }
+                | DiskFault::SyncError { .. }
+                | DiskFault::Error { .. }
+                | DiskFault::Full { .. }
+                | DiskFault::Slow { .. }
+                | DiskFault::BitRot { .. } => {}
             }
         }
         lie
