@@ -8,6 +8,7 @@ use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, R
 pub(super) static FAULT: Fault = Fault {
     name: "bit-flip",
     summary: "a bit of a reply is flipped in the memory of a server",
+    group: "memory that lies",
     does: "\
 Once every `every`, one bit of a reply about an append is flipped, after the server has encoded
 the reply and before TLS protects it. Replies to clients and replies from a follower to its

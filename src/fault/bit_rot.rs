@@ -9,6 +9,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "bit-rot",
     summary: "bits of durable bytes flip",
+    group: "lying disks",
     does: "\
 When the step begins, `bits` bits flip among the durable bytes of the files of each host in `on`,
 on the platter and in the page cache alike. From then on, reads of these bytes return the wrong

@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 pub(super) static FAULT: Fault = Fault {
     name: "blackhole",
     summary: "what is sent over the link vanishes without an error",
+    group: "cut lines",
     does: "\
 Everything that is sent over the link is swallowed, and the sender is told nothing. New
 connections get no answer. With `from` and `to`, only that direction swallows: a server may read

@@ -8,6 +8,7 @@ use super::{CertificateFault, Effect, End, Fault, Given, Kind, Need, Overlap, Pa
 pub(super) static FAULT: Fault = Fault {
     name: "ca-rotate",
     summary: "a new certificate authority takes the place of the old one",
+    group: "certificates",
     does: "\
 With an `overlap`: first, every host in `on` is told to trust both authorities; after `overlap`,
 the new authority signs and every host renews; after another `overlap`, the old authority is no

@@ -14,6 +14,7 @@ pub(crate) const INSTALLED_BEFORE: Duration = Duration::from_secs(10);
 pub(super) static FAULT: Fault = Fault {
     name: "cert-expire",
     summary: "a certificate expires at the step's moment",
+    group: "certificates",
     does: "\
 The certificate of each host in `on` ends at the moment of the step. With `at`, the host holds a
 certificate that was issued to end then; with `after`, a certificate that ends `wait` later is

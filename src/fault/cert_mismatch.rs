@@ -8,6 +8,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "cert-mismatch",
     summary: "a certificate that nobody should accept",
+    group: "certificates",
     does: "\
 Each host in `on` presents a certificate that is wrong in the way that `wrong` says: it is for
 another name, is signed by an authority that nobody trusts, is not yet valid, or is not meant for

@@ -6,6 +6,7 @@ use super::{CertificateFault, Effect, End, Fault, Given, Kind, Need, Overlap, Pa
 pub(super) static FAULT: Fault = Fault {
     name: "cert-rotate",
     summary: "a fresh certificate takes the place of the old one",
+    group: "certificates",
     does: "\
 Each host in `on` is given a fresh certificate of the same authority. It is valid from this
 moment on by the clock of the issuer, which does not backdate it: a host whose clock is slow

@@ -10,6 +10,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "churn",
     summary: "crashes again and again",
+    group: "processes",
     does: "\
 The process of each host in `on` crashes at the start of the step and then once every `every`.
 Each time it is started again `down` later. If recovery takes longer than the rest of the

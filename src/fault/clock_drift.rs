@@ -6,6 +6,7 @@ use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Ne
 pub(super) static FAULT: Fault = Fault {
     name: "clock-drift",
     summary: "the wall clock runs too fast or too slow",
+    group: "clocks",
     does: "\
 While the step lasts, the wall clock of each host in `on` gains or loses `drift` parts per
 million of the time that passes. It may start from an `offset`, which stands for what a week at

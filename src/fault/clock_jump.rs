@@ -6,6 +6,7 @@ use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Ne
 pub(super) static FAULT: Fault = Fault {
     name: "clock-jump",
     summary: "the wall clock jumps, from whatever it shows",
+    group: "clocks",
     does: "\
 The wall clock of each host in `on` jumps by `by` at the start of the step, forward or back, from
 whatever it shows: jumps and skews add up. At the end of the step it jumps back. Monotonic time

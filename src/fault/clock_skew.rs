@@ -6,6 +6,7 @@ use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Ne
 pub(super) static FAULT: Fault = Fault {
     name: "clock-skew",
     summary: "the wall clock is wrong by a constant",
+    group: "clocks",
     does: "\
 While the step lasts, the wall clock of each host in `on` differs from the true time by `offset`.
 Every library judges certificates, tokens and timestamps by this clock. Monotonic time is not

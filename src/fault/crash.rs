@@ -6,6 +6,7 @@ use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 pub(super) static FAULT: Fault = Fault {
     name: "crash",
     summary: "the process ends at once; its machine keeps running",
+    group: "processes",
     does: "\
 The process of each host in `on` ends in the middle of whatever it is doing, as with SIGKILL.
 There is no graceful stop, no last sync and no goodbye frame. After `for` it is started again on

@@ -8,6 +8,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "disk-error",
     summary: "reads or writes fail with an I/O error",
+    group: "failing disks",
     does: "\
 While the step lasts, every read or every write, or both, of the files of each host in `on` fails
 with EIO. Truncating or extending a file counts as a write. A write that fails changes nothing.

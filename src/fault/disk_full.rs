@@ -6,6 +6,7 @@ use super::{DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter
 pub(super) static FAULT: Fault = Fault {
     name: "disk-full",
     summary: "files can no longer grow",
+    group: "failing disks",
     does: "\
 While the step lasts, the disk of each host in `on` takes only `free` more bytes. A write that
 would make a file grow beyond that fails with ENOSPC and changes nothing. Writes over existing

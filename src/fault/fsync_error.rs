@@ -9,6 +9,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "fsync-error",
     summary: "a sync fails, and what it covered is marked clean all the same",
+    group: "failing disks",
     does: "\
 The `nth` sync of a file of each host in `on`, counted from the step's beginning, fails with EIO.
 With `onwards`, every later sync fails too while the step lasts. What a failed sync covered is

@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 pub(super) static FAULT: Fault = Fault {
     name: "isolate",
     summary: "the hosts are cut off from all others",
+    group: "cut lines",
     does: "\
 A partition between the hosts in `on` and every host that is not in `on`: servers, clients and
 auditor alike. The hosts in `on` can still talk among themselves. At the heal, everything that

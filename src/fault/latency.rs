@@ -8,6 +8,7 @@ use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, NetworkFault, Overlap
 pub(super) static FAULT: Fault = Fault {
     name: "latency",
     summary: "bytes over the link arrive later",
+    group: "slow lines",
     does: "\
 Everything that is sent over the link arrives `delay` later than it otherwise would, and up to
 `jitter` later still; the seed draws the jitter for each piece of data. Order is kept. With

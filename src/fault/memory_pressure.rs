@@ -6,6 +6,7 @@ use super::{Effect, End, Fault, Given, Kind, LoadFault, Need, Overlap, Parameter
 pub(super) static FAULT: Fault = Fault {
     name: "memory-pressure",
     summary: "queues and caches have to make do with less memory",
+    group: "load",
     does: "\
 While the step lasts, the memory budget of each host in `on` is `budget`. A program that keeps to
 its budget shrinks its queues and caches at once and sheds what does not fit: it says so, and the

@@ -8,6 +8,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "misdirected-write",
     summary: "one write lands in the wrong place, and the right place keeps its old content",
+    group: "lying disks",
     does: "\
 The `nth` write of each host in `on`, counted from the step's beginning, lands elsewhere on the
 platter: in another sector of the same file, or of another file if that file has no other sector.

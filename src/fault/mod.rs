@@ -64,6 +64,8 @@ pub struct Fault {
     pub name: &'static str,
     /// One sentence, for lists.
     pub summary: &'static str,
+    /// The faults with which it has a cause in common, in words. An exploration leaves out some of these groups.
+    pub group: &'static str,
     /// What it does, in plain words.
     pub does: &'static str,
     /// Exactly what is lost, and what is not.
@@ -297,6 +299,7 @@ impl Fault {
     const USUAL: Fault = Fault {
         name: "",
         summary: "",
+        group: "",
         does: "",
         loses: "",
         simulated: "",
@@ -467,8 +470,9 @@ mod tests {
     #[test]
     fn every_entry_has_all_its_texts_and_rules_that_agree() {
         for fault in CATALOGUE {
-            let Fault { name, summary, does, loses, simulated, drilled, evidence, untouched, cure, .. } = **fault;
-            let texts = [name, summary, does, loses, simulated, drilled, evidence, untouched, cure];
+            let Fault { name, summary, group, does, loses, simulated, drilled, evidence, untouched, cure, .. } =
+                **fault;
+            let texts = [name, summary, group, does, loses, simulated, drilled, evidence, untouched, cure];
             assert!(texts.iter().all(|text| !text.is_empty()), "{name} lacks a text");
             assert!(!fault.causes.is_empty(), "{name} causes nothing");
             assert!(fault.needs_process || !fault.keeps_down, "{name} ends a process and needs none");

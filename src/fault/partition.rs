@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 pub(super) static FAULT: Fault = Fault {
     name: "partition",
     summary: "nothing passes over the link; everything flows on at the heal",
+    group: "cut lines",
     does: "\
 Nothing passes between the two ends: no data, no FIN and no RST. An attempt to connect succeeds,
 as it does against a middlebox, but nothing follows. Senders do not notice until a buffer is full

@@ -6,6 +6,7 @@ use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 pub(super) static FAULT: Fault = Fault {
     name: "pause",
     summary: "the process stands still; its connections stay open",
+    group: "processes",
     does: "\
 The process of each host in `on` stands still for `for`, as with SIGSTOP. Its sockets stay open
 and its kernel still takes bytes until the buffers are full. Afterwards the process goes on where

@@ -6,6 +6,7 @@ use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 pub(super) static FAULT: Fault = Fault {
     name: "power-loss",
     summary: "the machine loses power; what was not synced is gone or torn",
+    group: "power",
     does: "\
 The machine of each host in `on` goes dark at one instant: its process ends, its links fall
 silent, and its page cache is gone. After `for` it starts again with what the disk has kept, and

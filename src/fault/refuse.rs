@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 pub(super) static FAULT: Fault = Fault {
     name: "refuse",
     summary: "new connections over the link are refused at once",
+    group: "cut lines",
     does: "\
 Each attempt to connect over the link is refused, as by a machine that is up while nothing
 listens. With `from` and `to`, `from` is the end that connects. Connections that are already open

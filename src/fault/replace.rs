@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
 pub(super) static FAULT: Fault = Fault {
     name: "replace",
     summary: "the machine is lost, and an operator puts an empty one in its place",
+    group: "lost machines",
     does: "\
 The machine of each host in `on` goes dark as at a power loss, and is gone with everything that
 it held. After `for`, another machine with an empty disk starts under its name, at its address

@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 pub(super) static FAULT: Fault = Fault {
     name: "reset",
     summary: "open connections over the link are reset",
+    group: "cut lines",
     does: "\
 Every connection that is open between the two ends at this instant is reset at both ends. New
 connections are possible at once. A reset makes faults bite that strike only at a handshake or at

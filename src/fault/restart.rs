@@ -8,6 +8,7 @@ use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 pub(super) static FAULT: Fault = Fault {
     name: "restart",
     summary: "a graceful stop, then a start",
+    group: "processes",
     does: "\
 The process of each host in `on` is asked to stop, as with SIGTERM. It refuses new work, finishes
 and answers what it has accepted, and ends. It is started again on the same data folder, `for`

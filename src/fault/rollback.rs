@@ -6,6 +6,7 @@ use super::{Effect, End, Fault, Overlap, ReleaseFault, SERVERS_AND_CLIENTS};
 pub(super) static FAULT: Fault = Fault {
     name: "rollback",
     summary: "back to the schema revision before the one that runs",
+    group: "releases",
     does: "\
 Like upgrade, to the revision that each host in `on` ran before its present one. A host that was
 never upgraded is restarted at the revision that it runs.",

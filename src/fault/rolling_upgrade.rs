@@ -10,6 +10,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "rolling-upgrade",
     summary: "upgrades hosts one after the other",
+    group: "releases",
     does: "\
 Like upgrade, but one host after the other, in the order of `on`. `pause` is the time from the
 moment at which one host serves again to the stop of the next one. `STEP:2` is the moment at

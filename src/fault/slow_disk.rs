@@ -8,6 +8,7 @@ use super::{DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, PATH, Par
 pub(super) static FAULT: Fault = Fault {
     name: "slow-disk",
     summary: "syncs and reads take longer",
+    group: "failing disks",
     does: "\
 Every sync and every read of each host in `on` that begins while the step lasts takes `latency`
 longer. Writes go into the page cache as fast as ever, and become durable only with the sync.

@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, NetworkFault, Overlap
 pub(super) static FAULT: Fault = Fault {
     name: "slow-reader",
     summary: "hosts are slow to read what they are sent",
+    group: "slow lines",
     does: "\
 Each host in `on` takes at most `bytes` a second from each connection. What it has not taken
 waits in buffers: first its own, then those of the network, then those of the sender.",

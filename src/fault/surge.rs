@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, Given, Kind, LoadFault, Need, Overlap, P
 pub(super) static FAULT: Fault = Fault {
     name: "surge",
     summary: "clients offer more entries than usual",
+    group: "load",
     does: "\
 While the step lasts, all clients together offer `appends` more than the workload says, whether
 or not the log keeps up.",

@@ -8,6 +8,7 @@ use super::{
 pub(super) static FAULT: Fault = Fault {
     name: "torn-write",
     summary: "only the beginning of one write reaches the platter, although a sync reports success",
+    group: "lying disks",
     does: "\
 The `nth` write of more than one sector of each host in `on`, counted from the step's beginning,
 is torn: only some of its first sectors reach the platter. The rest keeps its old content, or

@@ -6,6 +6,7 @@ use super::{Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFa
 pub(super) static FAULT: Fault = Fault {
     name: "upgrade",
     summary: "a graceful stop, then a start at another schema revision",
+    group: "releases",
     does: "\
 The process of each host in `on` is asked to stop, as at a restart, and is started again a second
 later at the revision `to`. It stays at this revision for the rest of the run, across crashes

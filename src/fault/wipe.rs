@@ -6,6 +6,7 @@ use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
 pub(super) static FAULT: Fault = Fault {
     name: "wipe",
     summary: "the machine goes dark and comes back with an empty disk",
+    group: "lost machines",
     does: "\
 The machine of each host in `on` goes dark as at a power loss: its process ends and its links
 fall silent. After `for` it starts again with an empty data folder, under its old name, at its

@@ -64,8 +64,7 @@ pub(super) fn fill(
     let faults: Vec<(&'static Family, Vec<&'static Fault>)> = families
         .iter()
         .map(|family| {
-            let known = family.faults.iter().filter_map(|name| find(name));
-            let able = known.filter(|fault| subject.faults.iter().any(|other| other.name == fault.name));
+            let able = family.faults().filter(|fault| subject.faults.iter().any(|other| other.name == fault.name));
             (*family, able.collect::<Vec<_>>())
         })
         .filter(|(_, faults)| !faults.is_empty())
