@@ -67,7 +67,7 @@ fn a_step(fault: &'static Fault, nth: usize, (n, one_way, chained): (u32, bool, 
         }
         _ => Start::At(start),
     };
-    let action = (fault.build)(&given).expect("everything was given");
+    let action = fault.action(&given).expect("everything was given");
     Step { name: format!("step-{nth}"), action, start, duration, line: 0 }
 }
 
@@ -81,7 +81,7 @@ fn a_scenario(faults: &[&'static Fault], clients: u32, stream: bool, draws: &[(u
         title: "drawn".to_owned(),
         story: String::new(),
         cluster: Cluster {
-            servers: faults.iter().map(|fault| fault.servers_min()).max().unwrap_or(1),
+            servers: faults.iter().map(|fault| fault.servers_min).max().unwrap_or(1),
             latency: LATENCY_DEFAULT,
             renew_before: draws.first().is_some_and(|draw| draw.1).then(|| Duration::from_secs(10)),
             wall_clock: 1_774_754_000,

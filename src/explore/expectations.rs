@@ -38,7 +38,7 @@ fn untouched(scenario: &Scenario) -> BTreeMap<Name, Untouched> {
     let known = steps.map(|(step, name)| {
         let fault = step.action.fault();
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
-        let may_end = fault.may_end_process();
+        let may_end = fault.may_end_process;
         (name.into(), Untouched { action, what, cure, line: step.line, may_end })
     });
     known.collect()

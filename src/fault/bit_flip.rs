@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReplyFault, Value};
 
 /// The entry of `bit-flip`.
 pub(super) static FAULT: Fault = Fault {
     name: "bit-flip",
     summary: "a bit of a reply is flipped in the memory of a server",
+    group: "memory that lies",
     does: "\
 Once every `every`, one bit of a reply about an append is flipped, after the server has encoded
 the reply and before TLS protects it. Replies to clients and replies from a follower to its
@@ -42,10 +43,10 @@ and the position of each bit.",
         means: "from one flipped reply to the next",
     }],
     causes: &["receipt-rejected", "retry", "duplicate-answered", "connection-closed", "parked", "resumed"],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::BitFlip { on: given.on.clone()?, every: given.duration("every")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Reply(ReplyFault::BitFlip { every: given.duration("every")? }))
 }

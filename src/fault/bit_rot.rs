@@ -1,12 +1,15 @@
 //! Bytes that change although nothing writes them: a cell that leaks, a bug in firmware, a cable that flips what it
 //! carries.
 
-use super::{Action, DAMAGE, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    DAMAGE, DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `bit-rot`.
 pub(super) static FAULT: Fault = Fault {
     name: "bit-rot",
     summary: "bits of durable bytes flip",
+    group: "lying disks",
     does: "\
 When the step begins, `bits` bits flip among the durable bytes of the files of each host in `on`,
 on the platter and in the page cache alike. From then on, reads of these bytes return the wrong
@@ -29,7 +32,6 @@ them: restart the host inside the step if they are to be read.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "bits",
@@ -40,10 +42,12 @@ them: restart the host inside the step if they are to be read.",
         PATH,
     ],
     causes: DAMAGE,
-    rule: None,
+    may_end_process: true,
+    loses_synced: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::BitRot { on: given.on.clone()?, bits: given.count("bits")?, path: given.path("path")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::BitRot { bits: given.count("bits")? }, path: given.path("path")? })
 }

@@ -1,11 +1,12 @@
 //! A network that swallows what is sent: a firewall that drops packets, a route that leads nowhere.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `blackhole`.
 pub(super) static FAULT: Fault = Fault {
     name: "blackhole",
     summary: "what is sent over the link vanishes without an error",
+    group: "cut lines",
     does: "\
 Everything that is sent over the link is swallowed, and the sender is told nothing. New
 connections get no answer. With `from` and `to`, only that direction swallows: a server may read
@@ -29,8 +30,6 @@ shows the number of bytes.",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -40,10 +39,6 @@ shows the number of bytes.",
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Blackhole)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Blackhole { link: given.link.clone()? })
-}

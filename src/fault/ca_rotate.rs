@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{CertificateFault, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `ca-rotate`.
 pub(super) static FAULT: Fault = Fault {
     name: "ca-rotate",
     summary: "a new certificate authority takes the place of the old one",
+    group: "certificates",
     does: "\
 With an `overlap`: first, every host in `on` is told to trust both authorities; after `overlap`,
 the new authority signs and every host renews; after another `overlap`, the old authority is no
@@ -29,7 +30,6 @@ A connection was opened with a certificate of the new authority.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Refused,
-    counted: None,
     parameters: &[
         Parameter {
             name: "overlap",
@@ -54,14 +54,12 @@ A connection was opened with a certificate of the new authority.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::CaRotate {
-        on: given.on.clone()?,
-        overlap: given.duration("overlap")?,
-        reconnect: given.flag("reconnect")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (overlap, reconnect) = (given.duration("overlap")?, given.flag("reconnect")?);
+    Some(Effect::Certificate(CertificateFault::NewAuthority { overlap, reconnect }))
 }

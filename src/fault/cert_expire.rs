@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Action, Broken, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    Broken, CertificateFault, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// A certificate that could not be issued from the start, because the host has another one until then or was not yet
 /// known, is installed this long before its end.
@@ -12,6 +14,7 @@ pub(crate) const INSTALLED_BEFORE: Duration = Duration::from_secs(10);
 pub(super) static FAULT: Fault = Fault {
     name: "cert-expire",
     summary: "a certificate expires at the step's moment",
+    group: "certificates",
     does: "\
 The certificate of each host in `on` ends at the moment of the step. With `at`, the host holds a
 certificate that was issued to end then; with `after`, a certificate that ends `wait` later is
@@ -36,7 +39,6 @@ after that certificate had ended.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[Parameter {
         name: "reconnect",
         kind: Kind::Flag,
@@ -54,11 +56,13 @@ after that certificate had ended.",
         "cert-renewed",
     ],
     rule: Some(lasts_a_while),
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::CertExpire { on: given.on.clone()?, reconnect: given.flag("reconnect")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Certificate(CertificateFault::Expire { reconnect: given.flag("reconnect")? }))
 }
 
 /// A certificate that is installed after a moment must last for a while: it ends `wait` later.

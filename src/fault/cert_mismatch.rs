@@ -1,11 +1,14 @@
 //! A certificate that is not what it should be: the wrong file on the right machine.
 
-use super::{Action, End, Fault, Given, Kind, Mismatch, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    CertificateFault, Effect, End, Fault, Given, Kind, Mismatch, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `cert-mismatch`.
 pub(super) static FAULT: Fault = Fault {
     name: "cert-mismatch",
     summary: "a certificate that nobody should accept",
+    group: "certificates",
     does: "\
 Each host in `on` presents a certificate that is wrong in the way that `wrong` says: it is for
 another name, is signed by an authority that nobody trusts, is not yet valid, or is not meant for
@@ -25,7 +28,6 @@ A connection was opened with that certificate.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "wrong",
@@ -50,14 +52,12 @@ A connection was opened with that certificate.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::CertMismatch {
-        on: given.on.clone()?,
-        wrong: Mismatch::read(given.word("wrong")?)?,
-        reconnect: given.flag("reconnect")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (wrong, reconnect) = (Mismatch::read(given.word("wrong")?)?, given.flag("reconnect")?);
+    Some(Effect::Certificate(CertificateFault::Mismatch { wrong, reconnect }))
 }

@@ -1,11 +1,12 @@
 //! A certificate that is replaced while everything runs, as every renewal does.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{CertificateFault, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `cert-rotate`.
 pub(super) static FAULT: Fault = Fault {
     name: "cert-rotate",
     summary: "a fresh certificate takes the place of the old one",
+    group: "certificates",
     does: "\
 Each host in `on` is given a fresh certificate of the same authority. It is valid from this
 moment on by the clock of the issuer, which does not backdate it: a host whose clock is slow
@@ -24,7 +25,6 @@ A connection was opened with the fresh certificate.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[Parameter {
         name: "reconnect",
         kind: Kind::Flag,
@@ -32,10 +32,11 @@ A connection was opened with the fresh certificate.",
         means: "whether open connections are reset, to present the certificate at once",
     }],
     causes: &["handshake-refused", "connection-closed", "parked", "resumed", "retry", "duplicate-answered"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::CertRotate { on: given.on.clone()?, reconnect: given.flag("reconnect")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Certificate(CertificateFault::Rotate { reconnect: given.flag("reconnect")? }))
 }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Action, Broken, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    Broken, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ProcessFault, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `churn`.
 pub(super) static FAULT: Fault = Fault {
     name: "churn",
     summary: "crashes again and again",
+    group: "processes",
     does: "\
 The process of each host in `on` crashes at the start of the step and then once every `every`.
 Each time it is started again `down` later. If recovery takes longer than the rest of the
@@ -46,10 +49,11 @@ The run shows the number of crashes.",
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
     rule: Some(up_between_crashes),
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Churn { on: given.on.clone()?, every: given.duration("every")?, down: given.duration("down")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Process(ProcessFault::Churn { every: given.duration("every")?, down: given.duration("down")? }))
 }
 
 fn up_between_crashes(given: &Given) -> Result<(), Broken> {

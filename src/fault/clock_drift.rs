@@ -1,11 +1,12 @@
 //! A clock that runs at the wrong speed: an oscillator that got warm, a time synchronisation that died a week ago.
 
-use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter, Value};
 
 /// The entry of `clock-drift`.
 pub(super) static FAULT: Fault = Fault {
     name: "clock-drift",
     summary: "the wall clock runs too fast or too slow",
+    group: "clocks",
     does: "\
 While the step lasts, the wall clock of each host in `on` gains or loses `drift` parts per
 million of the time that passes. It may start from an `offset`, which stands for what a week at
@@ -28,7 +29,6 @@ often, and the largest error.",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "drift",
@@ -54,10 +54,11 @@ often, and the largest error.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::ClockDrift { on: given.on.clone()?, drift: given.drift("drift")?, offset: given.offset("offset")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Clock(ClockFault::Drift { drift: given.drift("drift")?, offset: given.offset("offset")? }))
 }

@@ -1,11 +1,12 @@
 //! A clock that jumps: a virtual machine that was resumed, a leap second, a manual correction.
 
-use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
+use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
 
 /// The entry of `clock-jump`.
 pub(super) static FAULT: Fault = Fault {
     name: "clock-jump",
     summary: "the wall clock jumps, from whatever it shows",
+    group: "clocks",
     does: "\
 The wall clock of each host in `on` jumps by `by` at the start of the step, forward or back, from
 whatever it shows: jumps and skews add up. At the end of the step it jumps back. Monotonic time
@@ -24,7 +25,6 @@ A program on the host read the clock after it had jumped. The run shows how ofte
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[Parameter {
         name: "by",
         kind: Kind::Offset { most: FARTHEST },
@@ -42,10 +42,11 @@ A program on the host read the clock after it had jumped. The run shows how ofte
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::ClockJump { on: given.on.clone()?, by: given.offset("by")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Clock(ClockFault::Jump { by: given.offset("by")? }))
 }

@@ -1,11 +1,12 @@
 //! A clock that is wrong: a machine that never synchronised.
 
-use super::{Action, EVERYBODY, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
+use super::{ClockFault, EVERYBODY, Effect, End, FARTHEST, Fault, Given, Kind, Need, Overlap, Parameter};
 
 /// The entry of `clock-skew`.
 pub(super) static FAULT: Fault = Fault {
     name: "clock-skew",
     summary: "the wall clock is wrong by a constant",
+    group: "clocks",
     does: "\
 While the step lasts, the wall clock of each host in `on` differs from the true time by `offset`.
 Every library judges certificates, tokens and timestamps by this clock. Monotonic time is not
@@ -25,7 +26,6 @@ A program on the host read the wrong clock. The run shows how often.",
     acts_on: EVERYBODY,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "offset",
         kind: Kind::Offset { most: FARTHEST },
@@ -43,10 +43,11 @@ A program on the host read the wrong clock. The run shows how often.",
         "renewal-failed",
         "cert-renewed",
     ],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::ClockSkew { on: given.on.clone()?, offset: given.offset("offset")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Clock(ClockFault::Skew { offset: given.offset("offset")? }))
 }

@@ -1,11 +1,12 @@
 //! A process that ends without warning, as after SIGKILL or a panic. The machine under it keeps running.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `crash`.
 pub(super) static FAULT: Fault = Fault {
     name: "crash",
     summary: "the process ends at once; its machine keeps running",
+    group: "processes",
     does: "\
 The process of each host in `on` ends in the middle of whatever it is doing, as with SIGKILL.
 There is no graceful stop, no last sync and no goodbye frame. After `for` it is started again on
@@ -29,13 +30,9 @@ host that was already down is no evidence.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
-    build,
+    keeps_down: true,
+    needs_process: true,
+    build: |_| Some(Effect::Process(ProcessFault::Crash)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Crash { on: given.on.clone()? })
-}

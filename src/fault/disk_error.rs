@@ -1,11 +1,14 @@
 //! A disk that returns errors: a cable, a controller, a sector that has become unreadable.
 
-use super::{Access, Action, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    Access, DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `disk-error`.
 pub(super) static FAULT: Fault = Fault {
     name: "disk-error",
     summary: "reads or writes fail with an I/O error",
+    group: "failing disks",
     does: "\
 While the step lasts, every read or every write, or both, of the files of each host in `on` fails
 with EIO. Truncating or extending a file counts as a write. A write that fails changes nothing.
@@ -25,7 +28,6 @@ A read or a write failed. The run shows the number of each.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "access",
@@ -36,11 +38,13 @@ A read or a write failed. The run shows the number of each.",
         PATH,
     ],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
+fn build(given: &Given) -> Option<Effect> {
     let access = Access::read(given.word("access")?)?;
-    Some(Action::DiskError { on: given.on.clone()?, access, path: given.path("path")? })
+    let (reads, writes) = (access != Access::Writes, access != Access::Reads);
+    Some(Effect::Disk { fault: DiskFault::Error { reads, writes }, path: given.path("path")? })
 }

@@ -1,11 +1,12 @@
 //! A disk without free space: a neighbour's core dump, logs that are never rotated, a quota.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS, Value};
 
 /// The entry of `disk-full`.
 pub(super) static FAULT: Fault = Fault {
     name: "disk-full",
     summary: "files can no longer grow",
+    group: "failing disks",
     does: "\
 While the step lasts, the disk of each host in `on` takes only `free` more bytes. A write that
 would make a file grow beyond that fails with ENOSPC and changes nothing. Writes over existing
@@ -26,7 +27,6 @@ A write was refused for lack of space. The run shows how many were.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "free",
         kind: Kind::Size { min: 0, max: 1 << 30 },
@@ -34,10 +34,11 @@ A write was refused for lack of space. The run shows how many were.",
         means: "bytes that still fit when the step begins",
     }],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::DiskFull { on: given.on.clone()?, free: given.size("free")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::Full { free: given.size("free")? }, path: String::new() })
 }

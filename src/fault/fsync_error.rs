@@ -1,12 +1,15 @@
 //! A sync that fails: a disk that drops out for a moment, a network volume that times out. The state that it leaves
 //! behind is the trap that has cost databases their data: the next sync succeeds.
 
-use super::{Action, End, Fault, Given, Kind, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    DiskFault, Effect, End, Fault, Given, Kind, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `fsync-error`.
 pub(super) static FAULT: Fault = Fault {
     name: "fsync-error",
     summary: "a sync fails, and what it covered is marked clean all the same",
+    group: "failing disks",
     does: "\
 The `nth` sync of a file of each host in `on`, counted from the step's beginning, fails with EIO.
 With `onwards`, every later sync fails too while the step lasts. What a failed sync covered is
@@ -32,7 +35,6 @@ been written.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "nth",
@@ -49,15 +51,12 @@ been written.",
         PATH,
     ],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "torn-tail-truncated"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::FsyncError {
-        on: given.on.clone()?,
-        nth: given.count("nth")?,
-        onwards: given.flag("onwards")?,
-        path: given.path("path")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (nth, onwards) = (given.count("nth")?, given.flag("onwards")?);
+    Some(Effect::Disk { fault: DiskFault::SyncError { nth, onwards }, path: given.path("path")? })
 }

@@ -1,11 +1,12 @@
 //! Hosts that are cut off from all others: a rack, a zone, a machine with a dead switch port.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `isolate`.
 pub(super) static FAULT: Fault = Fault {
     name: "isolate",
     summary: "the hosts are cut off from all others",
+    group: "cut lines",
     does: "\
 A partition between the hosts in `on` and every host that is not in `on`: servers, clients and
 auditor alike. The hosts in `on` can still talk among themselves. At the heal, everything that
@@ -24,8 +25,6 @@ Bytes, an attempt to connect or a close were held on one of the links while the 
     acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -35,10 +34,6 @@ Bytes, an attempt to connect or a close were held on one of the links while the 
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Isolate)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Isolate { on: given.on.clone()? })
-}

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter, Value};
+use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, NetworkFault, Overlap, Parameter, Value};
 
 /// The entry of `latency`.
 pub(super) static FAULT: Fault = Fault {
     name: "latency",
     summary: "bytes over the link arrive later",
+    group: "slow lines",
     does: "\
 Everything that is sent over the link arrives `delay` later than it otherwise would, and up to
 `jitter` later still; the seed draws the jitter for each piece of data. Order is kept. With
@@ -28,7 +29,6 @@ number and the longest hold.",
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "delay",
@@ -52,14 +52,11 @@ number and the longest hold.",
         "parked",
         "resumed",
     ],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Latency {
-        link: given.link.clone()?,
-        delay: given.duration("delay")?,
-        jitter: given.duration("jitter")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (delay, jitter) = (given.duration("delay")?, given.duration("jitter")?);
+    Some(Effect::Network(NetworkFault::Latency { delay, jitter }))
 }

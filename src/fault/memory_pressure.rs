@@ -1,11 +1,12 @@
 //! A machine that runs out of memory: a neighbour, a leak, a limit that was lowered.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Given, Kind, LoadFault, Need, Overlap, Parameter, SERVERS_AND_CLIENTS};
 
 /// The entry of `memory-pressure`.
 pub(super) static FAULT: Fault = Fault {
     name: "memory-pressure",
     summary: "queues and caches have to make do with less memory",
+    group: "load",
     does: "\
 While the step lasts, the memory budget of each host in `on` is `budget`. A program that keeps to
 its budget shrinks its queues and caches at once and sheds what does not fit: it says so, and the
@@ -26,7 +27,6 @@ smaller one. That is weak evidence, and is shown as such.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "budget",
         kind: Kind::Size { min: 64 << 10, max: 1 << 30 },
@@ -34,10 +34,11 @@ smaller one. That is weak evidence, and is shown as such.",
         means: "bytes for all queues and caches of the process together",
     }],
     causes: &["load-shed", "memory-used", "retry", "outbox-full", "duplicate-answered", "connection-closed"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::MemoryPressure { on: given.on.clone()?, budget: given.size("budget")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Load(LoadFault::MemoryPressure { budget: given.size("budget")? }))
 }

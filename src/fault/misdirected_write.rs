@@ -1,11 +1,14 @@
 //! A write that lands somewhere else: firmware that mixes up addresses, a controller that remaps a sector wrongly.
 
-use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `misdirected-write`.
 pub(super) static FAULT: Fault = Fault {
     name: "misdirected-write",
     summary: "one write lands in the wrong place, and the right place keeps its old content",
+    group: "lying disks",
     does: "\
 The `nth` write of each host in `on`, counted from the step's beginning, lands elsewhere on the
 platter: in another sector of the same file, or of another file if that file has no other sector.
@@ -30,7 +33,6 @@ in which files. Without a power loss inside the step there is no evidence.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "nth",
@@ -41,10 +43,12 @@ in which files. Without a power loss inside the step there is no evidence.",
         PATH,
     ],
     causes: DAMAGE,
-    rule: None,
+    may_end_process: true,
+    loses_synced: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::MisdirectedWrite { on: given.on.clone()?, nth: given.count("nth")?, path: given.path("path")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::MisdirectedWrite { nth: given.count("nth")? }, path: given.path("path")? })
 }

@@ -1,10 +1,11 @@
 //! The catalogue of faults: the name of each fault, what it does, what it strikes, and what proves that it bit.
 //!
 //! There is one file per fault. Its entry is the only source for the parser, for `gapless explain` and for the reports.
-//! Operators read its text at night, so it says exactly what is lost and what is not. The catalogue performs nothing;
-//! the simulator and the drill do.
+//! Operators read its text at night, so it says exactly what is lost and what is not. What faults of one family do is
+//! in a file of `effect`. The catalogue performs nothing; the simulator and the drill do.
 
 mod action;
+mod effect;
 mod target;
 mod value;
 
@@ -43,20 +44,28 @@ mod torn_write;
 mod upgrade;
 mod wipe;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
-pub use action::{Access, Action, Mismatch, Role};
+pub use action::Action;
 pub(crate) use cert_expire::INSTALLED_BEFORE;
+pub use effect::{
+    Access, CertificateFault, ClockFault, DiskFault, Effect, LoadFault, Mismatch, NetworkFault, ProcessFault,
+    ReleaseFault, ReplyFault, Role,
+};
 pub use target::{HostRef, Link};
 pub use value::{Given, Kind, PATH_BYTES_MAX, Per, Rate, Value, path_matches, path_problem};
 
-/// One entry of the catalogue.
-#[derive(Debug)]
+/// One entry of the catalogue. Names are unique, so two entries of one name are the same.
 pub struct Fault {
     /// Its name in scenario files, kebab-case.
     pub name: &'static str,
     /// One sentence, for lists.
     pub summary: &'static str,
+    /// The faults with which it has a cause in common, in words. An exploration leaves out some of these groups.
+    pub group: &'static str,
     /// What it does, in plain words.
     pub does: &'static str,
     /// Exactly what is lost, and what is not.
@@ -85,8 +94,35 @@ pub struct Fault {
     pub causes: &'static [&'static str],
     /// A rule between parameters.
     pub rule: Option<Rule>,
-    /// Builds the action. Returns `None` if something that the fault needs was not given.
-    pub build: fn(&Given) -> Option<Action>,
+    /// Whether a sound process may end by itself because of this fault, at once or later. This holds for faults that
+    /// strike what a process depends on: its disk, its clock, its certificate or its memory. A fault that only ends a
+    /// process, slows it down or cuts its links gives the process no reason to end by itself.
+    pub may_end_process: bool,
+    /// Whether nothing runs on a struck host while the fault lasts, so that there is no process left to strike.
+    pub keeps_down: bool,
+    /// Whether it strikes nothing on a host whose process does not run. (An upgrade strikes such a host: it comes up
+    /// upgraded.)
+    pub needs_process: bool,
+    /// Whether it removes from a disk, or changes on it, what a sync had covered.
+    pub loses_synced: bool,
+    /// The smallest number of servers with which a cluster survives it.
+    pub servers_min: u32,
+    /// Makes its effect of the parameters. Returns `None` if one that it needs was not given.
+    pub build: fn(&Given) -> Option<Effect>,
+}
+
+impl PartialEq for Fault {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Fault {}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A rule between the parameters of one fault, `for` and `wait` included.
@@ -258,28 +294,34 @@ const NTH: Kind = Kind::Count { min: 1, max: 1_000_000 };
 /// The largest error of a clock: ten years.
 const FARTHEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// The faults for which [`Fault::may_end_process`] returns true.
-const ENDS_PROCESSES: [&str; 17] = [
-    "bit-rot",
-    "ca-rotate",
-    "cert-expire",
-    "cert-mismatch",
-    "cert-rotate",
-    "clock-drift",
-    "clock-jump",
-    "clock-skew",
-    "disk-error",
-    "disk-full",
-    "fsync-error",
-    "memory-pressure",
-    "misdirected-write",
-    "replace",
-    "slow-disk",
-    "torn-write",
-    "wipe",
-];
-
 impl Fault {
+    /// What holds for most faults. Each entry has its own texts, and says what is different.
+    const USUAL: Fault = Fault {
+        name: "",
+        summary: "",
+        group: "",
+        does: "",
+        loses: "",
+        simulated: "",
+        drilled: "",
+        evidence: "",
+        untouched: "",
+        cure: "",
+        acts_on: ActsOn::Workload,
+        end: End::Healed,
+        overlap: Overlap::Allowed,
+        counted: None,
+        parameters: &[],
+        causes: &[],
+        rule: None,
+        may_end_process: false,
+        keeps_down: false,
+        needs_process: false,
+        loses_synced: false,
+        servers_min: 1,
+        build: |_| None,
+    };
+
     /// Returns its page in plain text, as `gapless explain` prints it.
     pub fn page(&self) -> String {
         let mut page = format!("{}: {}\n", self.name, self.summary);
@@ -293,7 +335,7 @@ impl Fault {
         for (title, text) in sections {
             let _ = write!(page, "\n{title}\n{text}\n");
         }
-        if self.may_end_process() {
+        if self.may_end_process {
             let excuse = "A server that this fault has struck may end by itself without breaking `stays-up`.";
             let _ = write!(page, "\nA server that ends\n{excuse}\n");
         }
@@ -305,29 +347,6 @@ impl Fault {
         }
         let _ = write!(page, "\nParameters\n{}", self.parameter_list());
         page
-    }
-
-    /// Returns whether nothing runs on a struck host while the fault lasts, so that there is no process left to strike.
-    pub fn keeps_down(&self) -> bool {
-        ["crash", "power-loss", "wipe", "replace"].contains(&self.name)
-    }
-
-    /// Returns whether a sound process may end by itself because of this fault, at once or later. This holds for faults
-    /// that strike what a process depends on: its disk, its clock, its certificate or its memory. A fault that only
-    /// ends a process, slows it down or cuts its links gives the process no reason to end by itself.
-    pub fn may_end_process(&self) -> bool {
-        ENDS_PROCESSES.contains(&self.name)
-    }
-
-    /// Returns the smallest number of servers with which a cluster survives this fault.
-    pub fn servers_min(&self) -> u32 {
-        if self.name == "replace" { 3 } else { 1 }
-    }
-
-    /// Returns whether it strikes nothing on a host whose process does not run. (An upgrade strikes such a host: it
-    /// comes up upgraded.)
-    pub fn needs_process(&self) -> bool {
-        self.keeps_down() || self.name == "restart"
     }
 
     fn parameter_list(&self) -> String {
@@ -437,14 +456,26 @@ mod tests {
             for parameter in fault.parameters {
                 given.values.insert(parameter.name, some_value(parameter.kind));
             }
-            let action = (fault.build)(&given).unwrap_or_else(|| panic!("{} was not built", fault.name));
+            let action = fault.action(&given).unwrap_or_else(|| panic!("{} was not built", fault.name));
             assert_eq!(action.name(), fault.name);
             let names: Vec<_> = action.values().iter().map(|(name, _)| *name).collect();
             assert_eq!(names, fault.parameters.iter().map(|p| p.name).collect::<Vec<_>>());
             assert_eq!(action.on().is_some(), matches!(fault.acts_on, ActsOn::Hosts { .. }));
             assert_eq!(action.link().is_some(), matches!(fault.acts_on, ActsOn::Links { .. }));
             assert_eq!(action.map(&mut Clone::clone), action);
-            assert!((fault.build)(&Given::default()).is_none(), "{} needs something", fault.name);
+            assert!(fault.action(&Given::default()).is_none(), "{} needs something", fault.name);
+        }
+    }
+
+    #[test]
+    fn every_entry_has_all_its_texts_and_rules_that_agree() {
+        for fault in CATALOGUE {
+            let Fault { name, summary, group, does, loses, simulated, drilled, evidence, untouched, cure, .. } =
+                **fault;
+            let texts = [name, summary, group, does, loses, simulated, drilled, evidence, untouched, cure];
+            assert!(texts.iter().all(|text| !text.is_empty()), "{name} lacks a text");
+            assert!(!fault.causes.is_empty(), "{name} causes nothing");
+            assert!(fault.needs_process || !fault.keeps_down, "{name} ends a process and needs none");
         }
     }
 

@@ -1,11 +1,12 @@
 //! A network that is cut and heals: bytes wait, nothing is lost.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `partition`.
 pub(super) static FAULT: Fault = Fault {
     name: "partition",
     summary: "nothing passes over the link; everything flows on at the heal",
+    group: "cut lines",
     does: "\
 Nothing passes between the two ends: no data, no FIN and no RST. An attempt to connect succeeds,
 as it does against a middlebox, but nothing follows. Senders do not notice until a buffer is full
@@ -26,8 +27,6 @@ Bytes or a close were held on the link while the step lasted. The run shows the 
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -37,10 +36,6 @@ Bytes or a close were held on the link while the step lasted. The run shows the 
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Partition)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Partition { link: given.link.clone()? })
-}

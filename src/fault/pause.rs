@@ -1,11 +1,12 @@
 //! A process that stands still: a stopped virtual machine, a long garbage collection, a debugger.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `pause`.
 pub(super) static FAULT: Fault = Fault {
     name: "pause",
     summary: "the process stands still; its connections stay open",
+    group: "processes",
     does: "\
 The process of each host in `on` stands still for `for`, as with SIGSTOP. Its sockets stay open
 and its kernel still takes bytes until the buffers are full. Afterwards the process goes on where
@@ -28,13 +29,7 @@ held, while it stood still.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Process(ProcessFault::Pause)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Pause { on: given.on.clone()? })
-}

@@ -1,11 +1,12 @@
 //! A machine that loses its power: the fault that finds a missing fsync.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `power-loss`.
 pub(super) static FAULT: Fault = Fault {
     name: "power-loss",
     summary: "the machine loses power; what was not synced is gone or torn",
+    group: "power",
     does: "\
 The machine of each host in `on` goes dark at one instant: its process ends, its links fall
 silent, and its page cache is gone. After `for` it starts again with what the disk has kept, and
@@ -32,13 +33,9 @@ such.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "torn-tail-truncated"],
-    rule: None,
-    build,
+    keeps_down: true,
+    needs_process: true,
+    build: |_| Some(Effect::Process(ProcessFault::PowerLoss)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::PowerLoss { on: given.on.clone()? })
-}

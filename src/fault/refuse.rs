@@ -1,11 +1,12 @@
 //! A port on which nothing listens: the friendliest of network faults, since it is noticed at once.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `refuse`.
 pub(super) static FAULT: Fault = Fault {
     name: "refuse",
     summary: "new connections over the link are refused at once",
+    group: "cut lines",
     does: "\
 Each attempt to connect over the link is refused, as by a machine that is up while nothing
 listens. With `from` and `to`, `from` is the end that connects. Connections that are already open
@@ -25,13 +26,7 @@ connection makes no such attempt; if no client makes one, the step has not bitte
     acts_on: ActsOn::Links { one_way: true },
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered"],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Refuse)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Refuse { link: given.link.clone()? })
-}

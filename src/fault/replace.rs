@@ -1,11 +1,12 @@
 //! A machine that is lost for good, and what an operator does about it: an empty machine joins in its place.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
 
 /// The entry of `replace`.
 pub(super) static FAULT: Fault = Fault {
     name: "replace",
     summary: "the machine is lost, and an operator puts an empty one in its place",
+    group: "lost machines",
     does: "\
 The machine of each host in `on` goes dark as at a power loss, and is gone with everything that
 it held. After `for`, another machine with an empty disk starts under its name, at its address
@@ -30,8 +31,6 @@ gone. The servers report each step of this with their own `member-changed` event
     acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false, issuer: false },
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &[
         "member-changed",
         "retry",
@@ -41,10 +40,11 @@ gone. The servers report each step of this with their own `member-changed` event
         "receipt-rejected",
         "parked",
     ],
-    rule: None,
-    build,
+    may_end_process: true,
+    keeps_down: true,
+    needs_process: true,
+    loses_synced: true,
+    servers_min: 3,
+    build: |_| Some(Effect::Process(ProcessFault::Replace)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Replace { on: given.on.clone()? })
-}

@@ -1,11 +1,12 @@
 //! Connections that end at once: a load balancer that recycles connections, a firewall that forgets them.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, NetworkFault, Overlap};
 
 /// The entry of `reset`.
 pub(super) static FAULT: Fault = Fault {
     name: "reset",
     summary: "open connections over the link are reset",
+    group: "cut lines",
     does: "\
 Every connection that is open between the two ends at this instant is reset at both ends. New
 connections are possible at once. A reset makes faults bite that strike only at a handshake or at
@@ -24,13 +25,7 @@ At least one open connection was reset. The run shows the number.",
     acts_on: ActsOn::Links { one_way: false },
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed"],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Network(NetworkFault::Reset)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Reset { link: given.link.clone()? })
-}

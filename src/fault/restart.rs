@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ProcessFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `restart`.
 pub(super) static FAULT: Fault = Fault {
     name: "restart",
     summary: "a graceful stop, then a start",
+    group: "processes",
     does: "\
 The process of each host in `on` is asked to stop, as with SIGTERM. It refuses new work, finishes
 and answers what it has accepted, and ends. It is started again on the same data folder, `for`
@@ -31,8 +32,6 @@ started.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::After(Duration::from_secs(1)),
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -41,10 +40,7 @@ started.",
         "shutdown-begun",
         "shutdown-done",
     ],
-    rule: None,
-    build,
+    needs_process: true,
+    build: |_| Some(Effect::Process(ProcessFault::Restart)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Restart { on: given.on.clone()? })
-}

@@ -1,11 +1,12 @@
 //! A deployment that is reverted.
 
-use super::{Action, End, Fault, Given, Overlap, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Overlap, ReleaseFault, SERVERS_AND_CLIENTS};
 
 /// The entry of `rollback`.
 pub(super) static FAULT: Fault = Fault {
     name: "rollback",
     summary: "back to the schema revision before the one that runs",
+    group: "releases",
     does: "\
 Like upgrade, to the revision that each host in `on` ran before its present one. A host that was
 never upgraded is restarted at the revision that it runs.",
@@ -23,8 +24,6 @@ came up.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::Allowed,
-    counted: None,
-    parameters: &[],
     causes: &[
         "retry",
         "duplicate-answered",
@@ -37,10 +36,6 @@ came up.",
         "parked",
         "resumed",
     ],
-    rule: None,
-    build,
+    build: |_| Some(Effect::Release(ReleaseFault::Rollback)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Rollback { on: given.on.clone()? })
-}

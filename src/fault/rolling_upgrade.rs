@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, Role, SERVERS_AND_CLIENTS, Value};
+use super::{
+    Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, Role, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `rolling-upgrade`.
 pub(super) static FAULT: Fault = Fault {
     name: "rolling-upgrade",
     summary: "upgrades hosts one after the other",
+    group: "releases",
     does: "\
 Like upgrade, but one host after the other, in the order of `on`. `pause` is the time from the
 moment at which one host serves again to the stop of the next one. `STEP:2` is the moment at
@@ -47,14 +50,11 @@ Every host ran at that revision and served there: its listener was bound, or its
         "parked",
         "resumed",
     ],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::RollingUpgrade {
-        on: given.on.clone()?,
-        to: Role::read(given.word("to")?)?,
-        pause: given.duration("pause")?,
-    })
+fn build(given: &Given) -> Option<Effect> {
+    let (to, pause) = (Role::read(given.word("to")?)?, given.duration("pause")?);
+    Some(Effect::Release(ReleaseFault::RollingUpgrade { to, pause }))
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS};
+use super::{DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS};
 
 /// The entry of `slow-disk`.
 pub(super) static FAULT: Fault = Fault {
     name: "slow-disk",
     summary: "syncs and reads take longer",
+    group: "failing disks",
     does: "\
 Every sync and every read of each host in `on` that begins while the step lasts takes `latency`
 longer. Writes go into the page cache as fast as ever, and become durable only with the sync.
@@ -29,7 +30,6 @@ A sync or a read was held. The run shows the number of each.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[
         Parameter {
             name: "latency",
@@ -40,10 +40,11 @@ A sync or a read was held. The run shows the number of each.",
         PATH,
     ],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "outbox-full", "load-shed"],
-    rule: None,
+    may_end_process: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::SlowDisk { on: given.on.clone()?, latency: given.duration("latency")?, path: given.path("path")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::Slow { latency: given.duration("latency")? }, path: given.path("path")? })
 }

@@ -1,11 +1,12 @@
 //! A reader that cannot keep up: a small machine, a busy machine, a program that parses as it reads.
 
-use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter};
+use super::{ActsOn, Effect, End, Fault, Given, Kind, Need, NetworkFault, Overlap, Parameter};
 
 /// The entry of `slow-reader`.
 pub(super) static FAULT: Fault = Fault {
     name: "slow-reader",
     summary: "hosts are slow to read what they are sent",
+    group: "slow lines",
     does: "\
 Each host in `on` takes at most `bytes` a second from each connection. What it has not taken
 waits in buffers: first its own, then those of the network, then those of the sender.",
@@ -24,7 +25,6 @@ Bytes had to wait for the reader. The run shows their number.",
     acts_on: ActsOn::Hosts { servers: true, clients: true, auditor: true, issuer: true },
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "bytes",
         kind: Kind::Size { min: 1, max: 1 << 30 },
@@ -32,10 +32,10 @@ Bytes had to wait for the reader. The run shows their number.",
         means: "bytes a second that the host takes from each of its connections",
     }],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "outbox-full", "load-shed"],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::SlowReader { on: given.on.clone()?, bytes: given.size("bytes")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Network(NetworkFault::SlowReader { bytes: given.size("bytes")? }))
 }

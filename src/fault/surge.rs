@@ -1,11 +1,12 @@
 //! More work than usual: a batch job, a retry storm, the first of the month.
 
-use super::{Action, ActsOn, End, Fault, Given, Kind, Need, Overlap, Parameter};
+use super::{ActsOn, Effect, End, Fault, Given, Kind, LoadFault, Need, Overlap, Parameter};
 
 /// The entry of `surge`.
 pub(super) static FAULT: Fault = Fault {
     name: "surge",
     summary: "clients offer more entries than usual",
+    group: "load",
     does: "\
 While the step lasts, all clients together offer `appends` more than the workload says, whether
 or not the log keeps up.",
@@ -23,7 +24,6 @@ Appends were offered on top of the workload. The run shows their number.",
     acts_on: ActsOn::Workload,
     end: End::Healed,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "appends",
         kind: Kind::Rate,
@@ -31,10 +31,10 @@ Appends were offered on top of the workload. The run shows their number.",
         means: "how many more appends, by all clients together",
     }],
     causes: &["load-shed", "memory-used", "retry", "outbox-full", "duplicate-answered"],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Surge { appends: given.rate("appends")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Load(LoadFault::Surge { appends: given.rate("appends")? }))
 }

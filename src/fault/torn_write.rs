@@ -1,11 +1,14 @@
 //! A disk that lies about a flush: it reports that a write is on the platter, and a part of the write is not.
 
-use super::{Action, DAMAGE, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value};
+use super::{
+    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+};
 
 /// The entry of `torn-write`.
 pub(super) static FAULT: Fault = Fault {
     name: "torn-write",
     summary: "only the beginning of one write reaches the platter, although a sync reports success",
+    group: "lying disks",
     does: "\
 The `nth` write of more than one sector of each host in `on`, counted from the step's beginning,
 is torn: only some of its first sectors reach the platter. The rest keeps its old content, or
@@ -32,7 +35,6 @@ and in which file. Without a power loss inside the step there is no evidence.",
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Healed,
     overlap: Overlap::Allowed,
-    counted: None,
     parameters: &[
         Parameter {
             name: "nth",
@@ -43,10 +45,12 @@ and in which file. Without a power loss inside the step there is no evidence.",
         PATH,
     ],
     causes: DAMAGE,
-    rule: None,
+    may_end_process: true,
+    loses_synced: true,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::TornWrite { on: given.on.clone()?, nth: given.count("nth")?, path: given.path("path")? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Disk { fault: DiskFault::TornWrite { nth: given.count("nth")? }, path: given.path("path")? })
 }

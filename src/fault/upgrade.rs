@@ -1,11 +1,12 @@
 //! A deployment: another version of the program, with another revision of the schema.
 
-use super::{Action, End, Fault, Given, Kind, Need, Overlap, Parameter, Role, SERVERS_AND_CLIENTS};
+use super::{Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, Role, SERVERS_AND_CLIENTS};
 
 /// The entry of `upgrade`.
 pub(super) static FAULT: Fault = Fault {
     name: "upgrade",
     summary: "a graceful stop, then a start at another schema revision",
+    group: "releases",
     does: "\
 The process of each host in `on` is asked to stop, as at a restart, and is started again a second
 later at the revision `to`. It stays at this revision for the rest of the run, across crashes
@@ -27,7 +28,6 @@ Each host ran at that revision and served there: its listener was bound, or its 
     acts_on: SERVERS_AND_CLIENTS,
     end: End::Instant,
     overlap: Overlap::SameValues,
-    counted: None,
     parameters: &[Parameter {
         name: "to",
         kind: Kind::Word(Role::WORDS),
@@ -46,10 +46,10 @@ Each host ran at that revision and served there: its listener was bound, or its 
         "parked",
         "resumed",
     ],
-    rule: None,
     build,
+    ..Fault::USUAL
 };
 
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Upgrade { on: given.on.clone()?, to: Role::read(given.word("to")?)? })
+fn build(given: &Given) -> Option<Effect> {
+    Some(Effect::Release(ReleaseFault::Upgrade { to: Role::read(given.word("to")?)? }))
 }

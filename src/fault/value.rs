@@ -120,7 +120,7 @@ pub enum Per {
     Hour,
 }
 
-/// The values that a step gives for its fault: everything that [`Fault::build`](super::Fault::build) needs. Defaults
+/// The values that a step gives for its fault: everything that [`Fault::action`](super::Fault::action) needs. Defaults
 /// are already filled in.
 #[derive(Debug, Clone, Default)]
 pub struct Given {

@@ -1,11 +1,12 @@
 //! A machine that is rebuilt: its disk died, or it was set up anew, and it comes back under its old name with nothing.
 
-use super::{Action, ActsOn, End, Fault, Given, Overlap};
+use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
 
 /// The entry of `wipe`.
 pub(super) static FAULT: Fault = Fault {
     name: "wipe",
     summary: "the machine goes dark and comes back with an empty disk",
+    group: "lost machines",
     does: "\
 The machine of each host in `on` goes dark as at a power loss: its process ends and its links
 fall silent. After `for` it starts again with an empty data folder, under its old name, at its
@@ -28,13 +29,11 @@ afterwards. The run shows how many bytes of how many files were gone.",
     acts_on: ActsOn::Hosts { servers: true, clients: false, auditor: false, issuer: false },
     end: End::Healed,
     overlap: Overlap::Refused,
-    counted: None,
-    parameters: &[],
     causes: &["retry", "duplicate-answered", "handshake-refused", "connection-closed", "receipt-rejected", "parked"],
-    rule: None,
-    build,
+    may_end_process: true,
+    keeps_down: true,
+    needs_process: true,
+    loses_synced: true,
+    build: |_| Some(Effect::Process(ProcessFault::Wipe)),
+    ..Fault::USUAL
 };
-
-fn build(given: &Given) -> Option<Action> {
-    Some(Action::Wipe { on: given.on.clone()? })
-}

@@ -10,14 +10,13 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
-use serde::Serialize;
 
 use crate::fault::{Action, HostRef};
 
 use super::model::{Scenario, Start};
 
 /// One scenario under one seed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The scenario's title.
     pub title: String,
@@ -38,7 +37,7 @@ pub struct Plan {
 }
 
 /// A step whose choices are made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedStep {
     /// Its place in the file, from 0.
     pub index: usize,
@@ -55,8 +54,7 @@ pub struct PlannedStep {
 }
 
 /// Hosts, as far as they are known before the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
     /// These hosts, each once.
     Fixed(Vec<String>),

@@ -121,7 +121,7 @@ impl Page {
             }
             None => {}
         }
-        for ((name, value), parameter) in step.action.values().into_iter().zip(fault.parameters) {
+        for ((name, value), parameter) in step.action.values().iter().zip(fault.parameters) {
             match value {
                 value if parameter.need == Need::Default(value.clone()) => {}
                 Value::Flag(flag) => self.raw(name, flag),

@@ -215,7 +215,7 @@ fn read_action(
         problems.file(broken.code, table.key_span(broken.key), broken.text, broken.cure);
         return None;
     }
-    (fault.build)(&given)
+    fault.action(&given)
 }
 
 fn read_values(

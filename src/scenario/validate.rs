@@ -17,7 +17,7 @@ use super::{
     reasons::{Cause, reasons},
     walk::Problems,
 };
-use crate::fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Link, Overlap, Value};
+use crate::fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Link, Overlap};
 
 /// Events that an entry which is too large causes without any step.
 pub(crate) const OVERSIZE_CAUSES: &[&str] = &["entry-refused", "dead-lettered"];
@@ -176,7 +176,7 @@ impl<'d> Names<'d> {
         let oversize = self.draft.oversize_span.is_some() && OVERSIZE_CAUSES.contains(&event);
         let able = |step: &Step| {
             let values = step.action.as_ref().map(|action| action.values());
-            step.fault.is_none_or(|fault| fault.causes.contains(&event) && cause.allows(fault, values.as_deref()))
+            step.fault.is_none_or(|fault| fault.causes.contains(&event) && cause.allows(fault, values))
         };
         oversize || (anyway && cause == Cause::Anything) || others.any(|(_, step)| able(step))
     }
@@ -190,8 +190,7 @@ fn has_issuer(draft: &Draft) -> bool {
 /// Returns the most often that a repeated step can do what it does, if that is known before the run.
 fn times_at_most(draft: &Draft, step: &Step) -> Option<u64> {
     let action = step.action.as_ref()?;
-    let every = action.values().into_iter().find(|(name, _)| *name == "every");
-    if let Some((_, Value::Duration(every))) = every {
+    if let Some(every) = action.duration("every") {
         return u64::try_from(step.duration?.as_millis().checked_div(every.as_millis())?).ok()?.checked_add(1);
     }
     let count = |host: &HostRef| match host {
@@ -240,10 +239,10 @@ fn validate_hosts(names: &Names<'_>, step: &Step, problems: &mut Problems) {
     else {
         return;
     };
-    if let Some(servers) = names.draft.servers.filter(|servers| *servers < fault.servers_min())
+    if let Some(servers) = names.draft.servers.filter(|servers| *servers < fault.servers_min)
         && let Some((_, span)) = step.hosts.first()
     {
-        let least = fault.servers_min();
+        let least = fault.servers_min;
         let message = format!("`{}` on a log of {servers}: the others would be no majority", fault.name);
         problems.file("too-few-servers", span.clone(), message, format!("write servers = {least}, or more"));
     }
@@ -469,7 +468,7 @@ impl<'d> Timed<'d> {
     fn new(draft: &Draft, step: &'d Step) -> Option<Self> {
         let (Some(Start::At(begin)), Some(action)) = (&step.start, &step.action) else { return None };
         let fault = action.fault();
-        if fault.overlap == Overlap::Allowed && !fault.needs_process() {
+        if fault.overlap == Overlap::Allowed && !fault.needs_process {
             return None;
         }
         let mut places = BTreeSet::new();
@@ -523,8 +522,8 @@ impl<'d> Timed<'d> {
     /// Returns whether the other step, which began before, keeps down every process that this step would strike.
     fn is_moot(&self, other: &Timed<'_>) -> bool {
         self.fault.name != other.fault.name
-            && self.fault.needs_process()
-            && other.fault.keeps_down()
+            && self.fault.needs_process
+            && other.fault.keeps_down
             && other.end.is_none_or(|end| self.begin < end)
             && self.all
             && self.places.is_subset(&other.places)

@@ -7,12 +7,20 @@
 mod alarm;
 mod certificates;
 mod clocks;
+mod course;
 mod disks;
-mod memory;
+mod family;
+mod hosts;
+mod load;
 mod moments;
+mod network;
 mod perform;
+mod presented;
+mod processes;
 mod readings;
-mod upgrades;
+mod releases;
+mod replies;
+mod targets;
 
 use std::{
     collections::BTreeMap,
@@ -69,7 +77,7 @@ pub(super) struct Director<'a> {
     /// Hosts that ended by themselves, and when they are started again.
     to_restart: BTreeMap<Name, Duration>,
     last_failure: Option<String>,
-    certificates: certificates::Certificates,
+    certificates: presented::Presented,
     /// Hosts whose software reports the memory that it uses.
     tell_of_memory: Vec<Name>,
 }
@@ -77,7 +85,7 @@ pub(super) struct Director<'a> {
 impl<'a> Director<'a> {
     /// Makes a director for a stage whose hosts have just started.
     pub(super) fn new(scenario: &'a Scenario, plan: &'a Plan, stage: Stage) -> Self {
-        let steps = plan.steps.iter().map(|_| StepState::default()).collect();
+        let steps = plan.steps.iter().map(|step| StepState::new(step.action.effect())).collect();
         Self {
             scenario,
             plan,
@@ -91,7 +99,7 @@ impl<'a> Director<'a> {
             held_down: BTreeMap::new(),
             to_restart: BTreeMap::new(),
             last_failure: None,
-            certificates: certificates::Certificates::default(),
+            certificates: presented::Presented::default(),
             tell_of_memory: Vec::new(),
         }
     }
@@ -168,12 +176,6 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// Returns whether a step is under way and ends by itself, without the final heal.
-    fn comes_to_an_end(&self, index: usize) -> bool {
-        let step = &self.steps[index];
-        step.status == Status::Active && step.ends_at.is_some() && !self.waits_for_the_heal(index)
-    }
-
     fn settle(&mut self) -> Result<(), SimError> {
         self.stage.phase.send_replace(Phase::Settle);
         let limit = self.scenario.expect.recovers_within + SETTLE_EXTRA;
@@ -222,14 +224,20 @@ impl<'a> Director<'a> {
 
     fn notice_one(&mut self, event: &Event) {
         self.notice_certificates(event);
-        self.notice_memory(event);
+        self.notice_on_steps(event);
         match &event.what {
             What::Log { event: log } => {
-                if let LogEvent::LeaderChange { node, .. } = log {
-                    // Any machine of that server may lead.
-                    let n = usize::try_from(*node).unwrap_or(usize::MAX);
-                    let server = |n: usize| self.plan.servers.get(n % self.plan.servers.len());
-                    self.leader = n.checked_sub(1).and_then(server).map(|s| s.as_str().into());
+                match log {
+                    LogEvent::LeaderChange { node, .. } => {
+                        // Any machine of that server may lead.
+                        let n = usize::try_from(*node).unwrap_or(usize::MAX);
+                        let server = |n: usize| self.plan.servers.get(n % self.plan.servers.len());
+                        self.leader = n.checked_sub(1).and_then(server).map(|s| s.as_str().into());
+                    }
+                    LogEvent::MemoryUsed { .. } if !self.tell_of_memory.contains(&event.host) => {
+                        self.tell_of_memory.push(event.host.clone());
+                    }
+                    _ => {}
                 }
                 self.moments.saw(log.name(), event.at);
             }

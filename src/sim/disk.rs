@@ -28,7 +28,6 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
-pub(super) use self::faults::DiskFault;
 use gapless_world::{Disk, File, OpenMode, Pending};
 
 use self::{

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fault::DiskFault;
 
 const AFTER: Duration = Duration::from_secs(1);
 const STEP: usize = 3;

@@ -31,7 +31,6 @@ use gapless_world::error_chain;
 use stage::Stage;
 
 use crate::{
-    fault::{Action, Role},
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
     seam,
@@ -170,7 +169,7 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
         }
     }
     for step in &plan.steps {
-        let Some(to) = revision_of(&step.action).filter(|to| !system.revisions().contains(&to.word())) else {
+        let Some(to) = step.action.revision().filter(|to| !system.revisions().contains(&to.word())) else {
             continue;
         };
         let known = system.revisions().join("`, `");
@@ -201,14 +200,6 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
     match directed {
         Ok(()) => Ok(Run { history, hash: recorded.hash, packets: recorded.packets, trail: recorded.trail, simulated }),
         Err(error) => Err(Unfinished { error, history: Some(Box::new(history)) }),
-    }
-}
-
-/// Returns the revision that a step asks for. A rollback leads to one that was asked for before.
-fn revision_of<T>(action: &Action<T>) -> Option<Role> {
-    match action {
-        Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } => Some(*to),
-        _ => None,
     }
 }
 

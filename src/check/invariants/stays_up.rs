@@ -201,7 +201,7 @@ mod tests {
             what: fault.untouched.to_owned(),
             cure: fault.cure.to_owned(),
             line: 1,
-            may_end: fault.may_end_process(),
+            may_end: fault.may_end_process,
         };
         story.expect.steps.insert("it".into(), known);
         let moment = Moment::Begins { hosts: vec!["server-1".into()] };

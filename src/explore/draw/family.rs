@@ -5,33 +5,39 @@
 //! al., "Swarm Testing", ISSTA 2012).
 
 use super::dice::Dice;
+use crate::fault::{CATALOGUE, Fault};
 
 /// Faults that have a cause in common.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// Its name in the story of a drawn scenario.
+    /// The group of its faults in the catalogue, and its name in the story of a drawn scenario.
     pub(super) name: &'static str,
     /// How often its faults are drawn, relative to those of other families in the run. The weight is largest for faults
     /// that make a log change its course, because these bring to light what others have hidden.
     pub(super) weight: usize,
-    /// Their names in the catalogue.
-    pub(super) faults: &'static [&'static str],
+}
+
+impl Family {
+    /// Returns its faults, in the order of the catalogue.
+    pub(super) fn faults(&self) -> impl Iterator<Item = &'static Fault> {
+        CATALOGUE.iter().copied().filter(|fault| fault.group == self.name)
+    }
 }
 
 /// The families. Every fault of the catalogue is in one of them.
 pub(super) static FAMILIES: &[Family] = &[
-    Family { name: "processes", weight: 3, faults: &["crash", "restart", "churn", "pause"] },
-    Family { name: "power", weight: 3, faults: &["power-loss"] },
-    Family { name: "cut lines", weight: 3, faults: &["partition", "blackhole", "refuse", "isolate", "reset"] },
-    Family { name: "slow lines", weight: 2, faults: &["latency", "slow-reader"] },
-    Family { name: "failing disks", weight: 2, faults: &["fsync-error", "disk-error", "disk-full", "slow-disk"] },
-    Family { name: "lying disks", weight: 3, faults: &["torn-write", "bit-rot", "misdirected-write"] },
-    Family { name: "memory that lies", weight: 1, faults: &["bit-flip"] },
-    Family { name: "lost machines", weight: 3, faults: &["wipe", "replace"] },
-    Family { name: "certificates", weight: 2, faults: &["cert-expire", "cert-rotate", "cert-mismatch", "ca-rotate"] },
-    Family { name: "clocks", weight: 1, faults: &["clock-skew", "clock-drift", "clock-jump"] },
-    Family { name: "releases", weight: 2, faults: &["upgrade", "rolling-upgrade", "rollback"] },
-    Family { name: "load", weight: 2, faults: &["memory-pressure", "surge"] },
+    Family { name: "processes", weight: 3 },
+    Family { name: "power", weight: 3 },
+    Family { name: "cut lines", weight: 3 },
+    Family { name: "slow lines", weight: 2 },
+    Family { name: "failing disks", weight: 2 },
+    Family { name: "lying disks", weight: 3 },
+    Family { name: "memory that lies", weight: 1 },
+    Family { name: "lost machines", weight: 3 },
+    Family { name: "certificates", weight: 2 },
+    Family { name: "clocks", weight: 1 },
+    Family { name: "releases", weight: 2 },
+    Family { name: "load", weight: 2 },
 ];
 
 /// Draws the families of one run. Each has an equal chance of being in it or not, and there is at least one.
@@ -44,11 +50,10 @@ pub(super) fn swarm(dice: &mut Dice) -> Vec<&'static Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::CATALOGUE;
 
     #[test]
-    fn every_fault_of_the_catalogue_is_in_one_family_and_no_other_is() {
-        let mut named: Vec<&str> = FAMILIES.iter().flat_map(|family| family.faults).copied().collect();
+    fn every_fault_of_the_catalogue_is_in_one_family() {
+        let mut named: Vec<&str> = FAMILIES.iter().flat_map(Family::faults).map(|fault| fault.name).collect();
         let mut known: Vec<&str> = CATALOGUE.iter().map(|fault| fault.name).collect();
         named.sort_unstable();
         known.sort_unstable();

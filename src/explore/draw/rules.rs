@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Subject;
 use crate::{
-    fault::{Action, End, HostRef, Role},
+    fault::{End, HostRef, Role},
     scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
@@ -69,11 +69,9 @@ pub fn broken<'a>(subject: &'a Subject, scenario: &Scenario) -> Option<&'a Rule>
     rules(subject).find(|rule| !(rule.allows)(scenario))
 }
 
-/// Faults that remove from a disk, or change on it, what a sync had covered.
-pub(super) const DAMAGING: [&str; 5] = ["bit-rot", "misdirected-write", "torn-write", "wipe", "replace"];
-
+/// Returns the steps that remove from a disk, or change on it, what a sync had covered.
 fn damaging(scenario: &Scenario) -> impl Iterator<Item = &Step> {
-    scenario.steps.iter().filter(|step| DAMAGING.contains(&step.action.name()))
+    scenario.steps.iter().filter(|step| step.action.fault().loses_synced)
 }
 
 fn damage_stays_with_a_minority(scenario: &Scenario) -> bool {
@@ -111,17 +109,12 @@ fn a_client_keeps_its_disk(scenario: &Scenario) -> bool {
 }
 
 fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
-    let to = |step: &Step| match &step.action {
-        Action::Upgrade { to, .. } | Action::RollingUpgrade { to, .. } => Some(*to),
-        _ => None,
-    };
-    let mut breaking = scenario.steps.iter().filter(|step| to(step) == Some(Role::Breaking));
+    let mut breaking = scenario.steps.iter().filter(|step| step.action.revision() == Some(Role::Breaking));
     let Some(mistake) = breaking.next() else { return true };
-    let one = matches!(&mistake.action, Action::Upgrade { on, .. }
-        if matches!(on.as_slice(), [HostRef::Server(_) | HostRef::Client(_)]));
-    let others = scenario.steps.iter().filter(|step| to(step).is_some()).count();
-    let back: Vec<&Step> =
-        scenario.steps.iter().filter(|step| matches!(step.action, Action::Rollback { .. })).collect();
+    let is_one = |on: &Vec<HostRef>| matches!(on.as_slice(), [HostRef::Server(_) | HostRef::Client(_)]);
+    let one = mistake.action.name() == "upgrade" && mistake.action.on().is_some_and(is_one);
+    let others = scenario.steps.iter().filter(|step| step.action.revision().is_some()).count();
+    let back: Vec<&Step> = scenario.steps.iter().filter(|step| step.action.name() == "rollback").collect();
     let [back] = back[..] else { return false };
     let Start::After { moment: Moment::Ended(name), wait, .. } = &back.start else { return false };
     // A rollback that would come after the workload never comes. Neither does a rollback that waits for a host which
@@ -181,11 +174,10 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
     // The tick of a simulation is as long as the latency, up to 5 ms. Every host pays for a shorter tick.
     let ticks = u64::try_from(5 / scenario.cluster.latency.as_millis().clamp(1, 5)).unwrap_or(5);
     let beyond = Scenario::STARTUP + Scenario::SETTLE + scenario.expect.recovers_within;
-    let waits = scenario.steps.iter().map(|step| match &step.action {
-        // A run waits for both phases, and for the whole rollout.
-        Action::CaRotate { overlap, .. } => overlap.saturating_mul(2),
-        Action::RollingUpgrade { pause, .. } => pause.saturating_mul(hosts as u32),
-        _ => Duration::ZERO,
+    let waits = scenario.steps.iter().map(|step| {
+        // A run waits for both phases of a rotation, and for the whole of a rollout.
+        let length = |name| step.action.duration(name).unwrap_or_default();
+        length("overlap").saturating_mul(2).max(length("pause").saturating_mul(hosts as u32))
     });
     let waits = waits.max().unwrap_or_default();
     let seconds = scenario.horizon().saturating_sub(beyond).saturating_add(waits).as_secs();
@@ -207,7 +199,8 @@ pub(super) fn cost(scenario: &Scenario) -> u64 {
 /// so for all `seconds` of the run.
 fn starts(scenario: &Scenario, seconds: u64, hosts: u64) -> u64 {
     let of = |step: &Step| {
-        let Action::Churn { on, every, .. } = &step.action else { return 0 };
+        let (true, Some(on)) = (step.action.name() == "churn", step.action.on()) else { return 0 };
+        let every = step.action.duration("every").unwrap_or_default();
         let lasts = step.duration.unwrap_or(Duration::from_secs(seconds)).as_millis();
         let times = u64::try_from(lasts / every.as_millis().max(1)).unwrap_or(u64::MAX);
         let one = |host: &HostRef| {
@@ -227,7 +220,7 @@ pub(super) fn offered(scenario: &Scenario) -> u64 {
     let clients = u64::from(workload.clients);
     let mut all = count(workload.appends.interval(), workload.duration).saturating_add(3 * clients);
     for step in &scenario.steps {
-        if let Action::Surge { appends } = &step.action {
+        if let Some(appends) = step.action.rate("appends") {
             let length = step.duration.unwrap_or(workload.duration).min(workload.duration);
             // A surge begins and ends with a tick, and no tick is longer than this.
             let length = length + 2 * LATENCY_DEFAULT;
@@ -258,11 +251,9 @@ fn refused(scenario: &Scenario) -> u64 {
 pub(super) fn recovers_within(scenario: &Scenario) -> Duration {
     let mut time = Duration::from_secs(60) + scenario.cluster.latency.saturating_mul(100);
     for step in &scenario.steps {
-        time += match &step.action {
-            Action::SlowDisk { latency, .. } => latency.saturating_mul(3),
-            Action::Latency { delay, jitter, .. } => delay.saturating_add(*jitter).saturating_mul(3),
-            _ => Duration::ZERO,
-        };
+        // A slow disk holds what it is given for its `latency`; a slow link, for its `delay` and `jitter`.
+        let held = ["latency", "delay", "jitter"].map(|name| step.action.duration(name).unwrap_or_default());
+        time += held.into_iter().fold(Duration::ZERO, Duration::saturating_add).saturating_mul(3);
     }
     let entries = offered(scenario);
     let bytes = entries.saturating_mul(largest(scenario));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Subject, dice::Dice, rules::DAMAGING, value::value};
+use super::{Subject, dice::Dice, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Value},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Value, find},
     scenario::{Moment, OVERSIZE_CAUSES, Scenario, Start, Step},
 };
 
@@ -50,7 +50,7 @@ impl<'a> Scene<'a> {
 
     /// Draws the whole action of a step. Returns `None` if this fault has nothing to strike here.
     pub(super) fn action(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Action> {
-        self.given(dice, fault, steps).and_then(|given| (fault.build)(&given))
+        self.given(dice, fault, steps).and_then(|given| fault.action(&given))
     }
 
     fn given(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Given> {
@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
     /// Draws the hosts that a fault of hosts strikes.
     fn hosts(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Vec<HostRef>> {
         let ActsOn::Hosts { servers, clients, auditor, issuer } = fault.acts_on else { return None };
-        if DAMAGING.contains(&fault.name) && !self.subject.explored.free_of.contains(&"damage-stays-with-a-minority") {
+        if fault.loses_synced && !self.subject.explored.free_of.contains(&"damage-stays-with-a-minority") {
             let one = dice.pick(&self.minority).cloned()?;
             return Some(if dice.one_in(4) { self.minority.clone() } else { vec![one] });
         }
@@ -193,7 +193,7 @@ impl<'a> Scene<'a> {
             };
             given.values.insert(parameter.name, plain);
         }
-        self.is_able(fault.name).then(|| (fault.build)(&given)).flatten()
+        self.is_able(fault.name).then(|| fault.action(&given)).flatten()
     }
 
     /// Returns a fault on these hosts with these values, and with the defaults for all other parameters.
@@ -245,15 +245,15 @@ impl<'a> Scene<'a> {
         self.subject.explored.paths.first().copied()
     }
 
-    /// Returns `Some` if connections can be cut off.
-    pub(super) fn resets(&self) -> Option<()> {
-        self.is_able("reset").then_some(())
+    /// Returns an action that cuts off these connections, if connections can be cut off.
+    pub(super) fn cut_off(&self, link: Link) -> Option<Action> {
+        let reset = find("reset").filter(|fault| self.is_able(fault.name))?;
+        reset.action(&Given { link: Some(link), ..Given::default() })
     }
 
     /// Returns an action that cuts off the connections of all clients.
     pub(super) fn clients_cut_off(&self) -> Option<Action> {
-        let link = Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]);
-        self.resets().map(|()| Action::Reset { link })
+        self.cut_off(Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]))
     }
 
     fn is_able(&self, fault: &str) -> bool {
@@ -313,9 +313,10 @@ pub(super) fn length(dice: &mut Dice, action: &Action, work: Duration) -> Option
         End::Healed if dice.one_in(10) => return None,
         End::After(_) | End::Healed => {}
     }
-    if let Action::Churn { every, down, .. } = action {
+    // Between one crash and six, and the last process comes up again.
+    if let (Some(every), Some(down)) = (action.duration("every"), action.duration("down")) {
         let times = dice.between(1, 6) as u32;
-        return Some(every.saturating_mul(times) + *down);
+        return Some(every.saturating_mul(times) + down);
     }
     let ms = match dice.below(16) {
         0 => 1,

@@ -12,7 +12,7 @@ use super::{
     sequel,
 };
 use crate::{
-    fault::{Action, End, Fault, Role, find},
+    fault::{Action, End, Fault, Given, HostRef, Role, Value, find},
     scenario::{Moment, Scenario, Start, Step},
 };
 
@@ -64,8 +64,7 @@ pub(super) fn fill(
     let faults: Vec<(&'static Family, Vec<&'static Fault>)> = families
         .iter()
         .map(|family| {
-            let known = family.faults.iter().filter_map(|name| find(name));
-            let able = known.filter(|fault| subject.faults.iter().any(|other| other.name == fault.name));
+            let able = family.faults().filter(|fault| subject.faults.iter().any(|other| other.name == fault.name));
             (*family, able.collect::<Vec<_>>())
         })
         .filter(|(_, faults)| !faults.is_empty())
@@ -124,18 +123,20 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
             let Some(host) = scene.one_host(dice) else { return Vec::new() };
             // Early enough to be rolled back while the workload runs.
             start = Start::At(Duration::from_millis(shape.time(dice, work.as_millis() as u64 / 2)));
-            let on = vec![host];
-            (Action::Upgrade { on: on.clone(), to: Role::Breaking }, Some(Action::Rollback { on }))
+            let to = ("to", Value::Word(Role::Breaking.word()));
+            let Some(mistake) = fault_on(fault.name, vec![host.clone()], &[to]) else { return Vec::new() };
+            (mistake, fault_on("rollback", vec![host], &[]))
         }
         _ => {
-            let Some(action) = scene.action(dice, fault, &scenario.steps) else { return Vec::new() };
-            let cure = match &action {
-                Action::CertExpire { on, .. } if !dice.one_in(4) => {
-                    Some(Action::CertRotate { on: on.clone(), reconnect: dice.one_in(2) })
+            let Some(first) = scene.action(dice, fault, &scenario.steps) else { return Vec::new() };
+            let cure = match first.on() {
+                Some(on) if fault.name == "cert-expire" && !dice.one_in(4) => {
+                    let reconnect = ("reconnect", Value::Flag(dice.one_in(2)));
+                    fault_on("cert-rotate", on.clone(), &[reconnect])
                 }
                 _ => None,
             };
-            (action, cure)
+            (first, cure)
         }
     };
     let mut duration = length(dice, &action, work);
@@ -173,6 +174,12 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
     let taken = 1 + usize::from(cure.is_some());
     let sequels = sequel::of(dice, scene, &first, work, |nth| name(taken + nth));
     std::iter::once(first).chain(cure).chain(sequels).collect()
+}
+
+/// Returns a fault on these hosts. All its values are given.
+fn fault_on(fault: &str, on: Vec<HostRef>, values: &[(&'static str, Value)]) -> Option<Action> {
+    let values = values.iter().cloned().collect();
+    find(fault)?.action(&Given { on: Some(on), values, ..Given::default() })
 }
 
 /// Faults that bite whenever they find a host. A step that waits for such a fault to bite does not wait in vain.

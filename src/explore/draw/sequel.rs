@@ -188,18 +188,13 @@ fn start(dice: &mut Dice, scene: &Scene<'_>, first: &Step, when: When, work: Dur
 /// soon after it, or, if the certificate ends at a known time, shortly before that, so that it ends during the new
 /// connections.
 fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
-    let (on, shown) = match &first.action {
-        Action::CertExpire { on, reconnect } => (on, *reconnect),
-        Action::CertRotate { on, reconnect } => (on, *reconnect),
-        Action::CertMismatch { on, reconnect, .. } => (on, *reconnect),
-        _ => return None,
-    };
-    let in_eight = if shown { 1 } else { 6 };
+    let on = first.action.on().filter(|_| first.action.name().starts_with("cert-"))?;
+    let in_eight = if first.action.flag("reconnect")? { 1 } else { 6 };
     let wanted = dice.below(8) < in_eight;
     let link = link_of(dice, on)?;
-    let start = match (&first.action, &first.start) {
+    let start = match (first.action.name(), &first.start) {
         // The certificate is installed ten seconds before it ends.
-        (Action::CertExpire { .. }, Start::At(ends)) => {
+        ("cert-expire", Start::At(ends)) => {
             let before = Duration::from_millis(dice.between(500, 9_000));
             Start::At(ends.checked_sub(before).filter(|at| !at.is_zero())?)
         }
@@ -208,7 +203,7 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
             Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }
         }
     };
-    scene.resets().filter(|_| wanted).map(|_| (Action::Reset { link }, start))
+    scene.cut_off(link).filter(|_| wanted).map(|action| (action, start))
 }
 
 /// Faults of the host that issues certificates.
@@ -217,10 +212,10 @@ static ISSUER_FAULTS: &[&str] = &["crash", "power-loss", "pause", "isolate", "cl
 /// If hosts renew by themselves, the issuer is struck while certificates come to their end or an authority is replaced.
 /// Then all tries to renew may be in vain, or the issuer may grant a certificate that is not yet valid or has expired.
 fn renewing(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Action, Start)> {
-    let renewed_before = match first.action {
+    let renewed_before = match first.action.name() {
         // The issuer is asked for another certificate at the earliest when this one is installed.
-        Action::CertExpire { .. } => scene.renews()?.min(INSTALLED_BEFORE),
-        Action::CaRotate { .. } => Duration::ZERO,
+        "cert-expire" => scene.renews()?.min(INSTALLED_BEFORE),
+        "ca-rotate" => Duration::ZERO,
         _ => return None,
     };
     let fault = find(dice.pick(ISSUER_FAULTS).copied()?).filter(|_| dice.below(8) < 6)?;

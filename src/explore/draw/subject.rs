@@ -38,7 +38,7 @@ impl Subject {
             let why = match system.can_suffer(fault.name) {
                 Err(why) => why.into_owned(),
                 Ok(()) if upgrades && subject.revisions.len() < 2 => "this log has one revision".to_owned(),
-                Ok(()) if fault.servers_min() > most => format!("this log has at most {most} servers"),
+                Ok(()) if fault.servers_min > most => format!("this log has at most {most} servers"),
                 Ok(()) => {
                     subject.faults.push(fault);
                     continue;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::steps::{fewer_steps, fewer_steps_under_a_near_seed, fewer_steps_under_another_seed, one_course};
 use crate::{
-    fault::{Action, End, Fault, Given, HostRef, Link, Need, Per, Rate, Value},
+    fault::{End, Fault, Given, HostRef, Link, Need, Per, Rate, Value},
     scenario::{
         Call, Cluster, Expect, LATENCY_DEFAULT, MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, Scenario, Start, Step,
         WALL_CLOCK_DEFAULT,
@@ -235,9 +235,9 @@ fn plainer_values(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let fault = step.action.fault();
         let mut plainer = Vec::new();
-        for (name, value) in step.action.values() {
+        for &(name, ref value) in step.action.values() {
             let Some(parameter) = fault.parameters.iter().find(|parameter| parameter.name == name) else { continue };
-            let mut values = vec![round(&value)];
+            let mut values = vec![round(value)];
             if let Need::Default(default) = &parameter.need {
                 values.insert(0, default.clone());
             }
@@ -277,7 +277,7 @@ fn given(step: &Step) -> Given {
         link: step.action.link().cloned(),
         length: step.duration,
         wait,
-        values: step.action.values().into_iter().collect(),
+        values: step.action.values().iter().cloned().collect(),
     }
 }
 
@@ -291,7 +291,7 @@ fn built(fault: &'static Fault, step: &Step, given: &Given) -> Option<Step> {
     if fault.rule.is_some_and(|rule| rule(given).is_err()) {
         return None;
     }
-    let action: Action = (fault.build)(given)?;
+    let action = fault.action(given)?;
     Some(Step { action, ..step.clone() })
 }
 

@@ -58,7 +58,7 @@ fn any_step(index: usize) -> impl Strategy<Value = Step> {
                 _ => Some(Duration::from_millis(length + 1)),
             };
             let name = if named { format!("step-{index}") } else { fault.name.to_owned() };
-            let action = (fault.build)(&given).expect("everything was given");
+            let action = fault.action(&given).expect("everything was given");
             Step { name, action, start: Start::At(start), duration, line: 0 }
         },
     )

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Director, perform::Status};
+use super::{Director, Status};
 use crate::{
-    fault::Action,
+    fault::{Effect, ProcessFault},
     history::Name,
     scenario::{Moment, Start},
     sim::{
@@ -21,6 +21,7 @@ use crate::{
 /// Hosts whose power went within a tick, by the step that caused it and has not begun yet.
 pub(super) type Struck = Arc<Mutex<BTreeMap<usize, Vec<Name>>>>;
 
+/// A step that waits for an event.
 struct Armed {
     index: usize,
     event: String,
@@ -28,8 +29,8 @@ struct Armed {
 }
 
 impl Director<'_> {
-    /// Arms power losses that wait for an event of the log itself: the power goes within the tick, at the event. Where
-    /// the event itself says who leads, hosts that depend on the leader are struck in the next tick instead.
+    /// Arms power losses that wait for an event of the log. Where the event itself says who leads, hosts that depend on
+    /// the leader are struck in the next tick instead.
     pub(super) fn arm(&self) {
         let mut armed = Vec::new();
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -39,7 +40,8 @@ impl Director<'_> {
             let open = since.as_ref().is_none_or(|since| self.moments.when(since, None, self.began).is_some());
             if self.steps[index].status == Status::Waiting
                 && open
-                && let Action::PowerLoss { on } = &step.action
+                && *step.action.effect() == Effect::Process(ProcessFault::PowerLoss)
+                && let Some(on) = step.action.on()
                 && !(event == "leader-change" && on.depend_on_the_leader())
             {
                 let disks = self.resolve(on).into_iter().filter_map(|host| {

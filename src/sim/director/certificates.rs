@@ -9,15 +9,12 @@ use std::{
     time::Duration,
 };
 
-use gapless_world::{
-    LogEvent,
-    tls::{Identity, TlsError, Usage},
-};
+use gapless_world::tls::{Identity, TlsError, Usage};
 
-use super::Director;
+use super::{Director, family::Family, presented::Facts};
 use crate::{
-    fault::{Action, INSTALLED_BEFORE, Mismatch},
-    history::{Event, Name, What},
+    fault::{CertificateFault, Effect, INSTALLED_BEFORE, Mismatch},
+    history::{Name, What},
     scenario::Start,
     sim::{SimError, authorities::ISSUER, stage::Role},
 };
@@ -32,47 +29,14 @@ const LASTS: Duration = Duration::from_secs(600);
 /// Resets on behalf of a step are counted apart: reset connections are no evidence that a certificate was met.
 const RESETS: usize = 1 << 32;
 
-/// The director's knowledge of certificates.
-#[derive(Debug, Default)]
+/// A step that installs certificates. How often they are met is counted apart, in `presented`.
+#[derive(Debug)]
 pub(super) struct Certificates {
-    hosts: BTreeMap<Name, Shown>,
-    steps: BTreeMap<usize, Installed>,
-    /// Since when each wall clock is wrong, by how many nanoseconds, and by how many millionths of the time since then.
-    clocks: BTreeMap<Name, (Duration, i64, i64)>,
-}
-
-/// The certificates of one host, as the history records them.
-#[derive(Debug, Default)]
-struct Shown {
-    known: BTreeMap<u64, Facts>,
-    installed: u64,
-    taken: Option<u64>,
-}
-
-#[derive(Debug, Clone)]
-struct Facts {
-    name: String,
-    authority: String,
-    not_before: i64,
-    not_after: i64,
-    both_ends: bool,
-    trusts: Vec<String>,
-}
-
-/// What one step installed, and what followed from it.
-#[derive(Debug, Default)]
-struct Installed {
-    /// The serial number that each host had.
-    serials: BTreeMap<Name, u64>,
+    fault: CertificateFault,
     /// The identity of each host before a mismatch.
     before: BTreeMap<Name, (u64, Identity)>,
-    /// The authority that a rotation brought up.
-    authority: Option<String>,
     /// The phases of a rotation that are still to come.
     phases: Vec<(Duration, Phase)>,
-    connections: u64,
-    refused: u64,
-    closed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +89,10 @@ impl Director<'_> {
     /// Returns the steps by which certificates end at a time of their own, the earliest first.
     fn expiries_at(&self) -> Vec<usize> {
         let at = |index: &usize| matches!(self.plan.steps[*index].start, Start::At(_));
-        let expires = |index: &usize| matches!(self.plan.steps[*index].action, Action::CertExpire { .. });
+        let expires = |index: &usize| {
+            let effect = self.plan.steps[*index].action.effect();
+            matches!(effect, Effect::Certificate(CertificateFault::Expire { .. }))
+        };
         let mut found: Vec<usize> = (0..self.plan.steps.len()).filter(|n| at(n) && expires(n)).collect();
         found.sort_by_key(|index| (self.offset(*index), *index));
         found
@@ -138,102 +105,150 @@ impl Director<'_> {
 
 // ---- steps ----
 
-impl Director<'_> {
-    /// Installs what is to end at the step's moment, as soon as that moment is known and near enough.
-    pub(super) fn foresee_expiry(&mut self, index: usize) {
-        let step = &self.plan.steps[index];
-        if !matches!(step.action, Action::CertExpire { .. }) || self.certificates.steps.contains_key(&index) {
+impl Certificates {
+    pub(super) fn new(fault: CertificateFault) -> Self {
+        Self { fault, before: BTreeMap::new(), phases: Vec::new() }
+    }
+
+    fn begin_mismatch(&mut self, director: &mut Director<'_>, index: usize, wrong: Mismatch) {
+        for host in director.hosts_of(index) {
+            let before = director.stage.actor(&host).map(|actor| actor.certificates.installed());
+            let serial = director.certificates.hosts.get(&host).map(|shown| shown.installed);
+            if let (Some(before), Some(serial)) = (before, serial) {
+                self.before.insert(host, (serial, before));
+            }
+        }
+        let why = format!("wrong: {}", wrong.word());
+        director.attempt(index, |this| this.install_each(index, &why, |this, host| this.mismatched(host, wrong)));
+    }
+
+    fn begin_rotation(&mut self, director: &mut Director<'_>, index: usize, overlap: Duration, reconnect: bool) {
+        director.attempt(index, |this| this.stage.authorities.found());
+        let newest = director.stage.authorities.newest();
+        director.certificates.steps.entry(index).or_default().authority = Some(newest);
+        director.steps[index].ends_at = Some(director.now + overlap * 2);
+        if overlap.is_zero() {
+            director.stage.authorities.sign_with_newest();
+            director.forget_old_authorities();
+            director.renew_all(index);
+            director.reconnect_if(index, reconnect);
             return;
         }
-        let ends = match &step.start {
-            Start::At(at) => Some(self.began + *at).filter(|ends| self.now + INSTALLED_BEFORE >= *ends),
+        self.phases = vec![(director.now + overlap, Phase::Sign), (director.now + overlap * 2, Phase::Forget)];
+        director.renew_all(index);
+    }
+}
+
+impl Family for Certificates {
+    /// Installs what is to end at the step's moment, as soon as that moment is known and near enough.
+    fn prepare(&mut self, director: &mut Director<'_>, index: usize) {
+        let CertificateFault::Expire { .. } = self.fault else { return };
+        if director.certificates.steps.contains_key(&index) {
+            return;
+        }
+        let ends = match &director.plan.steps[index].start {
+            Start::At(at) => Some(director.began + *at).filter(|ends| director.now + INSTALLED_BEFORE >= *ends),
             Start::After { moment, wait, since } => {
-                let came = self.moments.when(moment, since.as_ref(), self.began);
-                came.filter(|came| *came <= self.now).map(|came| came + *wait)
+                let came = director.moments.when(moment, since.as_ref(), director.began);
+                came.filter(|came| *came <= director.now).map(|came| came + *wait)
             }
         };
         if let Some(ends) = ends
-            && !self.struck_hosts(&self.plan.steps[index].action).is_empty()
+            && !director.hosts_of(index).is_empty()
         {
-            self.attempt(index, |this| this.install_ending(index, ends));
+            director.attempt(index, |this| this.install_ending(index, ends));
         }
     }
 
-    /// Does what the step does when it begins.
-    pub(super) fn begin_certificates(&mut self, index: usize) {
-        match self.plan.steps[index].action.clone() {
-            Action::CertExpire { reconnect, .. } => {
-                if !self.certificates.steps.contains_key(&index) {
-                    self.attempt(index, |this| this.install_ending(index, this.now));
+    fn begin(&mut self, director: &mut Director<'_>, index: usize) {
+        match self.fault {
+            CertificateFault::Expire { reconnect } => {
+                if !director.certificates.steps.contains_key(&index) {
+                    director.attempt(index, |this| this.install_ending(index, this.now));
                 }
-                self.certificates.steps.entry(index).or_default();
-                self.reconnect_if(index, reconnect);
+                director.certificates.steps.entry(index).or_default();
+                director.reconnect_if(index, reconnect);
             }
-            Action::CertRotate { reconnect, .. } => {
-                let not_before = self.wall(&ISSUER.into());
+            CertificateFault::Rotate { reconnect } => {
+                let not_before = director.wall(&ISSUER.into());
                 let why = "fresh, by hand";
-                self.attempt(index, |this| {
+                director.attempt(index, |this| {
                     this.install_each(index, why, |this, host| this.stage.authorities.fresh(host, not_before))
                 });
-                self.reconnect_if(index, reconnect);
+                director.reconnect_if(index, reconnect);
             }
-            Action::CertMismatch { wrong, reconnect, .. } => {
-                for host in self.hosts_of(index) {
-                    let before = self.stage.actor(&host).map(|actor| actor.certificates.installed());
-                    let serial = self.certificates.hosts.get(&host).map(|shown| shown.installed);
-                    if let (Some(before), Some(serial)) = (before, serial) {
-                        let installed = self.certificates.steps.entry(index).or_default();
-                        installed.before.insert(host, (serial, before));
-                    }
-                }
-                let why = format!("wrong: {}", wrong.word());
-                self.attempt(index, |this| this.install_each(index, &why, |this, host| this.mismatched(host, wrong)));
-                self.reconnect_if(index, reconnect);
+            CertificateFault::Mismatch { wrong, reconnect } => {
+                self.begin_mismatch(director, index, wrong);
+                director.reconnect_if(index, reconnect);
             }
-            Action::CaRotate { overlap, .. } => self.begin_rotation(index, overlap),
-            _ => {}
+            CertificateFault::NewAuthority { overlap, reconnect } => {
+                self.begin_rotation(director, index, overlap, reconnect);
+            }
         }
     }
 
     /// Performs the phases of a rotation that are due.
-    pub(super) fn go_on_with_certificates(&mut self, index: usize) {
-        let Some(installed) = self.certificates.steps.get_mut(&index) else { return };
+    fn go_on(&mut self, director: &mut Director<'_>, index: usize) -> bool {
+        let CertificateFault::NewAuthority { reconnect, .. } = self.fault else { return false };
         let due: Vec<Phase> =
-            installed.phases.iter().filter(|(at, _)| *at <= self.now).map(|(_, phase)| *phase).collect();
-        installed.phases.retain(|(at, _)| *at > self.now);
+            self.phases.iter().filter(|(at, _)| *at <= director.now).map(|(_, phase)| *phase).collect();
+        self.phases.retain(|(at, _)| *at > director.now);
         for phase in due {
             match phase {
-                Phase::Sign => self.stage.authorities.sign_with_newest(),
-                Phase::Forget => {
-                    let now = self.true_wall();
-                    self.stage.authorities.trust_signer_only(now);
-                }
+                Phase::Sign => director.stage.authorities.sign_with_newest(),
+                Phase::Forget => director.forget_old_authorities(),
             }
-            self.renew_all(index);
-            if let Action::CaRotate { reconnect, .. } = self.plan.steps[index].action {
-                self.reconnect_if(index, reconnect && phase == Phase::Sign);
-            }
+            director.renew_all(index);
+            director.reconnect_if(index, reconnect && phase == Phase::Sign);
         }
+        false
     }
 
     /// Installs what was there before a mismatch, or a fresh certificate if that one is no longer good.
-    pub(super) fn undo_certificates(&mut self, index: usize) {
-        let Some(installed) = self.certificates.steps.get(&index) else { return };
-        let (before, serials) = (installed.before.clone(), installed.serials.clone());
-        for (host, (serial, identity)) in before {
-            let shown = self.certificates.hosts.get(&host);
+    fn end(&mut self, director: &mut Director<'_>, index: usize) {
+        let Some(installed) = director.certificates.steps.get(&index) else { return };
+        let serials = installed.serials.clone();
+        for (host, (serial, identity)) in self.before.clone() {
+            let shown = director.certificates.hosts.get(&host);
             if shown.is_none_or(|shown| Some(&shown.installed) != serials.get(&host)) {
                 continue; // it has received another one since then
             }
-            let good = shown.and_then(|shown| shown.known.get(&serial)).is_some_and(|facts| self.is_good(&host, facts));
-            if good {
-                self.stage.install(&host, identity, "the right one again", self.now);
+            let facts = shown.and_then(|shown| shown.known.get(&serial));
+            if facts.is_some_and(|facts| director.is_good(&host, facts)) {
+                director.stage.install(&host, identity, "the right one again", director.now);
             } else {
-                self.attempt(index, |this| this.make_good(&host));
+                director.attempt(index, |this| this.make_good(&host));
             }
         }
     }
 
+    fn evidence(&self, director: &Director<'_>, index: usize) -> Option<String> {
+        let met = director.certificates.steps.get(&index)?.met();
+        let with = match self.fault {
+            CertificateFault::Expire { .. } => "a certificate that had ended",
+            CertificateFault::Rotate { .. } => "the fresh certificate",
+            CertificateFault::Mismatch { .. } => "the wrong certificate",
+            CertificateFault::NewAuthority { .. } => "a certificate of the new authority",
+        };
+        let said: Vec<String> =
+            met.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        (!said.is_empty()).then(|| format!("connections with {with}: {}", said.join(", ")))
+    }
+
+    /// What happens at one instant is met only afterwards.
+    fn may_bite_late(&self) -> bool {
+        match self.fault {
+            CertificateFault::Expire { .. }
+            | CertificateFault::Rotate { .. }
+            | CertificateFault::NewAuthority { .. } => true,
+            CertificateFault::Mismatch { .. } => false,
+        }
+    }
+}
+
+// ---- at the final heal ----
+
+impl Director<'_> {
     /// At the final heal, gives every host without a good certificate one, as somebody on call would.
     pub(super) fn heal_certificates(&mut self) {
         self.take_in_certificates();
@@ -252,55 +267,15 @@ impl Director<'_> {
             }
         }
     }
-
-    /// Returns what shows that the step bit, in words.
-    pub(super) fn certificate_evidence(&self, index: usize) -> Option<String> {
-        let Installed { connections, refused, closed, .. } = self.certificates.steps.get(&index)?;
-        let with = match self.plan.steps[index].action {
-            Action::CertExpire { .. } => "a certificate that had ended",
-            Action::CertRotate { .. } => "the fresh certificate",
-            Action::CertMismatch { .. } => "the wrong certificate",
-            _ => "a certificate of the new authority",
-        };
-        let said: Vec<String> = [(connections, "opened"), (refused, "refused"), (closed, "closed")]
-            .into_iter()
-            .filter(|(n, _)| **n > 0)
-            .map(|(n, what)| format!("{n} {what}"))
-            .collect();
-        (!said.is_empty()).then(|| format!("connections with {with}: {}", said.join(", ")))
-    }
-
-    /// Looks for evidence of steps that happen at one instant, because it comes after them.
-    pub(super) fn look_for_late_evidence(&mut self, index: usize) {
-        let action = &self.plan.steps[index].action;
-        let late = matches!(action, Action::CertExpire { .. } | Action::CertRotate { .. } | Action::CaRotate { .. });
-        if late || matches!(action, Action::Replace { .. }) {
-            self.look_for_evidence(index);
-        }
-    }
 }
 
 // ---- how ----
 
 impl Director<'_> {
-    fn begin_rotation(&mut self, index: usize, overlap: Duration) {
-        self.attempt(index, |this| this.stage.authorities.found());
-        let phases = vec![(self.now + overlap, Phase::Sign), (self.now + overlap * 2, Phase::Forget)];
-        let installed = self.certificates.steps.entry(index).or_default();
-        (installed.phases, installed.authority) = (phases, Some(self.stage.authorities.newest()));
-        self.steps[index].ends_at = Some(self.now + overlap * 2);
-        if overlap.is_zero() {
-            self.stage.authorities.sign_with_newest();
-            let now = self.true_wall();
-            self.stage.authorities.trust_signer_only(now);
-            self.certificates.steps.entry(index).or_default().phases.clear();
-            self.renew_all(index);
-            if let Action::CaRotate { reconnect, .. } = self.plan.steps[index].action {
-                self.reconnect_if(index, reconnect);
-            }
-            return;
-        }
-        self.renew_all(index);
+    /// Makes the authority that signs the only one that is trusted.
+    fn forget_old_authorities(&mut self) {
+        let now = self.true_wall();
+        self.stage.authorities.trust_signer_only(now);
     }
 
     /// Makes every host in `on` renew at once; a host that does not renew by itself is given a new certificate. The
@@ -391,6 +366,11 @@ impl Director<'_> {
         }
     }
 
+    /// Handles events that were recorded since the last tick, before they are needed.
+    fn take_in_certificates(&mut self) {
+        self.notice();
+    }
+
     /// Performs an operation on keys and certificates. Those of the simulator do not fail; if one ever did, the run
     /// would report it.
     fn attempt(&mut self, index: usize, act: impl FnOnce(&mut Self) -> Result<(), TlsError>) {
@@ -403,89 +383,5 @@ impl Director<'_> {
     /// Returns the true wall clock, in seconds since 1970.
     fn true_wall(&self) -> i64 {
         self.scenario.cluster.wall_clock + i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX / 4)
-    }
-
-    /// Returns what the wall clock of a host shows, in seconds since 1970.
-    fn wall(&self, host: &Name) -> i64 {
-        let (at, offset, rate) = self.certificates.clocks.get(host).copied().unwrap_or_default();
-        let since = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX >> 32);
-        let (now, second) = (since(self.now), 1_000_000_000);
-        let wrong = i128::from(offset) + i128::from(rate) * (now - since(at)) / 1_000_000;
-        let shown = i128::from(self.scenario.cluster.wall_clock) + (now + wrong).div_euclid(second);
-        i64::try_from(shown).unwrap_or(i64::MAX / 4)
-    }
-}
-
-// ---- what came of it ----
-
-impl Director<'_> {
-    /// Handles events that were recorded since the last tick, before they are needed.
-    fn take_in_certificates(&mut self) {
-        self.notice();
-    }
-
-    /// Handles one event.
-    pub(super) fn notice_certificates(&mut self, event: &Event) {
-        match &event.what {
-            What::Certificate {
-                serial,
-                name,
-                authority,
-                not_before,
-                not_after,
-                for_servers,
-                for_clients,
-                trusts,
-                ..
-            } => {
-                let facts = Facts {
-                    name: name.clone(),
-                    authority: authority.clone(),
-                    not_before: *not_before,
-                    not_after: *not_after,
-                    both_ends: *for_servers && *for_clients,
-                    trusts: trusts.clone(),
-                };
-                let shown = self.certificates.hosts.entry(event.host.clone()).or_default();
-                shown.known.insert(*serial, facts);
-                shown.installed = *serial;
-            }
-            What::Clock { offset, rate_ppm } => {
-                self.certificates.clocks.insert(event.host.clone(), (event.at, *offset, *rate_ppm));
-            }
-            What::Took { serial } => {
-                self.certificates.hosts.entry(event.host.clone()).or_default().taken = Some(*serial);
-            }
-            What::Connected { peer, .. } => self.count_met(event, peer, |installed| &mut installed.connections),
-            What::Log { event: LogEvent::HandshakeRefused { peer, .. } } => {
-                self.count_met(event, peer, |installed| &mut installed.refused);
-            }
-            What::Log { event: LogEvent::ConnectionClosed { peer, why } } if why.contains("certificate") => {
-                self.count_met(event, peer, |installed| &mut installed.closed);
-            }
-            _ => {}
-        }
-    }
-
-    /// Counts something between two hosts for every step whose certificate is shown there.
-    fn count_met(&mut self, event: &Event, peer: &str, which: fn(&mut Installed) -> &mut u64) {
-        let Certificates { hosts, steps, .. } = &mut self.certificates;
-        let between = [&*event.host, peer];
-        let shows = |host: &str| {
-            let shown = hosts.get(host)?;
-            Some((shown.taken?, shown.known.get(&shown.taken?)?))
-        };
-        let to_issuer = between.contains(&ISSUER);
-        for (index, installed) in steps.iter_mut().filter(|_| !to_issuer) {
-            let expires = matches!(self.plan.steps[*index].action, Action::CertExpire { .. });
-            let elapsed = i64::try_from(event.at.as_secs()).unwrap_or(i64::MAX / 4);
-            let ended = |facts: &Facts| self.scenario.cluster.wall_clock + elapsed > facts.not_after;
-            let met = between.iter().any(|host| {
-                let Some((serial, facts)) = shows(host) else { return false };
-                let own = installed.serials.get(*host) == Some(&serial) && (!expires || ended(facts));
-                own || installed.authority.as_ref() == Some(&facts.authority)
-            });
-            *which(installed) += u64::from(met);
-        }
     }
 }

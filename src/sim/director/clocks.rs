@@ -1,59 +1,63 @@
 //! Faults of clocks: which wall clock is wrong, by how much, and who has read it.
 
-use super::Director;
+use super::{Director, family::Family};
 use crate::{
-    fault::Action,
+    fault::ClockFault,
     history::{Name, What},
     seam::{self, WallClock, WrongReads},
 };
 
-impl Director<'_> {
-    /// Sets the clocks wrong.
-    pub(super) fn begin_clock(&mut self, index: usize) {
-        let clock = match &self.plan.steps[index].action {
-            Action::ClockSkew { offset, .. } => WallClock { offset: nanoseconds(*offset), rate_ppm: 0 },
-            Action::ClockDrift { drift, offset, .. } => {
-                WallClock { offset: nanoseconds(*offset), rate_ppm: (*drift).into() }
-            }
-            Action::ClockJump { by, .. } => WallClock { offset: nanoseconds(*by), rate_ppm: 0 },
-            _ => return,
+/// A step that sets wall clocks wrong.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    fault: ClockFault,
+    /// The readings of clocks that the step had set wrong and has set right again.
+    wrong_reads: WrongReads,
+}
+
+impl Clocks {
+    pub(super) fn new(fault: ClockFault) -> Self {
+        Self { fault, wrong_reads: WrongReads::default() }
+    }
+}
+
+impl Family for Clocks {
+    fn begin(&mut self, director: &mut Director<'_>, index: usize) {
+        let clock = match self.fault {
+            ClockFault::Skew { offset } => WallClock { offset: nanoseconds(offset), rate_ppm: 0 },
+            ClockFault::Drift { drift, offset } => WallClock { offset: nanoseconds(offset), rate_ppm: drift.into() },
+            ClockFault::Jump { by } => WallClock { offset: nanoseconds(by), rate_ppm: 0 },
         };
-        for host in self.steps[index].hosts.clone() {
-            let Some(actor) = self.stage.actor(&host) else { continue };
+        for host in &director.steps[index].hosts {
+            let Some(actor) = director.stage.actor(host) else { continue };
             seam::set_clock(actor.index, index, clock);
-            self.record_clock(&host);
+            record_clock(director, host);
         }
     }
 
     /// Sets the clocks right again, as far as this step set them wrong.
-    pub(super) fn undo_clock(&mut self, index: usize) {
-        for host in self.steps[index].hosts.clone() {
-            let Some(actor) = self.stage.actor(&host) else { continue };
+    fn end(&mut self, director: &mut Director<'_>, index: usize) {
+        for host in &director.steps[index].hosts {
+            let Some(actor) = director.stage.actor(host) else { continue };
             let reads = seam::lift_clock(actor.index, index);
-            let so_far = self.steps[index].wrong_reads;
-            self.steps[index].wrong_reads = together(so_far, reads);
-            self.record_clock(&host);
+            self.wrong_reads = together(self.wrong_reads, reads);
+            record_clock(director, host);
         }
     }
 
-    /// Returns what shows that the step bit, in words.
-    pub(super) fn clock_evidence(&self, index: usize) -> Option<String> {
-        let action = &self.plan.steps[index].action;
-        if !matches!(action, Action::ClockSkew { .. } | Action::ClockDrift { .. } | Action::ClockJump { .. }) {
-            return None;
-        }
-        let actors = self.steps[index].hosts.iter().filter_map(|host| self.stage.actor(host));
+    fn evidence(&self, director: &Director<'_>, index: usize) -> Option<String> {
+        let actors = director.steps[index].hosts.iter().filter_map(|host| director.stage.actor(host));
         let now = actors.map(|actor| seam::wrong_reads(actor.index, index));
-        let WrongReads { times, most } = now.fold(self.steps[index].wrong_reads, together);
+        let WrongReads { times, most } = now.fold(self.wrong_reads, together);
         (times > 0).then(|| format!("{times} readings of a wall clock that was up to {} wrong", milliseconds(most)))
     }
+}
 
-    /// Records what the clock of a host does from now on, all steps together.
-    fn record_clock(&self, host: &Name) {
-        let Some(actor) = self.stage.actor(host) else { return };
-        let WallClock { offset, rate_ppm } = seam::clock_error(actor.index);
-        self.stage.recorder.record_at(self.now, host, What::Clock { offset, rate_ppm });
-    }
+/// Records what the clock of a host does from now on, all steps together.
+fn record_clock(director: &Director<'_>, host: &Name) {
+    let Some(actor) = director.stage.actor(host) else { return };
+    let WallClock { offset, rate_ppm } = seam::clock_error(actor.index);
+    director.stage.recorder.record_at(director.now, host, What::Clock { offset, rate_ppm });
 }
 
 fn together(a: WrongReads, b: WrongReads) -> WrongReads {

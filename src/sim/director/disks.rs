@@ -1,104 +1,45 @@
 //! Faults of disks: which disk does what, and what it did.
 
-use std::sync::atomic::Ordering;
+use super::{Director, family::Family};
+use crate::fault::DiskFault;
 
-use super::Director;
-use crate::{
-    fault::{Access, Action},
-    history::{Name, What},
-    sim::disk::DiskFault,
-};
+/// A step that makes disks fail or lie. The disks themselves count what it does.
+#[derive(Debug)]
+pub(super) struct Disks {
+    fault: DiskFault,
+    /// Which files are struck; empty for all.
+    path: String,
+}
 
-impl Director<'_> {
-    /// Makes the disks of a step's hosts fail or lie.
-    pub(super) fn begin_disk(&mut self, index: usize) {
-        let Some((fault, path)) = disk_fault(&self.plan.steps[index].action) else { return };
-        for host in &self.steps[index].hosts {
-            if let Some(actor) = self.stage.actor(host) {
-                actor.disk.begin_fault(index, fault, path, self.now);
+impl Disks {
+    pub(super) fn new(fault: DiskFault, path: String) -> Self {
+        Self { fault, path }
+    }
+}
+
+impl Family for Disks {
+    fn begin(&mut self, director: &mut Director<'_>, index: usize) {
+        for host in &director.steps[index].hosts {
+            if let Some(actor) = director.stage.actor(host) {
+                actor.disk.begin_fault(index, self.fault, &self.path, director.now);
             }
         }
     }
 
     /// Makes the disks sound again, and repairs what they have damaged.
-    pub(super) fn undo_disk(&mut self, index: usize) {
-        for host in &self.steps[index].hosts {
-            if let Some(actor) = self.stage.actor(host) {
-                actor.disk.end_fault(index, self.now);
+    fn end(&mut self, director: &mut Director<'_>, index: usize) {
+        for host in &director.steps[index].hosts {
+            if let Some(actor) = director.stage.actor(host) {
+                actor.disk.end_fault(index, director.now);
             }
         }
     }
 
-    /// Makes a host go dark and wipes its disk.
-    pub(super) fn wipe(&mut self, index: usize, host: &Name) {
-        if self.kill(index, host, true).is_none() {
-            return;
-        }
-        let Some(actor) = self.stage.actor(host) else { return };
-        let (bytes, files) = actor.disk.wipe();
-        self.stage.recorder.record_at(self.now, host, What::Wiped {});
-        if files > 0 {
-            self.bit(index, format!("{host} went dark, and {bytes} bytes of {files} files were wiped from its disk"));
-        }
-    }
-
-    /// Loses a machine for good: what comes up under its name is another one. Nothing of this is evidence yet.
-    pub(super) fn replace(&mut self, index: usize, host: &Name) {
-        if self.kill(index, host, true).is_none() {
-            return;
-        }
-        let Some(actor) = self.stage.actor(host) else { return };
-        let (bytes, files) = actor.disk.wipe();
-        let machine = actor.machine.fetch_add(1, Ordering::Relaxed) + 1;
-        self.stage.recorder.record_at(self.now, host, What::Wiped {});
-        self.steps[index].did.push(format!("{host} was lost with {bytes} bytes of {files} files"));
-        self.steps[index].machines.insert(host.clone(), machine);
-    }
-
-    /// Makes the operator take the new machines into the cluster.
-    pub(super) fn order_replacements(&self, index: usize) {
-        let machines = &self.steps[index].machines;
-        machines.iter().for_each(|(host, machine)| self.stage.operator.order(host, *machine));
-    }
-
-    /// Looks whether the operator is done with all machines of a step; the step bites then.
-    pub(super) fn look_for_replacements(&mut self, index: usize) {
-        let machines = &self.steps[index].machines;
-        if self.steps[index].bit || machines.is_empty() || machines.len() < self.steps[index].hosts.len() {
-            return;
-        }
-        if machines.iter().all(|(host, machine)| self.stage.operator.is_done(host, *machine)) {
-            let names: Vec<&str> = machines.keys().map(|host| &**host).collect();
-            self.bit(index, format!("an operator took a new machine in for {}", names.join(", ")));
-        }
-    }
-
-    /// Returns what shows that the step bit, in words.
-    pub(super) fn disk_evidence(&self, index: usize) -> Option<String> {
-        disk_fault(&self.plan.steps[index].action)?;
-        let hosts = self.steps[index].hosts.iter().filter_map(|host| self.stage.actor(host));
+    fn evidence(&self, director: &Director<'_>, index: usize) -> Option<String> {
+        let hosts = director.steps[index].hosts.iter().filter_map(|host| director.stage.actor(host));
         let said: Vec<String> = hosts
-            .filter_map(|actor| Some(format!("{} of {}", actor.disk.evidence(index, self.now)?, actor.name)))
+            .filter_map(|actor| Some(format!("{} of {}", actor.disk.evidence(index, director.now)?, actor.name)))
             .collect();
         (!said.is_empty()).then(|| said.join(", "))
     }
-}
-
-/// Returns what a step does to disks, and to which files, if it does anything to them.
-fn disk_fault<T>(action: &Action<T>) -> Option<(DiskFault, &str)> {
-    Some(match action {
-        Action::FsyncError { nth, onwards, path, .. } => {
-            (DiskFault::SyncError { nth: *nth, onwards: *onwards }, path.as_str())
-        }
-        Action::DiskError { access, path, .. } => {
-            let (reads, writes) = (*access != Access::Writes, *access != Access::Reads);
-            (DiskFault::Error { reads, writes }, path.as_str())
-        }
-        Action::DiskFull { free, .. } => (DiskFault::Full { free: *free }, ""),
-        Action::SlowDisk { latency, path, .. } => (DiskFault::Slow { latency: *latency }, path.as_str()),
-        Action::TornWrite { nth, path, .. } => (DiskFault::TornWrite { nth: *nth }, path.as_str()),
-        Action::MisdirectedWrite { nth, path, .. } => (DiskFault::MisdirectedWrite { nth: *nth }, path.as_str()),
-        Action::BitRot { bits, path, .. } => (DiskFault::BitRot { bits: *bits }, path.as_str()),
-        _ => return None,
-    })
 }

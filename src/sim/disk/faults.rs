@@ -15,68 +15,13 @@ use super::{
     SimDisk, State,
     platter::{Culprit, Inode, Lie, Place, Settled, Stray},
 };
-use crate::{fault::path_matches, history::What};
+use crate::{
+    fault::{DiskFault, path_matches},
+    history::What,
+};
 
 /// How often another place is drawn if one does not fit.
 const DRAWS_MAX: usize = 64;
-
-/// What a step does to a disk while it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskFault {
-    /// A sync fails: the `nth`, and with `onwards` all that follow.
-    SyncError {
-        /// Counted from 1.
-        nth: u64,
-        /// Whether later syncs fail, too.
-        onwards: bool,
-    },
-    /// Operations fail.
-    Error {
-        /// Whether reads fail.
-        reads: bool,
-        /// Whether writes fail.
-        writes: bool,
-    },
-    /// All files together can grow only by this much.
-    Full {
-        /// The number of bytes.
-        free: u64,
-    },
-    /// Syncs and reads take longer.
-    Slow {
-        /// The additional time.
-        latency: Duration,
-    },
-    /// Of the `nth` write of several sectors, only the first sectors reach the platter.
-    TornWrite {
-        /// Counted from 1.
-        nth: u64,
-    },
-    /// The `nth` write lands somewhere else.
-    MisdirectedWrite {
-        /// Counted from 1.
-        nth: u64,
-    },
-    /// Bits flip at the beginning.
-    BitRot {
-        /// How many bits flip.
-        bits: u64,
-    },
-}
-
-impl DiskFault {
-    fn name(self) -> &'static str {
-        match self {
-            DiskFault::SyncError { .. } => "fsync-error",
-            DiskFault::Error { .. } => "disk-error",
-            DiskFault::Full { .. } => "disk-full",
-            DiskFault::Slow { .. } => "slow-disk",
-            DiskFault::TornWrite { .. } => "torn-write",
-            DiskFault::MisdirectedWrite { .. } => "misdirected-write",
-            DiskFault::BitRot { .. } => "bit-rot",
-        }
-    }
-}
 
 /// What a step has done to a disk.
 #[derive(Debug, Default)]
@@ -215,7 +160,12 @@ impl Faults {
                         lie = Some(Lie::Astray { culprit });
                     }
                 }
-                _ => {}
+                DiskFault::TornWrite { .. }
+                | DiskFault::SyncError { .. }
+                | DiskFault::Error { .. }
+                | DiskFault::Full { .. }
+                | DiskFault::Slow { .. }
+                | DiskFault::BitRot { .. } => {}
             }
         }
         lie
