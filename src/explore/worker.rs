@@ -4,6 +4,7 @@
 //! `main` must do this first, because anything that ran before would become part of the run.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     check,
-    history::{self, History},
+    history::{self, History, Moment, What},
     marks::{self, Reached},
     report::{COLUMNS_MAX, Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
@@ -105,6 +106,8 @@ pub enum Outcome {
         took: Took,
         /// The rare situations that it reached.
         marks: Reached,
+        /// When each step began that did, since the workload began. Steps are named as in the scenario.
+        begins: BTreeMap<String, Duration>,
     },
     /// The run did not come to an end.
     Failed {
@@ -246,8 +249,19 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     let screen = screen(&order, &run.history, &summary);
     let events = run.history.events.len() as u64;
     let took = Took { simulating: Spent { wall, processor }, judging, process: seam::processor_time_of_process() };
-    let (packets, marks) = (run.packets, marks::reached(&marks));
-    Ok(Outcome::Judged { summary: Box::new(summary), screen, events, packets, took, marks })
+    let (packets, marks, begins) = (run.packets, marks::reached(&marks), begins(&run.history));
+    Ok(Outcome::Judged { summary: Box::new(summary), screen, events, packets, took, marks, begins })
+}
+
+/// Returns when each step began, since the workload began.
+fn begins(history: &History) -> BTreeMap<String, Duration> {
+    let began = history.events.iter().find(|event| matches!(event.what, What::Began {}));
+    let began = began.map(|event| event.at).unwrap_or_default();
+    let begins = history.events.iter().filter_map(|event| match &event.what {
+        What::Step { step, moment: Moment::Begins { .. } } => Some((step.to_string(), event.at.saturating_sub(began))),
+        _ => None,
+    });
+    begins.collect()
 }
 
 fn panicked(who: &str) -> String {

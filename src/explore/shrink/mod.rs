@@ -23,6 +23,7 @@ use crate::scenario::{self, Expect, Scenario};
 
 pub use failure::Failure;
 use reduce::PHASES;
+use steps::Begins;
 
 /// The result of a reduction.
 #[derive(Debug)]
@@ -142,7 +143,7 @@ impl Search {
     ) -> bool {
         let (mut phase, mut idle) = (0, 0);
         while idle < PHASES.len() {
-            let reduced = PHASES[phase](&self.best).into_iter();
+            let reduced = PHASES[phase](&self.best, &self.begins()).into_iter();
             let candidates: Vec<Scenario> =
                 reduced.filter(|it| acceptable(it) && self.tried.insert(it.print())).collect();
             match try_all(&candidates, self) {
@@ -155,6 +156,14 @@ impl Search {
             }
         }
         true
+    }
+
+    /// Returns when each step of the best scenario began.
+    fn begins(&self) -> Begins {
+        match &self.outcome {
+            Some(Outcome::Judged { begins, .. }) => begins.clone(),
+            Some(Outcome::Failed { .. }) | None => Begins::new(),
+        }
     }
 
     /// Returns the best scenario with its title and story. It is run once more in the form that its file will have, so

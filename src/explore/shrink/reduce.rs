@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::steps::{fewer_steps, fewer_steps_under_a_near_seed, fewer_steps_under_another_seed, one_course};
+use super::steps::{Begins, fewer_steps, fewer_steps_under_a_near_seed, fewer_steps_under_another_seed, one_course};
 use crate::{
     fault::{End, Fault, Given, HostRef, Link, Need, Per, Rate, Value},
     scenario::{
@@ -13,21 +13,25 @@ use crate::{
 };
 
 /// The ways of reducing, in the order in which they are tried: first those that make each further run shorter, then
-/// those that save most.
-pub(super) static PHASES: &[fn(&Scenario) -> Vec<Scenario>] = &[
-    less_work,
+/// those that save most, and last those that only make the file plainer.
+pub(super) static PHASES: &[fn(&Scenario, &Begins) -> Vec<Scenario>] = &[
+    |it, _| few_clients(it),
+    |it, _| less_work(it),
     fewer_steps,
-    fewer_hosts,
-    one_course,
-    fewer_steps_under_a_near_seed,
-    plainer_cluster,
-    plainer_expectations,
-    plainer_starts,
-    plainer_lengths,
-    plainer_values,
-    plainer_hosts,
-    fewer_steps_under_another_seed,
+    |it, _| fewer_hosts(it),
+    |it, _| one_course(it),
+    |it, _| fewer_steps_under_a_near_seed(it),
+    |it, _| plainer_cluster(it),
+    |it, _| fewer_steps_under_another_seed(it),
+    |it, _| plainer_expectations(it),
+    |it, _| plainer_starts(it),
+    |it, _| plainer_lengths(it),
+    |it, _| plainer_values(it),
+    |it, _| plainer_hosts(it),
 ];
+
+/// The largest number of clients that hardly slow a run down.
+const MANY_CLIENTS: u32 = 8;
 
 type Change<'a> = Box<dyn Fn(&mut Scenario) + 'a>;
 
@@ -39,6 +43,20 @@ fn changed(scenario: &Scenario, changes: Vec<Change<'_>>) -> Vec<Scenario> {
         copy
     };
     changes.into_iter().map(apply).filter(|copy| copy != scenario).collect()
+}
+
+/// Takes one client, two, four and so on, if there are many. A run with many hosts costs so much that no time would be
+/// left for anything else: the simulated network looks through all links for every host in every tick.
+fn few_clients(scenario: &Scenario) -> Vec<Scenario> {
+    let clients = scenario.workload.clients;
+    if clients <= MANY_CLIENTS {
+        return Vec::new();
+    }
+    (0..u32::BITS)
+        .map(|bits| 1 << bits)
+        .take_while(|few| *few < clients)
+        .map(|few| with_hosts(scenario, scenario.cluster.servers, few))
+        .collect()
 }
 
 /// Moves everything earlier; cuts the time to an eighth, a quarter, a half or three quarters; offers fewer and smaller
@@ -103,7 +121,6 @@ fn less_of_it(scenario: &Scenario) -> Vec<Scenario> {
 /// Takes one client, half of them, or one fewer; one server, or three of five.
 fn fewer_hosts(scenario: &Scenario) -> Vec<Scenario> {
     let (servers, clients) = (scenario.cluster.servers, scenario.workload.clients);
-    let mut reduced = Vec::new();
     let mut wanted: Vec<(u32, u32)> = [1, 3, 5].into_iter().filter(|n| *n < servers).map(|n| (n, clients)).collect();
     wanted.extend(
         [1, clients / 2, clients.saturating_sub(1)]
@@ -111,23 +128,24 @@ fn fewer_hosts(scenario: &Scenario) -> Vec<Scenario> {
             .filter(|n| (1..clients).contains(n))
             .map(|n| (servers, n)),
     );
-    for (servers, clients) in wanted {
-        let mut copy = scenario.clone();
-        copy.cluster.servers = servers;
-        copy.workload.clients = clients;
-        // A host that is gone is replaced by the last one that is left.
-        let there = |host: &HostRef| match host {
-            HostRef::Server(n) => HostRef::Server((*n).min(servers)),
-            HostRef::Client(n) => HostRef::Client((*n).min(clients)),
-            HostRef::Followers if servers == 1 => HostRef::Servers,
-            other => other.clone(),
-        };
-        for step in &mut copy.steps {
-            step.action = step.action.map(&mut |on| once(on.iter().map(there)));
-        }
-        reduced.push(copy);
+    wanted.into_iter().map(|(servers, clients)| with_hosts(scenario, servers, clients)).collect()
+}
+
+/// Returns the scenario with fewer hosts. A host that is gone is replaced by the last one that is left.
+fn with_hosts(scenario: &Scenario, servers: u32, clients: u32) -> Scenario {
+    let mut copy = scenario.clone();
+    copy.cluster.servers = servers;
+    copy.workload.clients = clients;
+    let there = |host: &HostRef| match host {
+        HostRef::Server(n) => HostRef::Server((*n).min(servers)),
+        HostRef::Client(n) => HostRef::Client((*n).min(clients)),
+        HostRef::Followers if servers == 1 => HostRef::Servers,
+        other => other.clone(),
+    };
+    for step in &mut copy.steps {
+        step.action = step.action.map(&mut |on| once(on.iter().map(there)));
     }
-    reduced
+    copy
 }
 
 fn once(hosts: impl Iterator<Item = HostRef>) -> Vec<HostRef> {
@@ -191,14 +209,14 @@ fn each_step(scenario: &Scenario, changes: impl Fn(&Step) -> Vec<Step>) -> Vec<S
     reduced
 }
 
-/// Removes the wait or `since`; moves a start to a whole second.
+/// Removes the wait or `since`; moves a start to a whole second, or to half of its time.
 fn plainer_starts(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let starts = match &step.start {
             Start::At(at) => vec![
                 Start::At(Duration::from_secs(at.as_secs().max(1)).min(*at)),
                 Start::At(rounded(*at)),
-                Start::At(rounded(*at / 2)),
+                Start::At(halved(*at)),
             ],
             Start::After { moment, wait, since } => {
                 let after =
@@ -215,17 +233,16 @@ fn plainer_starts(scenario: &Scenario) -> Vec<Scenario> {
     })
 }
 
-/// Sets the length to a second, to half of it, or to a round one.
+/// Sets the length to the default of the fault, to a second, to half of it, or to a round one.
 fn plainer_lengths(scenario: &Scenario) -> Vec<Scenario> {
     each_step(scenario, |step| {
         let Some(length) = step.duration else { return Vec::new() };
-        let half = Duration::from_millis(u64::try_from(length.as_millis() / 2).unwrap_or(u64::MAX).max(1));
         let second = Duration::from_secs(1).min(length);
         let default = match step.action.fault().end {
             End::After(default) => default.min(length),
             End::Instant | End::Healed => second,
         };
-        let lengths = [default, second, half, rounded(length)];
+        let lengths = [default, second, halved(length), rounded(length)];
         lengths.into_iter().map(|length| Step { duration: Some(length), ..step.clone() }).collect()
     })
 }
@@ -293,6 +310,11 @@ fn built(fault: &'static Fault, step: &Step, given: &Given) -> Option<Step> {
     }
     let action = fault.action(given)?;
     Some(Step { action, ..step.clone() })
+}
+
+/// Returns a round half of a length, but no less than a second: what is shorter is no plainer.
+fn halved(length: Duration) -> Duration {
+    rounded(length / 2).max(Duration::from_secs(1)).min(length)
 }
 
 /// Rounds down to one digit that is not zero; lengths above a second become whole seconds.
@@ -363,7 +385,7 @@ mod tests {
             let keeps = scenario.steps.last().map(|step| step.action.name());
             while let Some(next) = PHASES
                 .iter()
-                .flat_map(|phase| phase(&scenario))
+                .flat_map(|phase| phase(&scenario, &Begins::new()))
                 .find(|it| sound(it) && it.steps.iter().any(|step| Some(step.action.name()) == keeps))
             {
                 scenario = next;

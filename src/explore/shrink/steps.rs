@@ -33,9 +33,14 @@ fn groups(count: usize) -> Vec<BTreeSet<usize>> {
     groups
 }
 
-/// Returns the scenario without groups of its steps, the largest groups first.
-pub(super) fn fewer_steps(scenario: &Scenario) -> Vec<Scenario> {
-    groups(scenario.steps.len()).iter().map(|gone| without(scenario, gone)).collect()
+/// When each step of a scenario began in the run that failed, since the workload began.
+pub(super) type Begins = BTreeMap<String, Duration>;
+
+/// Returns the scenario without groups of its steps, the largest groups first. If other steps wait for a step of the
+/// group, they also begin when they began in the run that failed.
+pub(super) fn fewer_steps(scenario: &Scenario, begins: &Begins) -> Vec<Scenario> {
+    let reduced = |gone| [Some(without(scenario, gone)), without_at_known_times(scenario, gone, begins)];
+    groups(scenario.steps.len()).iter().flat_map(reduced).flatten().collect()
 }
 
 /// Returns scenarios with a single step and those that it refers to, because a failure seldom needs more. They keep the
@@ -125,6 +130,29 @@ fn without(scenario: &Scenario, gone: &BTreeSet<usize>) -> Scenario {
         list.retain(speaks);
     }
     left
+}
+
+/// Returns a scenario without some of its steps. A step that waited for one of them, or counted its moment from one,
+/// begins at the time at which it began in the run that failed. Returns `None` if there is no such step, or if its time
+/// is not known.
+fn without_at_known_times(scenario: &Scenario, gone: &BTreeSet<usize>, begins: &Begins) -> Option<Scenario> {
+    let mut timed = scenario.clone();
+    let is_gone = |moment: &Moment| {
+        moment
+            .step()
+            .is_some_and(|name| gone.iter().any(|at| scenario.steps.get(*at).is_some_and(|it| it.name == name)))
+    };
+    let mut waits = false;
+    for (_, step) in timed.steps.iter_mut().enumerate().filter(|(at, _)| !gone.contains(at)) {
+        if let Start::After { moment, since, .. } = &step.start
+            && (is_gone(moment) || since.as_ref().is_some_and(is_gone))
+        {
+            let whole = begins.get(&step.name)?.as_millis();
+            step.start = Start::At(Duration::from_millis(u64::try_from(whole).ok()?));
+            waits = true;
+        }
+    }
+    waits.then(|| without(&timed, gone))
 }
 
 fn instead<'a>(start: &Start, gone: &impl Fn(&str) -> Option<&'a Step>) -> Start {
