@@ -28,7 +28,7 @@ pub(super) fn what_befell(index: &Index<'_>, host: &Name, at: usize) -> Option<C
 pub(super) fn takes(what: &What) -> bool {
     match what {
         What::Lost { bytes, torn, .. } => *bytes > 0 || *torn > 0,
-        What::LostName { .. } | What::Damaged { .. } | What::Wiped {} => true,
+        What::LostName { .. } | What::Damaged { .. } | What::Wiped {} | What::Rewound { .. } => true,
         _ => false,
     }
 }
@@ -115,6 +115,9 @@ pub(super) fn loss_of(index: &Index<'_>, loss: usize, promised: usize) -> Cause 
             (format!("had {bytes} of `{path}` damaged by {fault}, which showed at {when}"), Vec::new())
         }
         What::Wiped {} => (format!("was wiped at {when}"), Vec::new()),
+        What::Rewound { to } => {
+            (format!("was put back at {when} to what it had held at {}", words::time(*to)), Vec::new())
+        }
         _ => (format!("lost something at {when}"), Vec::new()),
     }
 }

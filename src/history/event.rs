@@ -177,6 +177,13 @@ pub enum What {
     },
     /// The host's data folder was replaced by an empty one: everything in it is gone, on purpose.
     Wiped {},
+    /// The host's data folder was put back to what it held at an earlier time: what was written since is forgotten, on
+    /// purpose.
+    Rewound {
+        /// The time of the image.
+        #[serde(with = "nanoseconds")]
+        to: RunClock,
+    },
     /// The software on the host ended by itself with an error; the harness restarts it as a supervisor would.
     Failed {
         /// The error, with its causes.

@@ -117,6 +117,7 @@ mod tests {
             What::Runs { revision: "next".to_owned() },
             What::Down { how: Down::PowerLoss },
             What::Wiped {},
+            What::Rewound { to: Duration::from_nanos(7) },
             What::Failed { error: "disk".to_owned() },
             What::Paused { paused: true },
             What::Clock { offset: i64::MIN, rate_ppm: -150 },

@@ -18,6 +18,7 @@ impl What {
             What::StopRequested {} => "stop-requested",
             What::Down { .. } => "down",
             What::Wiped {} => "wiped",
+            What::Rewound { .. } => "rewound",
             What::Failed { .. } => "failed",
             What::Paused { .. } => "paused",
             What::Clock { .. } => "clock",

@@ -13,6 +13,7 @@ gapless_world::marks! {
         "dialled-into-the-dark": "A connect was tried while one of its two hosts had no power.",
         "host-ended-by-itself": "A host ended by itself, and its supervisor started it again.",
         "name-was-lost": "A power loss took the name of a file, or of a folder.",
+        "disk-put-back": "A disk was put back to an earlier state, and forgot something.",
         "power-lost-unsynced-bytes": "A power loss took bytes that were not synced.",
         "power-tore-a-write": "A power loss tore a write apart.",
         "read-again-at-the-end": "A server was read again at the end, because another one showed more.",

@@ -25,6 +25,7 @@ pub fn describe(event: &Event) -> String {
         What::StopRequested {} => "is asked to stop".to_owned(),
         What::Down { how } => down(*how).to_owned(),
         What::Wiped {} => "wiped: its data folder is empty now".to_owned(),
+        What::Rewound { to } => format!("rewound: its data folder is as it was at {}", words::time(*to)),
         What::Failed { error } => format!("failed: {error}"),
         What::Paused { paused: true } => "stands still".to_owned(),
         What::Paused { paused: false } => "goes on".to_owned(),

@@ -81,7 +81,7 @@ impl Grave for What {
     fn is_grave(&self) -> bool {
         match self {
             What::Down { .. } | What::Failed { .. } | What::Lost { .. } => true,
-            What::LostName { .. } | What::Damaged { .. } | What::Wiped {} => true,
+            What::LostName { .. } | What::Damaged { .. } | What::Wiped {} | What::Rewound { .. } => true,
             What::Disk { error, .. } => error.is_some(),
             What::Settled { quiet } => !quiet,
             What::Log { event } => {

@@ -11,6 +11,7 @@
 
 mod at_once;
 mod faults;
+mod image;
 mod names;
 mod pieces;
 mod platter;
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 
 use gapless_world::{Disk, File, OpenMode, Pending};
 
+pub(super) use self::image::PutBack;
 use self::{
     faults::{Faults, io_error},
     names::Loss,
@@ -80,6 +82,8 @@ struct State {
     life: u64,
     luck: ChaCha8Rng,
     faults: Faults,
+    /// Images of earlier states, by the step that keeps them.
+    images: BTreeMap<usize, image::DiskImage>,
 }
 
 impl SimDisk {
@@ -103,6 +107,7 @@ impl SimDisk {
             life: 0,
             luck,
             faults: Faults::new(sector, mishaps),
+            images: BTreeMap::new(),
         };
         Self { host, recorder, state: Arc::new(Mutex::new(state)) }
     }
@@ -158,9 +163,7 @@ impl SimDisk {
 
     /// Returns all files as they are, for tests and for reading a disk after a run.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let state = self.lock_state();
-        let bytes = |file: &usize| state.files[*file].content.bytes.read(0, usize::MAX).to_vec();
-        state.names.iter().map(|(path, file)| (path.clone(), bytes(file))).collect()
+        self.lock_state().contents()
     }
 
     /// Applies `op` to the state and completes at once.
@@ -176,6 +179,12 @@ impl SimDisk {
 }
 
 impl State {
+    /// Returns all files as processes see them.
+    fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let bytes = |file: &usize| self.files[*file].content.bytes.read(0, usize::MAX).to_vec();
+        self.names.iter().map(|(path, file)| (path.clone(), bytes(file))).collect()
+    }
+
     /// Makes durable what has become so by `now`.
     fn settle(&mut self, now: Duration) {
         if *self.paused.borrow() {

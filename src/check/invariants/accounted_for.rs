@@ -1,7 +1,7 @@
 //! # accounted-for
 //!
-//! Every accepted entry is in the log, in a dead-letter queue or still in the outbox. The entries that a wiped client
-//! held are listed as unknown.
+//! Every accepted entry is in the log, in a dead-letter queue or still in the outbox. What a client forgot, because its
+//! data folder was wiped or put back to an earlier state, is listed as unknown.
 //!
 //! **Where it comes from.** The transactional outbox (Richardson, "Microservices Patterns", 2018), taken at its word:
 //! between "accepted" and "delivered" there is always exactly one place that owes the entry. Accountants know this
@@ -12,8 +12,8 @@
 //! accepts an entry by acknowledging it.
 //!
 //! **What leaves it idle.** Nothing was accepted; or a client was not asked at the end what it holds, and some of its
-//! entries are not in the log. Entries that a client held before its data folder was wiped are nobody's fault: those
-//! that are not in the log are listed.
+//! entries are not in the log. Entries that a client held before its data folder was wiped, or accepted after the state
+//! to which the folder was put back, are nobody's fault: those that are not in the log are listed.
 //!
 //! **A corner that goes wrong.** The client dies after it removed the entry from its outbox and before anybody knew
 //! that the log had it. Or an entry is rejected for good and quietly dropped, because nobody thought of a dead letter
@@ -27,14 +27,14 @@ use super::super::{
     violations::Violations,
     words,
 };
-use crate::history::{EntryId, Name, What};
+use crate::history::{EntryId, Name, RunClock, What};
 
 pub(super) fn judge(index: &Index<'_>) -> Finding {
     if index.log.is_none() {
         return Finding::Idle { why: index.why_no_log() };
     }
     let held = held(index);
-    let wiped = last_wipes(index);
+    let forgot = times_forgotten(index);
     let mut violations = Violations::default();
     let (mut seen, mut unasked, mut unknown) = (0, BTreeSet::new(), Vec::new());
     for (event, number) in accepted(index) {
@@ -46,7 +46,8 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
         if entry.acked().is_some_and(|(acked, _)| index.is_merely_not_shown(acked)) {
             continue; // `recovers` reports it
         }
-        if wiped.get(entry.client).is_some_and(|&wiped| event < wiped) {
+        let at = index.event(event).at;
+        if forgot.get(entry.client).is_some_and(|all| all.iter().any(|it| it.from <= at && event < it.to)) {
             unknown.push(entry.id());
         } else if index.holds.contains_key(&**entry.client) {
             violations.add("lost", Some(entry.id()), || dropped(index, entry.id(), event));
@@ -61,7 +62,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
     let exercised = || {
         let lost = match unknown.len() as u64 {
             0 => String::new(),
-            total => format!("; unknown, held by a client when it was wiped: {}", words::entries(&unknown, total)),
+            total => format!("; unknown, forgotten by a client: {}", words::entries(&unknown, total)),
         };
         format!("{}{lost}", words::count(seen, "accepted entry", "accepted entries"))
     };
@@ -84,10 +85,25 @@ fn held(index: &Index<'_>) -> BTreeSet<usize> {
     all.filter_map(|id| index.entry(id)).collect()
 }
 
-/// The last wipe of each host.
-fn last_wipes<'h>(index: &Index<'h>) -> BTreeMap<&'h Name, usize> {
-    let wipes = index.history.events.iter().enumerate().filter(|(_, event)| matches!(event.what, What::Wiped {}));
-    wipes.map(|(at, event)| (&event.host, at)).collect()
+/// A time of which a host has forgotten everything.
+struct Forgotten {
+    from: RunClock,
+    /// The event by which it was forgotten.
+    to: usize,
+}
+
+/// The times that each host has forgotten.
+fn times_forgotten<'h>(index: &Index<'h>) -> BTreeMap<&'h Name, Vec<Forgotten>> {
+    let mut all: BTreeMap<&Name, Vec<Forgotten>> = BTreeMap::new();
+    for (to, event) in index.history.events.iter().enumerate() {
+        let from = match event.what {
+            What::Wiped {} => RunClock::ZERO,
+            What::Rewound { to } => to,
+            _ => continue,
+        };
+        all.entry(&event.host).or_default().push(Forgotten { from, to });
+    }
+    all
 }
 
 fn dropped(index: &Index<'_>, id: EntryId, event: usize) -> Violation {
@@ -153,7 +169,23 @@ mod tests {
         story.at(9_000).reads_everywhere(&[]);
         story.says("client-1", What::Holds { outbox: vec![], dead_letters: vec![] });
         let Finding::Holds { exercised } = story.finding(Promise::AccountedFor) else { panic!("not held") };
-        assert_eq!(exercised, "1 accepted entry; unknown, held by a client when it was wiped: client-1 #0");
+        assert_eq!(exercised, "1 accepted entry; unknown, forgotten by a client: client-1 #0");
+    }
+
+    #[test]
+    fn what_a_client_accepted_after_the_state_it_was_put_back_to_is_listed() {
+        let put_back_to = |to| {
+            let mut story = Story::new();
+            story.at(1_000).submits("client-1", 0).accepts("client-1", 0);
+            story.at(3_000).says("client-1", What::Rewound { to: RunClock::from_millis(to) });
+            story.at(9_000).reads_everywhere(&[]);
+            story.says("client-1", What::Holds { outbox: vec![], dead_letters: vec![] });
+            story
+        };
+        let Finding::Holds { exercised } = put_back_to(900).finding(Promise::AccountedFor) else { panic!("not held") };
+        assert_eq!(exercised, "1 accepted entry; unknown, forgotten by a client: client-1 #0");
+        let violation = put_back_to(1_100).violation(Promise::AccountedFor);
+        assert!(violation.summary.starts_with("client-1 #0 was accepted at 1.000s"), "{violation:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! it, and drops the field that it did not know. Every signature over the *stored* bytes verifies. Only a comparison
 //! with what left the client shows the change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gapless_world::LogEvent;
@@ -160,12 +160,14 @@ fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations:
     let accepted = accepted(index);
     for receipt in &index.receipts {
         let host = &index.event(receipt.event).host;
-        let owed = accepted.get(&(host, receipt.slot.0, receipt.slot.1)).cloned();
-        if let Err(why) = verify(receipt, verifier, seen, owed.as_ref().map(|it| &it.1)) {
+        let owed = accepted.get(&(host, receipt.slot.0, receipt.slot.1));
+        // A client that was put back to an earlier state accepts other entries under the same sequences afterwards.
+        let owed = owed.and_then(|all| all.iter().rev().find(|owed| owed.event < receipt.event));
+        if let Err(why) = verify(receipt, verifier, seen, owed.map(|it| &it.bytes)) {
             violations.add("receipt", None, || {
                 let (at, (epoch, sequence)) = (words::time(index.event(receipt.event).at), receipt.slot);
                 let summary = format!("{host} took a receipt for epoch {epoch}, sequence {sequence} at {at}: {why}.");
-                Violation::new(summary).shown_by(owed.map(|it| it.0).into_iter().chain([receipt.event]))
+                Violation::new(summary).shown_by(owed.map(|it| it.event).into_iter().chain([receipt.event]))
             });
         }
     }
@@ -174,25 +176,33 @@ fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations:
 /// Client, epoch and sequence.
 type Slot<'h> = (&'h Name, u64, u64);
 
-/// What the leaf of each slot must hold: the event by which the client accepted the entry, and the payload, or the
-/// payload's SHA-256 where the entry was refused for good.
-fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
-    let of = |&(event, _, _): &(usize, u64, usize)| match &index.event(event).what {
-        What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
-            Some(((&index.event(event).host, *epoch, *sequence), (event, entry.clone())))
-        }
-        _ => None,
-    };
-    let mut accepted: BTreeMap<Slot<'h>, (usize, Bytes)> = index.accepted.iter().filter_map(of).collect();
-    // A client that starts again may report a dead letter a second time.
-    let mut refused = BTreeSet::new();
-    for event in &index.history.events {
-        if let What::Log { event: LogEvent::DeadLettered { epoch, sequence, .. } } = &event.what
-            && let slot = (&event.host, *epoch, *sequence)
-            && refused.insert(slot)
-            && let Some((_, owed)) = accepted.get_mut(&slot)
-        {
-            *owed = Bytes::copy_from_slice(&Sha256::digest(&owed[..]));
+/// What the leaf of a slot must hold.
+struct Owed {
+    /// The event by which the client accepted the entry.
+    event: usize,
+    /// The payload, or its SHA-256 if the entry was refused for good.
+    bytes: Bytes,
+    refused: bool,
+}
+
+/// What the leaf of each slot must hold, for each time when a client accepted an entry for it, in order.
+fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, Vec<Owed>> {
+    let mut accepted: BTreeMap<Slot<'h>, Vec<Owed>> = BTreeMap::new();
+    for (at, event) in index.history.events.iter().enumerate() {
+        match &event.what {
+            What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
+                let owed = Owed { event: at, bytes: entry.clone(), refused: false };
+                accepted.entry((&event.host, *epoch, *sequence)).or_default().push(owed);
+            }
+            // A client that starts again may report a dead letter a second time.
+            What::Log { event: LogEvent::DeadLettered { epoch, sequence, .. } } => {
+                let slot = accepted.get_mut(&(&event.host, *epoch, *sequence));
+                if let Some(owed) = slot.and_then(|all| all.last_mut()).filter(|owed| !owed.refused) {
+                    owed.bytes = Bytes::copy_from_slice(&Sha256::digest(&owed.bytes[..]));
+                    owed.refused = true;
+                }
+            }
+            _ => {}
         }
     }
     accepted

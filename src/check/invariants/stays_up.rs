@@ -45,7 +45,7 @@ struct Server {
     /// Whether a step has struck what its process depends on.
     struck: bool,
     /// Whether its disk was emptied.
-    wiped: bool,
+    forgets: bool,
     /// Files that were damaged, or could not be read or written, and have not been replaced since.
     damaged: BTreeSet<String>,
 }
@@ -53,7 +53,7 @@ struct Server {
 impl Server {
     /// Returns whether its disk was emptied, or holds files that were damaged or failed.
     fn disk_struck(&self) -> bool {
-        self.wiped || !self.damaged.is_empty()
+        self.forgets || !self.damaged.is_empty()
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn judge(index: &Index<'_>) -> Finding {
                 server.struck = true;
                 server.damaged.insert(path.clone());
             }
-            What::Wiped {} => (server.struck, server.wiped) = (true, true),
+            What::Wiped {} | What::Rewound { .. } => (server.struck, server.forgets) = (true, true),
             What::Log { event: LogEvent::ReplicaRepaired { replaced, .. } } => {
                 server.damaged.retain(|path| !replaced.iter().any(|new| path.starts_with(new)));
             }
@@ -114,7 +114,7 @@ fn concerns_a_life(what: &What) -> bool {
             LogEvent::CorruptionFound { .. } | LogEvent::MemberLostTail { .. } | LogEvent::ReplicaRepaired { .. }
         ),
         What::Up { .. } | What::Down { .. } | What::Failed { .. } | What::StopRequested {} => true,
-        What::Damaged { .. } | What::Wiped {} => true,
+        What::Damaged { .. } | What::Wiped {} | What::Rewound { .. } => true,
         _ => false,
     }
 }

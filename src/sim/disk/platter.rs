@@ -103,6 +103,11 @@ impl Image {
         }
     }
 
+    /// Forgets that damage shows, so that it is reported again.
+    fn hide(&mut self) {
+        self.scars.iter_mut().for_each(|scar| scar.told = false);
+    }
+
     /// Returns damage that shows from now on, and did not before.
     fn show(&mut self) -> Vec<Place> {
         let fresh = self.scars.iter_mut().filter(|scar| !scar.told);
@@ -126,7 +131,7 @@ impl Image {
 }
 
 /// One file.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Inode {
     pub(super) content: Image,
     pub(super) durable: Image,
@@ -152,6 +157,7 @@ pub(super) struct Flush {
     pub(super) fails: Option<usize>,
 }
 
+#[derive(Clone)]
 pub(super) enum Change {
     Write { offset: u64, bytes: Bytes, lie: Option<Lie> },
     Truncate { len: u64 },
@@ -266,6 +272,11 @@ impl Inode {
             }
         }
         (lost, torn)
+    }
+
+    /// Lets the damage on the platter be reported again.
+    pub(super) fn hide_damage(&mut self) {
+        self.durable.hide();
     }
 
     /// Drops the page cache, so that what the platter holds is all there is. Returns the damage that shows by that.
