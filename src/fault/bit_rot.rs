@@ -2,7 +2,8 @@
 //! carries.
 
 use super::{
-    DAMAGE, DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+    DAMAGE, DiskFault, Effect, End, Fault, Given, Kind, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Synced,
+    Value,
 };
 
 /// The entry of `bit-rot`.
@@ -43,7 +44,7 @@ them: restart the host inside the step if they are to be read.",
     ],
     causes: DAMAGE,
     may_end_process: true,
-    loses_synced: true,
+    synced: Synced::Damaged,
     build,
     ..Fault::USUAL
 };

@@ -1,7 +1,8 @@
 //! A write that lands somewhere else: firmware that mixes up addresses, a controller that remaps a sector wrongly.
 
 use super::{
-    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Synced,
+    Value,
 };
 
 /// The entry of `misdirected-write`.
@@ -44,7 +45,7 @@ in which files. Without a power loss inside the step there is no evidence.",
     ],
     causes: DAMAGE,
     may_end_process: true,
-    loses_synced: true,
+    synced: Synced::Damaged,
     build,
     ..Fault::USUAL
 };

@@ -103,8 +103,8 @@ pub struct Fault {
     /// Whether it strikes nothing on a host whose process does not run. (An upgrade strikes such a host: it comes up
     /// upgraded.)
     pub needs_process: bool,
-    /// Whether it removes from a disk, or changes on it, what a sync had covered.
-    pub loses_synced: bool,
+    /// What becomes of what a sync had covered.
+    pub synced: Synced,
     /// The smallest number of servers with which a cluster survives it.
     pub servers_min: u32,
     /// Makes its effect of the parameters. Returns `None` if one that it needs was not given.
@@ -193,6 +193,17 @@ pub enum Overlap {
     SameValues,
     /// An error, since the second step would find nothing to strike.
     Refused,
+}
+
+/// What a fault does to what a sync had covered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synced {
+    /// Nothing.
+    Kept,
+    /// Some bytes are lost or changed.
+    Damaged,
+    /// The whole disk is another one: empty, or as it was at an earlier time.
+    Forgotten,
 }
 
 /// One parameter of a fault.
@@ -317,7 +328,7 @@ impl Fault {
         may_end_process: false,
         keeps_down: false,
         needs_process: false,
-        loses_synced: false,
+        synced: Synced::Kept,
         servers_min: 1,
         build: |_| None,
     };

@@ -1,6 +1,6 @@
 //! A machine that is lost for good, and what an operator does about it: an empty machine joins in its place.
 
-use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
+use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault, Synced};
 
 /// The entry of `replace`.
 pub(super) static FAULT: Fault = Fault {
@@ -43,7 +43,7 @@ gone. The servers report each step of this with their own `member-changed` event
     may_end_process: true,
     keeps_down: true,
     needs_process: true,
-    loses_synced: true,
+    synced: Synced::Forgotten,
     servers_min: 3,
     build: |_| Some(Effect::Process(ProcessFault::Replace)),
     ..Fault::USUAL

@@ -1,7 +1,8 @@
 //! A disk that lies about a flush: it reports that a write is on the platter, and a part of the write is not.
 
 use super::{
-    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Value,
+    DAMAGE, DiskFault, Effect, End, Fault, Given, NTH, Need, Overlap, PATH, Parameter, SERVERS_AND_CLIENTS, Synced,
+    Value,
 };
 
 /// The entry of `torn-write`.
@@ -46,7 +47,7 @@ and in which file. Without a power loss inside the step there is no evidence.",
     ],
     causes: DAMAGE,
     may_end_process: true,
-    loses_synced: true,
+    synced: Synced::Damaged,
     build,
     ..Fault::USUAL
 };

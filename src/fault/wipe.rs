@@ -1,6 +1,6 @@
 //! A machine that is rebuilt: its disk died, or it was set up anew, and it comes back under its old name with nothing.
 
-use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault};
+use super::{ActsOn, Effect, End, Fault, Overlap, ProcessFault, Synced};
 
 /// The entry of `wipe`.
 pub(super) static FAULT: Fault = Fault {
@@ -33,7 +33,7 @@ afterwards. The run shows how many bytes of how many files were gone.",
     may_end_process: true,
     keeps_down: true,
     needs_process: true,
-    loses_synced: true,
+    synced: Synced::Forgotten,
     build: |_| Some(Effect::Process(ProcessFault::Wipe)),
     ..Fault::USUAL
 };

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Subject;
 use crate::{
-    fault::{End, HostRef, Role},
+    fault::{End, HostRef, Role, Synced},
     scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
@@ -19,7 +19,7 @@ pub static RULES: &[Rule] = &[
         name: "damage-stays-with-a-minority",
         reason: "No log can show what most of its disks have lost. So only fewer than half of the servers, always the \
                  same ones, lose or damage what a sync had covered. With one server, its disk may be damaged until the \
-                 step ends, but is never wiped.",
+                 step ends, but is never wiped or put back to an earlier state.",
         allows: damage_stays_with_a_minority,
     },
     Rule {
@@ -32,9 +32,17 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "a-client-keeps-its-disk",
-        reason: "What a client has accepted and not delivered is on a single disk. If that disk loses what a sync had \
-                 covered, nobody can know of it.",
+        reason: "What a client has accepted and not delivered is on a single disk. If that disk damages what a sync had \
+                 covered, nobody can know of it. A disk that is put back to an earlier state is another matter: what \
+                 the client has accepted since is known to be lost.",
         allows: a_client_keeps_its_disk,
+    },
+    Rule {
+        name: "a-client-is-put-back-once",
+        reason: "An outbox that was put back goes on in a new epoch. If it is put back once more, to a time before that \
+                 epoch, the log refuses the old one, and cannot tell the outbox from a second one under the same name; \
+                 only a person can. So each client is put back once.",
+        allows: a_client_is_put_back_once,
     },
     Rule {
         name: "a-breaking-revision-is-taken-back",
@@ -71,7 +79,7 @@ pub fn broken<'a>(subject: &'a Subject, scenario: &Scenario) -> Option<&'a Rule>
 
 /// Returns the steps that remove from a disk, or change on it, what a sync had covered.
 fn damaging(scenario: &Scenario) -> impl Iterator<Item = &Step> {
-    scenario.steps.iter().filter(|step| step.action.fault().loses_synced)
+    scenario.steps.iter().filter(|step| step.action.fault().synced != Synced::Kept)
 }
 
 fn damage_stays_with_a_minority(scenario: &Scenario) -> bool {
@@ -89,7 +97,7 @@ fn damage_stays_with_a_minority(scenario: &Scenario) -> bool {
     }
     let servers = scenario.cluster.servers;
     match servers {
-        1 => damaging(scenario).all(|step| step.action.name() != "wipe"),
+        1 => damaging(scenario).all(|step| step.action.fault().synced == Synced::Damaged || !strikes_servers(step)),
         _ => struck.len() * 2 < servers as usize,
     }
 }
@@ -104,8 +112,28 @@ fn one_disk_alone_keeps_its_syncs(scenario: &Scenario) -> bool {
     scenario.cluster.servers > 1 || !lies || !scenario.steps.iter().any(fails)
 }
 
+/// Returns whether a step may strike a server.
+fn strikes_servers(step: &Step) -> bool {
+    !step.action.on().is_some_and(|on| on.iter().all(HostRef::is_client))
+}
+
+/// Returns whether a step may strike a client.
+fn strikes_clients(step: &Step) -> bool {
+    !step.action.on().is_some_and(|on| on.iter().all(HostRef::is_server))
+}
+
 fn a_client_keeps_its_disk(scenario: &Scenario) -> bool {
-    damaging(scenario).all(|step| step.action.on().is_some_and(|on| on.iter().all(HostRef::is_server)))
+    damaging(scenario).all(|step| step.action.fault().synced == Synced::Forgotten || !strikes_clients(step))
+}
+
+fn a_client_is_put_back_once(scenario: &Scenario) -> bool {
+    let mut struck = BTreeSet::new();
+    let clients = damaging(scenario).filter(|step| strikes_clients(step));
+    clients.flat_map(|step| step.action.on().into_iter().flatten()).all(|host| match host {
+        HostRef::Client(_) => struck.insert(host.clone()),
+        // The run decides which client this is, so it may be one that was put back before.
+        _ => false,
+    })
 }
 
 fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {

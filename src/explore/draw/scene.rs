@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Subject, dice::Dice, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Value, find},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Synced, Value, find},
     scenario::{Moment, OVERSIZE_CAUSES, Scenario, Start, Step},
 };
 
@@ -91,7 +91,10 @@ impl<'a> Scene<'a> {
     /// Draws the hosts that a fault of hosts strikes.
     fn hosts(&self, dice: &mut Dice, fault: &'static Fault, steps: &[Step]) -> Option<Vec<HostRef>> {
         let ActsOn::Hosts { servers, clients, auditor, issuer } = fault.acts_on else { return None };
-        if fault.loses_synced && !self.subject.explored.free_of.contains(&"damage-stays-with-a-minority") {
+        if fault.synced == Synced::Forgotten && clients && (self.servers.len() == 1 || dice.one_in(2)) {
+            return Some(vec![dice.pick(&self.clients).cloned()?]);
+        }
+        if fault.synced != Synced::Kept && !self.subject.explored.free_of.contains(&"damage-stays-with-a-minority") {
             let one = dice.pick(&self.minority).cloned()?;
             return Some(if dice.one_in(4) { self.minority.clone() } else { vec![one] });
         }
