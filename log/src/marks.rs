@@ -164,6 +164,8 @@ gapless_world::marks! {
         "closing-entry-owed":
             "A client found at its start that it owed the entry that closes the place of a dead letter.",
         "dead-letter-kept": "A client kept, as a dead letter, an entry that the log had refused.",
+        "outbox-was-rolled-back": "The log had another entry under a sequence that an outbox assigned anew.",
+        "entries-moved-to-a-new-epoch": "Entries of an outbox that was put back moved to a new epoch.",
         "outbox-full": "An outbox was full, and its caller waited.",
         "outbox-had-a-rest": "A client found at its start entries that were not acknowledged.",
     }

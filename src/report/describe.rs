@@ -265,6 +265,9 @@ fn of_clients(event: &LogEvent) -> Option<String> {
         LogEvent::ReceiptRejected { sequence, why } => format!("receipt of {sequence} REJECTED: {why}"),
         LogEvent::DeadLettered { epoch, sequence, reason } => format!("dead letter {epoch}/{sequence}: {reason}"),
         LogEvent::Parked { why } => format!("parked: {why}"),
+        LogEvent::OutboxRolledBack { epoch, sequence } => {
+            format!("outbox was put back: sequence {sequence} of epoch {epoch} is taken in the log")
+        }
         LogEvent::OutboxFull { pending } => format!("outbox full, {pending} pending"),
         LogEvent::TailStarted { from } => format!("tail starts at {from}"),
         LogEvent::BoundedRead { server, size, age_ms } => {

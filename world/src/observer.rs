@@ -181,6 +181,9 @@ pub enum LogEvent {
     Parked { why: String },
     /// Delivery goes on after it was parked.
     Resumed {},
+    /// The log has another entry under a sequence that this outbox has just assigned: its data folder was put back to an
+    /// earlier state. It stops, and its next start opens a new epoch, to which the entries from this sequence on move.
+    OutboxRolledBack { epoch: u64, sequence: u64 },
     /// The outbox is full; the caller has to wait.
     OutboxFull { pending: u64 },
     /// A tail (re)started at this index.
@@ -266,6 +269,7 @@ impl LogEvent {
             LogEvent::DeadLettered { .. } => "dead-lettered",
             LogEvent::Parked { .. } => "parked",
             LogEvent::Resumed {} => "resumed",
+            LogEvent::OutboxRolledBack { .. } => "outbox-rolled-back",
             LogEvent::OutboxFull { .. } => "outbox-full",
             LogEvent::TailStarted { .. } => "tail-started",
             LogEvent::LeafRead { .. } => "leaf-read",
@@ -318,6 +322,7 @@ impl LogEvent {
         "dead-lettered",
         "parked",
         "resumed",
+        "outbox-rolled-back",
         "outbox-full",
         "tail-started",
         "leaf-read",

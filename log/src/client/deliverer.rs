@@ -39,6 +39,10 @@ impl Deliverer {
                 End::Idle | End::GoBack => {}
                 End::Renew => self.state.connection = None,
                 End::Stop => return,
+                End::RolledBack => {
+                    let _ = self.state.parts.orders.send(Order::MoveFrom { sequence: self.state.next }).await;
+                    return;
+                }
                 End::Broken(why) => {
                     let _ = self.state.parts.orders.send(Order::Stop { why }).await;
                     return;

@@ -30,6 +30,8 @@ pub(super) enum End {
     Busy { why: String, pushback: Option<Duration> },
     /// Something failed. It is tried again after a wait.
     Failed { cure: Cure, why: String, pushback: Option<Duration> },
+    /// The log has another entry under the lowest sequence: the outbox was put back to an earlier state.
+    RolledBack,
     /// The client is being closed, or the owner of the outbox is gone.
     Stop,
     /// The disk failed.

@@ -44,6 +44,17 @@ impl fmt::Debug for EpochRecord {
     }
 }
 
+/// Returns the folder of the journal of an epoch's entries. Each epoch has its own, so that what an older one left stays
+/// where it is.
+pub(crate) fn folder(epoch: Epoch, outbox: &Path) -> PathBuf {
+    outbox.join(format!("entries-{:016x}", epoch.0))
+}
+
+/// Returns the identity of the journal of an epoch's entries.
+pub(crate) fn outbox_id(client: &ClientId, epoch: Epoch) -> [u8; 16] {
+    journal_id(client, b"outbox", epoch.0)
+}
+
 impl EpochRecord {
     /// Returns a new epoch. Its number is the milliseconds since 1970, or larger if needed to exceed the number that
     /// was found.
@@ -56,17 +67,6 @@ impl EpochRecord {
 
     pub(crate) fn key(&self) -> SigningKey {
         SigningKey::from_seed(&self.seed)
-    }
-
-    /// The folder of the journal of this epoch's entries. Each epoch has its own, so that what an older one left stays
-    /// where it is.
-    pub(crate) fn folder(&self, outbox: &Path) -> PathBuf {
-        outbox.join(format!("entries-{:016x}", self.epoch.0))
-    }
-
-    /// The identity of the journal of this epoch's entries.
-    pub(crate) fn journal_id(&self) -> [u8; 16] {
-        journal_id(&self.client, b"outbox", self.epoch.0)
     }
 
     pub(crate) async fn load(disk: Arc<dyn Disk>, path: &Path) -> Result<(Cell, Option<EpochRecord>), ClientError> {

@@ -68,7 +68,19 @@ pub enum ClientError {
         /// The client that opened it.
         expected: String,
     },
-    /// The disk failed while the client ran. Everything accepted before is still on the disk.
+    /// The log has other entries under the sequences that this outbox assigned.
+    #[error(
+        "the log has another entry under sequence {sequence} of epoch {epoch}, which this outbox has just assigned: \
+         its data folder was put back to an earlier state, from a snapshot or a backup; what was sent since then is in \
+         the log"
+    )]
+    RolledBack {
+        /// The epoch of the outbox.
+        epoch: u64,
+        /// The first sequence that was assigned twice.
+        sequence: u64,
+    },
+    /// The outbox had to stop, most often because the disk failed. Everything accepted before is still on the disk.
     #[error("the outbox stopped: {0}; start again from the same folder, everything accepted is in it")]
     Stopped(String),
     /// The client was closed.

@@ -24,6 +24,7 @@ mod freshness;
 mod known;
 mod lane;
 mod line;
+mod moving;
 mod operator;
 mod outbox;
 mod pace;

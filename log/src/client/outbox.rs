@@ -28,6 +28,7 @@ use super::{
     Delivered, Delivery, Submission,
     dead_letter::{DeadLetter, DeadLetters, read_all, reason_text},
     error::ClientError,
+    moving::{Moving, MovingCell},
     settings::READ_BYTES_MAX,
 };
 use crate::{
@@ -77,6 +78,8 @@ pub(crate) enum Order {
     Leave { first: u64, delivered: Vec<Delivered> },
     /// The entry was refused for good. Answered once the dead letter is durable.
     DeadLetter { sequence: u64, reason: &'static str, detail: String, done: oneshot::Sender<()> },
+    /// The log has other entries under the sequences from here on: the next start moves them to a new epoch.
+    MoveFrom { sequence: u64 },
     /// Delivery cannot go on because the disk failed.
     Stop { why: ClientError },
 }
@@ -139,7 +142,7 @@ impl View {
     }
 }
 
-fn decode(frame: Frame) -> Result<SignedEntry, ClientError> {
+pub(crate) fn decode(frame: Frame) -> Result<SignedEntry, ClientError> {
     let foreign = |why: String| ClientError::Foreign { what: "an entry of the outbox", why };
     let entry = SignedEntry::decode(frame.body).map_err(|why| foreign(why.to_string()))?;
     match entry.entry().sequence == Sequence(frame.index) {
@@ -158,6 +161,7 @@ pub(crate) struct Recovered {
     pub(crate) closings: BTreeMap<u64, SignedEntry>,
     pub(crate) acknowledged: u64,
     pub(crate) pointer: Cell,
+    pub(crate) moving: MovingCell,
     /// The lock on the data folder, held until the owner ends.
     pub(crate) _lock: Box<dyn Send + Sync>,
 }
@@ -322,6 +326,7 @@ impl Owner {
                 let _ = done.send(());
                 Ok(())
             }
+            Order::MoveFrom { sequence } => Err(self.give_up_epoch(sequence).await?),
             Order::Stop { why } => Err(why),
         }
     }
@@ -365,6 +370,15 @@ impl Owner {
             let _ = tell.send(Delivered::DeadLetter { reason });
         }
         Ok(())
+    }
+
+    /// Notes durably that the entries from this sequence on belong to a new epoch. Returns why the outbox stops.
+    async fn give_up_epoch(&mut self, sequence: u64) -> Result<ClientError, ClientError> {
+        let epoch = self.recovered.epoch;
+        mark!("outbox-was-rolled-back");
+        self.recovered.moving.store(&Moving { epoch, from: sequence }).await?;
+        self.observer.see(LogEvent::OutboxRolledBack { epoch: epoch.0, sequence });
+        Ok(ClientError::RolledBack { epoch: epoch.0, sequence })
     }
 
     /// Writes down the acknowledged sequence, and gives up the segments below it.

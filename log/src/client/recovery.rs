@@ -5,14 +5,16 @@
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
+use bytes::Bytes;
 use gapless_world::{LogEvent, OpenMode, World};
 use tokio::time::{Instant, sleep};
 
 use super::{
     dead_letter::{DeadLetter, DeadLetters},
-    epoch::EpochRecord,
+    epoch::{self, EpochRecord},
     error::ClientError,
-    outbox::{KIND_OPENED, Pointer, Recovered},
+    moving::{Moving, MovingCell},
+    outbox::{KIND_EVENT, KIND_OPENED, Pointer, Recovered},
     witness::Witness,
 };
 use crate::{
@@ -48,7 +50,9 @@ pub(crate) async fn recover(
     let (mut cell, found) = EpochRecord::load(files, &outbox.join("epoch")).await?;
     // This comes before an epoch is opened: from then on, a missing checkpoint is a loss.
     let witness = open_witness(world, found.as_ref().is_some_and(|record| record.opened)).await?;
-    let (record, journal) = open_epoch(world, client, options, &mut cell, found, pointer).await?;
+    let (moving, move_from) = MovingCell::load(world.disk.clone(), &outbox.join("moving")).await?;
+    let opening = Opening { world, client, options, letters: &letters, move_from };
+    let (record, journal) = opening.open_epoch(&mut cell, found, pointer).await?;
 
     let noted = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
     // Segments are given up only after the pointer that covers them is stored; but the pointer may be the older of the
@@ -69,8 +73,9 @@ pub(crate) async fn recover(
         world.tell(LogEvent::DeadLettered { epoch: epoch.0, sequence: sequence.0, reason: reason.clone() });
     }
     let (client, key, epoch) = (client.clone(), record.key(), record.epoch);
+    let pointer = pointer_cell;
     let recovered =
-        Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer: pointer_cell, _lock: lock };
+        Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer, moving, _lock: lock };
     Ok((recovered, witness))
 }
 
@@ -118,71 +123,117 @@ async fn lock(world: &World) -> Result<Box<dyn Send + Sync>, ClientError> {
     }
 }
 
-/// Returns the epoch to go on in and its journal, in which sequence 0 is durable.
-async fn open_epoch(
-    world: &World,
-    client: &ClientId,
+/// What an epoch is opened with.
+struct Opening<'a> {
+    world: &'a World,
+    client: &'a ClientId,
     options: JournalOptions,
-    cell: &mut Cell,
-    found: Option<EpochRecord>,
-    pointer: Option<Pointer>,
-) -> Result<(EpochRecord, Journal), ClientError> {
-    if let Some(record) = found.as_ref().filter(|record| record.client != *client) {
-        let (found, expected) = (record.client.as_str().to_owned(), client.as_str().to_owned());
-        return Err(ClientError::OtherClient { found, expected });
-    }
-    // A pointer never names a newer epoch than the record does, unless the record itself was lost.
-    let newest = found.as_ref().map(|record| record.epoch).max(pointer.map(|pointer| pointer.epoch));
-    if let Some(record) = found {
-        let mut journal = open_journal(world, &record, options).await?;
-        let used = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
-        let lost = journal.next_index() < used.max(u64::from(record.opened));
-        if !lost {
-            let record = finish_opening(record, &mut journal, cell).await?;
-            return Ok((record, journal));
+    letters: &'a [DeadLetter],
+    /// The entries of an earlier epoch that move to the one after it.
+    move_from: Option<Moving>,
+}
+
+impl Opening<'_> {
+    /// Returns the epoch to go on in and its journal, in which sequence 0 is durable.
+    async fn open_epoch(
+        &self,
+        cell: &mut Cell,
+        found: Option<EpochRecord>,
+        pointer: Option<Pointer>,
+    ) -> Result<(EpochRecord, Journal), ClientError> {
+        if let Some(record) = found.as_ref().filter(|record| record.client != *self.client) {
+            let (found, expected) = (record.client.as_str().to_owned(), self.client.as_str().to_owned());
+            return Err(ClientError::OtherClient { found, expected });
         }
-        // The journal is shorter than what had been durable in it: sequences would be assigned twice. Nobody knows what
-        // else it held, so the new epoch says that what came before is unknown.
-    }
-    let record = EpochRecord::new(client.clone(), newest);
-    // After a crash behind this store, the next start finds the record, not opened, with an empty journal, and goes on
-    // here.
-    record.store(cell).await?;
-    let mut journal = open_journal(world, &record, options).await?;
-    let record = finish_opening(record, &mut journal, cell).await?;
-    Ok((record, journal))
-}
-
-async fn open_journal(world: &World, record: &EpochRecord, options: JournalOptions) -> Result<Journal, ClientError> {
-    let folder = record.folder(Path::new(FOLDER));
-    let (disk, observer) = (world.disk.clone(), world.observer.clone());
-    Ok(Journal::open(disk, observer, &folder, record.journal_id(), options).await?)
-}
-
-/// Makes sure that everything in the journal is durable, sequence 0 included.
-async fn finish_opening(
-    mut record: EpochRecord,
-    journal: &mut Journal,
-    cell: &mut Cell,
-) -> Result<EpochRecord, ClientError> {
-    if journal.next_index() == 0 {
-        let frame = opening(&record);
-        journal.write(&[frame])?;
-    }
-    // Some frames may have survived a process crash only in the page cache. They must not be sent before they are
-    // durable: after a power loss, their sequences would go to other entries.
-    journal.sync().await?;
-    if !record.opened {
-        record.opened = true;
+        // A pointer never names a newer epoch than the record does, unless the record itself was lost.
+        let newest = found.as_ref().map(|record| record.epoch).max(pointer.map(|pointer| pointer.epoch));
+        let is_left = |record: &EpochRecord| self.move_from.is_some_and(|moving| moving.epoch == record.epoch);
+        if let Some(record) = found.filter(|record| !is_left(record)) {
+            let mut journal = self.open_journal(record.epoch).await?;
+            let used =
+                pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
+            let lost = journal.next_index() < used.max(u64::from(record.opened));
+            if !lost {
+                let record = self.finish_opening(record, &mut journal, cell).await?;
+                return Ok((record, journal));
+            }
+            // The journal is shorter than what had been durable in it: sequences would be assigned twice. Nobody knows
+            // what else it held, so the new epoch says that what came before is unknown.
+        }
+        let record = EpochRecord::new(self.client.clone(), newest);
+        // After a crash behind this store, the next start finds the record, not opened, with an empty journal, and goes
+        // on here.
         record.store(cell).await?;
+        let mut journal = self.open_journal(record.epoch).await?;
+        let record = self.finish_opening(record, &mut journal, cell).await?;
+        Ok((record, journal))
     }
-    Ok(record)
+
+    async fn open_journal(&self, epoch: Epoch) -> Result<Journal, ClientError> {
+        let (disk, observer) = (self.world.disk.clone(), self.world.observer.clone());
+        let (folder, id) = (epoch::folder(epoch, Path::new(FOLDER)), epoch::outbox_id(self.client, epoch));
+        Ok(Journal::open(disk, observer, &folder, id, self.options).await?)
+    }
+
+    /// Makes sure that everything in the journal is durable: sequence 0, and what moves here from an earlier epoch.
+    async fn finish_opening(
+        &self,
+        mut record: EpochRecord,
+        journal: &mut Journal,
+        cell: &mut Cell,
+    ) -> Result<EpochRecord, ClientError> {
+        if journal.next_index() == 0 {
+            journal.write(&[opening(&record)])?;
+        }
+        if !record.opened {
+            self.move_entries(&record, journal).await?;
+        }
+        // Some frames may have survived a process crash only in the page cache. They must not be sent before they are
+        // durable: after a power loss, their sequences would go to other entries.
+        journal.sync().await?;
+        if !record.opened {
+            record.opened = true;
+            record.store(cell).await?;
+        }
+        Ok(record)
+    }
+
+    /// Writes the entries that move into the journal of an epoch that is not open yet. A start that was cut off may
+    /// have written the first of them.
+    async fn move_entries(&self, record: &EpochRecord, journal: &mut Journal) -> Result<(), ClientError> {
+        let Some(moving) = self.move_from.filter(|moving| moving.epoch < record.epoch) else { return Ok(()) };
+        let old = self.open_journal(moving.epoch).await?;
+        let (mut next, mut sequence, there) = (0, 1, journal.next_index());
+        loop {
+            let payloads = moving.read(&old, self.letters, &mut next).await?;
+            let moved = || (sequence..).zip(&payloads).filter(|(sequence, _)| *sequence >= there);
+            let frames: Vec<Frame> =
+                moved().map(|(sequence, payload)| event(record, sequence, payload.clone())).collect();
+            mark!("entries-moved-to-a-new-epoch", !frames.is_empty());
+            journal.write(&frames)?;
+            for (sequence, payload) in moved() {
+                let entry = payload.clone();
+                self.world.tell(LogEvent::EntryAccepted { epoch: record.epoch.0, sequence, entry });
+            }
+            sequence += payloads.len() as u64;
+            if payloads.is_empty() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 fn opening(record: &EpochRecord) -> Frame {
-    let key = record.key();
-    let body = Body::EpochOpened { key: key.verifying_key(), previous: record.previous };
-    let entry = Entry { client: record.client.clone(), epoch: record.epoch, sequence: Sequence(0), body }.sign(&key);
+    let body = Body::EpochOpened { key: record.key().verifying_key(), previous: record.previous };
+    frame(record, 0, KIND_OPENED, body)
+}
+
+fn event(record: &EpochRecord, sequence: u64, payload: Bytes) -> Frame {
+    frame(record, sequence, KIND_EVENT, Body::Event(payload))
+}
+
+fn frame(record: &EpochRecord, sequence: u64, kind: u8, body: Body) -> Frame {
+    let entry = Entry { client: record.client.clone(), epoch: record.epoch, sequence: Sequence(sequence), body };
     let Epoch(term) = record.epoch;
-    Frame { index: 0, term, kind: KIND_OPENED, body: entry.bytes().clone() }
+    Frame { index: sequence, term, kind, body: entry.sign(&record.key()).bytes().clone() }
 }

@@ -26,6 +26,9 @@ pub(crate) enum Verdict {
         /// The reason, in the log's words.
         reason: String,
     },
+    /// Another entry has the slot of an event: this outbox was put back to an earlier state, and assigned the sequence a
+    /// second time.
+    RolledBack,
     /// Only a person can cure this.
     Park {
         /// What is wrong, and what to do.
@@ -42,7 +45,8 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
         (Reason::WrongEpoch, _) => Verdict::Park {
             why: format!(
                 "wrong-epoch: the log refuses epoch {} of `{}`: {detail}; another outbox may deliver under this name, \
-                 or the clock was behind when this one was opened",
+                 this one may have been put back to a time before its newest epoch, or the clock was behind when it was \
+                 opened",
                 entry.entry().epoch.0,
                 entry.entry().client.as_str(),
             ),
@@ -50,9 +54,8 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
         // An outbox holds only entries of its own client. If the log sees another name, the certificate is the wrong
         // one.
         (Reason::WrongClient, _) => Verdict::Park { why: format!("{name}: {detail}; replace the certificate") },
-        (Reason::Oversize | Reason::Malformed | Reason::SequenceReused, Body::Event(_)) => {
-            Verdict::DeadLetter { reason: name, detail }
-        }
+        (Reason::Oversize | Reason::Malformed, Body::Event(_)) => Verdict::DeadLetter { reason: name, detail },
+        (Reason::SequenceReused, Body::Event(_)) => Verdict::RolledBack,
         // The entry that closes a dead letter's slot finds it taken: there is no gap, and the refused bytes are kept.
         (Reason::SequenceReused, Body::DeadLettered { .. }) => Verdict::Closed { reason: format!("{name}: {detail}") },
         (Reason::Unspecified, _) => {

@@ -431,6 +431,7 @@ impl<'d> Session<'d> {
                 let left = self.of.leave(vec![Delivered::DeadLetter { reason }]);
                 meanwhile(&mut self.lane, &mut self.proving, left).await
             }
+            Verdict::RolledBack => Err(End::RolledBack),
             Verdict::Park { why } => Err(End::Failed { cure: Cure::Somebody, why, pushback: None }),
         }
     }

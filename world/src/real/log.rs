@@ -66,6 +66,9 @@ impl Observer for TracingObserver {
             }
             E::Parked { why } => error!(target: TARGET, why, "delivery is parked until somebody cures this"),
             E::Resumed {} => info!(target: TARGET, "delivery goes on"),
+            E::OutboxRolledBack { epoch, sequence } => {
+                error!(target: TARGET, epoch, sequence, "outbox was put back to an earlier state: start again");
+            }
             E::OutboxFull { pending } => warn!(target: TARGET, pending, "outbox full, the caller waits"),
             other => debug!(target: TARGET, event = other.name()),
         }

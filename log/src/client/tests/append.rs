@@ -215,10 +215,10 @@ fn a_dead_letter_whose_place_is_still_open_is_told_of_by_the_next_life() {
 }
 
 #[test]
-fn a_slot_that_is_taken_in_the_log_keeps_its_bytes_here_and_is_left() {
+fn a_dead_letter_whose_slot_is_taken_in_the_log_is_kept_and_left() {
     let (disk, log) = (MemoryDisk::default(), FakeLog::new());
-    let reused = || Fault::Refuse(Reason::SequenceReused, 2);
-    log.state().faults.extend([Fault::Pass, reused(), reused()]);
+    let refused = |reason| Fault::Refuse(reason, 2);
+    log.state().faults.extend([Fault::Pass, refused(Reason::Oversize), refused(Reason::SequenceReused)]);
     live(&disk, &log, Call::Append, |life| async move {
         let client = life.open().await.unwrap();
         let delivered = append_all(&client, 0, 1).await;

@@ -10,6 +10,7 @@ mod memory;
 mod operator;
 mod reading;
 mod receipts;
+mod rollback;
 mod tls;
 
 use std::{

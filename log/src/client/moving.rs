@@ -1,0 +1,80 @@
+//! Entries that move to a new epoch, because the outbox was put back to an earlier state.
+//!
+//! An outbox that goes back to a snapshot assigns sequences again which the log has seen. The log refuses the first of
+//! them: another entry stands there. Every entry from that sequence on was accepted after the outbox had come back, so
+//! the log has none of them, and none of them may be lost. They are noted here, durably, and the next start signs them
+//! anew in the epoch that it opens. Until that epoch is open, a crash leaves the note and the old journal, from which
+//! the same entries are taken again, in the same order.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use gapless_world::Disk;
+
+use super::{dead_letter::DeadLetter, error::ClientError, outbox::decode, settings::READ_BYTES_MAX};
+use crate::{
+    leaf::{Body, Epoch},
+    store::{Cell, Journal},
+};
+
+const VERSION: u8 = 1;
+const WHAT: &str = "the note of entries that move to a new epoch";
+
+/// The entries that move: those of `epoch` from the sequence `from` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) epoch: Epoch,
+    pub(crate) from: u64,
+}
+
+/// The file of the note.
+pub(crate) struct MovingCell(Cell);
+
+impl MovingCell {
+    pub(crate) async fn load(disk: Arc<dyn Disk>, path: &Path) -> Result<(MovingCell, Option<Moving>), ClientError> {
+        let cell = Cell::open(disk, path).await?;
+        let moving = cell.load().map(decode_note).transpose()?;
+        Ok((MovingCell(cell), moving))
+    }
+
+    /// Stores the note. Version, epoch, first sequence.
+    pub(crate) async fn store(&mut self, moving: &Moving) -> Result<(), ClientError> {
+        let mut to = BytesMut::with_capacity(17);
+        to.put_u8(VERSION);
+        to.put_u64(moving.epoch.0);
+        to.put_u64(moving.from);
+        Ok(self.0.store(to.freeze()).await?)
+    }
+}
+
+fn decode_note(mut from: Bytes) -> Result<Moving, ClientError> {
+    if from.len() != 17 || from.get_u8() != VERSION {
+        return Err(ClientError::Foreign { what: WHAT, why: "not 17 bytes, or of an unknown version".to_owned() });
+    }
+    Ok(Moving { epoch: Epoch(from.get_u64()), from: from.get_u64() })
+}
+
+impl Moving {
+    /// Reads entries from the sequence `next` on, which moves behind them, from the journal of their epoch. Returns the
+    /// payloads of those that move; none at the end. What is a dead letter stays one.
+    pub(crate) async fn read(
+        &self,
+        journal: &Journal,
+        letters: &[DeadLetter],
+        next: &mut u64,
+    ) -> Result<Vec<Bytes>, ClientError> {
+        let is_dead = |sequence| letters.iter().any(|it| it.epoch == self.epoch && it.sequence.0 == sequence);
+        let mut payloads = Vec::new();
+        *next = (*next).max(self.from).max(journal.first_index());
+        while payloads.is_empty() && *next < journal.next_index() {
+            for frame in journal.read(*next, journal.next_index(), READ_BYTES_MAX).await? {
+                let sequence = frame.index;
+                *next = sequence + 1;
+                if let (Body::Event(payload), false) = (&decode(frame)?.entry().body, is_dead(sequence)) {
+                    payloads.push(payload.clone());
+                }
+            }
+        }
+        Ok(payloads)
+    }
+}
