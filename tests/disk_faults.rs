@@ -200,6 +200,25 @@ fn a_wiped_host_comes_back_with_an_empty_disk_and_nobody_is_told() -> Result<(),
     check(seen.evidence().contains("of 1 files were wiped from its disk"), "no evidence", &seen)
 }
 
+fn a_rewound_host_forgets_what_came_after_the_image_and_nobody_is_told() -> Result<(), Failed> {
+    let seen = Seen::of("action = \"rewind\"\non = \"server-1\"\nat = \"3s\"\nfor = \"3s\"\ndown = \"500ms\"")?;
+    let (image, struck) = (seen.began(), power_went(&seen));
+    check((2_990..=3_010).contains(&(struck - image).as_millis()), "not put back after `for`", &seen)?;
+    let put_back: Vec<(Duration, &What)> = seen.history.events.iter().map(|event| (event.at, &event.what)).collect();
+    check(put_back.contains(&(struck, &What::Rewound { to: image })), "not in the history", &seen)?;
+    check(seen.acked(image, struck) > 50, "it did not serve until then", &seen)?;
+    let (found, tick) = (found(&seen), Duration::from_millis(20));
+    // Every fourth entry waits for the sync of the next one.
+    let before = seen.arrived(Duration::ZERO, image - SECOND);
+    check(before.len() > 20 && before.iter().all(|number| found.contains(number)), "more than that is gone", &seen)?;
+    let forgotten = seen.arrived(image + tick, struck);
+    check(forgotten.len() > 50 && !forgotten.iter().any(|number| found.contains(number)), "not forgotten", &seen)?;
+    check(seen.count("client saw ConnectionReset") + seen.count("client saw the end") == 0, "a RST or FIN", &seen)?;
+    check((490..=520).contains(&(seen.ended() - struck).as_millis()), "not down for `down`", &seen)?;
+    check(seen.acked(seen.ended(), Duration::MAX) > 10, "it did not serve again", &seen)?;
+    check(seen.evidence().contains("1 files changed"), "no evidence", &seen)
+}
+
 fn one_seed_is_one_run() -> Result<(), Failed> {
     let step = format!("action = \"misdirected-write\"\non = \"server-1\"\nat = \"3s\"\n{THEN_THE_POWER}");
     let (first, second) = (Seen::under(7, &step)?, Seen::under(7, &step)?);
@@ -224,6 +243,7 @@ fn main() -> ExitCode {
         bits_rot_at_once_and_are_put_right_at_the_end,
         a_misdirected_write_is_missing_in_one_place_and_stands_in_another,
         a_wiped_host_comes_back_with_an_empty_disk_and_nobody_is_told,
+        a_rewound_host_forgets_what_came_after_the_image_and_nobody_is_told,
         one_seed_is_one_run,
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -35,6 +35,7 @@ mod refuse;
 mod replace;
 mod reset;
 mod restart;
+mod rewind;
 mod rollback;
 mod rolling_upgrade;
 mod slow_disk;
@@ -236,6 +237,7 @@ pub static CATALOGUE: &[&Fault] = &[
     &churn::FAULT,
     &pause::FAULT,
     &wipe::FAULT,
+    &rewind::FAULT,
     &replace::FAULT,
     &fsync_error::FAULT,
     &disk_error::FAULT,

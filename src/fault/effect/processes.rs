@@ -22,6 +22,11 @@ pub enum ProcessFault {
     Pause,
     /// The machine loses power, and its disk is empty when it comes back.
     Wipe,
+    /// The machine loses power, and its disk is as it was at the beginning of the step when it comes back.
+    Rewind {
+        /// How long the machine stays dark.
+        down: Duration,
+    },
     /// The machine is lost for good, and an operator puts an empty one in its place.
     Replace,
 }

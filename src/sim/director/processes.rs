@@ -7,6 +7,7 @@ use crate::{
     fault::ProcessFault,
     history::{Name, What},
     link::LinkFault,
+    sim::disk::PutBack,
 };
 
 /// A step that strikes processes.
@@ -18,13 +19,15 @@ pub(super) struct Processes {
     crashes: u32,
     /// The number of syncs that a pause held.
     syncs_held: u64,
+    /// Whether the disks were put back to their images.
+    put_back: bool,
     /// The machines that were brought in place of lost ones.
     machines: BTreeMap<Name, u32>,
 }
 
 impl Processes {
     pub(super) fn new(fault: ProcessFault) -> Self {
-        Self { fault, next_crash: None, crashes: 0, syncs_held: 0, machines: BTreeMap::new() }
+        Self { fault, next_crash: None, crashes: 0, syncs_held: 0, put_back: false, machines: BTreeMap::new() }
     }
 
     fn churn(&mut self, director: &mut Director<'_>, index: usize, every: Duration, down: Duration) {
@@ -80,6 +83,11 @@ impl Family for Processes {
                     }
                 }
             }
+            ProcessFault::Rewind { .. } => {
+                for actor in hosts.iter().filter_map(|host| director.stage.actor(host)) {
+                    actor.disk.keep_image(index, director.now);
+                }
+            }
             ProcessFault::Replace => hosts.iter().for_each(|host| self.replace(director, index, host)),
         }
     }
@@ -99,6 +107,11 @@ impl Family for Processes {
         match self.fault {
             ProcessFault::Restart => {} // the hosts come up by themselves
             ProcessFault::Pause => hosts.iter().for_each(|host| self.pause(director, index, host, false)),
+            ProcessFault::Rewind { down } => {
+                if !std::mem::replace(&mut self.put_back, true) {
+                    hosts.iter().for_each(|host| rewind(director, index, host, down));
+                }
+            }
             ProcessFault::Crash
             | ProcessFault::PowerLoss
             | ProcessFault::Churn { .. }
@@ -155,6 +168,22 @@ fn take_down(director: &mut Director<'_>, index: usize, host: &Name, dark: bool)
             false => format!("{host} died while it ran"),
         };
         director.bit(index, did);
+    }
+}
+
+/// Makes a host go dark, puts its disk back to the image that the step keeps, and starts the host after a while.
+fn rewind(director: &mut Director<'_>, index: usize, host: &Name, down: Duration) {
+    director.kill(index, host, true);
+    director.raise_at(index, host.clone(), director.now + down);
+    let Some(PutBack { to, files }) =
+        director.stage.actor(host).and_then(|actor| actor.disk.put_back(index, director.now))
+    else {
+        return;
+    };
+    director.stage.recorder.record_at(director.now, host, What::Rewound { to });
+    if files > 0 {
+        let to = to.as_secs_f64();
+        director.bit(index, format!("{host} went dark, and its disk is as it was at {to:.3}s: {files} files changed"));
     }
 }
 
