@@ -69,6 +69,61 @@ fn a_majority_that_lost_its_disks_is_refused_loudly_and_never_becomes_an_empty_l
     }
 }
 
+/// The only server goes back to a snapshot, just after a client has lost its power: what the log acknowledged since, only
+/// the clients know.
+const THE_ONLY_SERVER_REWOUND: &str = r#"
+title = "The only server goes back to a snapshot"
+[cluster]
+servers = 1
+[workload]
+clients = 2
+appends = "40/s"
+for = "20s"
+[[step]]
+name = "back"
+action = "rewind"
+on = "server-1"
+at = "8s"
+for = "3s"
+[[step]]
+name = "dark"
+action = "power-loss"
+on = "client-1"
+after = "back:begins"
+wait = "2900ms"
+for = "1s"
+[expect]
+recovers-within = "10s"
+"#;
+
+/// A client knows more than the log shows, also after a power loss: its kept checkpoint is durable before an entry
+/// leaves the outbox.
+#[test]
+fn a_log_that_was_put_back_is_refused_by_everybody_who_knows_more() {
+    for seed in 0..3 {
+        let (replay, history) = replayed(THE_ONLY_SERVER_REWOUND, seed);
+        let said = String::from_utf8_lossy(&replay.stdout);
+        assert_eq!(replay.status.code(), Some(100), "{said}{}", String::from_utf8_lossy(&replay.stderr));
+        assert!(said.contains("server-1 was put back at "), "the cause is not named\n{said}");
+        let events = &history.events;
+        let back = events.iter().position(|event| matches!(event.what, What::Rewound { .. })).unwrap();
+        let of = |client: &str, what: fn(&LogEvent) -> bool| {
+            let logs = |event: &&history::Event| matches!(&event.what, What::Log { event } if what(event));
+            events[back..].iter().filter(|event| *event.host == *client).filter(logs).count()
+        };
+        for client in ["client-1", "client-2"] {
+            let refused = of(client, |event| matches!(event, LogEvent::Parked { .. }));
+            assert!(refused > 0, "{client} did not notice under seed {seed}\n{said}");
+            let taken = of(client, |event| matches!(event, LogEvent::CheckpointKept { .. }));
+            assert_eq!(taken, 0, "{client} took it for the whole log under seed {seed}\n{said}");
+        }
+        // What it had not yet written down as acknowledged, it sends again: only the kept checkpoint tells it that the
+        // receipts are those of another log.
+        let rejected = of("client-1", |event| matches!(event, LogEvent::ReceiptRejected { .. }));
+        assert!(rejected > 0, "no receipt was refused under seed {seed}\n{said}");
+    }
+}
+
 const FAR_LEADER_LOST: &str = r#"
 title = "A far cluster loses its leader"
 [cluster]
