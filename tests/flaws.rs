@@ -17,7 +17,7 @@ use std::{
 
 use gapless::{
     check::{Verdict, Violation},
-    explore::{self, Order},
+    explore::{self, RunRequest},
     history::{self, Name, What},
     report::{Palette, RunSummary, terminal},
     system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
@@ -289,7 +289,7 @@ impl Caller {
 // ---- the runs ----
 
 fn judged(flaw: Flaw, seed: u64, steps: &str) -> Result<(RunSummary, String), Failed> {
-    run::judged(&run::order(scenario(flaw, "10s", steps), seed))
+    run::judged(&run::request(scenario(flaw, "10s", steps), seed))
 }
 
 fn scenario(flaw: Flaw, length: &str, steps: &str) -> String {
@@ -344,7 +344,7 @@ fn a_server_that_does_not_stop_when_it_is_asked_is_violated_and_its_death_is_no_
 /// It stands still for longer than it may take to stop, and stops as soon as it can.
 fn a_server_that_stands_still_has_its_time_to_stop_afterwards() -> Result<(), Failed> {
     let paused = format!("[[step]]\naction = \"pause\"\non = \"server-1\"\nat = \"2s\"\nfor = \"40s\"\n{RESTART}");
-    let (summary, screen) = run::judged(&run::order(scenario(Flaw::None, "50s", &paused), 1))?;
+    let (summary, screen) = run::judged(&run::request(scenario(Flaw::None, "50s", &paused), 1))?;
     match summary.judgement.verdict {
         Verdict::Holds => Ok(()),
         _ => Err(format!("{screen}{}", terminal::row(&summary, Palette::Plain)).into()),
@@ -409,7 +409,7 @@ fn readings_now_and_then_come_when_the_seed_draws_them() -> Result<(), Failed> {
     let mut pauses = BTreeSet::new();
     for seed in 0..3 {
         let history = Some(kept.path().to_owned());
-        run::judged(&Order { history, ..run::order(scenario(Flaw::None, "60s", ""), seed) })?;
+        run::judged(&RunRequest { history, ..run::request(scenario(Flaw::None, "60s", ""), seed) })?;
         let history = history::read(kept.path()).map_err(|error| error.to_string())?;
         let began = history.events.iter().filter(|event| matches!(event.what, What::ReadingBegan { last: false, .. }));
         let began: Vec<Duration> = began.map(|event| event.at).collect();

@@ -229,7 +229,7 @@ fn judged(clients: u32, seed: u64) -> Result<RunSummary, Failed> {
          [[step]]\nname = \"expiry\"\naction = \"cert-expire\"\non = [\"servers\", \"clients\"]\nat = \"5s\"\n\
          reconnect = true\n"
     );
-    Ok(run::judged(&run::order(text, seed))?.0)
+    Ok(run::judged(&run::request(text, seed))?.0)
 }
 
 fn finding(summary: &RunSummary) -> Result<&Finding, Failed> {

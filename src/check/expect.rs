@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     dials,
     expectations::{Expectations, MomentRef, Pattern, Point, Untouched},
-    index::{Index, Step},
+    index::{Index, StepRecord},
     verdict::{EVENTS_MAX, Facts, Hits, Unmet},
     words,
 };
@@ -53,7 +53,7 @@ fn happened(index: &Index<'_>, pattern: &Pattern, hits: &mut Matched) -> Unmet {
 /// Returns the steps that left no trace: such a step proves nothing about what it was to break.
 fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    for step in index.steps.iter().filter(|step| !step.bit()) {
+    for step in index.steps.iter().filter(|step| !step.has_bitten()) {
         let known = index.expect.steps.get(step.name);
         let events = [step.begins, step.ended, step.not_run.map(|(at, _)| at)].into_iter().flatten().collect();
         let text = format!("step `{}` left no trace: {}", step.name, why_untouched(index, step, known));
@@ -67,7 +67,7 @@ fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
     unmet
 }
 
-fn why_untouched(index: &Index<'_>, step: &Step<'_>, known: Option<&Untouched>) -> String {
+fn why_untouched(index: &Index<'_>, step: &StepRecord<'_>, known: Option<&Untouched>) -> String {
     if let Some((_, why)) = step.not_run {
         return format!("it never ran: {why}");
     }
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Verdict, testing::Story},
-        history::Moment,
+        history::StepEvent,
     };
     use gapless_world::LogEvent;
 
@@ -263,10 +263,10 @@ mod tests {
     /// A healthy run in which `cut` lasts from 10 to 20 s on server-2.
     fn story() -> Story {
         let mut story = Story::healthy();
-        let moment = |moment| What::Step { step: "cut".into(), moment };
-        story.at(10_000).says("harness", moment(Moment::Begins { hosts: vec!["server-2".into()] }));
+        let cut = |event| What::Step { step: "cut".into(), event };
+        story.at(10_000).says("harness", cut(StepEvent::Begins { hosts: vec!["server-2".into()] }));
         story.at(15_000).says("server-2", refused("expired"));
-        story.at(20_000).says("harness", moment(Moment::Ended { evidence: Some("1 refused".to_owned()) }));
+        story.at(20_000).says("harness", cut(StepEvent::Ended { evidence: Some("1 refused".to_owned()) }));
         story.at(25_000).says("server-1", refused("not-yet-valid"));
         story
     }
@@ -323,15 +323,15 @@ mod tests {
     /// A run with a step that nothing met, one that never came, and one of an instant, each known by its action.
     fn untouched() -> Story {
         let mut story = story();
-        let jump = |moment| What::Step { step: "jump".into(), moment };
+        let jump = |event| What::Step { step: "jump".into(), event };
         let hosts = ["server-1", "server-2", "server-3", "client-1"].map(Name::from);
-        story.at(40_000).says("harness", jump(Moment::Begins { hosts: hosts.to_vec() }));
-        story.at(70_000).says("harness", jump(Moment::Ended { evidence: None }));
-        let later = |moment| What::Step { step: "later".into(), moment };
-        story.says("harness", later(Moment::NotRun { why: "`jump:bites` never came".to_owned() }));
-        let reset = |moment| What::Step { step: "reset".into(), moment };
-        story.says("harness", reset(Moment::Begins { hosts: vec![] }));
-        story.says("harness", reset(Moment::Ended { evidence: None }));
+        story.at(40_000).says("harness", jump(StepEvent::Begins { hosts: hosts.to_vec() }));
+        story.at(70_000).says("harness", jump(StepEvent::Ended { evidence: None }));
+        let later = |event| What::Step { step: "later".into(), event };
+        story.says("harness", later(StepEvent::NotRun { why: "`jump:bites` never came".to_owned() }));
+        let reset = |event| What::Step { step: "reset".into(), event };
+        story.says("harness", reset(StepEvent::Begins { hosts: vec![] }));
+        story.says("harness", reset(StepEvent::Ended { evidence: None }));
         story
     }
 

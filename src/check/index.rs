@@ -16,7 +16,9 @@ use super::{
     note::{self, Note},
     wire, words,
 };
-use crate::history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark};
+use crate::history::{
+    EntryId, Event, Found, History, Name, Outcome, Promise, RunClock, StepEvent, What, mark::find_mark,
+};
 
 /// What is known of one entry.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl Checkpoint<'_> {
 
 /// A receipt that a client accepted.
 #[derive(Debug)]
-pub(super) struct Receipt {
+pub(super) struct AcceptedReceipt {
     pub(super) event: usize,
     /// The index as its client took it.
     pub(super) index: u64,
@@ -121,7 +123,7 @@ pub(super) struct Receipt {
 
 /// One step of the scenario.
 #[derive(Debug)]
-pub(super) struct Step<'h> {
+pub(super) struct StepRecord<'h> {
     pub(super) name: &'h Name,
     pub(super) hosts: &'h [Name],
     pub(super) begins: Option<usize>,
@@ -132,9 +134,9 @@ pub(super) struct Step<'h> {
     summed_up: bool,
 }
 
-impl Step<'_> {
+impl StepRecord<'_> {
     /// Returns whether it left evidence.
-    pub(super) fn bit(&self) -> bool {
+    pub(super) fn has_bitten(&self) -> bool {
         self.bites.is_some() || self.summed_up
     }
 }
@@ -186,12 +188,12 @@ pub(super) struct Index<'h> {
     /// Leaves that clients read: event, position, bytes.
     pub(super) leaves: Vec<(usize, u64, &'h Bytes)>,
     pub(super) checkpoints: Vec<Checkpoint<'h>>,
-    pub(super) receipts: Vec<Receipt>,
+    pub(super) receipts: Vec<AcceptedReceipt>,
     /// Entries that clients took into their outbox: event, epoch, number in [`Index::entries`].
     pub(super) accepted: Vec<(usize, u64, usize)>,
     /// What each client holds at the end: event, outbox, dead letters.
     pub(super) holds: BTreeMap<&'h str, (usize, &'h [EntryId], &'h [EntryId])>,
-    pub(super) steps: Vec<Step<'h>>,
+    pub(super) steps: Vec<StepRecord<'h>>,
     /// The latest event that submitted an entry which stands in a last reading.
     pub(super) shown_until: Option<usize>,
     pub(super) healed: Option<usize>,
@@ -243,7 +245,7 @@ impl<'h> Index<'h> {
         match &event.what {
             What::Healed {} => self.healed = Some(at),
             What::Settled { quiet } => self.settled = Some((at, *quiet)),
-            What::Step { step, moment } => self.take_moment(at, step, moment),
+            What::Step { step, event } => self.take_step(at, step, event),
             What::Submitted { entry, bytes } => {
                 let entry = self.entry_of(&entry.client, entry.number);
                 self.entries[entry].submitted.get_or_insert((at, bytes));
@@ -274,28 +276,29 @@ impl<'h> Index<'h> {
         }
     }
 
-    fn take_moment(&mut self, at: usize, name: &'h Name, moment: &'h Moment) {
+    fn take_step(&mut self, at: usize, name: &'h Name, event: &'h StepEvent) {
         let n = self.steps.iter().position(|step| step.name == name).unwrap_or_else(|| {
             let (begins, bites, ended, not_run) = (None, None, None, None);
-            let step = Step { name, hosts: &[], begins, bites, nth: Vec::new(), ended, not_run, summed_up: false };
+            let step =
+                StepRecord { name, hosts: &[], begins, bites, nth: Vec::new(), ended, not_run, summed_up: false };
             self.steps.push(step);
             self.steps.len() - 1
         });
         let step = &mut self.steps[n];
-        match moment {
-            Moment::Begins { hosts } => {
+        match event {
+            StepEvent::Begins { hosts } => {
                 step.begins.get_or_insert(at);
                 step.hosts = hosts;
             }
-            Moment::Bites { .. } => {
+            StepEvent::Bites { .. } => {
                 step.bites.get_or_insert(at);
             }
-            Moment::Nth { n } => step.nth.push((*n, at)),
-            Moment::Ended { evidence } => {
+            StepEvent::Nth { n } => step.nth.push((*n, at)),
+            StepEvent::Ended { evidence } => {
                 step.ended = Some(at);
                 step.summed_up |= evidence.is_some();
             }
-            Moment::NotRun { why } => step.not_run = Some((at, why)),
+            StepEvent::NotRun { why } => step.not_run = Some((at, why)),
         }
     }
 
@@ -333,7 +336,7 @@ impl<'h> Index<'h> {
             }
             LogEvent::ReceiptVerified { epoch, sequence, index, receipt } => {
                 let decoded = wire::Receipt::decode(receipt.clone());
-                self.receipts.push(Receipt { event: at, index: *index, decoded, slot: (*epoch, *sequence) });
+                self.receipts.push(AcceptedReceipt { event: at, index: *index, decoded, slot: (*epoch, *sequence) });
             }
             LogEvent::EntryAccepted { epoch, entry, .. } => {
                 if let Some((client, number)) = find_mark(entry)
@@ -443,7 +446,7 @@ impl<'h> Index<'h> {
         self.clients.get(client).map_or(0, |&client| self.acked[client])
     }
 
-    pub(super) fn step(&self, name: &str) -> Option<&Step<'h>> {
+    pub(super) fn step(&self, name: &str) -> Option<&StepRecord<'h>> {
         self.steps.iter().find(|step| &**step.name == name)
     }
 

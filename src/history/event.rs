@@ -117,11 +117,11 @@ pub(crate) fn same_bytes(one: &Bytes, other: &Bytes) -> bool {
     one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
 
-/// A moment that scenario files can name.
+/// What happened to a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "moment")]
 #[allow(missing_docs, reason = "named as in scenario files")]
-pub enum Moment {
+pub enum StepEvent {
     /// The step began: its hosts or links are resolved, the fault is applied.
     Begins { hosts: Vec<Name> },
     /// The first evidence that the step bit came.
@@ -150,13 +150,13 @@ pub enum What {
         /// Whether nothing was left to deliver.
         quiet: bool,
     },
-    /// A step of the scenario reached a moment.
+    /// Something happened to a step of the scenario.
     Step {
         /// The name of the step.
         step: Name,
-        /// The moment.
+        /// What happened to it.
         #[serde(flatten)]
-        moment: Moment,
+        event: StepEvent,
     },
     /// The host runs, for the `life`-th time, counted from 1.
     Up {

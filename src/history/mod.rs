@@ -7,7 +7,7 @@ mod named;
 
 pub(crate) use event::same_bytes;
 pub use event::{
-    DiskOp, Down, EntryId, Event, Found, Header, LeafBytes, Moment, Name, Outcome, Promise, Promises, RunClock, What,
+    DiskOp, Down, EntryId, Event, Found, Header, LeafBytes, Name, Outcome, Promise, Promises, RunClock, StepEvent, What,
 };
 pub use file::{HistoryError, read, write};
 

@@ -51,7 +51,7 @@ impl What {
                 super::Outcome::Acked { .. } => None,
                 super::Outcome::Refused { why } | super::Outcome::Unknown { why } => Some(why),
             },
-            What::Step { moment: super::Moment::NotRun { why }, .. } => Some(why),
+            What::Step { event: super::StepEvent::NotRun { why }, .. } => Some(why),
             What::Failed { error } => Some(error),
             What::Disk { error, .. } | What::ReadingEnded { error, .. } => error.as_deref(),
             What::Log { event } => event.reason(),

@@ -100,7 +100,7 @@ fn figures(run: &RunSummary, layout: Layout) -> String {
         Some((longest, client)) => format!("{:>7}  {client}", words::span(*longest)),
         None => format!("{:>7}", "-"),
     };
-    let (bit, steps) = facts.faults_bit;
+    let (bitten, steps) = facts.faults_bit;
     let mut text = format!("{:<name$}", cut(&run.scenario, columns.name), name = columns.name);
     for figure in columns.figures {
         let width = figure.1;
@@ -108,7 +108,7 @@ fn figures(run: &RunSummary, layout: Layout) -> String {
             SIMULATED => write!(text, "{:>width$}", words::span(run.simulated)),
             WALL => write!(text, "{:>width$}", run.wall.map_or("-".to_owned(), words::span)),
             ACKED => write!(text, "{:>width$}", words::number(facts.acked)),
-            FAULTS_BIT => write!(text, "  {:<rest$}", format!("{bit} of {steps}"), rest = width - 2),
+            FAULTS_BIT => write!(text, "  {:<rest$}", format!("{bitten} of {steps}"), rest = width - 2),
             _ => write!(text, "{blind}"),
         };
     }
@@ -405,7 +405,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Untouched, testing::Story},
-        history::{DiskOp, Down, Moment, What},
+        history::{DiskOp, Down, StepEvent, What},
         report::timeline::timeline,
     };
 
@@ -436,7 +436,7 @@ mod tests {
     /// A batch was answered before it was synced, and then the power went.
     fn violated() -> Story {
         let mut story = Story::new();
-        let step = |moment| What::Step { step: "power-loss".into(), moment };
+        let step = |event| What::Step { step: "power-loss".into(), event };
         let sync = What::Disk { op: DiskOp::Sync, path: "log/00".to_owned(), bytes: 310, error: None };
         story.at(41_190).says("server-1", sync);
         for number in 417..420 {
@@ -445,11 +445,11 @@ mod tests {
         for number in 417..420 {
             story.at(41_207).acked("client-2", number, None);
         }
-        story.at(41_208).says("harness", step(Moment::Begins { hosts: vec!["server-1".into()] }));
+        story.at(41_208).says("harness", step(StepEvent::Begins { hosts: vec!["server-1".into()] }));
         story.says("server-1", What::Down { how: Down::PowerLoss });
         story.says("server-1", What::Lost { path: "log/00".to_owned(), bytes: 3_120, torn: 0 });
         story.at(49_208).says("server-1", What::Up { life: 2 });
-        story.says("harness", step(Moment::Ended { evidence: Some("3 120 bytes lost".to_owned()) }));
+        story.says("harness", step(StepEvent::Ended { evidence: Some("3 120 bytes lost".to_owned()) }));
         story.says("harness", What::Healed {}).at(49_655).submits("client-2", 420).submits("client-2", 421);
         story.at(49_700).acked("client-2", 420, None).unknown("client-2", 421);
         story.at(90_000).says("harness", What::Settled { quiet: true });
@@ -460,9 +460,9 @@ mod tests {
 
     fn inconclusive() -> Story {
         let mut story = healthy();
-        let step = |moment| What::Step { step: "clock-jump".into(), moment };
-        story.at(100_001).says("harness", step(Moment::Begins { hosts: vec!["server-3".into()] }));
-        story.at(100_002).says("harness", step(Moment::Ended { evidence: None }));
+        let step = |event| What::Step { step: "clock-jump".into(), event };
+        story.at(100_001).says("harness", step(StepEvent::Begins { hosts: vec!["server-3".into()] }));
+        story.at(100_002).says("harness", step(StepEvent::Ended { evidence: None }));
         let fault = crate::fault::find("clock-jump").expect("in the catalogue");
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
         story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });

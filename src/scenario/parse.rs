@@ -10,7 +10,7 @@ use gapless_world::{EventDoc, LogEvent};
 use toml::de::DeTable;
 
 use super::{
-    draft::{Draft, Lines, Pattern},
+    draft::{Draft, DraftPattern, Lines},
     model::{
         Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS,
         SIZE_DEFAULT, Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
@@ -227,7 +227,7 @@ fn read_expect(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     draft.expect = expect;
 }
 
-fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mut Problems) -> Option<Pattern> {
+fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mut Problems) -> Option<DraftPattern> {
     let mut table = problems.table("an event pattern", node)?;
     let event = table.need("event", "\"retry\"", problems).and_then(|node| {
         let word = problems.string("event", node)?;
@@ -254,7 +254,7 @@ fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mu
     }
     let line = lines.of(node.span().start);
     let pattern = EventPattern { event, on, during, after, reason, line };
-    Some(Pattern { list, pattern, span: node.span(), hosts, during_span, after_span })
+    Some(DraftPattern { list, pattern, span: node.span(), hosts, during_span, after_span })
 }
 
 /// Checks that the event can give this reason at all.

@@ -26,10 +26,10 @@ use super::{
     operator::Operator,
     recorder::Recorder,
     told,
-    workload::{Load, Phase, Surges, Workload},
+    workload::{ClientWorkload, OfferedLoad, Phase, Surges},
 };
 use crate::{
-    fault,
+    fault::RevisionRole,
     history::{Down, Name, What},
     link::Links,
     scenario::{Call, Plan, Scenario},
@@ -54,7 +54,7 @@ pub(super) mod streams {
 
 /// The kind of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum HostKind {
     Server,
     Client,
     Auditor,
@@ -65,7 +65,7 @@ pub(super) enum Role {
 pub(super) struct Actor {
     pub name: Name,
     pub index: HostIndex,
-    pub role: Role,
+    pub kind: HostKind,
     pub disk: SimDisk,
     /// Whether it stands still, and its workload with it.
     pub still: Arc<AtomicBool>,
@@ -75,7 +75,7 @@ pub(super) struct Actor {
     /// The bytes that its software may use for queues and caches.
     pub memory: watch::Sender<u64>,
     /// The revisions that were deployed to it, the one in force last. Never empty.
-    pub revisions: Arc<Mutex<Vec<fault::Role>>>,
+    pub revisions: Arc<Mutex<Vec<RevisionRole>>>,
     /// How often the machine was replaced by an empty one.
     pub machine: Arc<AtomicU32>,
     /// Whether this life serves: its listener is bound, or its client came up.
@@ -134,7 +134,7 @@ pub(super) struct Stage {
     pub actors: Vec<Actor>,
     /// Set whenever what runs on some host ends.
     pub ended: Arc<AtomicBool>,
-    pub workloads: Vec<Workload>,
+    pub workloads: Vec<ClientWorkload>,
     pub surges: Surges,
     pub phase: watch::Sender<Phase>,
     pub auditor: Auditor,
@@ -181,26 +181,26 @@ impl Stage {
 
         let mut actors = Vec::new();
         for name in &servers {
-            let (actor, make) = maker.actor(name, Role::Server)?;
+            let (actor, make) = maker.actor(name, HostKind::Server)?;
             start_server(&mut sim, &actor, make, system.clone(), recorder.clone());
             actors.push(actor);
         }
         let mut workloads = Vec::new();
-        let (surges, load) = (Surges::default(), Load::of(scenario));
+        let (surges, load) = (Surges::default(), OfferedLoad::of(scenario));
         for (n, name) in (0_u32..).zip(&clients) {
-            let (actor, make) = maker.actor(name, Role::Client)?;
+            let (actor, make) = maker.actor(name, HostKind::Client)?;
             let share = (n, u32::try_from(clients.len()).unwrap_or(u32::MAX));
             let (still, orders) = (actor.still.clone(), (phases.clone(), surges.clone()));
-            let workload = Workload::new(name.clone(), share, load, recorder.clone(), orders, still);
+            let workload = ClientWorkload::new(name.clone(), share, load, recorder.clone(), orders, still);
             start_client(&mut sim, &actor, make, system.clone(), recorder.clone(), workload.clone());
             workloads.push(workload);
             actors.push(actor);
         }
-        let (actor, make) = maker.actor(&"auditor".into(), Role::Auditor)?;
+        let (actor, make) = maker.actor(&"auditor".into(), HostKind::Auditor)?;
         start_auditor(&mut sim, &actor, make, system.clone(), recorder.clone(), auditor.clone());
         actors.push(actor);
         if let Some(name) = &plan.issuer {
-            let (actor, make) = maker.actor(&name.as_str().into(), Role::Issuer)?;
+            let (actor, make) = maker.actor(&name.as_str().into(), HostKind::Issuer)?;
             let settings = maker.issuer_settings(actor.certificates.installed());
             start_issuer(&mut sim, &actor, make, settings, recorder.clone());
             actors.push(actor);
@@ -337,12 +337,12 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn actor(&mut self, name: &Name, role: Role) -> Result<(Actor, MakeHost), SimError> {
+    fn actor(&mut self, name: &Name, kind: HostKind) -> Result<(Actor, MakeHost), SimError> {
         let index = self.next;
         self.next += 1;
-        let identity = match role {
-            Role::Issuer => self.authorities.issuers_own(),
-            Role::Server | Role::Client | Role::Auditor => self.authorities.initial(name),
+        let identity = match kind {
+            HostKind::Issuer => self.authorities.issuers_own(),
+            HostKind::Server | HostKind::Client | HostKind::Auditor => self.authorities.initial(name),
         };
         let noted = |what| self.recorder.record_at(Duration::ZERO, name, what);
         let certificates = Arc::new(Certificates::new(identity.map_err(prepare)?, &noted));
@@ -357,13 +357,13 @@ impl<'a> Maker<'a> {
         let actor = Actor {
             name: name.clone(),
             index,
-            role,
+            kind,
             disk: SimDisk::new(name.clone(), self.recorder.clone(), sector, luck, mishaps),
             still: Arc::default(),
             flips: Arc::new(Mutex::new(flips)),
             certificates,
             memory: watch::Sender::new(self.scenario.cluster.memory),
-            revisions: Arc::new(Mutex::new(vec![fault::Role::Current])),
+            revisions: Arc::new(Mutex::new(vec![RevisionRole::Current])),
             machine: Arc::default(),
             serves: Arc::default(),
             life: Arc::default(),
@@ -387,7 +387,7 @@ impl<'a> Maker<'a> {
 
     /// Makes the `Host` of each of a host's lives.
     fn lives_of(&self, actor: &Actor) -> MakeHost {
-        let (role, world) = (actor.role, self.world_of(actor));
+        let (kind, world) = (actor.kind, self.world_of(actor));
         let disk = DataFolder(Arc::new(actor.disk.clone()));
         let call: Call = self.scenario.workload.call;
         let (stop, life, recorder) = (actor.stop.clone(), actor.life.clone(), self.recorder.clone());
@@ -404,8 +404,8 @@ impl<'a> Maker<'a> {
             recorder.record(What::Up { life: life.fetch_add(1, Ordering::Relaxed) + 1 });
             certificates.begin_life();
             let revision = revisions.lock().unwrap_or_else(PoisonError::into_inner).last().copied();
-            let revision = revision.unwrap_or(fault::Role::Current);
-            if matches!(role, Role::Server | Role::Client) {
+            let revision = revision.unwrap_or(RevisionRole::Current);
+            if matches!(kind, HostKind::Server | HostKind::Client) {
                 recorder.record(What::Runs { revision: revision.word().to_owned() });
             }
             let (noted, flips) = (recorder.clone(), flips.clone());
@@ -425,7 +425,7 @@ impl<'a> Maker<'a> {
                 segment,
                 stop: stopped,
                 record: Arc::new(move |what| noted.record(what)),
-                reply_filter: (role == Role::Server).then_some(reply_filter),
+                reply_filter: (kind == HostKind::Server).then_some(reply_filter),
                 revision,
                 machine: machine.load(Ordering::Relaxed),
             }
@@ -495,7 +495,7 @@ fn start_client<S: System>(
     make: MakeHost,
     system: Arc<S>,
     recorder: Recorder,
-    workload: Workload,
+    workload: ClientWorkload,
 ) {
     let serves = actor.serves.clone();
     start(sim, actor, move || {

@@ -27,7 +27,7 @@ use gapless_world::LogEvent;
 use sha2::{Digest as _, Sha256};
 
 use super::super::{
-    index::{Find, Index, Receipt},
+    index::{AcceptedReceipt, Find, Index},
     merkle,
     note::{self, Note, Seen, Verifier},
     verdict::{Finding, Violation},
@@ -198,7 +198,7 @@ fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, (usize, Bytes)> {
     accepted
 }
 
-fn verify(receipt: &Receipt, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
+fn verify(receipt: &AcceptedReceipt, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
     let decoded = receipt.decoded.as_ref().map_err(|error| format!("it is not a receipt: {error}"))?;
     let note = note::parse(&decoded.checkpoint).map_err(|why| format!("its checkpoint is malformed: {why}"))?;
     seen.signed(verifier, &note).map_err(|why| format!("its checkpoint is no proof: {why}"))?;

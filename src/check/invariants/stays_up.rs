@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Untouched, testing::Story},
-        history::{DiskOp, Moment, Promise},
+        history::{DiskOp, Promise, StepEvent},
     };
 
     fn failed() -> What {
@@ -204,8 +204,8 @@ mod tests {
             may_end: fault.may_end_process,
         };
         story.expect.steps.insert("it".into(), known);
-        let moment = Moment::Begins { hosts: vec!["server-1".into()] };
-        story.says("harness", What::Step { step: "it".into(), moment });
+        let event = StepEvent::Begins { hosts: vec!["server-1".into()] };
+        story.says("harness", What::Step { step: "it".into(), event });
     }
 
     fn finding(story: &Story) -> Finding {

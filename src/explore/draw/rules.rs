@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Subject;
 use crate::{
-    fault::{End, HostRef, Role},
+    fault::{End, HostRef, RevisionRole},
     scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
@@ -109,7 +109,7 @@ fn a_client_keeps_its_disk(scenario: &Scenario) -> bool {
 }
 
 fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
-    let mut breaking = scenario.steps.iter().filter(|step| step.action.revision() == Some(Role::Breaking));
+    let mut breaking = scenario.steps.iter().filter(|step| step.action.revision() == Some(RevisionRole::Breaking));
     let Some(mistake) = breaking.next() else { return true };
     let is_one = |on: &Vec<HostRef>| matches!(on.as_slice(), [HostRef::Server(_) | HostRef::Client(_)]);
     let one = mistake.action.name() == "upgrade" && mistake.action.on().is_some_and(is_one);

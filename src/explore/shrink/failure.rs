@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::super::{process::RunError, worker::Outcome};
+use super::super::{process::RunError, worker::RunOutcome};
 use crate::{check::Verdict, history::Promise};
 
 /// How a run failed.
@@ -29,10 +29,10 @@ pub enum Failure {
 
 impl Failure {
     /// Returns how this run failed, or `None` if it did not fail or was stopped.
-    pub fn of(outcome: &Result<Outcome, RunError>) -> Option<Self> {
+    pub fn of(outcome: &Result<RunOutcome, RunError>) -> Option<Self> {
         let judgement = match outcome {
-            Ok(Outcome::Judged { summary, .. }) => &summary.judgement,
-            Ok(Outcome::Failed { error }) => return Some(Failure::Ended { text: without_figures(error) }),
+            Ok(RunOutcome::Judged { summary, .. }) => &summary.judgement,
+            Ok(RunOutcome::Failed { error }) => return Some(Failure::Ended { text: without_figures(error) }),
             Err(RunError::Stopped | RunError::Io(_)) => return None,
             Err(error) => return Some(Failure::Ended { text: without_figures(&error.to_string()) }),
         };
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_the_same_at_another_time_and_not_at_another_place() {
-        let panic = |at: &str, place: &str| Outcome::Failed {
+        let panic = |at: &str, place: &str| RunOutcome::Failed {
             error: format!("a task panicked at {at} of simulated time\n  index out of bounds\n  at src/{place}.rs:267"),
         };
         let of = |outcome| Failure::of(&Ok(outcome)).expect("failed");

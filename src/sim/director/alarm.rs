@@ -14,7 +14,7 @@ use crate::{
     sim::{
         disk::SimDisk,
         recorder::Alarm,
-        stage::{Role, Stage},
+        stage::{HostKind, Stage},
     },
 };
 
@@ -45,7 +45,10 @@ impl Director<'_> {
                 && !(event == "leader-change" && on.depend_on_the_leader())
             {
                 let disks = self.resolve(on).into_iter().filter_map(|host| {
-                    self.stage.actor(&host).filter(|actor| actor.role != Role::Auditor).map(|a| (host, a.disk.clone()))
+                    self.stage
+                        .actor(&host)
+                        .filter(|actor| actor.kind != HostKind::Auditor)
+                        .map(|a| (host, a.disk.clone()))
                 });
                 armed.push(Armed { index, event: event.clone(), hosts: disks.collect() });
             }

@@ -27,13 +27,13 @@ pub(super) struct Presented {
 /// The certificates of one host, as the history records them.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    pub(super) known: BTreeMap<u64, Facts>,
+    pub(super) known: BTreeMap<u64, Certificate>,
     pub(super) installed: u64,
     taken: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
+pub(super) struct Certificate {
     pub(super) name: String,
     pub(super) authority: String,
     pub(super) not_before: i64,
@@ -76,7 +76,7 @@ impl Director<'_> {
                 trusts,
                 ..
             } => {
-                let facts = Facts {
+                let certificate = Certificate {
                     name: name.clone(),
                     authority: authority.clone(),
                     not_before: *not_before,
@@ -85,7 +85,7 @@ impl Director<'_> {
                     trusts: trusts.clone(),
                 };
                 let shown = self.certificates.hosts.entry(event.host.clone()).or_default();
-                shown.known.insert(*serial, facts);
+                shown.known.insert(*serial, certificate);
                 shown.installed = *serial;
             }
             What::Clock { offset, rate_ppm } => {
@@ -118,11 +118,11 @@ impl Director<'_> {
             let effect = self.plan.steps[*index].action.effect();
             let expires = matches!(effect, Effect::Certificate(CertificateFault::Expire { .. }));
             let elapsed = i64::try_from(event.at.as_secs()).unwrap_or(i64::MAX / 4);
-            let ended = |facts: &Facts| self.scenario.cluster.wall_clock + elapsed > facts.not_after;
+            let ended = |certificate: &Certificate| self.scenario.cluster.wall_clock + elapsed > certificate.not_after;
             let met = between.iter().any(|host| {
-                let Some((serial, facts)) = shows(host) else { return false };
-                let own = installed.serials.get(*host) == Some(&serial) && (!expires || ended(facts));
-                own || installed.authority.as_ref() == Some(&facts.authority)
+                let Some((serial, certificate)) = shows(host) else { return false };
+                let own = installed.serials.get(*host) == Some(&serial) && (!expires || ended(certificate));
+                own || installed.authority.as_ref() == Some(&certificate.authority)
             });
             *which(installed) += u64::from(met);
         }
