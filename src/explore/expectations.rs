@@ -61,16 +61,14 @@ fn pattern(scenario: &Scenario, written: &EventPattern) -> Pattern {
 
 /// Spells out groups of hosts. `@step` stays, because only the history knows which hosts the step struck.
 fn names(scenario: &Scenario, host: &HostRef) -> Vec<Name> {
-    let all = |kind: &str, count: u32| (1..=count).map(|n| Name::from(format!("{kind}-{n}"))).collect();
-    match host {
-        HostRef::Servers | HostRef::AnyServer | HostRef::Leader | HostRef::Followers => {
-            all("server", scenario.cluster.servers)
-        }
-        HostRef::Clients | HostRef::AnyClient => all("client", scenario.workload.clients),
+    let names = match host {
+        HostRef::Servers | HostRef::AnyServer | HostRef::Leader | HostRef::Followers => scenario.server_names(),
+        HostRef::Clients | HostRef::AnyClient => scenario.client_names(),
         HostRef::Auditor | HostRef::Issuer | HostRef::Server(_) | HostRef::Client(_) | HostRef::Step(_) => {
-            vec![Name::from(host.to_string())]
+            vec![host.to_string()]
         }
-    }
+    };
+    names.into_iter().map(Name::from).collect()
 }
 
 fn moment(moment: &Moment) -> MomentRef {

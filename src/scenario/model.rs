@@ -311,6 +311,16 @@ impl Scenario {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("scenario")
     }
 
+    /// Returns the names of the servers in order: `server-1` and so on.
+    pub fn server_names(&self) -> Vec<String> {
+        (1..=self.cluster.servers).map(|n| HostRef::Server(n).to_string()).collect()
+    }
+
+    /// Returns the names of the clients in order: `client-1` and so on.
+    pub fn client_names(&self) -> Vec<String> {
+        (1..=self.workload.clients).map(|n| HostRef::Client(n).to_string()).collect()
+    }
+
     /// Returns the longest that a run can take in simulated time: start-up, the workload and any step that outlasts it,
     /// recovery, settling. A step begins before the end of the workload or not at all, so this is a true bound; a run
     /// that reaches it hangs.

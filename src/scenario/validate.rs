@@ -307,10 +307,10 @@ fn validate_link(draft: &Draft, step: &DraftStep, problems: &mut Problems) {
 fn lone_host(draft: &Draft, host: &HostRef) -> Option<String> {
     let servers = matches!(host, HostRef::Servers | HostRef::Leader | HostRef::AnyServer);
     if servers && draft.servers == Some(1) {
-        return Some("server-1".to_owned());
+        return Some(HostRef::Server(1).to_string());
     }
     if matches!(host, HostRef::Clients | HostRef::AnyClient) && draft.clients == Some(1) {
-        return Some("client-1".to_owned());
+        return Some(HostRef::Client(1).to_string());
     }
     let one =
         matches!(host, HostRef::Leader | HostRef::Auditor | HostRef::Issuer | HostRef::Server(_) | HostRef::Client(_));
@@ -532,12 +532,13 @@ impl<'d> Timed<'d> {
 
 /// Returns the names of the hosts that a selection certainly contains, whatever the seed and the run.
 fn certain(draft: &Draft, hosts: &[HostRef]) -> Vec<String> {
-    let all = |kind: &str, count: Option<u32>| (1..=count.unwrap_or(0)).map(|n| format!("{kind}-{n}")).collect();
+    let all =
+        |host: fn(u32) -> HostRef, count: Option<u32>| (1..=count.unwrap_or(0)).map(|n| host(n).to_string()).collect();
     let mut names = Vec::new();
     for host in hosts {
         let more: Vec<String> = match host {
-            HostRef::Servers => all("server", draft.servers),
-            HostRef::Clients => all("client", draft.clients),
+            HostRef::Servers => all(HostRef::Server, draft.servers),
+            HostRef::Clients => all(HostRef::Client, draft.clients),
             HostRef::Step(_) => Vec::new(),
             // Of several servers, another one may lead by then.
             HostRef::Leader if draft.servers != Some(1) => Vec::new(),

@@ -32,7 +32,7 @@ use gapless_world::{LogEvent, error_chain};
 use moments::Moments;
 use perform::{Status, StepState};
 
-use super::{SimError, auditor::Reading, panicked, stage::Stage, workload::Phase};
+use super::{SimError, auditor::Reading, panicked, roster::HARNESS, stage::Stage, workload::Phase};
 use crate::{
     history::{Event, Name, Outcome, StepEvent, What},
     scenario::{Plan, Scenario},
@@ -297,7 +297,7 @@ impl<'a> Director<'a> {
     }
 
     fn record(&self, what: What) {
-        self.stage.recorder.record_at(self.now, &"harness".into(), what);
+        self.stage.recorder.record_at(self.now, &HARNESS.into(), what);
     }
 
     fn record_step(&self, index: usize, event: StepEvent) {

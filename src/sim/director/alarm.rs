@@ -11,11 +11,7 @@ use crate::{
     fault::{Effect, ProcessFault},
     history::Name,
     scenario::{Moment, Start},
-    sim::{
-        disk::SimDisk,
-        recorder::Alarm,
-        stage::{HostKind, Stage},
-    },
+    sim::{disk::SimDisk, recorder::Alarm, roster::HostKind, stage::Stage},
 };
 
 /// Hosts whose power went within a tick, by the step that caused it and has not begun yet.

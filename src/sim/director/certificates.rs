@@ -16,7 +16,10 @@ use crate::{
     fault::{CertificateFault, Effect, INSTALLED_BEFORE, Mismatch},
     history::{Name, What},
     scenario::Start,
-    sim::{SimError, authorities::ISSUER, stage::HostKind},
+    sim::{
+        SimError,
+        roster::{HARNESS, HostKind},
+    },
 };
 
 /// The least time from the start of the run to t = 0 if a certificate ends `at` a time after t = 0: so it can be issued
@@ -171,7 +174,8 @@ impl Family for Certificates {
                 director.reconnect_if(index, reconnect);
             }
             CertificateFault::Rotate { reconnect } => {
-                let not_before = director.wall(&ISSUER.into());
+                // Without an issuer, somebody whose clock is right issues them.
+                let not_before = director.wall(&director.plan.issuer.as_deref().unwrap_or(HARNESS).into());
                 let why = "fresh, by hand";
                 director.attempt(index, |this| {
                     this.install_each(index, why, |this, host| this.stage.authorities.fresh(host, not_before))

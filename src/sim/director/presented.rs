@@ -11,7 +11,6 @@ use super::Director;
 use crate::{
     fault::{CertificateFault, Effect},
     history::{Event, Name, What},
-    sim::authorities::ISSUER,
 };
 
 /// The director's knowledge of certificates.
@@ -113,7 +112,7 @@ impl Director<'_> {
             let shown = hosts.get(host)?;
             Some((shown.taken?, shown.known.get(&shown.taken?)?))
         };
-        let to_issuer = between.contains(&ISSUER);
+        let to_issuer = self.plan.issuer.as_deref().is_some_and(|issuer| between.contains(&issuer));
         for (index, installed) in steps.iter_mut().filter(|_| !to_issuer) {
             let effect = self.plan.steps[*index].action.effect();
             let expires = matches!(effect, Effect::Certificate(CertificateFault::Expire { .. }));
