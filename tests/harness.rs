@@ -11,7 +11,7 @@ use gapless::{
     explore::{self, RUN_MAX, RunOutcome, RunRequest, Scratch},
     history::{Name, What},
     report::RunSummary,
-    system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
+    system::{Client, Entry, Failure, Findings, Host, Invariant, Outcome, Peer, Promises, System},
     world::{File, OpenMode, Stream},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -73,8 +73,8 @@ impl System for Toy {
     type Client = Caller;
 
     fn promises(&self) -> Promises {
-        let declined = vec![(Promise::Authentic, "a toy signs nothing".to_owned())];
-        Promises { kept: vec![Promise::AckedDurable], declined, may_repeat: None }
+        let declined = vec![(Invariant::Authentic, "a toy signs nothing".to_owned())];
+        Promises { kept: vec![Invariant::AckedDurable], declined, may_repeat: None }
     }
 
     fn prepare(&mut self, _servers: &[Name], clients: &[Name]) -> Result<(), Failure> {
@@ -268,9 +268,9 @@ fn a_sound_log_holds() -> Result<(), Failed> {
 
 fn a_log_that_loses_acknowledged_entries_is_violated_and_the_screen_says_which() -> Result<(), Failed> {
     let (summary, screen) = judged(Flaw::Forgets, POWER_LOSS)?;
-    let (promise, violation) = summary.judgement.headline().ok_or("nothing was violated")?;
-    if summary.judgement.verdict != Verdict::Violated || promise != Promise::AckedDurable {
-        return Err(format!("{promise}: {violation:?}").into());
+    let (invariant, violation) = summary.judgement.headline().ok_or("nothing was violated")?;
+    if summary.judgement.verdict != Verdict::Violated || invariant != Invariant::AckedDurable {
+        return Err(format!("{invariant}: {violation:?}").into());
     }
     let entry = violation.entries.first().ok_or("no entry is named")?;
     says(

@@ -17,7 +17,7 @@ use super::{
     wire, words,
 };
 use crate::history::{
-    EntryId, Event, Found, History, Name, Outcome, Promise, RunClock, StepEvent, What, mark::find_mark,
+    EntryId, Event, Found, History, Invariant, Name, Outcome, RunClock, StepEvent, What, mark::find_mark,
 };
 
 /// What is known of one entry.
@@ -484,7 +484,7 @@ impl<'h> Index<'h> {
 
     /// Returns whether the log is held to `recovers`.
     pub(super) fn promises_to_recover(&self) -> bool {
-        self.history.header.promises.kept.contains(&Promise::Recovers)
+        self.history.header.promises.kept.contains(&Invariant::Recovers)
     }
 
     /// Returns whether an entry counts at a position of the final log, which need not be its first one.

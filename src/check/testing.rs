@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gapless_world::LogEvent;
 
 use super::{Expectations, Finding, Judgement, Violation, judge};
-use crate::history::{EntryId, Event, Found, Header, History, LeafBytes, Outcome, Promise, Promises, What};
+use crate::history::{EntryId, Event, Found, Header, History, Invariant, LeafBytes, Outcome, Promises, What};
 
 /// A history under construction. Time stands still until it is set.
 #[derive(Debug, Clone)]
@@ -18,10 +18,10 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    /// Three servers, two clients, and every promise that has a check and needs no signatures.
+    /// Three servers, two clients, and every invariant that has a check and needs no signatures.
     pub(crate) fn new() -> Self {
-        let unchecked = [Promise::TrustedPeers, Promise::NoSilentCorruption];
-        let kept = Promise::ALL.iter().copied().filter(|it| !unchecked.contains(it));
+        let unchecked = [Invariant::TrustedPeers, Invariant::NoSilentCorruption];
+        let kept = Invariant::ALL.iter().copied().filter(|it| !unchecked.contains(it));
         let header = Header {
             format: 1,
             scenario: "story".to_owned(),
@@ -170,16 +170,16 @@ impl Story {
         judge(&self.history, &self.expect)
     }
 
-    pub(crate) fn finding(&self, promise: Promise) -> Finding {
-        let found = self.judge().findings.into_iter().find(|it| it.0 == promise);
-        found.expect("the promise is kept").1
+    pub(crate) fn finding(&self, invariant: Invariant) -> Finding {
+        let found = self.judge().findings.into_iter().find(|it| it.0 == invariant);
+        found.expect("the invariant is promised").1
     }
 
-    /// Returns the first violation of a promise.
-    pub(crate) fn violation(&self, promise: Promise) -> Violation {
-        match self.finding(promise) {
+    /// Returns the first violation of an invariant.
+    pub(crate) fn violation(&self, invariant: Invariant) -> Violation {
+        match self.finding(invariant) {
             Finding::Violated(mut violations) => violations.swap_remove(0),
-            other => panic!("{promise} is not violated: {other:?}"),
+            other => panic!("{invariant} is not violated: {other:?}"),
         }
     }
 }

@@ -68,7 +68,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::history::{DiskOp, Down, EntryId, Found, LeafBytes, Outcome, Promise, Promises, StepEvent, What};
+    use crate::history::{DiskOp, Down, EntryId, Found, Invariant, LeafBytes, Outcome, Promises, StepEvent, What};
     use gapless_world::{LogEvent, observer::Direction};
 
     fn header() -> Header {
@@ -82,8 +82,8 @@ mod tests {
             servers: vec!["server-1".into()],
             clients: vec!["client-1".into()],
             promises: Promises {
-                kept: Promise::ALL.to_vec(),
-                declined: vec![(Promise::Authentic, "not signed".to_owned())],
+                kept: Invariant::ALL.to_vec(),
+                declined: vec![(Invariant::Authentic, "not signed".to_owned())],
                 may_repeat: Some("a retry may repeat".to_owned()),
             },
             log_key: Some("log+00000000+AQ==".to_owned()),

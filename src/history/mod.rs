@@ -7,7 +7,8 @@ mod named;
 
 pub(crate) use event::same_bytes;
 pub use event::{
-    DiskOp, Down, EntryId, Event, Found, Header, LeafBytes, Name, Outcome, Promise, Promises, RunClock, StepEvent, What,
+    DiskOp, Down, EntryId, Event, Found, Header, Invariant, LeafBytes, Name, Outcome, Promises, RunClock, StepEvent,
+    What,
 };
 pub use file::{HistoryError, read, write};
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     check::{self, Finding, Judgement, Unmet, Verdict, Violation, words},
-    history::{History, Promise},
+    history::{History, Invariant},
 };
 
 /// The most lines of a screen.
@@ -173,16 +173,16 @@ impl Reason {
 /// Returns why a run does not hold: what was broken, else what was not shown.
 fn reasons(judgement: &Judgement) -> Vec<Reason> {
     let headline = judgement.headline().map(|it| it.0);
-    let mut violated: Vec<(Promise, &[Violation])> = judgement.violated().collect();
-    violated.sort_by_key(|(promise, _)| Some(*promise) != headline);
-    let violated = violated.into_iter().map(|(promise, violations)| {
+    let mut violated: Vec<(Invariant, &[Violation])> = judgement.violated().collect();
+    violated.sort_by_key(|(invariant, _)| Some(*invariant) != headline);
+    let violated = violated.into_iter().map(|(invariant, violations)| {
         let others = violations.len() as u64 - 1;
         let more = if others > 0 {
             format!(" (and in {})", words::count(others, "other way", "other ways"))
         } else {
             String::new()
         };
-        Reason { text: format!("{promise}: {}{more}", violations[0].summary), cure: None }
+        Reason { text: format!("{invariant}: {}{more}", violations[0].summary), cure: None }
     });
     let unmet = |it: &Unmet| Reason { text: unmet_line(it), cure: it.cure.clone() };
     let contradicted = judgement.unmet.iter().filter(|it| it.contradicted).map(unmet);
@@ -191,9 +191,9 @@ fn reasons(judgement: &Judgement) -> Vec<Reason> {
         return broken;
     }
     let unseen = judgement.unmet.iter().filter(|it| !it.contradicted).map(unmet);
-    let idle = judgement.findings.iter().filter_map(|(promise, finding)| match finding {
-        Finding::Idle { why } if !check::arises_only_under_faults(*promise) => {
-            Some(Reason { text: format!("{promise} was not exercised: {why}"), cure: None })
+    let idle = judgement.findings.iter().filter_map(|(invariant, finding)| match finding {
+        Finding::Idle { why } if !check::arises_only_under_faults(*invariant) => {
+            Some(Reason { text: format!("{invariant} was not exercised: {why}"), cure: None })
         }
         _ => None,
     });
@@ -289,8 +289,8 @@ pub fn screen(run: &RunSummary, history: &History, hints: &Hints, layout: impl I
     text
 }
 
-fn headline(run: &RunSummary, promise: Option<Promise>, layout: Layout) -> String {
-    let what = promise.map(|promise| format!("{promise}    ")).unwrap_or_default();
+fn headline(run: &RunSummary, invariant: Option<Invariant>, layout: Layout) -> String {
+    let what = invariant.map(|invariant| format!("{invariant}    ")).unwrap_or_default();
     let verdict = verdict_word(run.judgement.verdict);
     let (whole, palette) = (format!("{}    seed {}", run.file, run.seed), layout.palette);
     let room = layout.columns().saturating_sub(verdict.len() + 2 + what.len());
@@ -311,26 +311,27 @@ fn tell(text: &mut String, violation: &Violation, history: &History, layout: Lay
 }
 
 /// Returns what else there is to say, each part under its word.
-fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &Hints, layout: Layout) {
+fn sections(text: &mut String, run: &RunSummary, told: Option<Invariant>, hints: &Hints, layout: Layout) {
     let judgement = &run.judgement;
     let mut holds: Vec<String> = Vec::new();
     let (mut idle, mut declined) = (Vec::new(), Vec::<(&str, Vec<&str>)>::new());
-    for (promise, finding) in &judgement.findings {
+    for (invariant, finding) in &judgement.findings {
         match finding {
-            Finding::Holds { .. } if *promise == Promise::Recovers => holds.push(recovers(judgement)),
-            Finding::Holds { .. } => holds.push(promise.to_string()),
-            Finding::Idle { why } => idle.push(format!("{promise}: {why}")),
-            // Several promises may be declined for one reason, which is then shown once.
+            Finding::Holds { .. } if *invariant == Invariant::Recovers => holds.push(recovers(judgement)),
+            Finding::Holds { .. } => holds.push(invariant.to_string()),
+            Finding::Idle { why } => idle.push(format!("{invariant}: {why}")),
+            // Several invariants may be declined for one reason, which is then shown once.
             Finding::Declined { why } => match declined.iter_mut().find(|(known, _)| known == why) {
-                Some((_, promises)) => promises.push(promise.name()),
-                None => declined.push((why, vec![promise.name()])),
+                Some((_, promises)) => promises.push(invariant.name()),
+                None => declined.push((why, vec![invariant.name()])),
             },
             Finding::Violated(_) => {}
         }
     }
     let declined: Vec<String> =
         declined.into_iter().map(|(why, promises)| format!("{}: {why}", promises.join(", "))).collect();
-    let also = judgement.violated().filter(|(promise, _)| Some(*promise) != told).map(|(promise, _)| promise.name());
+    let also =
+        judgement.violated().filter(|(invariant, _)| Some(*invariant) != told).map(|(invariant, _)| invariant.name());
     let also: Vec<&str> = also.collect();
     section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, layout);
     section(text, "holds", &holds.join(", "), 3, layout);
@@ -428,8 +429,8 @@ mod tests {
 
     fn healthy() -> Story {
         let mut story = Story::healthy();
-        story.history.header.promises.kept.retain(|promise| *promise != Promise::Authentic);
-        story.history.header.promises.declined.push((Promise::Authentic, "events are not signed yet".to_owned()));
+        story.history.header.promises.kept.retain(|invariant| *invariant != Invariant::Authentic);
+        story.history.header.promises.declined.push((Invariant::Authentic, "events are not signed yet".to_owned()));
         story
     }
 

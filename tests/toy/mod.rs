@@ -15,7 +15,7 @@ use std::{
 use gapless::{
     explore::RunRequest,
     history::{self, History, StepEvent, What},
-    system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
+    system::{Client, Entry, Failure, Findings, Host, Invariant, Outcome, Peer, Promises, System},
     world::{File, OpenMode, Stream},
 };
 use libtest_mimic::Failed;
@@ -43,7 +43,7 @@ impl System for Toy {
     type Client = Caller;
 
     fn promises(&self) -> Promises {
-        Promises { kept: vec![Promise::NoPhantoms], declined: Vec::new(), may_repeat: Some("a toy".to_owned()) }
+        Promises { kept: vec![Invariant::NoPhantoms], declined: Vec::new(), may_repeat: Some("a toy".to_owned()) }
     }
 
     fn can_suffer(&self, _fault: &str) -> Result<(), std::borrow::Cow<'static, str>> {
