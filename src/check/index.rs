@@ -11,7 +11,7 @@ use gapless_world::LogEvent;
 use prost::{DecodeError, Message as _};
 
 use super::{
-    expectations::Expectations,
+    expectations::{Expect, Expectations, Untouched},
     merkle::{self, Hash},
     note::{self, Note},
     wire, words,
@@ -171,7 +171,9 @@ impl Log {
 #[derive(Debug)]
 pub(super) struct Index<'h> {
     pub(super) history: &'h History,
-    pub(super) expect: &'h Expectations,
+    pub(super) expect: &'h Expect,
+    /// What the catalogue says about each step, by its name.
+    pub(super) catalogue: &'h BTreeMap<Name, Untouched>,
     clients: BTreeMap<&'h str, usize>,
     by_number: BTreeMap<(usize, u64), usize>,
     acked: Vec<u64>,
@@ -207,10 +209,11 @@ pub(super) struct Index<'h> {
 }
 
 impl<'h> Index<'h> {
-    pub(super) fn of(history: &'h History, expect: &'h Expectations) -> Self {
+    pub(super) fn of(history: &'h History, expectations: &'h Expectations) -> Self {
         let mut index = Index {
             history,
-            expect,
+            expect: &expectations.expect,
+            catalogue: &expectations.catalogue,
             clients: BTreeMap::new(),
             by_number: BTreeMap::new(),
             acked: Vec::new(),

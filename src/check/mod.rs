@@ -27,7 +27,7 @@ mod wall;
 mod wire;
 pub(crate) mod words;
 
-pub use expectations::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
+pub use expectations::{Expect, Expectations, KnownViolation, Pattern, Untouched};
 pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
 pub use wall::WallClocks;
 
@@ -35,13 +35,13 @@ use self::{index::Index, invariants::CHECKS};
 use crate::history::{History, Invariant};
 
 /// Judges a run, in time linear in its events up to logarithms.
-pub fn judge(history: &History, expect: &Expectations) -> Judgement {
-    let index = Index::of(history, expect);
+pub fn judge(history: &History, expectations: &Expectations) -> Judgement {
+    let index = Index::of(history, expectations);
     let findings = findings(&index);
     let facts = facts::facts(&index);
     let (mut unmet, sometimes) = expect::judge(&index, &facts);
     unmet.extend(nothing_judged(&findings));
-    let verdict = match &expect.known_violation {
+    let verdict = match &expectations.known_violation {
         None => verdict(&findings, &unmet),
         Some(known) => {
             let (verdict, said) = excuse(known, &findings, &unmet);
@@ -49,7 +49,7 @@ pub fn judge(history: &History, expect: &Expectations) -> Judgement {
             verdict
         }
     };
-    let remarks = expect::unbounded(expect, &facts).into_iter().collect();
+    let remarks = expect::unbounded(index.expect, &facts).into_iter().collect();
     Judgement { verdict, findings, unmet, remarks, sometimes, facts }
 }
 
@@ -113,7 +113,7 @@ fn excuse(known: &KnownViolation, findings: &[(Invariant, Finding)], unmet: &[Un
     let mut others = Vec::new();
     for (judged, finding) in findings {
         match finding {
-            Finding::Violated(all) if judged.name() == invariant => {
+            Finding::Violated(all) if judged == invariant => {
                 let (known, unknown): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_known(it));
                 excused.extend(known.iter().map(|it| it.summary.as_str()));
                 if !unknown.is_empty() {
@@ -166,19 +166,19 @@ mod tests {
         assert_eq!(kept, Story::healthy().history.header.promises.kept);
     }
 
-    fn known(story: &Story, invariant: &str) -> Judgement {
+    fn known(story: &Story, invariant: Invariant) -> Judgement {
         known_saying(story, invariant, None)
     }
 
-    fn known_saying(story: &Story, invariant: &str, saying: Option<&str>) -> Judgement {
-        let (invariant, issue) = (invariant.to_owned(), "https://example.org/417".to_owned());
+    fn known_saying(story: &Story, invariant: Invariant, saying: Option<&str>) -> Judgement {
+        let issue = "https://example.org/417".to_owned();
         let known_violation = Some(KnownViolation { invariant, issue, saying: saying.map(str::to_owned) });
         judge(&story.history, &Expectations { known_violation, ..Expectations::default() })
     }
 
     #[test]
     fn a_known_violation_that_no_longer_happens_is_a_violation() {
-        let judgement = known(&Story::healthy(), "acked-durable");
+        let judgement = known(&Story::healthy(), Invariant::AckedDurable);
         assert_eq!(judgement.verdict, Verdict::Violated);
         assert!(judgement.unmet.iter().any(|it| it.text.contains("did not happen")), "{:?}", judgement.unmet);
     }
@@ -188,9 +188,9 @@ mod tests {
         let mut story = Story::new();
         story.submits("client-1", 0).acked("client-1", 0, Some(0));
         story.at(9_000).reads_everywhere(&[]);
-        let broken: Vec<String> = story.judge().violated().map(|it| it.0.name().to_owned()).collect();
+        let broken: Vec<Invariant> = story.judge().violated().map(|it| it.0).collect();
         assert!(!broken.is_empty());
-        let judgement = known(&story, &broken[0]);
+        let judgement = known(&story, broken[0]);
         assert_eq!(judgement.verdict == Verdict::Violated, broken.len() > 1, "{judgement:#?}");
         let said = judgement.unmet.iter().find(|it| it.text.starts_with("known violation")).expect("it is said");
         let summary = &judgement.violated().next().expect("violated").1[0].summary;
@@ -212,10 +212,10 @@ mod tests {
         };
         let found = [find(0, 0, 0), find(1, 2, 1), find(2, 1, 1)];
         story.at(9_000).reads_everywhere(&found);
-        let order = known_saying(&story, "no-gaps", Some("stands at position 2, behind"));
+        let order = known_saying(&story, Invariant::NoGaps, Some("stands at position 2, behind"));
         assert_eq!(order.verdict, Verdict::Violated, "the repeat is not the known one: {order:#?}");
-        assert_ne!(known(&story, "no-gaps").verdict, Verdict::Violated);
-        let absent = known_saying(&story, "no-gaps", Some("position 17"));
+        assert_ne!(known(&story, Invariant::NoGaps).verdict, Verdict::Violated);
+        let absent = known_saying(&story, Invariant::NoGaps, Some("position 17"));
         assert!(absent.unmet.iter().any(|it| it.text.contains("that says \"position 17\"")), "{absent:#?}");
     }
 

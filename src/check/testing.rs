@@ -1,18 +1,20 @@
 //! Tiny histories, written by hand, for tests of checks and reports.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use gapless_world::LogEvent;
 
-use super::{Expectations, Finding, Judgement, Violation, judge};
-use crate::history::{EntryId, Event, Found, Header, History, Invariant, LeafBytes, Outcome, Promises, What};
+use super::{Expect, Expectations, Finding, Judgement, Untouched, Violation, judge};
+use crate::history::{EntryId, Event, Found, Header, History, Invariant, LeafBytes, Name, Outcome, Promises, What};
 
 /// A history under construction. Time stands still until it is set.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) history: History,
-    pub(crate) expect: Expectations,
+    pub(crate) expect: Expect,
+    /// What the catalogue says about each step.
+    pub(crate) catalogue: BTreeMap<Name, Untouched>,
     now: Duration,
     readings: u32,
 }
@@ -36,7 +38,7 @@ impl Story {
             recovers_within: Duration::from_secs(30),
         };
         let history = History { header, events: Vec::new() };
-        Story { history, expect: Expectations::default(), now: Duration::ZERO, readings: 0 }
+        Story { history, expect: Expect::default(), catalogue: BTreeMap::new(), now: Duration::ZERO, readings: 0 }
     }
 
     /// A run in which everything goes well and nothing is left idle: five entries of two clients, one call, one
@@ -167,7 +169,8 @@ impl Story {
     }
 
     pub(crate) fn judge(&self) -> Judgement {
-        judge(&self.history, &self.expect)
+        let (expect, catalogue) = (self.expect.clone(), self.catalogue.clone());
+        judge(&self.history, &Expectations { expect, catalogue, known_violation: None })
     }
 
     pub(crate) fn finding(&self, invariant: Invariant) -> Finding {

@@ -73,8 +73,8 @@ pub fn page(name: &str) -> Option<String> {
     if let Some(word) = word::find(name) {
         return Some(word.page());
     }
-    let invariant = Invariant::ALL.iter().find(|invariant| invariant.name() == name)?;
-    check::explain(*invariant).map(|markdown| invariant::page(name, &markdown))
+    let invariant = Invariant::named(name)?;
+    check::explain(invariant).map(|markdown| invariant::page(name, &markdown))
 }
 
 /// Suggests what was meant by a name that has no page.

@@ -3,6 +3,7 @@
 mod event;
 mod file;
 pub(crate) mod mark;
+mod moment;
 mod named;
 
 pub(crate) use event::same_bytes;
@@ -11,6 +12,7 @@ pub use event::{
     What,
 };
 pub use file::{HistoryError, read, write};
+pub use moment::Moment;
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq)]

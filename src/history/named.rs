@@ -82,6 +82,11 @@ impl Invariant {
         Invariant::BoundedMemory,
     ];
 
+    /// Returns the invariant of this name.
+    pub fn named(name: &str) -> Option<Invariant> {
+        Invariant::ALL.iter().copied().find(|invariant| invariant.name() == name)
+    }
+
     /// Returns its name in `gapless explain`, in verdicts and in files.
     pub fn name(self) -> &'static str {
         match self {

@@ -466,7 +466,7 @@ mod tests {
         story.at(100_002).says("harness", step(StepEvent::Ended { evidence: None }));
         let fault = crate::fault::find("clock-jump").expect("in the catalogue");
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
-        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });
+        story.catalogue.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });
         story
     }
 

@@ -12,8 +12,8 @@ use toml::de::DeTable;
 use super::{
     draft::{Draft, DraftPattern, Lines},
     model::{
-        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS,
-        SIZE_DEFAULT, Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
+        Call, Cluster, EventPattern, Expect, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS, SIZE_DEFAULT,
+        Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
     },
     problem::{NOT_SHOWN, PROBLEMS_MAX, Problem, quote, suggest},
     quantity::{LONGEST, MILLISECOND, print_size},
@@ -22,6 +22,7 @@ use super::{
     validate::validate,
     walk::{COUNT_MAX, LIST_MAX, Node, Problems, Table, too_many},
 };
+use crate::history::Invariant;
 
 /// The largest scenario file, in bytes (1 MiB).
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -177,11 +178,13 @@ fn read_known_violation(node: Node<'_>, problems: &mut Problems) -> Option<Known
     let invariant = table.need("invariant", "\"no-gaps\"", problems);
     let invariant = invariant.and_then(|node| {
         let word = problems.string("invariant", node)?;
-        if !INVARIANTS.contains(&word) {
+        let invariant = Invariant::named(word);
+        if invariant.is_none() {
+            let names: Vec<_> = Invariant::ALL.iter().map(|invariant| invariant.name()).collect();
             let message = format!("no invariant is called {}", quote(word));
-            problems.file("unknown-invariant", node.span(), message, suggest(word, INVARIANTS));
+            problems.file("unknown-invariant", node.span(), message, suggest(word, &names));
         }
-        Some(word.to_owned())
+        invariant
     });
     let issue = table.need("issue", "\"https://…\"", problems).and_then(|node| {
         let address = problems.text("issue", node, false)?;

@@ -121,7 +121,7 @@ fn concerns_a_life(what: &What) -> bool {
 
 /// Returns the beginnings of steps that may end a process, and the hosts that they strike.
 fn strikes<'h>(index: &Index<'h>) -> Vec<(usize, &'h [Name])> {
-    let may_end = |name: &Name| index.expect.steps.get(name).is_some_and(|step| step.may_end);
+    let may_end = |name: &Name| index.catalogue.get(name).is_some_and(|step| step.may_end);
     let steps = index.steps.iter().filter(|step| may_end(step.name));
     let mut strikes: Vec<(usize, &[Name])> = steps.filter_map(|step| Some((step.begins?, step.hosts))).collect();
     strikes.sort_by_key(|(begins, _)| *begins);
@@ -203,7 +203,7 @@ mod tests {
             line: 1,
             may_end: fault.may_end_process,
         };
-        story.expect.steps.insert("it".into(), known);
+        story.catalogue.insert("it".into(), known);
         let event = StepEvent::Begins { hosts: vec!["server-1".into()] };
         story.says("harness", What::Step { step: "it".into(), event });
     }
