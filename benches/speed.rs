@@ -26,7 +26,7 @@ use std::{
 use gapless::{
     check::Verdict,
     explore::{
-        self, Limits, Order, Outcome, Spent, Task, Took,
+        self, Limits, RunOutcome, RunRequest, Spent, Task, Took,
         draw::{self, Subject},
     },
     report::RunSummary,
@@ -168,7 +168,7 @@ fn cost() -> Result<Measured, Failure> {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for n in 0..=PAIRS {
         let full = held(&order(&text))?;
-        let bare = ran(&Order { bare: true, ..order(&text) })?;
+        let bare = ran(&RunRequest { bare: true, ..order(&text) })?;
         if full.summary.simulated != bare.summary.simulated {
             return Err("the two runs are not the same run".into());
         }
@@ -263,8 +263,8 @@ fn folder() -> Result<Measured, Failure> {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     let task = |path: &PathBuf| {
-        let order = Order { path: path.clone(), ..order(&fs::read_to_string(path)?) };
-        Ok(Task { order, twice: false })
+        let order = RunRequest { path: path.clone(), ..order(&fs::read_to_string(path)?) };
+        Ok(Task { request: order, twice: false })
     };
     let tasks: Vec<Task> = files.iter().map(task).collect::<io::Result<_>>()?;
     let (mut wall, mut processor, mut simulated) = (Vec::new(), Vec::new(), Duration::ZERO);
@@ -283,7 +283,7 @@ fn folder() -> Result<Measured, Failure> {
                         simulated += run.summary.simulated;
                         worked += run.took.process;
                     }
-                    Err(error) => failed = Err(format!("{}: {error}", task.order.path.display())),
+                    Err(error) => failed = Err(format!("{}: {error}", task.request.path.display())),
                 }
                 failed.is_ok()
             },
@@ -310,9 +310,9 @@ fn exploring() -> Result<Measured, Failure> {
     let mut simulated = Duration::ZERO;
     for seed in 0..RUNS {
         let scenario = draw::draw(&subject, seed)?;
-        let judged = Order::new(scenario.path.clone(), scenario.print(), seed);
-        let bare = Order { bare: true, ..judged.clone() };
-        let timed = |order: &Order, wall: &mut Duration, processor: &mut Duration| -> Result<Run, Failure> {
+        let judged = RunRequest::new(scenario.path.clone(), scenario.print(), seed);
+        let bare = RunRequest { bare: true, ..judged.clone() };
+        let timed = |order: &RunRequest, wall: &mut Duration, processor: &mut Duration| -> Result<Run, Failure> {
             let begun = Instant::now();
             let run = ran(order)?.not_violated()?;
             *wall += begun.elapsed();
@@ -361,8 +361,8 @@ fn cluster(servers: u32, appends: &str, length: &str) -> String {
     )
 }
 
-fn order(text: &str) -> Order {
-    Order::new("speed.toml", text, SEED)
+fn order(text: &str) -> RunRequest {
+    RunRequest::new("speed.toml", text, SEED)
 }
 
 /// A run that came to its end.
@@ -374,12 +374,12 @@ struct Run {
 }
 
 impl Run {
-    fn of(outcome: Outcome) -> Result<Run, Failure> {
+    fn of(outcome: RunOutcome) -> Result<Run, Failure> {
         match outcome {
-            Outcome::Judged { summary, events, packets, took, .. } => {
+            RunOutcome::Judged { summary, events, packets, took, .. } => {
                 Ok(Run { summary: *summary, events, packets, took })
             }
-            Outcome::Failed { error } => Err(error.into()),
+            RunOutcome::Failed { error } => Err(error.into()),
         }
     }
 
@@ -403,11 +403,11 @@ impl Run {
     }
 }
 
-fn ran(order: &Order) -> Result<Run, Failure> {
+fn ran(order: &RunRequest) -> Result<Run, Failure> {
     Run::of(explore::run(order, LIMIT)?)
 }
 
-fn held(order: &Order) -> Result<Run, Failure> {
+fn held(order: &RunRequest) -> Result<Run, Failure> {
     ran(order)?.held()
 }
 
@@ -415,11 +415,11 @@ fn held(order: &Order) -> Result<Run, Failure> {
 fn seeded(text: &str, seeds: u64) -> Result<Vec<Run>, Failure> {
     let (mut runs, mut failed) = (Vec::new(), Ok(()));
     let limits = Limits { jobs: cores(), run: LIMIT, until: None, cuts_off: false, interrupted: || false };
-    let task = |seed: usize| Task { order: Order { seed: seed as u64, ..order(text) }, twice: false };
+    let task = |seed: usize| Task { request: RunRequest { seed: seed as u64, ..order(text) }, twice: false };
     explore::sweep(usize::try_from(seeds)?, limits, task, |task, done| {
         match done.outcome.map_err(Failure::from).and_then(Run::of).and_then(Run::held) {
             Ok(run) => runs.push(run),
-            Err(error) => failed = Err(format!("seed {}: {error}", task.order.seed)),
+            Err(error) => failed = Err(format!("seed {}: {error}", task.request.seed)),
         }
         failed.is_ok()
     });

@@ -12,7 +12,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::Verdict,
     cli::{self, Home, quoted},
-    explore::{self, Order, Outcome, RUN_MAX, draw::Subject},
+    explore::{self, RUN_MAX, RunOutcome, RunRequest, draw::Subject},
     report::{Palette, terminal},
     scenario::{self, Scenario, Sizes},
     system::System,
@@ -178,15 +178,15 @@ impl Case {
     }
 
     fn run_seed(&self, scenario: &Scenario, seed: u64) -> Result<(), Failed> {
-        let order = Order {
+        let request = RunRequest {
             reproduce: self.reproduce.clone(),
-            ..Order::new(self.path.clone(), scenario.source.to_string(), seed)
+            ..RunRequest::new(self.path.clone(), scenario.source.to_string(), seed)
         };
         let again = || format!("reproduce  {}", self.reproduce.replace("{seed}", &seed.to_string()));
-        let outcome = explore::run(&order, RUN_MAX).map_err(|error| format!("seed {seed}: {error}\n{}", again()))?;
+        let outcome = explore::run(&request, RUN_MAX).map_err(|error| format!("seed {seed}: {error}\n{}", again()))?;
         let (summary, screen) = match outcome {
-            Outcome::Failed { error } => return Err(format!("seed {seed}: {error}\n{}", again()).into()),
-            Outcome::Judged { summary, screen, .. } => (summary, screen),
+            RunOutcome::Failed { error } => return Err(format!("seed {seed}: {error}\n{}", again()).into()),
+            RunOutcome::Judged { summary, screen, .. } => (summary, screen),
         };
         match summary.judgement.verdict {
             Verdict::Holds if self.talk => println!("{}: seed {seed} hash {}", summary.scenario, summary.hash),

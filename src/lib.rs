@@ -54,7 +54,7 @@ pub mod system;
 
 /// The seams between a log and its environment, and what any log needs in order to use them with mutual TLS.
 pub use gapless_world as world;
-pub use history::Promise as Invariant;
+pub use history::Invariant;
 pub use system::{
     Client, Entry, Explored, Failure, File, Findings as Found, Host, Outcome, Peer, Promises, Rule, System,
 };

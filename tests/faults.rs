@@ -8,7 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use gapless::{
     check::WallClocks,
     explore,
-    history::{Moment, What},
+    history::{StepEvent, What},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -159,7 +159,7 @@ fn a_certificate_that_ends_after_a_moment_is_installed_at_that_moment() -> Resul
          [[step]]\nname = \"mark\"\naction = \"reset\"\nbetween = [\"clients\", \"servers\"]\nat = \"2s\"",
     )?;
     let began = seen.history.events.iter().find_map(|event| match &event.what {
-        What::Step { step, moment: Moment::Begins { .. } } if &**step == "it" => Some(event.at),
+        What::Step { step, event: StepEvent::Begins { .. } } if &**step == "it" => Some(event.at),
         _ => None,
     });
     let began = began.unwrap_or_default();
@@ -400,8 +400,8 @@ fn a_rolling_upgrade_goes_from_host_to_host() -> Result<(), Failed> {
     )?;
     check(seen.revisions("server") == ["current", "next"], "the server's revision", &seen)?;
     check(seen.revisions("client") == ["current", "next"], "the client's revision", &seen)?;
-    let first = seen.moment(|moment| matches!(moment, Moment::Nth { n: 1 })).unwrap_or_default();
-    let second = seen.moment(|moment| matches!(moment, Moment::Nth { n: 2 })).unwrap_or_default();
+    let first = seen.step_event(|event| matches!(event, StepEvent::Nth { n: 1 })).unwrap_or_default();
+    let second = seen.step_event(|event| matches!(event, StepEvent::Nth { n: 2 })).unwrap_or_default();
     let stopped = |host: &str| {
         let down = |what: &What| matches!(what, What::Down { .. });
         let event = seen.history.events.iter().find(|event| &*event.host == host && down(&event.what));

@@ -17,10 +17,10 @@ use std::{
 
 use gapless::{
     check::{Verdict, Violation},
-    explore::{self, Order},
+    explore::{self, RunRequest},
     history::{self, Name, What},
     report::{Palette, RunSummary, terminal},
-    system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
+    system::{Client, Entry, Failure, Findings, Host, Invariant, Outcome, Peer, Promises, System},
     world::{File, LogEvent, OpenMode, Stream},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -109,7 +109,7 @@ impl System for Toy {
     type Client = Caller;
 
     fn promises(&self) -> Promises {
-        Promises::of_an_append_only_log().without(Promise::NoGaps, "clients append concurrently, without numbers")
+        Promises::of_an_append_only_log().without(Invariant::NoGaps, "clients append concurrently, without numbers")
     }
 
     fn prepare(&mut self, _servers: &[Name], clients: &[Name]) -> Result<(), Failure> {
@@ -289,7 +289,7 @@ impl Caller {
 // ---- the runs ----
 
 fn judged(flaw: Flaw, seed: u64, steps: &str) -> Result<(RunSummary, String), Failed> {
-    run::judged(&run::order(scenario(flaw, "10s", steps), seed))
+    run::judged(&run::request(scenario(flaw, "10s", steps), seed))
 }
 
 fn scenario(flaw: Flaw, length: &str, steps: &str) -> String {
@@ -300,12 +300,12 @@ fn scenario(flaw: Flaw, length: &str, steps: &str) -> String {
     )
 }
 
-/// The first violation of a promise; an error where there is none.
-fn violation(flaw: Flaw, seed: u64, steps: &str, promise: Promise) -> Result<(Violation, String), Failed> {
+/// The first violation of an invariant; an error where there is none.
+fn violation(flaw: Flaw, seed: u64, steps: &str, invariant: Invariant) -> Result<(Violation, String), Failed> {
     let (summary, screen) = judged(flaw, seed, steps)?;
-    let found = summary.judgement.violated().find(|(violated, _)| *violated == promise);
+    let found = summary.judgement.violated().find(|(violated, _)| *violated == invariant);
     let Some((_, violations)) = found else {
-        return Err(format!("{promise} is not violated:\n{}{screen}", terminal::row(&summary, Palette::Plain)).into());
+        return Err(format!("{invariant} is not violated:\n{}{screen}", terminal::row(&summary, Palette::Plain)).into());
     };
     Ok((violations[0].clone(), screen))
 }
@@ -331,7 +331,7 @@ fn a_sound_log_is_accused_of_nothing() -> Result<(), Failed> {
 }
 
 fn a_server_that_does_not_stop_when_it_is_asked_is_violated_and_its_death_is_no_evidence() -> Result<(), Failed> {
-    let (violation, screen) = violation(Flaw::NeverStops, 1, RESTART, Promise::StopsWhenAsked)?;
+    let (violation, screen) = violation(Flaw::NeverStops, 1, RESTART, Invariant::StopsWhenAsked)?;
     says(&told(&violation), &["server-1 was asked to stop at ", "still ran 30.0s later", "still connected to it"])?;
     says(&screen, &["stops-when-asked", "did NOT stop when asked, killed"])?;
     let (summary, _) = judged(Flaw::NeverStops, 1, RESTART)?;
@@ -344,7 +344,7 @@ fn a_server_that_does_not_stop_when_it_is_asked_is_violated_and_its_death_is_no_
 /// It stands still for longer than it may take to stop, and stops as soon as it can.
 fn a_server_that_stands_still_has_its_time_to_stop_afterwards() -> Result<(), Failed> {
     let paused = format!("[[step]]\naction = \"pause\"\non = \"server-1\"\nat = \"2s\"\nfor = \"40s\"\n{RESTART}");
-    let (summary, screen) = run::judged(&run::order(scenario(Flaw::None, "50s", &paused), 1))?;
+    let (summary, screen) = run::judged(&run::request(scenario(Flaw::None, "50s", &paused), 1))?;
     match summary.judgement.verdict {
         Verdict::Holds => Ok(()),
         _ => Err(format!("{screen}{}", terminal::row(&summary, Palette::Plain)).into()),
@@ -352,13 +352,13 @@ fn a_server_that_stands_still_has_its_time_to_stop_afterwards() -> Result<(), Fa
 }
 
 fn an_entry_that_is_recorded_twice_is_violated_though_the_log_promises_no_order() -> Result<(), Failed> {
-    let (violation, screen) = violation(Flaw::Repeats, 1, CRASH, Promise::AtMostOnce)?;
+    let (violation, screen) = violation(Flaw::Repeats, 1, CRASH, Invariant::AtMostOnce)?;
     says(&told(&violation), &["was recorded twice, at ", "server-1 crashed at ", "between its submission at "])?;
     says(&screen, &["no-gaps: clients append concurrently"])
 }
 
 fn a_server_that_ends_by_itself_is_violated_with_its_error() -> Result<(), Failed> {
-    let (violation, _) = violation(Flaw::EndsByItself, 1, "", Promise::StaysUp)?;
+    let (violation, _) = violation(Flaw::EndsByItself, 1, "", Invariant::StaysUp)?;
     says(&told(&violation), &["server-1 ended by itself at ", "entry twenty is one too many"])
 }
 
@@ -366,7 +366,7 @@ fn a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost
     let mut seen = 0;
     for seed in 0..12 {
         // Not every power loss tears something.
-        let Ok((violation, screen)) = violation(Flaw::TakesTornForCorrupt, seed, POWER_LOSS, Promise::StaysUp) else {
+        let Ok((violation, screen)) = violation(Flaw::TakesTornForCorrupt, seed, POWER_LOSS, Invariant::StaysUp) else {
             continue;
         };
         seen += 1;
@@ -382,7 +382,7 @@ fn a_server_that_cannot_start_after_a_power_loss_is_told_whole_with_what_it_lost
         )?;
         says(&screen, &["restore it from a backup"])?;
         let (summary, _) = judged(Flaw::TakesTornForCorrupt, seed, POWER_LOSS)?;
-        let recovers = summary.judgement.violated().find(|(promise, _)| *promise == Promise::Recovers);
+        let recovers = summary.judgement.violated().find(|(invariant, _)| *invariant == Invariant::Recovers);
         let why = recovers.and_then(|(_, all)| all[0].why.clone()).ok_or("it recovers, or nobody knows why not")?;
         says(
             &why,
@@ -399,7 +399,7 @@ fn a_server_that_is_behind_at_the_end_has_as_long_as_the_log_may_take_to_recover
     if summary.judgement.verdict != Verdict::Holds {
         return Err(format!("{screen}{}", terminal::row(&summary, Palette::Plain)).into());
     }
-    let (violation, _) = violation(Flaw::CatchesUpLate, 1, &within("20s"), Promise::Recovers)?;
+    let (violation, _) = violation(Flaw::CatchesUpLate, 1, &within("20s"), Invariant::Recovers)?;
     says(&told(&violation), &["at the end 1 server shows it at "])
 }
 
@@ -409,7 +409,7 @@ fn readings_now_and_then_come_when_the_seed_draws_them() -> Result<(), Failed> {
     let mut pauses = BTreeSet::new();
     for seed in 0..3 {
         let history = Some(kept.path().to_owned());
-        run::judged(&Order { history, ..run::order(scenario(Flaw::None, "60s", ""), seed) })?;
+        run::judged(&RunRequest { history, ..run::request(scenario(Flaw::None, "60s", ""), seed) })?;
         let history = history::read(kept.path()).map_err(|error| error.to_string())?;
         let began = history.events.iter().filter(|event| matches!(event.what, What::ReadingBegan { last: false, .. }));
         let began: Vec<Duration> = began.map(|event| event.at).collect();
@@ -430,7 +430,7 @@ fn what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault() ->
     let power_loss = POWER_LOSS.replace("at = \"3s\"", "at = \"3110ms\"");
     for seed in 0..12 {
         let (summary, _) = judged(Flaw::ShowsTheUnsynced, seed, &power_loss)?;
-        let vanished = summary.judgement.violated().find(|(promise, _)| *promise == Promise::NoPhantoms);
+        let vanished = summary.judgement.violated().find(|(invariant, _)| *invariant == Invariant::NoPhantoms);
         let Some((_, violations)) = vanished else { continue };
         caught += 1;
         let part = "was not synced then";
@@ -441,7 +441,7 @@ fn what_is_shown_before_it_is_synced_is_caught_by_readings_around_the_fault() ->
 
 fn a_name_that_was_lost_is_told_as_a_name() -> Result<(), Failed> {
     for seed in 0..8 {
-        if let Ok((violation, _)) = violation(Flaw::ForgetsItsFolder, seed, POWER_LOSS, Promise::AckedDurable) {
+        if let Ok((violation, _)) = violation(Flaw::ForgetsItsFolder, seed, POWER_LOSS, Invariant::AckedDurable) {
             return says(
                 &told(&violation),
                 &["server-1 lost the name `log` and the ", "its folder was not synced since the name was made at 0.0"],
@@ -454,7 +454,7 @@ fn a_name_that_was_lost_is_told_as_a_name() -> Result<(), Failed> {
 fn a_sync_that_failed_and_was_ignored_is_named_with_what_was_lost_with_it() -> Result<(), Failed> {
     let steps = format!("[[step]]\naction = \"fsync-error\"\non = \"server-1\"\nat = \"2s\"\n{POWER_LOSS}");
     for seed in 0..4 {
-        let (violation, _) = violation(Flaw::IgnoresFailedSyncs, seed, &steps, Promise::AckedDurable)?;
+        let (violation, _) = violation(Flaw::IgnoresFailedSyncs, seed, &steps, Invariant::AckedDurable)?;
         says(&told(&violation), &["of `log` at ", "what its failed sync at ", "os error 5"])?;
     }
     Ok(())
@@ -469,7 +469,7 @@ fn an_address_that_is_in_use_is_told_as_that() -> Result<(), Failed> {
 }
 
 fn corruption_that_is_told_of_a_sound_disk_is_violated() -> Result<(), Failed> {
-    let (violation, _) = violation(Flaw::CriesWolf, 1, "", Promise::StaysUp)?;
+    let (violation, _) = violation(Flaw::CriesWolf, 1, "", Invariant::StaysUp)?;
     says(&told(&violation), &["server-1 told of corruption in `log`", "nothing had damaged its disk"])
 }
 

@@ -8,10 +8,10 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use gapless::{
     check::{Finding, Verdict},
-    explore::{self, Order, Outcome as Ran, RUN_MAX, Scratch},
+    explore::{self, RUN_MAX, RunOutcome, RunRequest, Scratch},
     history::{Name, What},
     report::RunSummary,
-    system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
+    system::{Client, Entry, Failure, Findings, Host, Invariant, Outcome, Peer, Promises, System},
     world::{File, OpenMode, Stream},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -73,8 +73,8 @@ impl System for Toy {
     type Client = Caller;
 
     fn promises(&self) -> Promises {
-        let declined = vec![(Promise::Authentic, "a toy signs nothing".to_owned())];
-        Promises { kept: vec![Promise::AckedDurable], declined, may_repeat: None }
+        let declined = vec![(Invariant::Authentic, "a toy signs nothing".to_owned())];
+        Promises { kept: vec![Invariant::AckedDurable], declined, may_repeat: None }
     }
 
     fn prepare(&mut self, _servers: &[Name], clients: &[Name]) -> Result<(), Failure> {
@@ -231,18 +231,18 @@ impl Caller {
 
 // ---- the runs ----
 
-fn order(flaw: Flaw, top: &str, step: &str) -> Order {
+fn request(flaw: Flaw, top: &str, step: &str) -> RunRequest {
     let clients = FLAWS.iter().position(|it| *it == flaw).map_or(1, |at| at + 1);
     let text = format!(
         "title = \"toy\"\n{top}[cluster]\nservers = 1\n[workload]\nclients = {clients}\nappends = \"{}/s\"\nfor = \"10s\"\n{step}\n",
         clients * 10
     );
     let reproduce = "GAPLESS_SEED={seed} cargo test --test harness {scenario}".to_owned();
-    Order { reproduce, ..run::order(text, 3) }
+    RunRequest { reproduce, ..run::request(text, 3) }
 }
 
 fn judged(flaw: Flaw, step: &str) -> Result<(RunSummary, String), Failed> {
-    run::judged(&order(flaw, "", step))
+    run::judged(&request(flaw, "", step))
 }
 
 /// What the user is told of a run that came to no end.
@@ -251,9 +251,9 @@ fn failed(flaw: Flaw, limit: Duration) -> Result<String, Failed> {
 }
 
 fn failed_with(flaw: Flaw, step: &str, limit: Duration) -> Result<String, Failed> {
-    match explore::run(&order(flaw, "", step), limit) {
-        Ok(Ran::Failed { error }) => Ok(error),
-        Ok(Ran::Judged { summary, .. }) => Err(format!("it was judged: {summary:?}").into()),
+    match explore::run(&request(flaw, "", step), limit) {
+        Ok(RunOutcome::Failed { error }) => Ok(error),
+        Ok(RunOutcome::Judged { summary, .. }) => Err(format!("it was judged: {summary:?}").into()),
         Err(error) => Ok(error.to_string()),
     }
 }
@@ -268,9 +268,9 @@ fn a_sound_log_holds() -> Result<(), Failed> {
 
 fn a_log_that_loses_acknowledged_entries_is_violated_and_the_screen_says_which() -> Result<(), Failed> {
     let (summary, screen) = judged(Flaw::Forgets, POWER_LOSS)?;
-    let (promise, violation) = summary.judgement.headline().ok_or("nothing was violated")?;
-    if summary.judgement.verdict != Verdict::Violated || promise != Promise::AckedDurable {
-        return Err(format!("{promise}: {violation:?}").into());
+    let (invariant, violation) = summary.judgement.headline().ok_or("nothing was violated")?;
+    if summary.judgement.verdict != Verdict::Violated || invariant != Invariant::AckedDurable {
+        return Err(format!("{invariant}: {violation:?}").into());
     }
     let entry = violation.entries.first().ok_or("no entry is named")?;
     says(
@@ -311,13 +311,13 @@ fn a_known_violation_holds_while_it_happens_and_is_violated_once_it_does_not() -
     let known = |invariant: &str| {
         format!("known-violation = {{ invariant = \"{invariant}\", issue = \"https://example.org/7\" }}\n")
     };
-    let (summary, screen) = run::judged(&order(Flaw::Forgets, &known("acked-durable"), POWER_LOSS))?;
+    let (summary, screen) = run::judged(&request(Flaw::Forgets, &known("acked-durable"), POWER_LOSS))?;
     let row = gapless::report::terminal::row(&summary, gapless::report::Palette::Plain);
     if summary.judgement.verdict != Verdict::Holds || !screen.is_empty() {
         return Err(format!("a known violation counts:\n{row}").into());
     }
     says(&row, &["holds", "acked-durable: ", "known violation: `acked-durable`", "https://example.org/7"])?;
-    let (summary, screen) = run::judged(&order(Flaw::None, &known("acked-durable"), POWER_LOSS))?;
+    let (summary, screen) = run::judged(&request(Flaw::None, &known("acked-durable"), POWER_LOSS))?;
     if summary.judgement.verdict != Verdict::Violated {
         return Err(format!("a cured violation goes unnoticed: {:?}", summary.judgement).into());
     }
@@ -339,8 +339,8 @@ fn a_panic_in_a_task_fails_the_run_and_names_its_place() -> Result<(), Failed> {
     says(&error, &["a task panicked", "entry ten is one too many", "tests/harness.rs:", "of simulated time"])?;
     // What happened until then is kept as of any other run.
     let scratch = Scratch::new()?;
-    let order = Order { history: Some(scratch.path()), ..order(Flaw::Panics, "", "") };
-    explore::run(&order, RUN_MAX)?;
+    let request = RunRequest { history: Some(scratch.path()), ..request(Flaw::Panics, "", "") };
+    explore::run(&request, RUN_MAX)?;
     let events = gapless::history::read(&scratch.path())?.events;
     match events.iter().any(|event| matches!(event.what, What::Submitted { .. })) {
         true => Ok(()),

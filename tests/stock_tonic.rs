@@ -22,7 +22,7 @@ use gapless::{
     explore,
     history::Name,
     report::RunSummary,
-    system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
+    system::{Client, Entry, Failure, Findings, Host, Invariant, Outcome, Peer, Promises, System},
     world::{File, OpenMode, Stream},
 };
 use hyper_util::rt::TokioIo;
@@ -61,7 +61,11 @@ impl System for Stock {
 
     fn promises(&self) -> Promises {
         let why = "it is here for its certificates only".to_owned();
-        Promises { kept: vec![Promise::TrustedPeers, Promise::NoPhantoms], declined: Vec::new(), may_repeat: Some(why) }
+        Promises {
+            kept: vec![Invariant::TrustedPeers, Invariant::NoPhantoms],
+            declined: Vec::new(),
+            may_repeat: Some(why),
+        }
     }
 
     fn prepare(&mut self, _servers: &[Name], clients: &[Name]) -> Result<(), Failure> {
@@ -229,12 +233,12 @@ fn judged(clients: u32, seed: u64) -> Result<RunSummary, Failed> {
          [[step]]\nname = \"expiry\"\naction = \"cert-expire\"\non = [\"servers\", \"clients\"]\nat = \"5s\"\n\
          reconnect = true\n"
     );
-    Ok(run::judged(&run::order(text, seed))?.0)
+    Ok(run::judged(&run::request(text, seed))?.0)
 }
 
 fn finding(summary: &RunSummary) -> Result<&Finding, Failed> {
     let mut findings = summary.judgement.findings.iter();
-    Ok(&findings.find(|(promise, _)| *promise == Promise::TrustedPeers).ok_or("not judged")?.1)
+    Ok(&findings.find(|(invariant, _)| *invariant == Invariant::TrustedPeers).ok_or("not judged")?.1)
 }
 
 fn resumption_lets_ended_certificates_in_and_is_condemned() -> Result<(), Failed> {

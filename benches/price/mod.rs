@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gapless::explore::Order;
+use gapless::explore::RunRequest;
 use gapless_log::wire::AuditEvent;
 
 use crate::{
@@ -68,7 +68,7 @@ fn simulate(servers: usize, bare: bool) -> Result<f64, Failure> {
             entries(Duration::from_secs(1)),
             time.as_secs(),
         );
-        let run = if bare { ran(&Order { bare, ..order(&text) })? } else { held(&order(&text))? };
+        let run = if bare { ran(&RunRequest { bare, ..order(&text) })? } else { held(&order(&text))? };
         Ok(whole(run.took).processor)
     };
     let more = spent(WARM_UP + MEASURED)?.saturating_sub(spent(WARM_UP)?);

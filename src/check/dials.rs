@@ -58,7 +58,10 @@ pub(super) fn busiest(history: &History, within: Duration) -> Option<Busiest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{ConnectionsAtMost, Verdict, testing::Story};
+    use crate::{
+        check::{Verdict, testing::Story},
+        fault::{Per, Rate},
+    };
 
     /// Client 2 dials every 100 ms from 10 s on, 30 times; the others dial now and then.
     fn story() -> Story {
@@ -103,7 +106,7 @@ mod tests {
     #[test]
     fn a_bound_on_connections_is_kept_or_named() {
         let mut story = story();
-        let allowed = |count| Some(ConnectionsAtMost { count, within: Duration::from_secs(1) });
+        let allowed = |count| Some(Rate { count, per: Per::Second });
         assert_eq!(story.judge().facts.most_connections, Some((10, "client-2".into())));
         story.expect.connections_at_most = allowed(10);
         assert_eq!(story.judge().verdict, Verdict::Holds);

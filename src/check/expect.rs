@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     dials,
-    expectations::{Expectations, MomentRef, Pattern, Point, Untouched},
-    index::{Index, Step},
+    expectations::{Expect, Pattern, Untouched},
+    index::{Index, StepRecord},
     verdict::{EVENTS_MAX, Facts, Hits, Unmet},
     words,
 };
-use crate::history::{Name, What};
+use crate::history::{Moment, Name, What};
 
 /// Returns every expectation that was not met, and the counts of what is expected of a sweep.
 pub(super) fn judge(index: &Index<'_>, facts: &Facts) -> (Vec<Unmet>, Vec<Hits>) {
@@ -53,8 +53,8 @@ fn happened(index: &Index<'_>, pattern: &Pattern, hits: &mut Matched) -> Unmet {
 /// Returns the steps that left no trace: such a step proves nothing about what it was to break.
 fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    for step in index.steps.iter().filter(|step| !step.bit()) {
-        let known = index.expect.steps.get(step.name);
+    for step in index.steps.iter().filter(|step| !step.has_bitten()) {
+        let known = index.catalogue.get(step.name);
         let events = [step.begins, step.ended, step.not_run.map(|(at, _)| at)].into_iter().flatten().collect();
         let text = format!("step `{}` left no trace: {}", step.name, why_untouched(index, step, known));
         let begun = step.not_run.is_none() && step.begins.is_some();
@@ -67,7 +67,7 @@ fn steps_without_trace(index: &Index<'_>) -> Vec<Unmet> {
     unmet
 }
 
-fn why_untouched(index: &Index<'_>, step: &Step<'_>, known: Option<&Untouched>) -> String {
+fn why_untouched(index: &Index<'_>, step: &StepRecord<'_>, known: Option<&Untouched>) -> String {
     if let Some((_, why)) = step.not_run {
         return format!("it never ran: {why}");
     }
@@ -106,11 +106,11 @@ fn bounds(index: &Index<'_>, facts: &Facts) -> Vec<Unmet> {
         all.push(unmet(true, format!("{have} at the end, more than dead-letters = {most}")));
     }
     if let Some(most) = expect.connections_at_most
-        && let Some(busiest) = dials::busiest(index.history, most.within)
-        && busiest.count > most.count
+        && let Some(busiest) = dials::busiest(index.history, most.per.length())
+        && busiest.count > u64::from(most.count)
     {
         let (count, from) = (words::number(busiest.count), words::time(busiest.from));
-        let (within, allowed) = (words::span(most.within), words::number(most.count));
+        let (within, allowed) = (words::span(most.per.length()), words::number(u64::from(most.count)));
         let text = format!(
             "{} opened {count} connections within {within}, from {from} on, where connections-at-most allows {allowed}",
             busiest.host
@@ -133,7 +133,7 @@ const LONG_BLIND: Duration = Duration::from_secs(30);
 
 /// Returns a remark on a long time without an acknowledgement that no expectation bounds: the run may hold although
 /// nobody could use the log.
-pub(super) fn unbounded(expect: &Expectations, facts: &Facts) -> Option<Unmet> {
+pub(super) fn unbounded(expect: &Expect, facts: &Facts) -> Option<Unmet> {
     let (blind, client) = facts.longest_blind.as_ref().filter(|(blind, _)| *blind >= LONG_BLIND)?;
     let text = format!(
         "UNBOUNDED: {client} had something to send and no acknowledgement for {}, and nothing says how long is too long",
@@ -208,34 +208,24 @@ impl<'p> Resolved<'p> {
 fn between(index: &Index<'_>, pattern: &Pattern) -> Option<(Option<usize>, usize)> {
     let (mut after, mut before) = (None, usize::MAX);
     if let Some(during) = &pattern.during {
-        after = Some(match during {
-            MomentRef::Step { step, .. } => {
-                let step = index.step(step)?;
-                before = step.ended.unwrap_or(usize::MAX);
-                step.begins?
-            }
-            MomentRef::First { .. } => moment(index, during)?,
-        });
+        let step = index.step(during)?;
+        before = step.ended.unwrap_or(usize::MAX);
+        after = Some(step.begins?);
     }
-    if let Some(moment_ref) = &pattern.after {
-        after = after.max(Some(moment(index, moment_ref)?));
+    if let Some(moment) = &pattern.after {
+        after = after.max(Some(event_of(index, moment)?));
     }
     Some((after, before))
 }
 
 /// Returns the index of the event at which a moment came.
-fn moment(index: &Index<'_>, moment: &MomentRef) -> Option<usize> {
+fn event_of(index: &Index<'_>, moment: &Moment) -> Option<usize> {
     match moment {
-        MomentRef::First { event } => index.history.events.iter().position(|it| it.what.name() == event),
-        MomentRef::Step { step, point } => {
-            let step = index.step(step)?;
-            match point {
-                Point::Begins => step.begins,
-                Point::Bites => step.bites,
-                Point::Nth(n) => step.nth.iter().find(|(nth, _)| nth == n).map(|&(_, at)| at),
-                Point::Ended => step.ended,
-            }
-        }
+        Moment::First(event) => index.history.events.iter().position(|it| it.what.name() == event),
+        Moment::Begins(step) => index.step(step)?.begins,
+        Moment::Bites(step) => index.step(step)?.bites,
+        Moment::Nth(step, n) => index.step(step)?.nth.iter().find(|(nth, _)| nth == n).map(|&(_, at)| at),
+        Moment::Ended(step) => index.step(step)?.ended,
     }
 }
 
@@ -244,7 +234,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Verdict, testing::Story},
-        history::Moment,
+        history::StepEvent,
     };
     use gapless_world::LogEvent;
 
@@ -252,8 +242,8 @@ mod tests {
         Pattern { event: event.to_owned(), text: format!("{{ event = \"{event}\" }}"), line: 30, ..Pattern::default() }
     }
 
-    fn step(step: &str) -> Option<MomentRef> {
-        Some(MomentRef::Step { step: step.into(), point: Point::Ended })
+    fn ended(step: &str) -> Option<Moment> {
+        Some(Moment::Ended(step.to_owned()))
     }
 
     fn refused(reason: &str) -> What {
@@ -263,10 +253,10 @@ mod tests {
     /// A healthy run in which `cut` lasts from 10 to 20 s on server-2.
     fn story() -> Story {
         let mut story = Story::healthy();
-        let moment = |moment| What::Step { step: "cut".into(), moment };
-        story.at(10_000).says("harness", moment(Moment::Begins { hosts: vec!["server-2".into()] }));
+        let cut = |event| What::Step { step: "cut".into(), event };
+        story.at(10_000).says("harness", cut(StepEvent::Begins { hosts: vec!["server-2".into()] }));
         story.at(15_000).says("server-2", refused("expired"));
-        story.at(20_000).says("harness", moment(Moment::Ended { evidence: Some("1 refused".to_owned()) }));
+        story.at(20_000).says("harness", cut(StepEvent::Ended { evidence: Some("1 refused".to_owned()) }));
         story.at(25_000).says("server-1", refused("not-yet-valid"));
         story
     }
@@ -285,12 +275,12 @@ mod tests {
         assert_eq!(count(Pattern { on: on("@cut"), ..all() }), 1);
         assert_eq!(count(Pattern { on: on("server-3"), ..all() }), 0);
         assert_eq!(count(Pattern { reason: Some("expired".to_owned()), ..all() }), 1);
-        assert_eq!(count(Pattern { during: step("cut"), ..all() }), 1);
-        assert_eq!(count(Pattern { after: step("cut"), ..all() }), 1);
-        assert_eq!(count(Pattern { after: step("another"), ..all() }), 0);
-        let first = Some(MomentRef::First { event: "handshake-refused".to_owned() });
+        assert_eq!(count(Pattern { during: Some("cut".into()), ..all() }), 1);
+        assert_eq!(count(Pattern { after: ended("cut"), ..all() }), 1);
+        assert_eq!(count(Pattern { after: ended("another"), ..all() }), 0);
+        let first = Some(Moment::First("handshake-refused".to_owned()));
         assert_eq!(count(Pattern { after: first, ..all() }), 1);
-        assert_eq!(count(Pattern { after: step("cut"), during: step("cut"), ..all() }), 0);
+        assert_eq!(count(Pattern { after: ended("cut"), during: Some("cut".into()), ..all() }), 0);
     }
 
     #[test]
@@ -323,15 +313,15 @@ mod tests {
     /// A run with a step that nothing met, one that never came, and one of an instant, each known by its action.
     fn untouched() -> Story {
         let mut story = story();
-        let jump = |moment| What::Step { step: "jump".into(), moment };
+        let jump = |event| What::Step { step: "jump".into(), event };
         let hosts = ["server-1", "server-2", "server-3", "client-1"].map(Name::from);
-        story.at(40_000).says("harness", jump(Moment::Begins { hosts: hosts.to_vec() }));
-        story.at(70_000).says("harness", jump(Moment::Ended { evidence: None }));
-        let later = |moment| What::Step { step: "later".into(), moment };
-        story.says("harness", later(Moment::NotRun { why: "`jump:bites` never came".to_owned() }));
-        let reset = |moment| What::Step { step: "reset".into(), moment };
-        story.says("harness", reset(Moment::Begins { hosts: vec![] }));
-        story.says("harness", reset(Moment::Ended { evidence: None }));
+        story.at(40_000).says("harness", jump(StepEvent::Begins { hosts: hosts.to_vec() }));
+        story.at(70_000).says("harness", jump(StepEvent::Ended { evidence: None }));
+        let later = |event| What::Step { step: "later".into(), event };
+        story.says("harness", later(StepEvent::NotRun { why: "`jump:bites` never came".to_owned() }));
+        let reset = |event| What::Step { step: "reset".into(), event };
+        story.says("harness", reset(StepEvent::Begins { hosts: vec![] }));
+        story.says("harness", reset(StepEvent::Ended { evidence: None }));
         story
     }
 
@@ -359,7 +349,7 @@ mod tests {
             line,
             may_end: false,
         };
-        story.expect.steps = BTreeMap::from([
+        story.catalogue = BTreeMap::from([
             ("jump".into(), untouched("clock-jump", "nothing read {hosts}'s clock", 12)),
             ("later".into(), untouched("crash", "nothing ran", 20)),
         ]);

@@ -38,7 +38,7 @@ pub(super) fn facts(index: &Index<'_>) -> Facts {
     mark!("nothing-went-wrong", index.steps.is_empty());
     mark!("blind-for-long", facts.longest_blind.as_ref().is_some_and(|(time, _)| *time > Duration::from_secs(30)));
     for step in &index.steps {
-        facts.faults_bit.0 += u32::from(step.bit());
+        facts.faults_bit.0 += u32::from(step.has_bitten());
         facts.faults_bit.1 += 1;
     }
     facts

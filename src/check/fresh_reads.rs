@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Finding, testing::Story},
-        history::Promise,
+        history::Invariant,
     };
 
     fn bounded(size: u64, age_ms: u64) -> What {
@@ -154,14 +154,14 @@ mod tests {
     }
 
     fn holds(story: &Story) -> bool {
-        matches!(story.finding(Promise::FaithfulReads), Finding::Holds { .. })
+        matches!(story.finding(Invariant::FaithfulReads), Finding::Holds { .. })
     }
 
     #[test]
     fn a_linearizable_read_has_what_was_acknowledged_before_it_was_asked() {
         assert!(holds(&told(3_500, linearizable(3, 20))));
         assert!(holds(&told(3_010, linearizable(2, 20))), "acknowledged after it was asked");
-        let violation = told(3_500, linearizable(2, 20)).violation(Promise::FaithfulReads);
+        let violation = told(3_500, linearizable(2, 20)).violation(Invariant::FaithfulReads);
         assert_eq!(
             violation.summary,
             "a linearizable read, asked at 3.480s and answered by server-1 at 3.500s, shows 2 leaves: client-1 #2 is \
@@ -175,7 +175,7 @@ mod tests {
         assert!(holds(&told(3_500, bounded(2, 500))), "acknowledged at that very moment");
         assert!(holds(&told(3_500, bounded(1, 1_600))));
         assert!(holds(&told(3_500, bounded(0, 60_000))), "older than the run");
-        let violation = told(3_500, bounded(2, 499)).violation(Promise::FaithfulReads);
+        let violation = told(3_500, bounded(2, 499)).violation(Invariant::FaithfulReads);
         assert_eq!(
             violation.summary,
             "a read that server-2 answered at 3.500s with everything acknowledged before 3.001s, shows 2 leaves: \
@@ -190,7 +190,7 @@ mod tests {
         story.submits("client-1", 0).submits("client-2", 0);
         story.at(1_000).acked("client-2", 0, Some(1)).at(2_000).acked("client-1", 0, Some(0));
         story.at(3_000).says("auditor", bounded(1, 0));
-        let summary = story.violation(Promise::FaithfulReads).summary;
+        let summary = story.violation(Invariant::FaithfulReads).summary;
         assert!(summary.contains("client-2 #0 is missing, acknowledged at 1.000s as 1"), "{summary}");
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let mut story = Story::new();
         story.at(1_000).says("auditor", linearizable(2, 5));
         story.at(9_000).reads_everywhere(&[Story::leaf(0, "a")]);
-        let summary = story.violation(Promise::FaithfulReads).summary;
+        let summary = story.violation(Invariant::FaithfulReads).summary;
         assert_eq!(summary, "server-1 said at 1.000s that it shows 2 leaves; the final log has 1.");
     }
 

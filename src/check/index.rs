@@ -11,12 +11,14 @@ use gapless_world::LogEvent;
 use prost::{DecodeError, Message as _};
 
 use super::{
-    expectations::Expectations,
+    expectations::{Expect, Expectations, Untouched},
     merkle::{self, Hash},
     note::{self, Note},
     wire, words,
 };
-use crate::history::{EntryId, Event, Found, History, Moment, Name, Outcome, Promise, RunClock, What, mark::find_mark};
+use crate::history::{
+    EntryId, Event, Found, History, Invariant, Name, Outcome, RunClock, StepEvent, What, mark::find_mark,
+};
 
 /// What is known of one entry.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl Checkpoint<'_> {
 
 /// A receipt that a client accepted.
 #[derive(Debug)]
-pub(super) struct Receipt {
+pub(super) struct AcceptedReceipt {
     pub(super) event: usize,
     /// The index as its client took it.
     pub(super) index: u64,
@@ -121,7 +123,7 @@ pub(super) struct Receipt {
 
 /// One step of the scenario.
 #[derive(Debug)]
-pub(super) struct Step<'h> {
+pub(super) struct StepRecord<'h> {
     pub(super) name: &'h Name,
     pub(super) hosts: &'h [Name],
     pub(super) begins: Option<usize>,
@@ -132,9 +134,9 @@ pub(super) struct Step<'h> {
     summed_up: bool,
 }
 
-impl Step<'_> {
+impl StepRecord<'_> {
     /// Returns whether it left evidence.
-    pub(super) fn bit(&self) -> bool {
+    pub(super) fn has_bitten(&self) -> bool {
         self.bites.is_some() || self.summed_up
     }
 }
@@ -169,7 +171,9 @@ impl Log {
 #[derive(Debug)]
 pub(super) struct Index<'h> {
     pub(super) history: &'h History,
-    pub(super) expect: &'h Expectations,
+    pub(super) expect: &'h Expect,
+    /// What the catalogue says about each step, by its name.
+    pub(super) catalogue: &'h BTreeMap<Name, Untouched>,
     clients: BTreeMap<&'h str, usize>,
     by_number: BTreeMap<(usize, u64), usize>,
     acked: Vec<u64>,
@@ -186,12 +190,12 @@ pub(super) struct Index<'h> {
     /// Leaves that clients read: event, position, bytes.
     pub(super) leaves: Vec<(usize, u64, &'h Bytes)>,
     pub(super) checkpoints: Vec<Checkpoint<'h>>,
-    pub(super) receipts: Vec<Receipt>,
+    pub(super) receipts: Vec<AcceptedReceipt>,
     /// Entries that clients took into their outbox: event, epoch, number in [`Index::entries`].
     pub(super) accepted: Vec<(usize, u64, usize)>,
     /// What each client holds at the end: event, outbox, dead letters.
     pub(super) holds: BTreeMap<&'h str, (usize, &'h [EntryId], &'h [EntryId])>,
-    pub(super) steps: Vec<Step<'h>>,
+    pub(super) steps: Vec<StepRecord<'h>>,
     /// The latest event that submitted an entry which stands in a last reading.
     pub(super) shown_until: Option<usize>,
     pub(super) healed: Option<usize>,
@@ -205,10 +209,11 @@ pub(super) struct Index<'h> {
 }
 
 impl<'h> Index<'h> {
-    pub(super) fn of(history: &'h History, expect: &'h Expectations) -> Self {
+    pub(super) fn of(history: &'h History, expectations: &'h Expectations) -> Self {
         let mut index = Index {
             history,
-            expect,
+            expect: &expectations.expect,
+            catalogue: &expectations.catalogue,
             clients: BTreeMap::new(),
             by_number: BTreeMap::new(),
             acked: Vec::new(),
@@ -243,7 +248,7 @@ impl<'h> Index<'h> {
         match &event.what {
             What::Healed {} => self.healed = Some(at),
             What::Settled { quiet } => self.settled = Some((at, *quiet)),
-            What::Step { step, moment } => self.take_moment(at, step, moment),
+            What::Step { step, event } => self.take_step(at, step, event),
             What::Submitted { entry, bytes } => {
                 let entry = self.entry_of(&entry.client, entry.number);
                 self.entries[entry].submitted.get_or_insert((at, bytes));
@@ -274,28 +279,29 @@ impl<'h> Index<'h> {
         }
     }
 
-    fn take_moment(&mut self, at: usize, name: &'h Name, moment: &'h Moment) {
+    fn take_step(&mut self, at: usize, name: &'h Name, event: &'h StepEvent) {
         let n = self.steps.iter().position(|step| step.name == name).unwrap_or_else(|| {
             let (begins, bites, ended, not_run) = (None, None, None, None);
-            let step = Step { name, hosts: &[], begins, bites, nth: Vec::new(), ended, not_run, summed_up: false };
+            let step =
+                StepRecord { name, hosts: &[], begins, bites, nth: Vec::new(), ended, not_run, summed_up: false };
             self.steps.push(step);
             self.steps.len() - 1
         });
         let step = &mut self.steps[n];
-        match moment {
-            Moment::Begins { hosts } => {
+        match event {
+            StepEvent::Begins { hosts } => {
                 step.begins.get_or_insert(at);
                 step.hosts = hosts;
             }
-            Moment::Bites { .. } => {
+            StepEvent::Bites { .. } => {
                 step.bites.get_or_insert(at);
             }
-            Moment::Nth { n } => step.nth.push((*n, at)),
-            Moment::Ended { evidence } => {
+            StepEvent::Nth { n } => step.nth.push((*n, at)),
+            StepEvent::Ended { evidence } => {
                 step.ended = Some(at);
                 step.summed_up |= evidence.is_some();
             }
-            Moment::NotRun { why } => step.not_run = Some((at, why)),
+            StepEvent::NotRun { why } => step.not_run = Some((at, why)),
         }
     }
 
@@ -333,7 +339,7 @@ impl<'h> Index<'h> {
             }
             LogEvent::ReceiptVerified { epoch, sequence, index, receipt } => {
                 let decoded = wire::Receipt::decode(receipt.clone());
-                self.receipts.push(Receipt { event: at, index: *index, decoded, slot: (*epoch, *sequence) });
+                self.receipts.push(AcceptedReceipt { event: at, index: *index, decoded, slot: (*epoch, *sequence) });
             }
             LogEvent::EntryAccepted { epoch, entry, .. } => {
                 if let Some((client, number)) = find_mark(entry)
@@ -443,7 +449,7 @@ impl<'h> Index<'h> {
         self.clients.get(client).map_or(0, |&client| self.acked[client])
     }
 
-    pub(super) fn step(&self, name: &str) -> Option<&Step<'h>> {
+    pub(super) fn step(&self, name: &str) -> Option<&StepRecord<'h>> {
         self.steps.iter().find(|step| &**step.name == name)
     }
 
@@ -481,7 +487,7 @@ impl<'h> Index<'h> {
 
     /// Returns whether the log is held to `recovers`.
     pub(super) fn promises_to_recover(&self) -> bool {
-        self.history.header.promises.kept.contains(&Promise::Recovers)
+        self.history.header.promises.kept.contains(&Invariant::Recovers)
     }
 
     /// Returns whether an entry counts at a position of the final log, which need not be its first one.

@@ -1,10 +1,10 @@
-//! The judge decides what a history says about the promises of the log under test. It is a pure function from a
-//! `History` to a `Judgement`.
+//! The judge decides what a history says about the invariants that the log under test promises. It is a pure function
+//! from a `History` to a `Judgement`.
 //!
 //! The invariants are in `invariants`; beside that folder is what they share. The judge computes Merkle roots and
 //! verifies signatures with code of its own, because it must not share a mistake with the log that it judges.
 //!
-//! It never says that a promise holds unless the run could have shown it to be broken.
+//! It never says that an invariant holds unless the run could have shown it to be broken.
 
 mod batch;
 mod cause;
@@ -27,21 +27,21 @@ mod wall;
 mod wire;
 pub(crate) mod words;
 
-pub use expectations::{ConnectionsAtMost, Expectations, KnownViolation, MomentRef, Pattern, Point, Untouched};
+pub use expectations::{Expect, Expectations, KnownViolation, Pattern, Untouched};
 pub use verdict::{ENTRIES_MAX, EVENTS_MAX, Facts, Finding, Hits, Judgement, Unknowns, Unmet, Verdict, Violation};
 pub use wall::WallClocks;
 
 use self::{index::Index, invariants::CHECKS};
-use crate::history::{History, Promise};
+use crate::history::{History, Invariant};
 
 /// Judges a run, in time linear in its events up to logarithms.
-pub fn judge(history: &History, expect: &Expectations) -> Judgement {
-    let index = Index::of(history, expect);
+pub fn judge(history: &History, expectations: &Expectations) -> Judgement {
+    let index = Index::of(history, expectations);
     let findings = findings(&index);
     let facts = facts::facts(&index);
     let (mut unmet, sometimes) = expect::judge(&index, &facts);
     unmet.extend(nothing_judged(&findings));
-    let verdict = match &expect.known_violation {
+    let verdict = match &expectations.known_violation {
         None => verdict(&findings, &unmet),
         Some(known) => {
             let (verdict, said) = excuse(known, &findings, &unmet);
@@ -49,36 +49,36 @@ pub fn judge(history: &History, expect: &Expectations) -> Judgement {
             verdict
         }
     };
-    let remarks = expect::unbounded(expect, &facts).into_iter().collect();
+    let remarks = expect::unbounded(index.expect, &facts).into_iter().collect();
     Judgement { verdict, findings, unmet, remarks, sometimes, facts }
 }
 
-/// Returns a finding for each promise that the log keeps or declines.
-fn findings(index: &Index<'_>) -> Vec<(Promise, Finding)> {
+/// Returns a finding for each invariant that the log promises or declines.
+fn findings(index: &Index<'_>) -> Vec<(Invariant, Finding)> {
     let promises = &index.history.header.promises;
-    let finding = |&promise: &Promise| {
-        if let (Promise::AtMostOnce, Some(why)) = (promise, &promises.may_repeat) {
-            return Some((promise, Finding::Declined { why: why.clone() }));
+    let finding = |&invariant: &Invariant| {
+        if let (Invariant::AtMostOnce, Some(why)) = (invariant, &promises.may_repeat) {
+            return Some((invariant, Finding::Declined { why: why.clone() }));
         }
-        if let Some((_, why)) = promises.declined.iter().find(|(declined, _)| *declined == promise) {
-            return Some((promise, Finding::Declined { why: why.clone() }));
+        if let Some((_, why)) = promises.declined.iter().find(|(declined, _)| *declined == invariant) {
+            return Some((invariant, Finding::Declined { why: why.clone() }));
         }
-        if !promises.kept.contains(&promise) {
+        if !promises.kept.contains(&invariant) {
             return None;
         }
-        let finding = match CHECKS.iter().find(|check| check.promise == promise) {
-            Some(check) => (check.judge)(index),
+        let finding = match CHECKS.iter().find(|check| check.invariant == invariant) {
+            Some(check) => (check.run)(index),
             None => Finding::Declined { why: "no check judges it yet".to_owned() },
         };
-        Some((promise, finding))
+        Some((invariant, finding))
     };
-    Promise::ALL.iter().filter_map(finding).collect()
+    Invariant::ALL.iter().filter_map(finding).collect()
 }
 
-fn verdict(findings: &[(Promise, Finding)], unmet: &[Unmet]) -> Verdict {
-    let found = findings.iter().map(|(promise, finding)| match finding {
+fn verdict(findings: &[(Invariant, Finding)], unmet: &[Unmet]) -> Verdict {
+    let found = findings.iter().map(|(invariant, finding)| match finding {
         Finding::Holds { .. } | Finding::Declined { .. } => Verdict::Holds,
-        Finding::Idle { .. } if arises_only_under_faults(*promise) => Verdict::Holds,
+        Finding::Idle { .. } if arises_only_under_faults(*invariant) => Verdict::Holds,
         Finding::Idle { .. } => Verdict::Inconclusive,
         Finding::Violated(_) => Verdict::Violated,
     });
@@ -86,8 +86,8 @@ fn verdict(findings: &[(Promise, Finding)], unmet: &[Unmet]) -> Verdict {
     found.chain(expected).max().unwrap_or(Verdict::Holds)
 }
 
-/// Reports a log that declines every promise: nothing shows such a log to be sound.
-fn nothing_judged(findings: &[(Promise, Finding)]) -> Option<Unmet> {
+/// Reports a log that declines every invariant: nothing shows such a log to be sound.
+fn nothing_judged(findings: &[(Invariant, Finding)]) -> Option<Unmet> {
     let judged = findings.iter().any(|(_, finding)| !matches!(finding, Finding::Declined { .. }));
     (!judged).then(|| Unmet {
         text: "nothing was judged: the log declines every promise".to_owned(),
@@ -98,29 +98,29 @@ fn nothing_judged(findings: &[(Promise, Finding)]) -> Option<Unmet> {
     })
 }
 
-/// Returns whether a promise can be put to the test only by faults that are about it. In runs without such a fault the
-/// promise is idle, which is reported and not held against the run; in a run with one, the fault must show that it bit.
-pub(crate) fn arises_only_under_faults(promise: Promise) -> bool {
-    matches!(promise, Promise::TrustedPeers | Promise::NoSilentCorruption | Promise::StopsWhenAsked)
+/// Returns whether an invariant can be put to the test only by faults that are about it. In runs without such a fault
+/// it is idle, which is reported and not held against the run; in a run with one, the fault must show that it bit.
+pub(crate) fn arises_only_under_faults(invariant: Invariant) -> bool {
+    matches!(invariant, Invariant::TrustedPeers | Invariant::NoSilentCorruption | Invariant::StopsWhenAsked)
 }
 
 /// Returns the verdict where a violation is known: that violation alone does not count, and its absence does. What was
 /// excused is reported.
-fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unmet]) -> (Verdict, Unmet) {
+fn excuse(known: &KnownViolation, findings: &[(Invariant, Finding)], unmet: &[Unmet]) -> (Verdict, Unmet) {
     let KnownViolation { invariant, issue, saying } = known;
     let is_known = |violation: &Violation| saying.as_ref().is_none_or(|text| violation.summary.contains(text));
     let mut excused: Vec<&str> = Vec::new();
     let mut others = Vec::new();
-    for (promise, finding) in findings {
+    for (judged, finding) in findings {
         match finding {
-            Finding::Violated(all) if promise.name() == invariant => {
+            Finding::Violated(all) if judged == invariant => {
                 let (known, unknown): (Vec<_>, Vec<_>) = all.iter().partition(|it| is_known(it));
                 excused.extend(known.iter().map(|it| it.summary.as_str()));
                 if !unknown.is_empty() {
-                    others.push((*promise, Finding::Violated(unknown.into_iter().cloned().collect())));
+                    others.push((*judged, Finding::Violated(unknown.into_iter().cloned().collect())));
                 }
             }
-            _ => others.push((*promise, finding.clone())),
+            _ => others.push((*judged, finding.clone())),
         }
     }
     let which = saying.as_ref().map(|text| format!(" that says \"{text}\"")).unwrap_or_default();
@@ -140,8 +140,8 @@ fn excuse(known: &KnownViolation, findings: &[(Promise, Finding)], unmet: &[Unme
 
 /// Returns the page that explains an invariant: the opening comment of its file, in Markdown. `None` if no check judges
 /// it.
-pub fn explain(promise: Promise) -> Option<String> {
-    let source = CHECKS.iter().find(|check| check.promise == promise)?.source;
+pub fn explain(invariant: Invariant) -> Option<String> {
+    let source = CHECKS.iter().find(|check| check.invariant == invariant)?.source;
     let page = source.lines().map_while(|line| line.strip_prefix("//!"));
     Some(page.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n") + "\n")
 }
@@ -159,26 +159,26 @@ mod tests {
     use gapless_world::LogEvent;
 
     #[test]
-    fn a_healthy_run_holds_and_every_promise_has_a_finding() {
+    fn a_healthy_run_holds_and_every_promised_invariant_has_a_finding() {
         let judgement = Story::healthy().judge();
         assert_eq!(judgement.verdict, Verdict::Holds, "{judgement:#?}");
-        let kept: Vec<Promise> = judgement.findings.iter().map(|it| it.0).collect();
+        let kept: Vec<Invariant> = judgement.findings.iter().map(|it| it.0).collect();
         assert_eq!(kept, Story::healthy().history.header.promises.kept);
     }
 
-    fn known(story: &Story, invariant: &str) -> Judgement {
+    fn known(story: &Story, invariant: Invariant) -> Judgement {
         known_saying(story, invariant, None)
     }
 
-    fn known_saying(story: &Story, invariant: &str, saying: Option<&str>) -> Judgement {
-        let (invariant, issue) = (invariant.to_owned(), "https://example.org/417".to_owned());
+    fn known_saying(story: &Story, invariant: Invariant, saying: Option<&str>) -> Judgement {
+        let issue = "https://example.org/417".to_owned();
         let known_violation = Some(KnownViolation { invariant, issue, saying: saying.map(str::to_owned) });
         judge(&story.history, &Expectations { known_violation, ..Expectations::default() })
     }
 
     #[test]
     fn a_known_violation_that_no_longer_happens_is_a_violation() {
-        let judgement = known(&Story::healthy(), "acked-durable");
+        let judgement = known(&Story::healthy(), Invariant::AckedDurable);
         assert_eq!(judgement.verdict, Verdict::Violated);
         assert!(judgement.unmet.iter().any(|it| it.text.contains("did not happen")), "{:?}", judgement.unmet);
     }
@@ -188,9 +188,9 @@ mod tests {
         let mut story = Story::new();
         story.submits("client-1", 0).acked("client-1", 0, Some(0));
         story.at(9_000).reads_everywhere(&[]);
-        let broken: Vec<String> = story.judge().violated().map(|it| it.0.name().to_owned()).collect();
+        let broken: Vec<Invariant> = story.judge().violated().map(|it| it.0).collect();
         assert!(!broken.is_empty());
-        let judgement = known(&story, &broken[0]);
+        let judgement = known(&story, broken[0]);
         assert_eq!(judgement.verdict == Verdict::Violated, broken.len() > 1, "{judgement:#?}");
         let said = judgement.unmet.iter().find(|it| it.text.starts_with("known violation")).expect("it is said");
         let summary = &judgement.violated().next().expect("violated").1[0].summary;
@@ -201,7 +201,7 @@ mod tests {
     fn a_known_violation_that_says_something_excuses_no_other_of_its_invariant() {
         // A repeat in the numbers, and entries of one client out of order: both belong to `no-gaps`.
         let mut story = Story::new();
-        story.history.header.promises.kept = vec![Promise::NoGaps];
+        story.history.header.promises.kept = vec![Invariant::NoGaps];
         story.expect.acked_at_least = 0;
         for number in 0..3 {
             story.at(1_000 + number).submits("client-1", number).acked("client-1", number, None);
@@ -212,29 +212,29 @@ mod tests {
         };
         let found = [find(0, 0, 0), find(1, 2, 1), find(2, 1, 1)];
         story.at(9_000).reads_everywhere(&found);
-        let order = known_saying(&story, "no-gaps", Some("stands at position 2, behind"));
+        let order = known_saying(&story, Invariant::NoGaps, Some("stands at position 2, behind"));
         assert_eq!(order.verdict, Verdict::Violated, "the repeat is not the known one: {order:#?}");
-        assert_ne!(known(&story, "no-gaps").verdict, Verdict::Violated);
-        let absent = known_saying(&story, "no-gaps", Some("position 17"));
+        assert_ne!(known(&story, Invariant::NoGaps).verdict, Verdict::Violated);
+        let absent = known_saying(&story, Invariant::NoGaps, Some("position 17"));
         assert!(absent.unmet.iter().any(|it| it.text.contains("that says \"position 17\"")), "{absent:#?}");
     }
 
     #[test]
-    fn every_promise_has_a_check() {
-        for promise in Promise::ALL {
-            assert!(CHECKS.iter().any(|check| check.promise == *promise), "{promise}");
+    fn every_invariant_has_a_check() {
+        for invariant in Invariant::ALL {
+            assert!(CHECKS.iter().any(|check| check.invariant == *invariant), "{invariant}");
         }
     }
 
     #[test]
-    fn a_declined_promise_is_not_judged_and_says_why() {
+    fn a_declined_invariant_is_not_judged_and_says_why() {
         let mut story = Story::new();
-        story.history.header.promises.kept = vec![Promise::AppendOnly];
-        story.history.header.promises.declined = vec![(Promise::AppendOnly, "it forgets".to_owned())];
+        story.history.header.promises.kept = vec![Invariant::AppendOnly];
+        story.history.header.promises.declined = vec![(Invariant::AppendOnly, "it forgets".to_owned())];
         let why = "it forgets".to_owned();
         assert_eq!(story.judge().verdict, Verdict::Inconclusive, "nothing at all was judged");
         assert!(story.judge().unmet.iter().any(|it| it.text.contains("declines every promise")));
-        assert_eq!(story.judge().findings, [(Promise::AppendOnly, Finding::Declined { why })]);
+        assert_eq!(story.judge().findings, [(Invariant::AppendOnly, Finding::Declined { why })]);
     }
 
     #[test]
@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn every_check_explains_itself_in_the_same_order() {
         for check in CHECKS {
-            let page = explain(check.promise).unwrap();
-            let name = check.promise.name();
+            let page = explain(check.invariant).unwrap();
+            let name = check.invariant.name();
             assert!(page.starts_with(&format!("# {name}\n\n")), "{name}: {page}");
             let parts = ["**Where it comes from.**", "**What it looks at.**", "**What leaves it idle.**", "**A corner"];
             let at: Vec<usize> = parts.iter().map(|part| page.find(part).expect(part)).collect();
@@ -337,9 +337,9 @@ mod tests {
                 story.at(ms).says(["client-1", "server-1", "harness"][host], what);
             }
             let judgement = story.judge();
-            for (promise, violations) in judgement.violated() {
+            for (invariant, violations) in judgement.violated() {
                 for violation in violations {
-                    prop_assert!(!violation.summary.is_empty() && violation.events.len() <= EVENTS_MAX, "{}", promise);
+                    prop_assert!(!violation.summary.is_empty() && violation.events.len() <= EVENTS_MAX, "{invariant}");
                     prop_assert!(violation.events.iter().all(|&at| at < story.history.events.len()));
                 }
             }

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Finding, testing::Story},
-        history::Promise,
+        history::Invariant,
     };
 
     fn leaves(leaves: &[&str]) -> Vec<Found> {
@@ -180,8 +180,8 @@ mod tests {
         story
     }
 
-    fn told(story: &Story, promise: Promise) -> Vec<String> {
-        match story.finding(promise) {
+    fn told(story: &Story, invariant: Invariant) -> Vec<String> {
+        match story.finding(invariant) {
             Finding::Violated(violations) => violations.into_iter().map(|violation| violation.summary).collect(),
             _ => Vec::new(),
         }
@@ -190,13 +190,13 @@ mod tests {
     #[test]
     fn replicas_that_are_the_same_hold() {
         let story = settled([&["a", "b"]; 3]);
-        assert_eq!(told(&story, Promise::AppendOnly), Vec::<String>::new());
-        assert_eq!(told(&story, Promise::Recovers), Vec::<String>::new());
+        assert_eq!(told(&story, Invariant::AppendOnly), Vec::<String>::new());
+        assert_eq!(told(&story, Invariant::Recovers), Vec::<String>::new());
     }
 
     #[test]
     fn a_replica_with_another_leaf_is_named_with_index_and_both_hashes() {
-        let told = told(&settled([&["a", "b", "c"], &["a", "x", "y"], &["a", "b", "c"]]), Promise::AppendOnly);
+        let told = told(&settled([&["a", "b", "c"], &["a", "x", "y"], &["a", "b", "c"]]), Invariant::AppendOnly);
         let (x, b) = (hash(&Story::leaf(1, "x")), hash(&Story::leaf(1, "b")));
         assert_ne!(x, b);
         let (one, other) = (format!("at the end server-2 has {x} at 1, where server-1 has {b}."), "position 1 held");
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_replica_that_stays_behind_is_named_with_the_first_leaf_that_it_lacks() {
-        let told = told(&settled([&["a", "b", "c"], &["a", "b", "c"], &["a"]]), Promise::Recovers);
+        let told = told(&settled([&["a", "b", "c"], &["a", "b", "c"], &["a"]]), Invariant::Recovers);
         let (a, b) = (hash(&Story::leaf(0, "a")), hash(&Story::leaf(1, "b")));
         let said = format!(
             "at the end server-3 shows 1 leaf and server-1 3 leaves: the first that it lacks is {b} at 1, and its last is {a}."
@@ -217,7 +217,7 @@ mod tests {
     fn a_server_that_was_read_again_is_taken_at_its_last_word() {
         let mut story = settled([&["a", "b"], &["a", "b"], &["a"]]);
         story.at(51_000).reads("server-3", true, &leaves(&["a", "b"]));
-        assert_eq!(told(&story, Promise::Recovers), Vec::<String>::new());
+        assert_eq!(told(&story, Invariant::Recovers), Vec::<String>::new());
     }
 
     #[test]
@@ -227,6 +227,6 @@ mod tests {
         story.at(2_000).submits("client-1", 0).at(2_100).acked("client-1", 0, None);
         let found = [story.find(0, "client-1", 0)];
         story.at(50_000).reads("server-1", true, &found).reads("server-2", true, &found).reads("server-3", true, &[]);
-        assert_eq!(told(&story, Promise::Recovers), Vec::<String>::new());
+        assert_eq!(told(&story, Invariant::Recovers), Vec::<String>::new());
     }
 }

@@ -1,27 +1,29 @@
 //! Tiny histories, written by hand, for tests of checks and reports.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use gapless_world::LogEvent;
 
-use super::{Expectations, Finding, Judgement, Violation, judge};
-use crate::history::{EntryId, Event, Found, Header, History, LeafBytes, Outcome, Promise, Promises, What};
+use super::{Expect, Expectations, Finding, Judgement, Untouched, Violation, judge};
+use crate::history::{EntryId, Event, Found, Header, History, Invariant, LeafBytes, Name, Outcome, Promises, What};
 
 /// A history under construction. Time stands still until it is set.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) history: History,
-    pub(crate) expect: Expectations,
+    pub(crate) expect: Expect,
+    /// What the catalogue says about each step.
+    pub(crate) catalogue: BTreeMap<Name, Untouched>,
     now: Duration,
     readings: u32,
 }
 
 impl Story {
-    /// Three servers, two clients, and every promise that has a check and needs no signatures.
+    /// Three servers, two clients, and every invariant that has a check and needs no signatures.
     pub(crate) fn new() -> Self {
-        let unchecked = [Promise::TrustedPeers, Promise::NoSilentCorruption];
-        let kept = Promise::ALL.iter().copied().filter(|it| !unchecked.contains(it));
+        let unchecked = [Invariant::TrustedPeers, Invariant::NoSilentCorruption];
+        let kept = Invariant::ALL.iter().copied().filter(|it| !unchecked.contains(it));
         let header = Header {
             format: 1,
             scenario: "story".to_owned(),
@@ -36,7 +38,7 @@ impl Story {
             recovers_within: Duration::from_secs(30),
         };
         let history = History { header, events: Vec::new() };
-        Story { history, expect: Expectations::default(), now: Duration::ZERO, readings: 0 }
+        Story { history, expect: Expect::default(), catalogue: BTreeMap::new(), now: Duration::ZERO, readings: 0 }
     }
 
     /// A run in which everything goes well and nothing is left idle: five entries of two clients, one call, one
@@ -167,19 +169,20 @@ impl Story {
     }
 
     pub(crate) fn judge(&self) -> Judgement {
-        judge(&self.history, &self.expect)
+        let (expect, catalogue) = (self.expect.clone(), self.catalogue.clone());
+        judge(&self.history, &Expectations { expect, catalogue, known_violation: None })
     }
 
-    pub(crate) fn finding(&self, promise: Promise) -> Finding {
-        let found = self.judge().findings.into_iter().find(|it| it.0 == promise);
-        found.expect("the promise is kept").1
+    pub(crate) fn finding(&self, invariant: Invariant) -> Finding {
+        let found = self.judge().findings.into_iter().find(|it| it.0 == invariant);
+        found.expect("the invariant is promised").1
     }
 
-    /// Returns the first violation of a promise.
-    pub(crate) fn violation(&self, promise: Promise) -> Violation {
-        match self.finding(promise) {
+    /// Returns the first violation of an invariant.
+    pub(crate) fn violation(&self, invariant: Invariant) -> Violation {
+        match self.finding(invariant) {
             Finding::Violated(mut violations) => violations.swap_remove(0),
-            other => panic!("{promise} is not violated: {other:?}"),
+            other => panic!("{invariant} is not violated: {other:?}"),
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What a judgement consists of: a verdict, a finding for each promise, and the facts that a reader asks for next.
+//! What a judgement consists of: a verdict, a finding for each invariant, and the facts that a reader asks for next.
 //!
-//! It is plain data that crosses a process boundary as JSON. A finding never says that a promise holds unless it was
-//! exercised; a promise that nothing exercised is idle, and makes the verdict inconclusive.
+//! It is plain data that crosses a process boundary as JSON. A finding never says that an invariant holds unless it
+//! was exercised; an invariant that nothing exercised is idle, and makes the verdict inconclusive.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{EntryId, Name, Promise};
+use crate::history::{EntryId, Invariant, Name};
 
 /// The most events that one violation points at: they have to fit a screen.
 pub const EVENTS_MAX: usize = 12;
@@ -18,11 +18,11 @@ pub const ENTRIES_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Every promise was exercised and kept, and everything expected was seen.
+    /// Every invariant was exercised and held, and everything expected was seen.
     Holds,
     /// Nothing was broken, but the run proves too little to show that everything holds.
     Inconclusive,
-    /// A promise or an expectation was broken.
+    /// An invariant or an expectation was broken.
     Violated,
 }
 
@@ -30,26 +30,26 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
-    /// The promise was exercised and kept.
+    /// The invariant was exercised and held.
     Holds {
         /// What was looked at, e.g. `912 acknowledged entries`.
         exercised: String,
     },
-    /// The promise was broken.
+    /// The invariant was broken.
     Violated(Vec<Violation>),
-    /// Nothing in this run could have shown the promise to be broken.
+    /// Nothing in this run could have shown the invariant to be broken.
     Idle {
         /// What was missing.
         why: String,
     },
-    /// The promise was not judged.
+    /// The invariant was not judged.
     Declined {
         /// Why not.
         why: String,
     },
 }
 
-/// One way in which a promise was broken, with its evidence.
+/// One way in which an invariant was broken, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// One or two sentences that name entries, times and hosts.
@@ -170,8 +170,8 @@ pub struct Facts {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
-    /// A finding for each promise kept or declined, in the order of [`Promise::ALL`].
-    pub findings: Vec<(Promise, Finding)>,
+    /// A finding for each invariant that is promised or declined, in the order of [`Invariant::ALL`].
+    pub findings: Vec<(Invariant, Finding)>,
     /// The expectations that were not met, and the steps without evidence.
     pub unmet: Vec<Unmet>,
     /// What the verdict does not count and a reader should know all the same.
@@ -184,18 +184,18 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Returns the broken promises, each with its violations, of which there is at least one.
-    pub fn violated(&self) -> impl Iterator<Item = (Promise, &[Violation])> {
-        self.findings.iter().filter_map(|(promise, finding)| match finding {
-            Finding::Violated(violations) if !violations.is_empty() => Some((*promise, violations.as_slice())),
+    /// Returns the broken invariants, each with its violations, of which there is at least one.
+    pub fn violated(&self) -> impl Iterator<Item = (Invariant, &[Violation])> {
+        self.findings.iter().filter_map(|(invariant, finding)| match finding {
+            Finding::Violated(violations) if !violations.is_empty() => Some((*invariant, violations.as_slice())),
             _ => None,
         })
     }
 
     /// Returns the violation to report first: one whose cause is known, else one of `acked-durable`, else the first.
-    pub fn headline(&self) -> Option<(Promise, &Violation)> {
-        let firsts = || self.violated().filter_map(|(promise, all)| Some((promise, all.first()?)));
+    pub fn headline(&self) -> Option<(Invariant, &Violation)> {
+        let firsts = || self.violated().filter_map(|(invariant, all)| Some((invariant, all.first()?)));
         let caused = firsts().find(|(_, violation)| violation.why.is_some());
-        caused.or_else(|| firsts().find(|it| it.0 == Promise::AckedDurable)).or_else(|| firsts().next())
+        caused.or_else(|| firsts().find(|it| it.0 == Invariant::AckedDurable)).or_else(|| firsts().next())
     }
 }

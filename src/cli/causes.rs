@@ -57,10 +57,10 @@ impl Causes {
 /// Returns what is reported first about a run that does not hold.
 pub(super) fn cause_of(summary: &RunSummary) -> String {
     let judgement = &summary.judgement;
-    if let Some((promise, violation)) = judgement.headline() {
+    if let Some((invariant, violation)) = judgement.headline() {
         // The number of entries that are affected is another figure; the sentences behind the first only list them.
         let summary = violation.summary.split(". ").next().unwrap_or_default();
-        return format!("{promise}: {}", violation.why.as_deref().unwrap_or(summary));
+        return format!("{invariant}: {}", violation.why.as_deref().unwrap_or(summary));
     }
     let unmet = judgement.unmet.iter().find(|unmet| unmet.contradicted).or_else(|| judgement.unmet.first());
     unmet.map_or_else(String::new, |unmet| unmet.text.clone())

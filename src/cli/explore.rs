@@ -23,7 +23,7 @@ use super::{
 use crate::{
     check::Verdict,
     explore::{
-        Done, Limits, Order, Outcome, RUN_MAX, Task,
+        Done, Limits, RUN_MAX, RunOutcome, RunRequest, Task,
         draw::{self, Subject},
         sweep,
     },
@@ -178,13 +178,13 @@ fn task(arguments: &Arguments, home: &Home, subject: &Subject, seed: u64, layout
     // tried before.
     let text = draw::draw(subject, seed).map(|scenario| scenario.source.to_string()).unwrap_or_default();
     let path = free(arguments.folder(), seed, &text);
-    let order = Order {
+    let request = RunRequest {
         colour: layout.palette == Palette::Ansi,
         columns: layout.columns(),
         reproduce: home.reproduce(&path),
-        ..Order::new(path, text, seed)
+        ..RunRequest::new(path, text, seed)
     };
-    Task { order, twice: false }
+    Task { request, twice: false }
 }
 
 /// Returns where this text is kept. It never replaces a different text, which another build may have drawn or a user
@@ -237,7 +237,7 @@ struct Teller<'a> {
     runs: usize,
     simulated: Duration,
     /// The number of steps that left evidence, and the number of all steps.
-    bit: (u64, u64),
+    bitten: (u64, u64),
     /// The rare situations that the runs reached.
     marks: Sum,
     causes: Causes,
@@ -260,7 +260,7 @@ impl<'a> Teller<'a> {
             tally: BTreeMap::new(),
             runs: 0,
             simulated: Duration::ZERO,
-            bit: (0, 0),
+            bitten: (0, 0),
             marks,
             causes: Causes::default(),
             kept: 0,
@@ -291,12 +291,12 @@ impl<'a> Teller<'a> {
         self.runs += 1;
         let wall = done.wall;
         let passed = match done.outcome {
-            Ok(Outcome::Judged { mut summary, screen, marks, .. }) => {
+            Ok(RunOutcome::Judged { mut summary, screen, marks, .. }) => {
                 summary.wall = Some(wall);
                 self.marks.add(&marks);
                 self.judged(task, &summary, &screen, &marks)?
             }
-            Ok(Outcome::Failed { error }) => self.failed(task, &error)?,
+            Ok(RunOutcome::Failed { error }) => self.failed(task, &error)?,
             Err(error) => self.failed(task, &error.to_string())?,
         };
         let found = self.count("violated") + self.count("failed");
@@ -311,8 +311,8 @@ impl<'a> Teller<'a> {
 
     fn judged(&mut self, task: &Task, summary: &RunSummary, screen: &str, marks: &Reached) -> Result<bool, Stop> {
         self.simulated += summary.simulated;
-        let (bit, steps) = summary.judgement.facts.faults_bit;
-        self.bit = (self.bit.0 + u64::from(bit), self.bit.1 + u64::from(steps));
+        let (bitten, steps) = summary.judgement.facts.faults_bit;
+        self.bitten = (self.bitten.0 + u64::from(bitten), self.bitten.1 + u64::from(steps));
         let verdict = summary.judgement.verdict;
         *self.tally.entry(word(verdict)).or_default() += 1;
         let passed = verdict != Verdict::Violated;
@@ -328,7 +328,7 @@ impl<'a> Teller<'a> {
             self.say(&terminal::row(summary, self.layout))?;
         }
         if new && !passed {
-            self.say(&format!("\n{screen}\n  kept as   {}\n ", task.order.path.display()))?;
+            self.say(&format!("\n{screen}\n  kept as   {}\n ", task.request.path.display()))?;
         }
         Ok(passed)
     }
@@ -341,32 +341,32 @@ impl<'a> Teller<'a> {
         if self.arguments.format == Format::Json {
             self.json(task, told::failed(task, error), false)?;
         } else if self.note(task, "failed", error) || self.arguments.verbose {
-            self.say(&terminal::failed(&name(&task.order.path), task.order.seed, error, self.layout))?;
-            self.say(&indent(&format!("kept as {}\n{}", task.order.path.display(), again(task))))?;
+            self.say(&terminal::failed(&name(&task.request.path), task.request.seed, error, self.layout))?;
+            self.say(&indent(&format!("kept as {}\n{}", task.request.path.display(), again(task))))?;
         }
         Ok(false)
     }
 
     fn json(&self, task: &Task, mut line: serde_json::Value, passed: bool) -> io::Result<()> {
         if let (false, Some(line)) = (passed, line.as_object_mut()) {
-            line.insert("kept".to_owned(), task.order.path.display().to_string().into());
+            line.insert("kept".to_owned(), task.request.path.display().to_string().into());
         }
         writeln!(io::stdout(), "{line}")
     }
 
     fn note(&mut self, task: &Task, ended: &'static str, cause: &str) -> bool {
         // All drawn scenarios count as one here: only the cause matters.
-        let new = self.causes.note(Path::new("explored"), task.order.seed, ended, cause);
+        let new = self.causes.note(Path::new("explored"), task.request.seed, ended, cause);
         if new {
-            self.found.push((task.order.path.clone(), task.order.text.clone(), task.order.seed));
+            self.found.push((task.request.path.clone(), task.request.text.clone(), task.request.seed));
         }
         new
     }
 
     fn keep(&mut self, task: &Task) -> Result<(), Stop> {
-        let path = &task.order.path;
+        let path = &task.request.path;
         make(self.arguments.folder())?;
-        std::fs::write(path, &task.order.text)
+        std::fs::write(path, &task.request.text)
             .map_err(|error| Stop::With(Exit::Internal, format!("error: cannot write {}: {error}", path.display())))?;
         self.kept += 1;
         Ok(())
@@ -392,7 +392,7 @@ impl<'a> Teller<'a> {
             self.say(&told::marks(&self.marks, self.layout))?;
         }
         let mut parts: Vec<String> = self.tally.iter().map(|(verdict, n)| format!("{n} {verdict}")).collect();
-        parts.push(format!("{} of {} bit", self.bit.0, counted(self.bit.1 as usize, "step")));
+        parts.push(format!("{} of {} bit", self.bitten.0, counted(self.bitten.1 as usize, "step")));
         parts.extend(self.why_ended());
         let line = told::sum(self.runs, self.begun, self.simulated, &parts);
         self.say(&terminal::with_exit(&line, exit as u8, self.layout))?;

@@ -8,7 +8,7 @@ use std::{
 use super::{Exit, Home, Stop, closed, select};
 use crate::{
     check::Verdict,
-    explore::{Order, Outcome, RUN_MAX, Scratch, run},
+    explore::{RUN_MAX, RunOutcome, RunRequest, Scratch, run},
     history::{self, History},
     report::{self, Layout, Palette, RunSummary, terminal, text::wrap},
 };
@@ -38,16 +38,16 @@ pub(super) fn replay(arguments: &Arguments, home: &Home, layout: Layout) -> Resu
     let broken = |error: String| Stop::With(Exit::Internal, format!("error: {error}"));
     let scratch = Scratch::new().map_err(|error| broken(error.to_string()))?;
     let kept = arguments.history.clone().unwrap_or_else(|| scratch.path());
-    let order = Order {
+    let request = RunRequest {
         history: Some(kept.clone()),
         colour: layout.palette == Palette::Ansi,
         columns: layout.columns(),
         reproduce: home.reproduce(&scenario.path),
-        ..Order::new(scenario.path.clone(), select::text(scenario).to_string(), arguments.seed)
+        ..RunRequest::new(scenario.path.clone(), select::text(scenario).to_string(), arguments.seed)
     };
-    let (summary, screen) = match run(&order, RUN_MAX).map_err(|error| broken(error.to_string()))? {
-        Outcome::Judged { summary, screen, .. } => (summary, screen),
-        Outcome::Failed { error } => {
+    let (summary, screen) = match run(&request, RUN_MAX).map_err(|error| broken(error.to_string()))? {
+        RunOutcome::Judged { summary, screen, .. } => (summary, screen),
+        RunOutcome::Failed { error } => {
             // Show what happened until then, if anything did.
             if let Ok(history) = history::read(&kept).map(|history| of_hosts(history, &arguments.host)) {
                 let timeline = report::timeline(&history, layout);

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     check::Verdict,
-    explore::{Limits, Order, Outcome, RUN_MAX, Task, draw::Subject, sweep},
+    explore::{Limits, RUN_MAX, RunOutcome, RunRequest, Task, draw::Subject, sweep},
     marks::{Reached, Sum},
     report::{
         Layout, Palette, RunSummary, terminal,
@@ -219,14 +219,14 @@ impl Runs {
 
 fn task(arguments: &Arguments, home: &Home, scenario: &Scenario, seed: u64, layout: Layout) -> Task {
     let file = |folder: &PathBuf| folder.join(format!("{}-{seed}.history.jsonl", report_name(&scenario.path)));
-    let order = Order {
+    let request = RunRequest {
         history: arguments.report.as_ref().map(file),
         colour: layout.palette == Palette::Ansi,
         columns: layout.columns(),
         reproduce: home.reproduce(&scenario.path),
-        ..Order::new(scenario.path.clone(), select::text(scenario).to_string(), seed)
+        ..RunRequest::new(scenario.path.clone(), select::text(scenario).to_string(), seed)
     };
-    Task { order, twice: arguments.check_determinism }
+    Task { request, twice: arguments.check_determinism }
 }
 
 /// Returns a file name that no two scenarios of one command share: the folders are part of it.
@@ -326,19 +326,19 @@ impl<'a> Teller<'a> {
         if let (Some(text), Format::Human) = (&difference, self.arguments.format) {
             self.say(&format!(
                 "  DIFFERS       {} seed {}\n{}",
-                name(&task.order.path),
-                task.order.seed,
+                name(&task.request.path),
+                task.request.seed,
                 indent(text)
             ))?;
         }
         match done.outcome {
-            Ok(Outcome::Judged { mut summary, screen, marks, .. }) => {
+            Ok(RunOutcome::Judged { mut summary, screen, marks, .. }) => {
                 summary.wall = Some(wall);
                 self.marks.add(&marks);
                 self.judged(task, &summary, (&screen, &marks), difference)?;
                 return Ok(same && summary.judgement.verdict == Verdict::Holds);
             }
-            Ok(Outcome::Failed { error }) => self.failed(task, &error, difference)?,
+            Ok(RunOutcome::Failed { error }) => self.failed(task, &error, difference)?,
             Err(error) => self.failed(task, &error.to_string(), difference)?,
         }
         Ok(false)
@@ -355,7 +355,7 @@ impl<'a> Teller<'a> {
         let verdict = summary.judgement.verdict;
         *self.tally.entry(word(verdict)).or_default() += 1;
         for hit in &summary.judgement.sometimes {
-            let key = (name(&task.order.path), hit.line, hit.text.clone());
+            let key = (name(&task.request.path), hit.line, hit.text.clone());
             *self.sometimes.entry(key).or_default() += hit.hits;
         }
         if self.arguments.format == Format::Json {
@@ -366,16 +366,16 @@ impl<'a> Teller<'a> {
             return writeln!(io::stdout(), "{line}");
         }
         // A sweep reports only trouble; otherwise every run is reported.
-        let remarked = !summary.judgement.remarks.is_empty() && self.remarked.insert(name(&task.order.path));
+        let remarked = !summary.judgement.remarks.is_empty() && self.remarked.insert(name(&task.request.path));
         if verdict == Verdict::Holds && self.sweep && !self.arguments.verbose && !remarked {
             self.hidden += 1;
             return Ok(());
         }
         let cause = causes::cause_of(summary);
         let holds = verdict == Verdict::Holds;
-        let new = holds || self.causes.note(&task.order.path, summary.seed, told_as(verdict), &cause);
+        let new = holds || self.causes.note(&task.request.path, summary.seed, told_as(verdict), &cause);
         if new && verdict == Verdict::Violated {
-            self.found.push((task.order.path.clone(), summary.seed));
+            self.found.push((task.request.path.clone(), summary.seed));
         }
         // A cause that was met before is reported at the end, together with its other runs.
         if !new && !self.arguments.verbose {
@@ -404,12 +404,12 @@ impl<'a> Teller<'a> {
             }
             return writeln!(io::stdout(), "{line}");
         }
-        if self.causes.note(&task.order.path, task.order.seed, "failed", error) {
-            self.found.push((task.order.path.clone(), task.order.seed));
+        if self.causes.note(&task.request.path, task.request.seed, "failed", error) {
+            self.found.push((task.request.path.clone(), task.request.seed));
         } else if !self.arguments.verbose {
             return Ok(());
         }
-        self.say(&terminal::failed(&name(&task.order.path), task.order.seed, error, self.layout))?;
+        self.say(&terminal::failed(&name(&task.request.path), task.request.seed, error, self.layout))?;
         self.say(&indent(&again(task)))
     }
 

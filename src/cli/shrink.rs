@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     explore::{
-        Limits, Order, RUN_MAX,
+        Limits, RUN_MAX, RunRequest,
         draw::{self, Subject},
         shrink::{ShrinkError, Shrunk, SoFar, shrink},
     },
@@ -111,11 +111,11 @@ impl<'a> Shrinker<'a> {
         };
         // The command that repeats the result uses the path that the result will have.
         let moved = scenario.clone().at_path(&to);
-        let order = |text: String, seed: u64| Order {
+        let request = |text: String, seed: u64| RunRequest {
             colour: self.layout.palette == Palette::Ansi,
             columns: self.layout.columns(),
             reproduce: self.home.reproduce(&to),
-            ..Order::new(to.clone(), text, seed)
+            ..RunRequest::new(to.clone(), text, seed)
         };
         let progress = Progress::endless(io::stderr().is_terminal());
         let may = |scenario: &Scenario| draw::broken(self.subject, scenario).is_none();
@@ -123,7 +123,7 @@ impl<'a> Shrinker<'a> {
             let steps = counted(so_far.best.steps.len(), "step");
             progress.step(&format!("{} · {steps} left", counted(so_far.runs, "run")));
         };
-        let shrunk = shrink(&moved, seed, limits, order, may, told);
+        let shrunk = shrink(&moved, seed, limits, request, may, told);
         progress.clear();
         match shrunk {
             Ok(shrunk) => {

@@ -48,9 +48,9 @@ pub(super) fn heading(what: &str, layout: Layout) -> String {
 /// Returns a run that did not come to an end, for programs.
 pub(super) fn failed(task: &Task, error: &str) -> serde_json::Value {
     serde_json::json!({
-        "scenario": name(&task.order.path),
-        "file": task.order.path.display().to_string(),
-        "seed": task.order.seed,
+        "scenario": name(&task.request.path),
+        "file": task.request.path.display().to_string(),
+        "seed": task.request.seed,
         "error": error,
     })
 }
@@ -66,7 +66,7 @@ pub(super) fn json(summary: &RunSummary, marks: Option<&Reached>) -> io::Result<
 
 /// Returns the command that repeats a run.
 pub(super) fn again(task: &Task) -> String {
-    format!("again: {}", task.order.reproduce.replace("{seed}", &task.order.seed.to_string()))
+    format!("again: {}", task.request.reproduce.replace("{seed}", &task.request.seed.to_string()))
 }
 
 /// Indents text that stands below a row.

@@ -12,7 +12,7 @@ use std::fmt;
 
 use gapless_world::LogEvent;
 
-use crate::{check, fault, history::Promise, report::text::wrap, scenario};
+use crate::{check, fault, history::Invariant, report::text::wrap, scenario};
 
 /// The width of the widest line of a page.
 pub const COLUMNS_MAX: usize = 100;
@@ -24,7 +24,7 @@ pub enum Subject {
     Fault,
     /// Something that the log or its client reports about itself.
     Event,
-    /// Something that a log promises.
+    /// Something that a log promises to hold.
     Invariant,
     /// A word of a report: a verdict, an exit status.
     Word,
@@ -54,8 +54,9 @@ pub fn names(subject: Subject) -> Vec<(&'static str, String)> {
             LogEvent::docs().iter().map(|doc| (doc.name.as_str(), lower(&plain(doc.summary())))).collect()
         }
         Subject::Invariant => {
-            let explained = |promise: &Promise| Some((promise.name(), invariant::summary(&check::explain(*promise)?)));
-            Promise::ALL.iter().filter_map(explained).collect()
+            let explained =
+                |invariant: &Invariant| Some((invariant.name(), invariant::summary(&check::explain(*invariant)?)));
+            Invariant::ALL.iter().filter_map(explained).collect()
         }
         Subject::Word => word::WORDS.iter().map(|word| (word.name, word.summary.to_owned())).collect(),
     }
@@ -72,8 +73,8 @@ pub fn page(name: &str) -> Option<String> {
     if let Some(word) = word::find(name) {
         return Some(word.page());
     }
-    let promise = Promise::ALL.iter().find(|promise| promise.name() == name)?;
-    check::explain(*promise).map(|markdown| invariant::page(name, &markdown))
+    let invariant = Invariant::named(name)?;
+    check::explain(invariant).map(|markdown| invariant::page(name, &markdown))
 }
 
 /// Suggests what was meant by a name that has no page.

@@ -11,7 +11,7 @@ use std::{
 use super::{
     process::{RunError, run_unless},
     scratch::Scratch,
-    worker::{Order, Outcome},
+    worker::{RunOutcome, RunRequest},
 };
 
 /// How two runs of one seed differ.
@@ -22,13 +22,18 @@ pub struct Difference {
 }
 
 /// Makes the run of `first` again. Returns `None` if both runs are the same to the byte.
-pub fn check_determinism(order: &Order, first: &Outcome, limit: Duration) -> Option<Difference> {
-    run_again(order, first, limit, &AtomicBool::new(false))
+pub fn check_determinism(request: &RunRequest, first: &RunOutcome, limit: Duration) -> Option<Difference> {
+    run_again(request, first, limit, &AtomicBool::new(false))
 }
 
 /// Does the same as [`check_determinism`], but gives up as soon as `stop` is set.
-pub(super) fn run_again(order: &Order, first: &Outcome, limit: Duration, stop: &AtomicBool) -> Option<Difference> {
-    let second = match run_unless(order, limit, stop) {
+pub(super) fn run_again(
+    request: &RunRequest,
+    first: &RunOutcome,
+    limit: Duration,
+    stop: &AtomicBool,
+) -> Option<Difference> {
+    let second = match run_unless(request, limit, stop) {
         Ok(second) => second,
         Err(RunError::Stopped) => return None,
         Err(error) => return Some(Difference { text: format!("the second run did not come to an end: {error}") }),
@@ -37,26 +42,26 @@ pub(super) fn run_again(order: &Order, first: &Outcome, limit: Duration, stop: &
     if a == b {
         return None;
     }
-    let place = first_difference(order, limit, stop).unwrap_or_else(|| match stop.load(Ordering::Relaxed) {
+    let place = first_difference(request, limit, stop).unwrap_or_else(|| match stop.load(Ordering::Relaxed) {
         true => "the place was not found: the search for it was stopped".to_owned(),
         false => "two further runs agreed with each other, so the place could not be found".to_owned(),
     });
     Some(Difference { text: format!("one seed, two runs: {a}, then {b}\n{place}") })
 }
 
-fn mark(outcome: &Outcome) -> String {
+fn mark(outcome: &RunOutcome) -> String {
     match outcome {
-        Outcome::Judged { summary, .. } => summary.hash.clone(),
-        Outcome::Failed { error } => error.clone(),
+        RunOutcome::Judged { summary, .. } => summary.hash.clone(),
+        RunOutcome::Failed { error } => error.clone(),
     }
 }
 
 /// Runs twice with a trail of every event and packet, and compares the trails line by line.
-fn first_difference(order: &Order, limit: Duration, stop: &AtomicBool) -> Option<String> {
+fn first_difference(request: &RunRequest, limit: Duration, stop: &AtomicBool) -> Option<String> {
     let trails = [Scratch::new().ok()?, Scratch::new().ok()?];
     for trail in &trails {
-        let order = Order { trail: Some(trail.path()), ..order.clone() };
-        run_unless(&order, limit, stop).ok()?;
+        let request = RunRequest { trail: Some(trail.path()), ..request.clone() };
+        run_unless(&request, limit, stop).ok()?;
     }
     let (mut a, mut b) = (lines(trails[0].path())?, lines(trails[1].path())?);
     let mut last = String::new();

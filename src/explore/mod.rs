@@ -13,4 +13,4 @@ pub use determinism::{Difference, check_determinism};
 pub use process::{RUN_MAX, RunError, run};
 pub use scratch::Scratch;
 pub use sweep::{Done, Limits, Task, sweep};
-pub use worker::{Order, Outcome, Spent, Took, become_worker_if_asked};
+pub use worker::{RunOutcome, RunRequest, Spent, Took, become_worker_if_asked};

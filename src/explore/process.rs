@@ -1,7 +1,7 @@
 //! The parent's side of a run: starts the child, waits for it, and kills it if it does not end.
 //!
-//! The order and the outcome pass through one file without a name, which is the standard input of the child. The child
-//! ends with its parent.
+//! The request and the outcome pass through one file without a name, which is the standard input of the child. The
+//! child ends with its parent.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     scratch::Scratch,
-    worker::{Desk, ORDER, Order, Outcome},
+    worker::{Desk, PARENT, RunOutcome, RunRequest},
 };
 
 /// A run that takes longer than this in real time is ended, because something in it never ends.
@@ -61,19 +61,19 @@ pub enum RunError {
 /// Makes one run in a new process of this same program.
 ///
 /// # Errors
-/// See [`RunError`]. A run that failed by itself is an [`Outcome::Failed`].
-pub fn run(order: &Order, limit: Duration) -> Result<Outcome, RunError> {
-    run_unless(order, limit, &AtomicBool::new(false))
+/// See [`RunError`]. A run that failed by itself is a [`RunOutcome::Failed`].
+pub fn run(request: &RunRequest, limit: Duration) -> Result<RunOutcome, RunError> {
+    run_unless(request, limit, &AtomicBool::new(false))
 }
 
 /// Makes one run like [`run`], but gives up as soon as `stop` is set.
-pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> Result<Outcome, RunError> {
+pub(super) fn run_unless(request: &RunRequest, limit: Duration, stop: &AtomicBool) -> Result<RunOutcome, RunError> {
     let mut desk = Scratch::new()?;
-    desk.fill(&serde_json::to_vec(&Desk { order, limit }).map_err(io::Error::other)?)?;
+    desk.fill(&serde_json::to_vec(&Desk { request, limit }).map_err(io::Error::other)?)?;
     let mut stderr = Scratch::new()?;
     let mut child = Reaped(
         Command::new(this_program()?)
-            .env(ORDER, std::process::id().to_string())
+            .env(PARENT, std::process::id().to_string())
             .env(TUNABLES, std::env::var_os(TUNABLES).unwrap_or_else(|| HEAP.into()))
             .stdin(desk.hand_over()?)
             .stdout(Stdio::null())
@@ -81,7 +81,7 @@ pub(super) fn run_unless(order: &Order, limit: Duration, stop: &AtomicBool) -> R
             .spawn()?,
     );
     let status = wait(&mut child.0, limit, stop)?;
-    // A system under test may end the process by itself, with any status. The file then still holds the order.
+    // A system under test may end the process by itself, with any status. The file then still holds the request.
     if let Ok(outcome) = serde_json::from_slice(&desk.tail(u64::MAX)?) {
         return Ok(outcome);
     }

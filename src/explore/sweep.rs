@@ -13,14 +13,14 @@ use std::{
 use super::{
     determinism::{Difference, run_again},
     process::{RunError, run_unless},
-    worker::{Order, Outcome},
+    worker::{RunOutcome, RunRequest},
 };
 
 /// One run of a sweep.
 #[derive(Debug, Clone)]
 pub struct Task {
     /// What to run.
-    pub order: Order,
+    pub request: RunRequest,
     /// Whether to run it twice and compare the runs.
     pub twice: bool,
 }
@@ -28,7 +28,7 @@ pub struct Task {
 /// The result of a task, and how long it took.
 pub struct Done {
     /// The outcome.
-    pub outcome: Result<Outcome, RunError>,
+    pub outcome: Result<RunOutcome, RunError>,
     /// The difference, if the task was run twice and the runs differ.
     pub difference: Option<Difference>,
     /// The real time, of both runs together.
@@ -120,9 +120,9 @@ pub fn sweep(
 
 fn make(task: &Task, limit: Duration, stop: &AtomicBool) -> Done {
     let begun = Instant::now();
-    let outcome = run_unless(&task.order, limit, stop);
+    let outcome = run_unless(&task.request, limit, stop);
     let difference = match &outcome {
-        Ok(first) if task.twice => run_again(&task.order, first, limit, stop),
+        Ok(first) if task.twice => run_again(&task.request, first, limit, stop),
         _ => None,
     };
     // A task that was stopped before its second run must not be reported as if both runs had been alike.

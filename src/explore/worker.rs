@@ -1,5 +1,5 @@
-//! The child process of a run. It takes one order, simulates it on a separate thread, judges what happened, and leaves
-//! the outcome in a file.
+//! The child process of a run. It takes one request, simulates the run on a separate thread, judges what happened, and
+//! leaves the outcome in a file.
 //!
 //! `main` must do this first, because anything that ran before would become part of the run.
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     check,
-    history::{self, History, Moment, What},
+    history::{self, History, StepEvent, What},
     marks::{self, Reached},
     report::{COLUMNS_MAX, Hints, Layout, Palette, RunSummary, terminal},
     scenario::{self, Scenario},
@@ -31,14 +31,14 @@ use crate::{
     system::System,
 };
 
-/// The environment variable that tells a child the process number of its parent, whose order is the child's standard
+/// The environment variable that tells a child the process number of its parent, whose request is the child's standard
 /// input.
-pub(super) const ORDER: &str = "GAPLESS_ORDER";
+pub(super) const PARENT: &str = "GAPLESS_ORDER";
 
-/// What a child finds in its standard input. It leaves its [`Outcome`] in the same place.
+/// What a child finds in its standard input. It leaves its [`RunOutcome`] in the same place.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Desk<O> {
-    pub(super) order: O,
+pub(super) struct Desk<R> {
+    pub(super) request: R,
     /// The real time that the run may take.
     pub(super) limit: Duration,
 }
@@ -49,7 +49,7 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// One run that a child is to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Order {
+pub struct RunRequest {
     /// Where the scenario was read from.
     pub path: PathBuf,
     /// Its text, so that a change of the file in the meantime does not matter.
@@ -70,11 +70,11 @@ pub struct Order {
     pub reproduce: String,
 }
 
-impl Order {
-    /// Returns the order of a judged run of a scenario with this text, with plain output in the largest number of
+impl RunRequest {
+    /// Returns the request of a judged run of a scenario with this text, with plain output in the largest number of
     /// columns. The run keeps no files, and has no command with which it is repeated.
-    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>, seed: u64) -> Order {
-        Order {
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>, seed: u64) -> RunRequest {
+        RunRequest {
             path: path.into(),
             text: text.into(),
             seed,
@@ -91,7 +91,7 @@ impl Order {
 /// What a child leaves behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The run came to its end and was judged.
     Judged {
         /// The verdict and its reasons.
@@ -120,7 +120,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Took {
-    /// From the order to the end of the simulation: reading the file, building the hosts, and everything that they do.
+    /// From the request to the end of the simulation: reading the file, building the hosts, and everything that they
+    /// do.
     pub simulating: Spent,
     /// Judging its history.
     pub judging: Spent,
@@ -138,11 +139,11 @@ pub struct Spent {
     pub processor: Duration,
 }
 
-/// If this process is the child of a run, carries out the order and ends the process. Otherwise does nothing. `system`
-/// creates the log under test.
+/// If this process is the child of a run, carries out the request and ends the process. Otherwise does nothing.
+/// `system` creates the log under test.
 pub fn become_worker_if_asked<S: System>(system: impl FnOnce() -> S + Send + 'static) {
-    let Ok(parent) = std::env::var(ORDER) else { return };
-    let code = match serve_order(&parent, system) {
+    let Ok(parent) = std::env::var(PARENT) else { return };
+    let code = match serve_request(&parent, system) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("gapless: the run's child process cannot work: {error}");
@@ -153,12 +154,13 @@ pub fn become_worker_if_asked<S: System>(system: impl FnOnce() -> S + Send + 'st
     process::exit(code);
 }
 
-fn serve_order<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'static) -> io::Result<()> {
+fn serve_request<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'static) -> io::Result<()> {
     if !parent.parse().is_ok_and(seam::end_with_parent) {
-        return Err(io::Error::other(format!("{ORDER} is `{parent}`, which is not our parent: unset it")));
+        return Err(io::Error::other(format!("{PARENT} is `{parent}`, which is not our parent: unset it")));
     }
     let mut desk = scratch::handed_over()?;
-    let Desk { order, limit }: Desk<Order> = serde_json::from_slice(&desk.tail(u64::MAX)?).map_err(io::Error::other)?;
+    let Desk { request, limit }: Desk<RunRequest> =
+        serde_json::from_slice(&desk.tail(u64::MAX)?).map_err(io::Error::other)?;
     gapless_world::mark::listen();
     // The thread that holds the desk ends the process, so there is never more than one outcome.
     let desk = Arc::new(Mutex::new(desk));
@@ -166,17 +168,17 @@ fn serve_order<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'sta
     // run.
     let watch = thread::Builder::new().name("watch".to_owned());
     watch.spawn({
-        let (desk, order) = (desk.clone(), order.clone());
+        let (desk, request) = (desk.clone(), request.clone());
         move || {
             thread::sleep(limit);
-            let outcome = Outcome::Failed { error: overdue(&order, limit) };
+            let outcome = RunOutcome::Failed { error: overdue(&request, limit) };
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
             process::exit(i32::from(leave(&mut desk, &outcome).is_err()));
         }
     })?;
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| carry_out(order, system)))
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| carry_out(request, system)))
         .unwrap_or_else(|_| Err(panicked("the judge")))
-        .unwrap_or_else(|error| Outcome::Failed { error });
+        .unwrap_or_else(|error| RunOutcome::Failed { error });
     let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
     let left = leave(&mut desk, &outcome);
     process::exit(match left {
@@ -188,12 +190,12 @@ fn serve_order<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'sta
     });
 }
 
-fn leave(desk: &mut Scratch, outcome: &Outcome) -> io::Result<()> {
+fn leave(desk: &mut Scratch, outcome: &RunOutcome) -> io::Result<()> {
     desk.fill(&serde_json::to_vec(outcome).map_err(io::Error::other)?)
 }
 
 /// Returns what is holding up a run whose time is up.
-fn overdue(order: &Order, limit: Duration) -> String {
+fn overdue(request: &RunRequest, limit: Duration) -> String {
     let standing = seam::standing();
     let so_far = format!("the run did not end within {limit:?} of real time");
     let Some(host) = standing.host else {
@@ -202,7 +204,7 @@ fn overdue(order: &Order, limit: Duration) -> String {
             standing.at
         );
     };
-    let plan = scenario::parse(&order.path, &order.text).map(|scenario| scenario::plan(&scenario, order.seed));
+    let plan = scenario::parse(&request.path, &request.text).map(|scenario| scenario::plan(&scenario, request.seed));
     let hosts = plan.map_or_else(|_| Vec::new(), |plan| sim::hosts(&plan));
     let name = hosts.get(host).map_or("a host", |name| name);
     format!(
@@ -211,15 +213,18 @@ fn overdue(order: &Order, limit: Duration) -> String {
     )
 }
 
-fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'static) -> Result<Outcome, String> {
+fn carry_out<S: System>(
+    request: RunRequest,
+    system: impl FnOnce() -> S + Send + 'static,
+) -> Result<RunOutcome, String> {
     let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
     let begun = Instant::now();
     let thread = thread.spawn({
-        let order = order.clone();
+        let request = request.clone();
         move || {
             let system = system();
             let marks = system.explored().marks;
-            let (scenario, run) = simulate(&order, system)?;
+            let (scenario, run) = simulate(&request, system)?;
             Ok((scenario, run, marks, seam::processor_time()))
         }
     });
@@ -231,26 +236,26 @@ fn carry_out<S: System>(order: Order, system: impl FnOnce() -> S + Send + 'stati
     let (scenario, run, marks, processor) = match simulated {
         Ok(simulated) => simulated,
         Err((error, history)) => {
-            let kept = history.map_or(Ok(()), |history| keep(&order, &history, None));
+            let kept = history.map_or(Ok(()), |history| keep(&request, &history, None));
             return Err(kept.err().map_or(error.clone(), |why| format!("{error}\nits history was not kept: {why}")));
         }
     };
-    keep(&order, &run.history, run.trail.as_deref())?;
+    keep(&request, &run.history, run.trail.as_deref())?;
     let (judgement, judging) = spent(|| check::judge(&run.history, &expectations(&scenario)));
     let summary = RunSummary {
         scenario: run.history.header.scenario.clone(),
-        file: order.path.display().to_string(),
-        seed: order.seed,
+        file: request.path.display().to_string(),
+        seed: request.seed,
         judgement,
         simulated: run.simulated,
         wall: None,
         hash: run.hash,
     };
-    let screen = screen(&order, &run.history, &summary);
+    let screen = screen(&request, &run.history, &summary);
     let events = run.history.events.len() as u64;
     let took = Took { simulating: Spent { wall, processor }, judging, process: seam::processor_time_of_process() };
     let (packets, marks, begins) = (run.packets, marks::reached(&marks), begins(&run.history));
-    Ok(Outcome::Judged { summary: Box::new(summary), screen, events, packets, took, marks, begins })
+    Ok(RunOutcome::Judged { summary: Box::new(summary), screen, events, packets, took, marks, begins })
 }
 
 /// Returns when each step began, since the workload began.
@@ -258,7 +263,9 @@ fn begins(history: &History) -> BTreeMap<String, Duration> {
     let began = history.events.iter().find(|event| matches!(event.what, What::Began {}));
     let began = began.map(|event| event.at).unwrap_or_default();
     let begins = history.events.iter().filter_map(|event| match &event.what {
-        What::Step { step, moment: Moment::Begins { .. } } => Some((step.to_string(), event.at.saturating_sub(began))),
+        What::Step { step, event: StepEvent::Begins { .. } } => {
+            Some((step.to_string(), event.at.saturating_sub(began)))
+        }
         _ => None,
     });
     begins.collect()
@@ -279,37 +286,38 @@ fn spent<T>(work: impl FnOnce() -> T) -> (T, Spent) {
 /// Why a run did not come to an end, and what happened until then.
 type Unended = (String, Option<Box<History>>);
 
-fn simulate<S: System>(order: &Order, system: S) -> Result<(Scenario, Run), Unended> {
-    let scenario = scenario::parse_for(&order.path, &order.text, &system.sizes()).map_err(|problems| {
-        (format!("{} has {} errors: run `gapless check`", order.path.display(), problems.len()), None)
+fn simulate<S: System>(request: &RunRequest, system: S) -> Result<(Scenario, Run), Unended> {
+    let scenario = scenario::parse_for(&request.path, &request.text, &system.sizes()).map_err(|problems| {
+        (format!("{} has {} errors: run `gapless check`", request.path.display(), problems.len()), None)
     })?;
-    let plan = scenario::plan(&scenario, order.seed);
-    let options = Options { trail: order.trail.is_some(), bare: order.bare };
+    let plan = scenario::plan(&scenario, request.seed);
+    let options = Options { trail: request.trail.is_some(), bare: request.bare };
     let run = sim::simulate(system, &scenario, &plan, options)
         .map_err(|Unfinished { error, history }| (error.to_string(), history))?;
     Ok((scenario, run))
 }
 
-fn keep(order: &Order, history: &History, trail: Option<&[String]>) -> Result<(), String> {
-    if let Some(path) = &order.history {
+fn keep(request: &RunRequest, history: &History, trail: Option<&[String]>) -> Result<(), String> {
+    if let Some(path) = &request.history {
         history::write(path, history).map_err(|error| error.to_string())?;
     }
-    if let (Some(path), Some(trail)) = (&order.trail, trail) {
+    if let (Some(path), Some(trail)) = (&request.trail, trail) {
         fs::write(path, trail.join("\n")).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }
 
-fn screen(order: &Order, history: &History, summary: &RunSummary) -> String {
+fn screen(request: &RunRequest, history: &History, summary: &RunSummary) -> String {
     if summary.judgement.verdict != check::Verdict::Violated {
         return String::new();
     }
-    let reproduce = order.reproduce.replace("{scenario}", &summary.scenario).replace("{seed}", &order.seed.to_string());
-    let palette = if order.colour { Palette::Ansi } else { Palette::Plain };
+    let reproduce =
+        request.reproduce.replace("{scenario}", &summary.scenario).replace("{seed}", &request.seed.to_string());
+    let palette = if request.colour { Palette::Ansi } else { Palette::Plain };
     terminal::screen(
         summary,
         history,
         &Hints { reproduce: Some(reproduce), ..Hints::default() },
-        Layout::new(palette, order.columns),
+        Layout::new(palette, request.columns),
     )
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{ActsOn, Effect, Fault, Given, HostRef, Link, Rate, Role, Value};
+use super::{ActsOn, Effect, Fault, Given, HostRef, Link, Rate, RevisionRole, Value};
 
 /// What a step does, and to whom. [`Fault::action`] makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl<T> Action<T> {
     }
 
     /// Returns the revision that a deployment asks for. A rollback leads to one that was asked for before.
-    pub fn revision(&self) -> Option<Role> {
+    pub fn revision(&self) -> Option<RevisionRole> {
         if let Effect::Release(release) = self.effect { release.revision() } else { None }
     }
 

@@ -54,7 +54,7 @@ pub use action::Action;
 pub(crate) use cert_expire::INSTALLED_BEFORE;
 pub use effect::{
     Access, CertificateFault, ClockFault, DiskFault, Effect, LoadFault, Mismatch, NetworkFault, ProcessFault,
-    ReleaseFault, ReplyFault, Role,
+    ReleaseFault, ReplyFault, RevisionRole,
 };
 pub use target::{HostRef, Link};
 pub use value::{Given, Kind, PATH_BYTES_MAX, Per, Rate, Value, path_matches, path_problem};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, Role, SERVERS_AND_CLIENTS, Value,
+    Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, RevisionRole, SERVERS_AND_CLIENTS, Value,
 };
 
 /// The entry of `rolling-upgrade`.
@@ -30,7 +30,7 @@ Every host ran at that revision and served there: its listener was bound, or its
     overlap: Overlap::Refused,
     counted: Some("upgrade"),
     parameters: &[
-        Parameter { name: "to", kind: Kind::Word(Role::WORDS), need: Need::Required, means: "which revision" },
+        Parameter { name: "to", kind: Kind::Word(RevisionRole::WORDS), need: Need::Required, means: "which revision" },
         Parameter {
             name: "pause",
             kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) },
@@ -55,6 +55,6 @@ Every host ran at that revision and served there: its listener was bound, or its
 };
 
 fn build(given: &Given) -> Option<Effect> {
-    let (to, pause) = (Role::read(given.word("to")?)?, given.duration("pause")?);
+    let (to, pause) = (RevisionRole::read(given.word("to")?)?, given.duration("pause")?);
     Some(Effect::Release(ReleaseFault::RollingUpgrade { to, pause }))
 }

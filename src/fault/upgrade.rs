@@ -1,6 +1,8 @@
 //! A deployment: another version of the program, with another revision of the schema.
 
-use super::{Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, Role, SERVERS_AND_CLIENTS};
+use super::{
+    Effect, End, Fault, Given, Kind, Need, Overlap, Parameter, ReleaseFault, RevisionRole, SERVERS_AND_CLIENTS,
+};
 
 /// The entry of `upgrade`.
 pub(super) static FAULT: Fault = Fault {
@@ -30,7 +32,7 @@ Each host ran at that revision and served there: its listener was bound, or its 
     overlap: Overlap::SameValues,
     parameters: &[Parameter {
         name: "to",
-        kind: Kind::Word(Role::WORDS),
+        kind: Kind::Word(RevisionRole::WORDS),
         need: Need::Required,
         means: "which revision",
     }],
@@ -51,5 +53,5 @@ Each host ran at that revision and served there: its listener was bound, or its 
 };
 
 fn build(given: &Given) -> Option<Effect> {
-    Some(Effect::Release(ReleaseFault::Upgrade { to: Role::read(given.word("to")?)? }))
+    Some(Effect::Release(ReleaseFault::Upgrade { to: RevisionRole::read(given.word("to")?)? }))
 }

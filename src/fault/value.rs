@@ -120,6 +120,17 @@ pub enum Per {
     Hour,
 }
 
+impl Per {
+    /// Returns the length itself.
+    pub fn length(self) -> Duration {
+        Duration::from_secs(match self {
+            Per::Second => 1,
+            Per::Minute => 60,
+            Per::Hour => 3600,
+        })
+    }
+}
+
 /// The values that a step gives for its fault: everything that [`Fault::action`](super::Fault::action) needs. Defaults
 /// are already filled in.
 #[derive(Debug, Clone, Default)]

@@ -117,11 +117,11 @@ pub(crate) fn same_bytes(one: &Bytes, other: &Bytes) -> bool {
     one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
 
-/// A moment that scenario files can name.
+/// What happened to a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "moment")]
 #[allow(missing_docs, reason = "named as in scenario files")]
-pub enum Moment {
+pub enum StepEvent {
     /// The step began: its hosts or links are resolved, the fault is applied.
     Begins { hosts: Vec<Name> },
     /// The first evidence that the step bit came.
@@ -150,13 +150,13 @@ pub enum What {
         /// Whether nothing was left to deliver.
         quiet: bool,
     },
-    /// A step of the scenario reached a moment.
+    /// Something happened to a step of the scenario.
     Step {
         /// The name of the step.
         step: Name,
-        /// The moment.
+        /// What happened to it.
         #[serde(flatten)]
-        moment: Moment,
+        event: StepEvent,
     },
     /// The host runs, for the `life`-th time, counted from 1.
     Up {
@@ -387,12 +387,12 @@ pub struct Event {
     pub what: What,
 }
 
-/// Something that a log under test promises and is then held to, named as in `gapless explain`. At the crate root this
-/// type is called [`Invariant`](crate::Invariant).
+/// Something that must hold whatever happens, named as in `gapless explain`. A log under test promises invariants and
+/// is then held to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "each is explained in the file of its check")]
-pub enum Promise {
+pub enum Invariant {
     AppendOnly,
     NoFork,
     NoGaps,
@@ -412,13 +412,13 @@ pub enum Promise {
     BoundedMemory,
 }
 
-/// What a log under test promises, and what it declines to, with reasons.
+/// The invariants that a log under test promises, and those that it declines to, with reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promises {
-    /// The promises that the log is held to.
-    pub kept: Vec<Promise>,
-    /// The promises that are not judged, with the reason that every verdict prints.
-    pub declined: Vec<(Promise, String)>,
+    /// The invariants that the log is held to.
+    pub kept: Vec<Invariant>,
+    /// The invariants that are not judged, with the reason that every verdict prints.
+    pub declined: Vec<(Invariant, String)>,
     /// Why an entry may be recorded more than once, if it may: this alone declines `at-most-once`.
     pub may_repeat: Option<String>,
 }

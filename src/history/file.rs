@@ -68,7 +68,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::history::{DiskOp, Down, EntryId, Found, LeafBytes, Moment, Outcome, Promise, Promises, What};
+    use crate::history::{DiskOp, Down, EntryId, Found, Invariant, LeafBytes, Outcome, Promises, StepEvent, What};
     use gapless_world::{LogEvent, observer::Direction};
 
     fn header() -> Header {
@@ -82,8 +82,8 @@ mod tests {
             servers: vec!["server-1".into()],
             clients: vec!["client-1".into()],
             promises: Promises {
-                kept: Promise::ALL.to_vec(),
-                declined: vec![(Promise::Authentic, "not signed".to_owned())],
+                kept: Invariant::ALL.to_vec(),
+                declined: vec![(Invariant::Authentic, "not signed".to_owned())],
                 may_repeat: Some("a retry may repeat".to_owned()),
             },
             log_key: Some("log+00000000+AQ==".to_owned()),
@@ -102,17 +102,17 @@ mod tests {
             bytes: Bytes::from_static(b"\x00\xff"),
             leaf: Some(LeafBytes(Bytes::from_static(b"leaf"))),
         };
-        let step = |moment| What::Step { step: "cut-off".into(), moment };
+        let step = |event| What::Step { step: "cut-off".into(), event };
         vec![
             What::Began {},
             What::WorkloadEnded {},
             What::Healed {},
             What::Settled { quiet: true },
-            step(Moment::Begins { hosts: vec!["server-1".into()] }),
-            step(Moment::Bites { evidence: "3 held".to_owned() }),
-            step(Moment::Nth { n: 2 }),
-            step(Moment::Ended { evidence: None }),
-            step(Moment::NotRun { why: "never came".to_owned() }),
+            step(StepEvent::Begins { hosts: vec!["server-1".into()] }),
+            step(StepEvent::Bites { evidence: "3 held".to_owned() }),
+            step(StepEvent::Nth { n: 2 }),
+            step(StepEvent::Ended { evidence: None }),
+            step(StepEvent::NotRun { why: "never came".to_owned() }),
             What::Up { life: 2 },
             What::Runs { revision: "next".to_owned() },
             What::Down { how: Down::PowerLoss },

@@ -3,13 +3,16 @@
 mod event;
 mod file;
 pub(crate) mod mark;
+mod moment;
 mod named;
 
 pub(crate) use event::same_bytes;
 pub use event::{
-    DiskOp, Down, EntryId, Event, Found, Header, LeafBytes, Moment, Name, Outcome, Promise, Promises, RunClock, What,
+    DiskOp, Down, EntryId, Event, Found, Header, Invariant, LeafBytes, Name, Outcome, Promises, RunClock, StepEvent,
+    What,
 };
 pub use file::{HistoryError, read, write};
+pub use moment::Moment;
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq)]

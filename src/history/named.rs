@@ -1,8 +1,8 @@
-//! The names that scenario files and reports use for events and promises.
+//! The names that scenario files and reports use for events and invariants.
 
 use std::fmt;
 
-use super::{Promise, What};
+use super::{Invariant, What};
 
 impl What {
     /// Returns the name of the event in scenario files: for an event of the log, the log's own name.
@@ -52,7 +52,7 @@ impl What {
                 super::Outcome::Acked { .. } => None,
                 super::Outcome::Refused { why } | super::Outcome::Unknown { why } => Some(why),
             },
-            What::Step { moment: super::Moment::NotRun { why }, .. } => Some(why),
+            What::Step { event: super::StepEvent::NotRun { why }, .. } => Some(why),
             What::Failed { error } => Some(error),
             What::Disk { error, .. } | What::ReadingEnded { error, .. } => error.as_deref(),
             What::Log { event } => event.reason(),
@@ -61,53 +61,58 @@ impl What {
     }
 }
 
-impl Promise {
-    /// Every promise, in the order in which verdicts list them.
-    pub const ALL: &'static [Promise] = &[
-        Promise::AppendOnly,
-        Promise::NoFork,
-        Promise::NoGaps,
-        Promise::AtMostOnce,
-        Promise::AckedDurable,
-        Promise::NoPhantoms,
-        Promise::AccountedFor,
-        Promise::Authentic,
-        Promise::TrustedPeers,
-        Promise::FaithfulReads,
-        Promise::RealTimeOrder,
-        Promise::NoSilentCorruption,
-        Promise::StaysUp,
-        Promise::StopsWhenAsked,
-        Promise::DeadlinesKept,
-        Promise::Recovers,
-        Promise::BoundedMemory,
+impl Invariant {
+    /// Every invariant, in the order in which verdicts list them.
+    pub const ALL: &'static [Invariant] = &[
+        Invariant::AppendOnly,
+        Invariant::NoFork,
+        Invariant::NoGaps,
+        Invariant::AtMostOnce,
+        Invariant::AckedDurable,
+        Invariant::NoPhantoms,
+        Invariant::AccountedFor,
+        Invariant::Authentic,
+        Invariant::TrustedPeers,
+        Invariant::FaithfulReads,
+        Invariant::RealTimeOrder,
+        Invariant::NoSilentCorruption,
+        Invariant::StaysUp,
+        Invariant::StopsWhenAsked,
+        Invariant::DeadlinesKept,
+        Invariant::Recovers,
+        Invariant::BoundedMemory,
     ];
+
+    /// Returns the invariant of this name.
+    pub fn named(name: &str) -> Option<Invariant> {
+        Invariant::ALL.iter().copied().find(|invariant| invariant.name() == name)
+    }
 
     /// Returns its name in `gapless explain`, in verdicts and in files.
     pub fn name(self) -> &'static str {
         match self {
-            Promise::AppendOnly => "append-only",
-            Promise::NoFork => "no-fork",
-            Promise::NoGaps => "no-gaps",
-            Promise::AtMostOnce => "at-most-once",
-            Promise::AckedDurable => "acked-durable",
-            Promise::NoPhantoms => "no-phantoms",
-            Promise::AccountedFor => "accounted-for",
-            Promise::Authentic => "authentic",
-            Promise::TrustedPeers => "trusted-peers",
-            Promise::FaithfulReads => "faithful-reads",
-            Promise::RealTimeOrder => "real-time-order",
-            Promise::NoSilentCorruption => "no-silent-corruption",
-            Promise::StaysUp => "stays-up",
-            Promise::StopsWhenAsked => "stops-when-asked",
-            Promise::DeadlinesKept => "deadlines-kept",
-            Promise::Recovers => "recovers",
-            Promise::BoundedMemory => "bounded-memory",
+            Invariant::AppendOnly => "append-only",
+            Invariant::NoFork => "no-fork",
+            Invariant::NoGaps => "no-gaps",
+            Invariant::AtMostOnce => "at-most-once",
+            Invariant::AckedDurable => "acked-durable",
+            Invariant::NoPhantoms => "no-phantoms",
+            Invariant::AccountedFor => "accounted-for",
+            Invariant::Authentic => "authentic",
+            Invariant::TrustedPeers => "trusted-peers",
+            Invariant::FaithfulReads => "faithful-reads",
+            Invariant::RealTimeOrder => "real-time-order",
+            Invariant::NoSilentCorruption => "no-silent-corruption",
+            Invariant::StaysUp => "stays-up",
+            Invariant::StopsWhenAsked => "stops-when-asked",
+            Invariant::DeadlinesKept => "deadlines-kept",
+            Invariant::Recovers => "recovers",
+            Invariant::BoundedMemory => "bounded-memory",
         }
     }
 }
 
-impl fmt::Display for Promise {
+impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -119,8 +124,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_file_format() {
-        for promise in Promise::ALL {
-            assert_eq!(serde_json::to_value(promise).unwrap(), promise.name());
+        for invariant in Invariant::ALL {
+            assert_eq!(serde_json::to_value(invariant).unwrap(), invariant.name());
         }
         let wiped = serde_json::to_value(What::Wiped {}).unwrap();
         assert_eq!(wiped["what"], What::Wiped {}.name());

@@ -7,7 +7,7 @@ use gapless_world::{LogEvent, observer::Direction};
 
 use crate::{
     check::words,
-    history::{DiskOp, Down, EntryId, Event, Found, Moment, Name, Outcome, What},
+    history::{DiskOp, Down, EntryId, Event, Found, Name, Outcome, StepEvent, What},
 };
 
 /// Describes one event in a few words, without its time and host.
@@ -18,7 +18,7 @@ pub fn describe(event: &Event) -> String {
         What::Healed {} => "the last fault is lifted".to_owned(),
         What::Settled { quiet: true } => "settled: nothing is left to deliver".to_owned(),
         What::Settled { quiet: false } => "NOT settled: something is left to deliver".to_owned(),
-        What::Step { step, moment } => format!("step `{step}` {}", moment_of(moment)),
+        What::Step { step, event } => format!("step `{step}` {}", step_event(event)),
         What::Up { life: 1 } => "starts".to_owned(),
         What::Up { life } => format!("starts again (life {life})"),
         What::Runs { revision } => format!("runs `{revision}`"),
@@ -79,15 +79,15 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn moment_of(moment: &Moment) -> String {
-    match moment {
-        Moment::Begins { hosts } if hosts.is_empty() => "begins".to_owned(),
-        Moment::Begins { hosts } => format!("begins on {}", hosts.join(", ")),
-        Moment::Bites { evidence } => format!("bites: {evidence}"),
-        Moment::Nth { n } => format!("did it {n} times so far"),
-        Moment::Ended { evidence: Some(evidence) } => format!("ended: {evidence}"),
-        Moment::Ended { evidence: None } => "ended, without a trace so far".to_owned(),
-        Moment::NotRun { why } => format!("did not run: {why}"),
+fn step_event(event: &StepEvent) -> String {
+    match event {
+        StepEvent::Begins { hosts } if hosts.is_empty() => "begins".to_owned(),
+        StepEvent::Begins { hosts } => format!("begins on {}", hosts.join(", ")),
+        StepEvent::Bites { evidence } => format!("bites: {evidence}"),
+        StepEvent::Nth { n } => format!("did it {n} times so far"),
+        StepEvent::Ended { evidence: Some(evidence) } => format!("ended: {evidence}"),
+        StepEvent::Ended { evidence: None } => "ended, without a trace so far".to_owned(),
+        StepEvent::NotRun { why } => format!("did not run: {why}"),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     check::{self, Finding, Judgement, Unmet, Verdict, Violation, words},
-    history::{History, Promise},
+    history::{History, Invariant},
 };
 
 /// The most lines of a screen.
@@ -100,7 +100,7 @@ fn figures(run: &RunSummary, layout: Layout) -> String {
         Some((longest, client)) => format!("{:>7}  {client}", words::span(*longest)),
         None => format!("{:>7}", "-"),
     };
-    let (bit, steps) = facts.faults_bit;
+    let (bitten, steps) = facts.faults_bit;
     let mut text = format!("{:<name$}", cut(&run.scenario, columns.name), name = columns.name);
     for figure in columns.figures {
         let width = figure.1;
@@ -108,7 +108,7 @@ fn figures(run: &RunSummary, layout: Layout) -> String {
             SIMULATED => write!(text, "{:>width$}", words::span(run.simulated)),
             WALL => write!(text, "{:>width$}", run.wall.map_or("-".to_owned(), words::span)),
             ACKED => write!(text, "{:>width$}", words::number(facts.acked)),
-            FAULTS_BIT => write!(text, "  {:<rest$}", format!("{bit} of {steps}"), rest = width - 2),
+            FAULTS_BIT => write!(text, "  {:<rest$}", format!("{bitten} of {steps}"), rest = width - 2),
             _ => write!(text, "{blind}"),
         };
     }
@@ -173,16 +173,16 @@ impl Reason {
 /// Returns why a run does not hold: what was broken, else what was not shown.
 fn reasons(judgement: &Judgement) -> Vec<Reason> {
     let headline = judgement.headline().map(|it| it.0);
-    let mut violated: Vec<(Promise, &[Violation])> = judgement.violated().collect();
-    violated.sort_by_key(|(promise, _)| Some(*promise) != headline);
-    let violated = violated.into_iter().map(|(promise, violations)| {
+    let mut violated: Vec<(Invariant, &[Violation])> = judgement.violated().collect();
+    violated.sort_by_key(|(invariant, _)| Some(*invariant) != headline);
+    let violated = violated.into_iter().map(|(invariant, violations)| {
         let others = violations.len() as u64 - 1;
         let more = if others > 0 {
             format!(" (and in {})", words::count(others, "other way", "other ways"))
         } else {
             String::new()
         };
-        Reason { text: format!("{promise}: {}{more}", violations[0].summary), cure: None }
+        Reason { text: format!("{invariant}: {}{more}", violations[0].summary), cure: None }
     });
     let unmet = |it: &Unmet| Reason { text: unmet_line(it), cure: it.cure.clone() };
     let contradicted = judgement.unmet.iter().filter(|it| it.contradicted).map(unmet);
@@ -191,9 +191,9 @@ fn reasons(judgement: &Judgement) -> Vec<Reason> {
         return broken;
     }
     let unseen = judgement.unmet.iter().filter(|it| !it.contradicted).map(unmet);
-    let idle = judgement.findings.iter().filter_map(|(promise, finding)| match finding {
-        Finding::Idle { why } if !check::arises_only_under_faults(*promise) => {
-            Some(Reason { text: format!("{promise} was not exercised: {why}"), cure: None })
+    let idle = judgement.findings.iter().filter_map(|(invariant, finding)| match finding {
+        Finding::Idle { why } if !check::arises_only_under_faults(*invariant) => {
+            Some(Reason { text: format!("{invariant} was not exercised: {why}"), cure: None })
         }
         _ => None,
     });
@@ -289,8 +289,8 @@ pub fn screen(run: &RunSummary, history: &History, hints: &Hints, layout: impl I
     text
 }
 
-fn headline(run: &RunSummary, promise: Option<Promise>, layout: Layout) -> String {
-    let what = promise.map(|promise| format!("{promise}    ")).unwrap_or_default();
+fn headline(run: &RunSummary, invariant: Option<Invariant>, layout: Layout) -> String {
+    let what = invariant.map(|invariant| format!("{invariant}    ")).unwrap_or_default();
     let verdict = verdict_word(run.judgement.verdict);
     let (whole, palette) = (format!("{}    seed {}", run.file, run.seed), layout.palette);
     let room = layout.columns().saturating_sub(verdict.len() + 2 + what.len());
@@ -311,26 +311,27 @@ fn tell(text: &mut String, violation: &Violation, history: &History, layout: Lay
 }
 
 /// Returns what else there is to say, each part under its word.
-fn sections(text: &mut String, run: &RunSummary, told: Option<Promise>, hints: &Hints, layout: Layout) {
+fn sections(text: &mut String, run: &RunSummary, told: Option<Invariant>, hints: &Hints, layout: Layout) {
     let judgement = &run.judgement;
     let mut holds: Vec<String> = Vec::new();
     let (mut idle, mut declined) = (Vec::new(), Vec::<(&str, Vec<&str>)>::new());
-    for (promise, finding) in &judgement.findings {
+    for (invariant, finding) in &judgement.findings {
         match finding {
-            Finding::Holds { .. } if *promise == Promise::Recovers => holds.push(recovers(judgement)),
-            Finding::Holds { .. } => holds.push(promise.to_string()),
-            Finding::Idle { why } => idle.push(format!("{promise}: {why}")),
-            // Several promises may be declined for one reason, which is then shown once.
+            Finding::Holds { .. } if *invariant == Invariant::Recovers => holds.push(recovers(judgement)),
+            Finding::Holds { .. } => holds.push(invariant.to_string()),
+            Finding::Idle { why } => idle.push(format!("{invariant}: {why}")),
+            // Several invariants may be declined for one reason, which is then shown once.
             Finding::Declined { why } => match declined.iter_mut().find(|(known, _)| known == why) {
-                Some((_, promises)) => promises.push(promise.name()),
-                None => declined.push((why, vec![promise.name()])),
+                Some((_, promises)) => promises.push(invariant.name()),
+                None => declined.push((why, vec![invariant.name()])),
             },
             Finding::Violated(_) => {}
         }
     }
     let declined: Vec<String> =
         declined.into_iter().map(|(why, promises)| format!("{}: {why}", promises.join(", "))).collect();
-    let also = judgement.violated().filter(|(promise, _)| Some(*promise) != told).map(|(promise, _)| promise.name());
+    let also =
+        judgement.violated().filter(|(invariant, _)| Some(*invariant) != told).map(|(invariant, _)| invariant.name());
     let also: Vec<&str> = also.collect();
     section(text, "also", &prefixed("violated: ", &also.join(", ")), 2, layout);
     section(text, "holds", &holds.join(", "), 3, layout);
@@ -405,7 +406,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Untouched, testing::Story},
-        history::{DiskOp, Down, Moment, What},
+        history::{DiskOp, Down, StepEvent, What},
         report::timeline::timeline,
     };
 
@@ -428,15 +429,15 @@ mod tests {
 
     fn healthy() -> Story {
         let mut story = Story::healthy();
-        story.history.header.promises.kept.retain(|promise| *promise != Promise::Authentic);
-        story.history.header.promises.declined.push((Promise::Authentic, "events are not signed yet".to_owned()));
+        story.history.header.promises.kept.retain(|invariant| *invariant != Invariant::Authentic);
+        story.history.header.promises.declined.push((Invariant::Authentic, "events are not signed yet".to_owned()));
         story
     }
 
     /// A batch was answered before it was synced, and then the power went.
     fn violated() -> Story {
         let mut story = Story::new();
-        let step = |moment| What::Step { step: "power-loss".into(), moment };
+        let step = |event| What::Step { step: "power-loss".into(), event };
         let sync = What::Disk { op: DiskOp::Sync, path: "log/00".to_owned(), bytes: 310, error: None };
         story.at(41_190).says("server-1", sync);
         for number in 417..420 {
@@ -445,11 +446,11 @@ mod tests {
         for number in 417..420 {
             story.at(41_207).acked("client-2", number, None);
         }
-        story.at(41_208).says("harness", step(Moment::Begins { hosts: vec!["server-1".into()] }));
+        story.at(41_208).says("harness", step(StepEvent::Begins { hosts: vec!["server-1".into()] }));
         story.says("server-1", What::Down { how: Down::PowerLoss });
         story.says("server-1", What::Lost { path: "log/00".to_owned(), bytes: 3_120, torn: 0 });
         story.at(49_208).says("server-1", What::Up { life: 2 });
-        story.says("harness", step(Moment::Ended { evidence: Some("3 120 bytes lost".to_owned()) }));
+        story.says("harness", step(StepEvent::Ended { evidence: Some("3 120 bytes lost".to_owned()) }));
         story.says("harness", What::Healed {}).at(49_655).submits("client-2", 420).submits("client-2", 421);
         story.at(49_700).acked("client-2", 420, None).unknown("client-2", 421);
         story.at(90_000).says("harness", What::Settled { quiet: true });
@@ -460,12 +461,12 @@ mod tests {
 
     fn inconclusive() -> Story {
         let mut story = healthy();
-        let step = |moment| What::Step { step: "clock-jump".into(), moment };
-        story.at(100_001).says("harness", step(Moment::Begins { hosts: vec!["server-3".into()] }));
-        story.at(100_002).says("harness", step(Moment::Ended { evidence: None }));
+        let step = |event| What::Step { step: "clock-jump".into(), event };
+        story.at(100_001).says("harness", step(StepEvent::Begins { hosts: vec!["server-3".into()] }));
+        story.at(100_002).says("harness", step(StepEvent::Ended { evidence: None }));
         let fault = crate::fault::find("clock-jump").expect("in the catalogue");
         let (action, what, cure) = (fault.name.to_owned(), fault.untouched.to_owned(), fault.cure.to_owned());
-        story.expect.steps.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });
+        story.catalogue.insert("clock-jump".into(), Untouched { action, what, cure, line: 18, may_end: true });
         story
     }
 

@@ -19,9 +19,9 @@ pub(super) struct Draft {
     /// The places of the largest payload and of what exceeds it, if the file has them.
     pub(super) payload_max_span: Option<Range<usize>>,
     pub(super) oversize_span: Option<Range<usize>>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<DraftStep>,
     pub(super) expect: Expect,
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<DraftPattern>,
     pub(super) seeds: Vec<u64>,
     pub(super) known_violation: Option<KnownViolation>,
     pub(super) lines: Lines,
@@ -29,7 +29,7 @@ pub(super) struct Draft {
 
 /// An event pattern with the places of its parts.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(super) struct DraftPattern {
     pub(super) list: &'static str,
     pub(super) pattern: EventPattern,
     pub(super) span: Range<usize>,
@@ -53,7 +53,7 @@ impl Draft {
         });
         let steps = steps.collect::<Option<Vec<_>>>()?;
         let mut expect = self.expect;
-        for Pattern { list, pattern, .. } in self.patterns {
+        for DraftPattern { list, pattern, .. } in self.patterns {
             match list {
                 "seen" => expect.seen.push(pattern),
                 "never" => expect.never.push(pattern),
@@ -92,7 +92,7 @@ impl Lines {
 
 /// A step with the places of its parts.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct DraftStep {
     pub(super) header: Range<usize>,
     pub(super) name: String,
     /// Whether a name was given; else the name is the action's.

@@ -25,9 +25,8 @@ mod tests;
 
 pub use crate::fault::{Per, Rate};
 pub use model::{
-    Action, Call, Cluster, EventPattern, Expect, HostRef, INVARIANTS, KnownViolation, LATENCY_DEFAULT, Link,
-    MEMORY_DEFAULT, Moment, SECTORS, SIZE_DEFAULT, STEPS_MAX, Scenario, Sizes, Start, Step, WALL_CLOCK_DEFAULT,
-    Workload,
+    Action, Call, Cluster, EventPattern, Expect, HostRef, KnownViolation, LATENCY_DEFAULT, Link, MEMORY_DEFAULT,
+    Moment, SECTORS, SIZE_DEFAULT, STEPS_MAX, Scenario, Sizes, Start, Step, WALL_CLOCK_DEFAULT, Workload,
 };
 pub use parse::{FILE_BYTES_MAX, parse, parse_for};
 pub use plan::{Plan, PlannedStep, Targets, plan, step_names};

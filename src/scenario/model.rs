@@ -4,7 +4,6 @@
 //! has been decided yet: which server `any-server` means is decided in the [`Plan`](super::Plan).
 
 use std::{
-    fmt,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,9 +12,13 @@ use std::{
 
 use serde::Serialize;
 
-pub use crate::fault::{Action, HostRef, Link};
+pub use crate::{
+    check::KnownViolation,
+    fault::{Action, HostRef, Link},
+    history::Moment,
+};
 
-use crate::fault::Rate;
+use crate::{check, fault::Rate};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,80 +179,8 @@ pub enum Start {
     },
 }
 
-/// A moment that only the run knows. If it never comes, the step does not run and the verdict is inconclusive.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Moment {
-    /// `STEP`: the step has ended. A step that happens at one instant ends when it happens.
-    Ended(String),
-    /// `STEP:begins`.
-    Begins(String),
-    /// `STEP:bites`: the first evidence of the step.
-    Bites(String),
-    /// `STEP:2`: the n-th time, here the second, that the step does what it does repeatedly; n counts from 1.
-    Nth(String, u32),
-    /// `first:EVENT`: the first such event from any host.
-    First(String),
-}
-
-impl Moment {
-    /// Returns the step that it refers to.
-    pub fn step(&self) -> Option<&str> {
-        match self {
-            Moment::Ended(step) | Moment::Begins(step) | Moment::Bites(step) | Moment::Nth(step, _) => Some(step),
-            Moment::First(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Moment::Ended(step) => f.write_str(step),
-            Moment::Begins(step) => write!(f, "{step}:begins"),
-            Moment::Bites(step) => write!(f, "{step}:bites"),
-            Moment::Nth(step, n) => write!(f, "{step}:{n}"),
-            Moment::First(event) => write!(f, "first:{event}"),
-        }
-    }
-}
-
-/// What the engineer expects to see. The invariants of the log are not here: they always apply.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Expect {
-    /// Within this time after the final heal, each client's appends succeed. Default 30 s.
-    pub recovers_within: Duration,
-    /// The longest time that a client with something to send may go without an acknowledgement; `None`: only reported.
-    pub blind_at_most: Option<Duration>,
-    /// How many dead letters there may be in all. Default 0.
-    pub dead_letters: u64,
-    /// The fewest appends of each client that must be acknowledged. Default 1.
-    pub acked_at_least: u64,
-    /// How many connections any one host may open, from t = 0 on, within any period of this length; `None`: only
-    /// reported.
-    pub connections_at_most: Option<Rate>,
-    /// Must be seen in every run.
-    pub seen: Vec<EventPattern>,
-    /// Must be seen in no run.
-    pub never: Vec<EventPattern>,
-    /// Must be seen at least once in a sweep; not judged in a single run.
-    pub sometimes: Vec<EventPattern>,
-}
-
-impl Default for Expect {
-    fn default() -> Self {
-        Expect {
-            recovers_within: Duration::from_secs(30),
-            blind_at_most: None,
-            dead_letters: 0,
-            acked_at_least: 1,
-            connections_at_most: None,
-            seen: Vec::new(),
-            never: Vec::new(),
-            sometimes: Vec::new(),
-        }
-    }
-}
+/// What the engineer expects to see.
+pub type Expect = check::Expect<EventPattern>;
 
 /// An event of the log, narrowed by the fields that are given.
 #[derive(Debug, Clone, PartialEq)]
@@ -268,38 +199,6 @@ pub struct EventPattern {
     pub line: usize,
 }
 
-/// A violation that a scenario is known to show. It then exits 0, and fails once the violation no longer happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownViolation {
-    /// The name of the invariant.
-    pub invariant: String,
-    /// Where the violation is discussed; an `http` or `https` address.
-    pub issue: String,
-    /// Text that the violation's sentence contains. `None`: any violation of the invariant.
-    pub saying: Option<String>,
-}
-
-/// The invariants that a known violation may name.
-pub const INVARIANTS: &[&str] = &[
-    "append-only",
-    "no-fork",
-    "no-gaps",
-    "at-most-once",
-    "acked-durable",
-    "no-phantoms",
-    "accounted-for",
-    "authentic",
-    "trusted-peers",
-    "faithful-reads",
-    "real-time-order",
-    "no-silent-corruption",
-    "stays-up",
-    "stops-when-asked",
-    "deadlines-kept",
-    "recovers",
-    "bounded-memory",
-];
-
 impl Scenario {
     /// The time allowed for the cluster to come up and for every client's first acknowledgement, before t = 0.
     pub const STARTUP: Duration = Duration::from_secs(60);
@@ -309,6 +208,16 @@ impl Scenario {
     /// Returns the name of the file without folder and ending, which reports and tests use.
     pub fn name(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("scenario")
+    }
+
+    /// Returns the names of the servers in order: `server-1` and so on.
+    pub fn server_names(&self) -> Vec<String> {
+        (1..=self.cluster.servers).map(|n| HostRef::Server(n).to_string()).collect()
+    }
+
+    /// Returns the names of the clients in order: `client-1` and so on.
+    pub fn client_names(&self) -> Vec<String> {
+        (1..=self.workload.clients).map(|n| HostRef::Client(n).to_string()).collect()
     }
 
     /// Returns the longest that a run can take in simulated time: start-up, the workload and any step that outlasts it,

@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 use crate::fault::HostRef;
 
 use super::{
-    draft::Step,
+    draft::DraftStep,
     model::{Moment, Start},
     walk::Problems,
 };
@@ -48,7 +48,7 @@ impl Reference {
 
 impl Order {
     /// Determines which step waits for which. Names that no step has are ignored.
-    pub(super) fn of(steps: &[Step]) -> Order {
+    pub(super) fn of(steps: &[DraftStep]) -> Order {
         let references: Vec<_> = steps.iter().map(|step| references(steps, step)).collect();
         let mut waits: Vec<usize> = references.iter().map(Vec::len).collect();
         let mut waited_by: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
@@ -82,7 +82,7 @@ impl Order {
     }
 
     /// Files a problem for each circle, at its first step in the file.
-    pub(super) fn report_circles(&self, steps: &[Step], problems: &mut Problems) {
+    pub(super) fn report_circles(&self, steps: &[DraftStep], problems: &mut Problems) {
         let mut seen = vec![false; steps.len()];
         for start in (0..steps.len()).filter(|index| self.stuck[*index]) {
             let mut path = Vec::new();
@@ -110,7 +110,7 @@ impl Order {
     }
 }
 
-fn references(steps: &[Step], step: &Step) -> Vec<Reference> {
+fn references(steps: &[DraftStep], step: &DraftStep) -> Vec<Reference> {
     let find = |name: &str| steps.iter().position(|other| other.name == name);
     let mut list = Vec::new();
     if let Some(Start::After { moment, since, .. }) = &step.start {
@@ -129,7 +129,7 @@ fn references(steps: &[Step], step: &Step) -> Vec<Reference> {
 }
 
 /// Returns the earliest start of a step; the times of everything that it waits for are already known.
-fn earliest_start(steps: &[Step], step: &Step, earliest: &[Option<Duration>]) -> Option<Duration> {
+fn earliest_start(steps: &[DraftStep], step: &DraftStep, earliest: &[Option<Duration>]) -> Option<Duration> {
     let when = |moment: &Moment| match moment.step() {
         None => Some(Duration::ZERO),
         Some(name) => {

@@ -10,10 +10,10 @@ use gapless_world::{EventDoc, LogEvent};
 use toml::de::DeTable;
 
 use super::{
-    draft::{Draft, Lines, Pattern},
+    draft::{Draft, DraftPattern, Lines},
     model::{
-        Call, Cluster, EventPattern, Expect, INVARIANTS, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS,
-        SIZE_DEFAULT, Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
+        Call, Cluster, EventPattern, Expect, KnownViolation, LATENCY_DEFAULT, MEMORY_DEFAULT, SECTORS, SIZE_DEFAULT,
+        Scenario, Sizes, WALL_CLOCK_DEFAULT, Workload,
     },
     problem::{NOT_SHOWN, PROBLEMS_MAX, Problem, quote, suggest},
     quantity::{LONGEST, MILLISECOND, print_size},
@@ -22,6 +22,7 @@ use super::{
     validate::validate,
     walk::{COUNT_MAX, LIST_MAX, Node, Problems, Table, too_many},
 };
+use crate::history::Invariant;
 
 /// The largest scenario file, in bytes (1 MiB).
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -177,11 +178,13 @@ fn read_known_violation(node: Node<'_>, problems: &mut Problems) -> Option<Known
     let invariant = table.need("invariant", "\"no-gaps\"", problems);
     let invariant = invariant.and_then(|node| {
         let word = problems.string("invariant", node)?;
-        if !INVARIANTS.contains(&word) {
+        let invariant = Invariant::named(word);
+        if invariant.is_none() {
+            let names: Vec<_> = Invariant::ALL.iter().map(|invariant| invariant.name()).collect();
             let message = format!("no invariant is called {}", quote(word));
-            problems.file("unknown-invariant", node.span(), message, suggest(word, INVARIANTS));
+            problems.file("unknown-invariant", node.span(), message, suggest(word, &names));
         }
-        Some(word.to_owned())
+        invariant
     });
     let issue = table.need("issue", "\"https://…\"", problems).and_then(|node| {
         let address = problems.text("issue", node, false)?;
@@ -227,7 +230,7 @@ fn read_expect(node: Node<'_>, draft: &mut Draft, problems: &mut Problems) {
     draft.expect = expect;
 }
 
-fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mut Problems) -> Option<Pattern> {
+fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mut Problems) -> Option<DraftPattern> {
     let mut table = problems.table("an event pattern", node)?;
     let event = table.need("event", "\"retry\"", problems).and_then(|node| {
         let word = problems.string("event", node)?;
@@ -254,7 +257,7 @@ fn read_pattern(list: &'static str, node: Node<'_>, lines: &Lines, problems: &mu
     }
     let line = lines.of(node.span().start);
     let pattern = EventPattern { event, on, during, after, reason, line };
-    Some(Pattern { list, pattern, span: node.span(), hosts, during_span, after_span })
+    Some(DraftPattern { list, pattern, span: node.span(), hosts, during_span, after_span })
 }
 
 /// Checks that the event can give this reason at all.

@@ -81,9 +81,7 @@ impl Targets {
 
 /// Makes every choice. Equal arguments give equal plans, in every build.
 pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
-    let names = |kind: &str, count: u32| (1..=count).map(|n| format!("{kind}-{n}")).collect::<Vec<_>>();
-    let servers = names("server", scenario.cluster.servers);
-    let clients = names("client", scenario.workload.clients);
+    let (servers, clients) = (scenario.server_names(), scenario.client_names());
     let steps = scenario.steps.iter().zip(step_names(scenario)).enumerate().map(|(index, (step, name))| {
         let mut draw = Draw::new(seed, index, &servers, &clients);
         PlannedStep {
@@ -100,8 +98,8 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         seed,
         tick: tick(scenario.cluster.latency),
         steps: steps.collect(),
-        auditor: "auditor".to_owned(),
-        issuer: scenario.cluster.renew_before.map(|_| "issuer".to_owned()),
+        auditor: HostRef::Auditor.to_string(),
+        issuer: scenario.cluster.renew_before.map(|_| HostRef::Issuer.to_string()),
         servers,
         clients,
     }

@@ -28,7 +28,7 @@ impl Scenario {
             page.raw("seeds", format!("[{}]", seeds.join(", ")));
         }
         if let Some(known) = &self.known_violation {
-            let (invariant, issue) = (quoted(&known.invariant), quoted(&known.issue));
+            let (invariant, issue) = (quoted(known.invariant.name()), quoted(&known.issue));
             let saying =
                 known.saying.as_ref().map(|saying| format!(", saying = {}", quoted(saying))).unwrap_or_default();
             page.raw("known-violation", format!("{{ invariant = {invariant}, issue = {issue}{saying} }}"));

@@ -86,17 +86,6 @@ pub fn print_duration(length: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-impl Per {
-    /// Returns the length itself.
-    pub fn length(self) -> Duration {
-        Duration::from_secs(match self {
-            Per::Second => 1,
-            Per::Minute => 60,
-            Per::Hour => 3600,
-        })
-    }
-}
-
 impl Rate {
     /// The highest rate of a scenario file, in events per second.
     pub const PER_SECOND_MAX: u32 = 100_000;

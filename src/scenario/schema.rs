@@ -9,11 +9,14 @@ use gapless_world::LogEvent;
 use serde_json::{Map, Value, json};
 
 use super::{
-    model::{Call, INVARIANTS, SECTORS, STEPS_MAX, Sizes},
+    model::{Call, SECTORS, STEPS_MAX, Sizes},
     quantity::{print_duration, print_size},
     walk::{COUNT_MAX, LIST_MAX},
 };
-use crate::fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter};
+use crate::{
+    fault::{ActsOn, CATALOGUE, End, Fault, HostRef, Kind, Need, PATH_BYTES_MAX, Parameter},
+    history::Invariant,
+};
 
 /// The pattern of a length of time: units from large to small, each once.
 const DURATION: &str = "([0-9]+h([0-9]+m)?([0-9]+s)?([0-9]+ms)?|[0-9]+m([0-9]+s)?([0-9]+ms)?|[0-9]+s([0-9]+ms)?|\
@@ -189,10 +192,11 @@ fn known_violation() -> Value {
         "type": "string", "minLength": 1, "maxLength": 200,
         "description": "Text that the violation's sentence contains; without it, any violation of the invariant.",
     });
+    let names: Vec<_> = Invariant::ALL.iter().map(|invariant| invariant.name()).collect();
     table(
         "A known violation: it is shown and does not count. That it no longer happens does count.",
         &["invariant", "issue"],
-        vec![("invariant", json!({ "enum": INVARIANTS })), ("issue", issue), ("saying", saying)],
+        vec![("invariant", json!({ "enum": names })), ("issue", issue), ("saying", saying)],
     )
 }
 

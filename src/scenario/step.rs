@@ -9,7 +9,7 @@ use gapless_world::LogEvent;
 use toml::de::DeValue;
 
 use super::{
-    draft::{Draft, Step},
+    draft::{Draft, DraftStep},
     model::{Moment, STEPS_MAX, Start},
     problem::{quote, suggest},
     quantity::{LONGEST, MILLISECOND},
@@ -33,7 +33,7 @@ pub(super) fn read_steps(node: Node<'_>, draft: &mut Draft, problems: &mut Probl
 }
 
 /// Reads a step. `None` only if there is not even a name to identify it.
-fn read_step(mut table: Table<'_>, problems: &mut Problems) -> Option<Step> {
+fn read_step(mut table: Table<'_>, problems: &mut Problems) -> Option<DraftStep> {
     let header = table.span.clone();
     let action = table.need("action", "\"crash\"", problems);
     let word = action.and_then(|node| problems.string("action", node));
@@ -51,7 +51,7 @@ fn read_step(mut table: Table<'_>, problems: &mut Problems) -> Option<Step> {
     let name = given_name.and_then(|node| read_name(node, problems));
     let (start, start_span, since_span) = read_start(&mut table, problems);
     let (duration, has_for) = read_for(&mut table, fault, problems);
-    let mut step = Step {
+    let mut step = DraftStep {
         name_span: given_name.or(action).map_or(header.clone(), |node| node.span()),
         named: given_name.is_some(),
         name: name.or(word.map(str::to_owned)).unwrap_or_default(),
@@ -192,7 +192,7 @@ fn read_for(table: &mut Table<'_>, fault: Option<&'static Fault>, problems: &mut
 fn read_action(
     fault: &'static Fault,
     table: &mut Table<'_>,
-    step: &mut Step,
+    step: &mut DraftStep,
     problems: &mut Problems,
 ) -> Option<Action> {
     let wait = match &step.start {
@@ -264,7 +264,7 @@ fn read_link(
     fault: &Fault,
     one_way: bool,
     table: &mut Table<'_>,
-    step: &mut Step,
+    step: &mut DraftStep,
     problems: &mut Problems,
 ) -> Option<Link> {
     let between = table.take("between");

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, ops::Range, time::Duration};
 use gapless_world::{EventDoc, ToldBy};
 
 use super::{
-    draft::{Draft, Pattern, Step},
+    draft::{Draft, DraftPattern, DraftStep},
     model::{EventPattern, Moment, Sizes, Start},
     order::{Order, Reference},
     problem::{PROBLEMS_MAX, Problem, quote, suggest},
@@ -119,7 +119,7 @@ impl<'d> Names<'d> {
     }
 
     /// Returns the one step that a word means; files a problem if there is none or more than one.
-    fn find(&self, word: &str, span: &Range<usize>, problems: &mut Problems) -> Option<&'d Step> {
+    fn find(&self, word: &str, span: &Range<usize>, problems: &mut Problems) -> Option<&'d DraftStep> {
         let mut named = self.draft.steps.iter().filter(|step| step.name == word);
         let Some(step) = named.next() else {
             let message = format!("no step is called {}", quote(word));
@@ -174,7 +174,7 @@ impl<'d> Names<'d> {
         let anyway = happens_anyway(event) && (event != "cert-renewed" || has_issuer(self.draft));
         let mut others = self.draft.steps.iter().enumerate().filter(|(index, _)| Some(*index) != except);
         let oversize = self.draft.oversize_span.is_some() && OVERSIZE_CAUSES.contains(&event);
-        let able = |step: &Step| {
+        let able = |step: &DraftStep| {
             let values = step.action.as_ref().map(|action| action.values());
             step.fault.is_none_or(|fault| fault.causes.contains(&event) && cause.allows(fault, values))
         };
@@ -188,7 +188,7 @@ fn has_issuer(draft: &Draft) -> bool {
 }
 
 /// Returns the most often that a repeated step can do what it does, if that is known before the run.
-fn times_at_most(draft: &Draft, step: &Step) -> Option<u64> {
+fn times_at_most(draft: &Draft, step: &DraftStep) -> Option<u64> {
     let action = step.action.as_ref()?;
     if let Some(every) = action.duration("every") {
         return u64::try_from(step.duration?.as_millis().checked_div(every.as_millis())?).ok()?.checked_add(1);
@@ -202,7 +202,7 @@ fn times_at_most(draft: &Draft, step: &Step) -> Option<u64> {
     action.on()?.iter().map(count).sum()
 }
 
-fn validate_start(names: &Names<'_>, index: usize, step: &Step, problems: &mut Problems) {
+fn validate_start(names: &Names<'_>, index: usize, step: &DraftStep, problems: &mut Problems) {
     let Some(Start::After { moment, since, .. }) = &step.start else { return };
     names.validate_moment(moment, &step.start_span, true, problems);
     if let Some(since) = since {
@@ -219,7 +219,7 @@ fn validate_start(names: &Names<'_>, index: usize, step: &Step, problems: &mut P
     }
 }
 
-fn validate_hosts(names: &Names<'_>, step: &Step, problems: &mut Problems) {
+fn validate_hosts(names: &Names<'_>, step: &DraftStep, problems: &mut Problems) {
     let fault = step.fault;
     for (host, span) in &step.hosts {
         validate_count(names.draft, host, span, problems);
@@ -281,7 +281,7 @@ fn validate_count(draft: &Draft, host: &HostRef, span: &Range<usize>, problems: 
     problems.file("empty-selection", span.clone(), message, format!("there is {all}"));
 }
 
-fn validate_link(draft: &Draft, step: &Step, problems: &mut Problems) {
+fn validate_link(draft: &Draft, step: &DraftStep, problems: &mut Problems) {
     let Some(link) = step.action.as_ref().and_then(|action| action.link()) else { return };
     let (a, b) = link.ends();
     let lonely = |hosts: &[HostRef]| match hosts {
@@ -307,18 +307,18 @@ fn validate_link(draft: &Draft, step: &Step, problems: &mut Problems) {
 fn lone_host(draft: &Draft, host: &HostRef) -> Option<String> {
     let servers = matches!(host, HostRef::Servers | HostRef::Leader | HostRef::AnyServer);
     if servers && draft.servers == Some(1) {
-        return Some("server-1".to_owned());
+        return Some(HostRef::Server(1).to_string());
     }
     if matches!(host, HostRef::Clients | HostRef::AnyClient) && draft.clients == Some(1) {
-        return Some("client-1".to_owned());
+        return Some(HostRef::Client(1).to_string());
     }
     let one =
         matches!(host, HostRef::Leader | HostRef::Auditor | HostRef::Issuer | HostRef::Server(_) | HostRef::Client(_));
     one.then(|| host.to_string())
 }
 
-fn validate_pattern(names: &Names<'_>, pattern: &Pattern, problems: &mut Problems) {
-    let Pattern { list, pattern, span, hosts, during_span, after_span } = pattern;
+fn validate_pattern(names: &Names<'_>, pattern: &DraftPattern, problems: &mut Problems) {
+    let DraftPattern { list, pattern, span, hosts, during_span, after_span } = pattern;
     if *list != "never" {
         validate_cause(names, list, pattern, span, problems);
         validate_teller(pattern, span, problems);
@@ -452,7 +452,7 @@ fn validate_overlaps(draft: &Draft, problems: &mut Problems) {
 
 /// A step whose times and places are all known before the run.
 struct Timed<'d> {
-    step: &'d Step,
+    step: &'d DraftStep,
     fault: &'static Fault,
     rule: Overlap,
     begin: Duration,
@@ -465,7 +465,7 @@ struct Timed<'d> {
 }
 
 impl<'d> Timed<'d> {
-    fn new(draft: &Draft, step: &'d Step) -> Option<Self> {
+    fn new(draft: &Draft, step: &'d DraftStep) -> Option<Self> {
         let (Some(Start::At(begin)), Some(action)) = (&step.start, &step.action) else { return None };
         let fault = action.fault();
         if fault.overlap == Overlap::Allowed && !fault.needs_process {
@@ -532,12 +532,13 @@ impl<'d> Timed<'d> {
 
 /// Returns the names of the hosts that a selection certainly contains, whatever the seed and the run.
 fn certain(draft: &Draft, hosts: &[HostRef]) -> Vec<String> {
-    let all = |kind: &str, count: Option<u32>| (1..=count.unwrap_or(0)).map(|n| format!("{kind}-{n}")).collect();
+    let all =
+        |host: fn(u32) -> HostRef, count: Option<u32>| (1..=count.unwrap_or(0)).map(|n| host(n).to_string()).collect();
     let mut names = Vec::new();
     for host in hosts {
         let more: Vec<String> = match host {
-            HostRef::Servers => all("server", draft.servers),
-            HostRef::Clients => all("client", draft.clients),
+            HostRef::Servers => all(HostRef::Server, draft.servers),
+            HostRef::Clients => all(HostRef::Client, draft.clients),
             HostRef::Step(_) => Vec::new(),
             // Of several servers, another one may lead by then.
             HostRef::Leader if draft.servers != Some(1) => Vec::new(),

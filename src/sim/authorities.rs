@@ -20,9 +20,6 @@ const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 /// Certificates are valid from this long before the run on. Only what is issued before the run is backdated.
 const EARLIER: Duration = Duration::from_secs(60 * 60);
 
-/// The host that issues certificates.
-pub(super) const ISSUER: &str = "issuer";
-
 /// The name in a certificate that is good, but for somebody else.
 const SOMEBODY_ELSE: &str = "somebody-else";
 
@@ -67,11 +64,11 @@ impl Authorities {
         })
     }
 
-    /// Returns the identity that the issuer shows.
-    pub(super) fn issuers_own(&mut self) -> Result<Identity, TlsError> {
+    /// Returns the identity that the issuer shows, whose host has this name.
+    pub(super) fn issuers_own(&mut self, host: &str) -> Result<Identity, TlsError> {
         let (from, until) = self.usual();
         let serial = self.serial();
-        self.root.issue(ISSUER, serial, from, until)
+        self.root.issue(host, serial, from, until)
     }
 
     /// Returns the authority that hosts trust for the issuer's own certificate.

@@ -32,9 +32,9 @@ use gapless_world::{LogEvent, error_chain};
 use moments::Moments;
 use perform::{Status, StepState};
 
-use super::{SimError, auditor::Reading, panicked, stage::Stage, workload::Phase};
+use super::{SimError, auditor::Reading, panicked, roster::HARNESS, stage::Stage, workload::Phase};
 use crate::{
-    history::{Event, Moment, Name, Outcome, What},
+    history::{Event, Name, Outcome, StepEvent, What},
     scenario::{Plan, Scenario},
     seam,
 };
@@ -290,18 +290,18 @@ impl<'a> Director<'a> {
                         format!("`{moment}` did not come, or came too late, while the workload ran")
                     }
                 };
-                self.record_step(index, Moment::NotRun { why });
+                self.record_step(index, StepEvent::NotRun { why });
             }
         }
         self.stage.recorder.set_alarm(None);
     }
 
     fn record(&self, what: What) {
-        self.stage.recorder.record_at(self.now, &"harness".into(), what);
+        self.stage.recorder.record_at(self.now, &HARNESS.into(), what);
     }
 
-    fn record_step(&self, index: usize, moment: Moment) {
+    fn record_step(&self, index: usize, event: StepEvent) {
         let step = self.plan.steps[index].name.as_str().into();
-        self.record(What::Step { step, moment });
+        self.record(What::Step { step, event });
     }
 }

@@ -13,6 +13,7 @@ mod disk;
 mod net;
 mod operator;
 mod recorder;
+mod roster;
 mod stage;
 mod workload;
 
@@ -28,6 +29,7 @@ pub use recorder::Recorder;
 
 use director::Director;
 use gapless_world::error_chain;
+use roster::{HostKind, Roster};
 use stage::Stage;
 
 use crate::{
@@ -154,8 +156,9 @@ impl From<SimError> for Unfinished {
 /// # Errors
 /// If the run does not come to an end; see [`SimError`]. Everything else is in the history.
 pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, Unfinished> {
-    let hosts = hosts(plan);
-    seam::arm(plan.seed, hosts.len(), stage::epoch(scenario)).map_err(SimError::from)?;
+    let roster = Roster::of(plan);
+    let names = roster.names();
+    seam::arm(plan.seed, names.len(), stage::epoch(scenario)).map_err(SimError::from)?;
     watch_panics();
     let promises = system.promises();
     if scenario.cluster.servers > system.servers_max() {
@@ -176,8 +179,8 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
         let why = format!("this log has no revision `{}`, only `{known}`\ncure: name one of those", to.word());
         return Err(SimError::Unsupported { step: step.name.clone(), why }.into());
     }
-    let recorder = Recorder::new(hosts, options.trail, !options.bare);
-    let (stage, system) = Stage::build(system, scenario, plan, recorder.clone())?;
+    let recorder = Recorder::new(names, options.trail, !options.bare);
+    let (stage, system) = Stage::build(system, scenario, plan, &roster, recorder.clone())?;
     let header = Header {
         format: 1,
         scenario: scenario.name().to_owned(),
@@ -185,8 +188,8 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
         build: crate::build_id().to_owned(),
         epoch: scenario.cluster.wall_clock,
         tick: plan.tick,
-        servers: plan.servers.iter().map(|name| name.as_str().into()).collect(),
-        clients: plan.clients.iter().map(|name| name.as_str().into()).collect(),
+        servers: roster.names_of(HostKind::Server),
+        clients: roster.names_of(HostKind::Client),
         promises,
         log_key: system.log_key(),
         recovers_within: scenario.expect.recovers_within,
@@ -206,9 +209,7 @@ pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options:
 /// Returns all hosts of a run, by their index in the seam: the harness itself, servers, clients, the auditor, and the
 /// issuer if there is one.
 pub fn hosts(plan: &Plan) -> Vec<Name> {
-    let hosts = plan.servers.iter().chain(&plan.clients).map(String::as_str);
-    let hosts = std::iter::once("harness").chain(hosts).chain(["auditor"]).chain(plan.issuer.as_deref());
-    hosts.map(Name::from).collect()
+    Roster::of(plan).names()
 }
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);

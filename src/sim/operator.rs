@@ -22,14 +22,14 @@ use crate::{
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A machine that is to be taken in: its server, and its number among the machines of that server, from 1.
-type Order = (Name, u32);
+type NewMachine = (Name, u32);
 
 /// The operator over all lives of its host. Clones share their state.
 #[derive(Clone)]
 pub(super) struct Operator {
     recorder: Recorder,
-    orders: watch::Sender<Vec<Order>>,
-    done: Arc<Mutex<BTreeSet<Order>>>,
+    orders: watch::Sender<Vec<NewMachine>>,
+    done: Arc<Mutex<BTreeSet<NewMachine>>>,
 }
 
 impl Operator {

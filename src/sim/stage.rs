@@ -25,11 +25,12 @@ use super::{
     net::{AddressBook, SimNet},
     operator::Operator,
     recorder::Recorder,
+    roster::{HostKind, Roster, RosterEntry},
     told,
-    workload::{Load, Phase, Surges, Workload},
+    workload::{ClientWorkload, OfferedLoad, Phase, Surges},
 };
 use crate::{
-    fault,
+    fault::RevisionRole,
     history::{Down, Name, What},
     link::Links,
     scenario::{Call, Plan, Scenario},
@@ -52,20 +53,11 @@ pub(super) mod streams {
     pub(in crate::sim) const READINGS: u64 = 0x5000; // of the auditor; plus 1 and a step's index for those around it
 }
 
-/// The kind of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Server,
-    Client,
-    Auditor,
-    Issuer,
-}
-
 /// One host, as the director handles it.
 pub(super) struct Actor {
     pub name: Name,
     pub index: HostIndex,
-    pub role: Role,
+    pub kind: HostKind,
     pub disk: SimDisk,
     /// Whether it stands still, and its workload with it.
     pub still: Arc<AtomicBool>,
@@ -75,7 +67,7 @@ pub(super) struct Actor {
     /// The bytes that its software may use for queues and caches.
     pub memory: watch::Sender<u64>,
     /// The revisions that were deployed to it, the one in force last. Never empty.
-    pub revisions: Arc<Mutex<Vec<fault::Role>>>,
+    pub revisions: Arc<Mutex<Vec<RevisionRole>>>,
     /// How often the machine was replaced by an empty one.
     pub machine: Arc<AtomicU32>,
     /// Whether this life serves: its listener is bound, or its client came up.
@@ -134,7 +126,7 @@ pub(super) struct Stage {
     pub actors: Vec<Actor>,
     /// Set whenever what runs on some host ends.
     pub ended: Arc<AtomicBool>,
-    pub workloads: Vec<Workload>,
+    pub workloads: Vec<ClientWorkload>,
     pub surges: Surges,
     pub phase: watch::Sender<Phase>,
     pub auditor: Auditor,
@@ -145,15 +137,15 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Builds the hosts of a plan and starts them.
+    /// Builds the hosts of a roster and starts them, in its order.
     pub(super) fn build<S: System>(
         mut system: S,
         scenario: &Scenario,
         plan: &Plan,
+        roster: &Roster,
         recorder: Recorder,
     ) -> Result<(Self, Arc<S>), SimError> {
-        let servers: Vec<Name> = plan.servers.iter().map(|name| name.as_str().into()).collect();
-        let clients: Vec<Name> = plan.clients.iter().map(|name| name.as_str().into()).collect();
+        let (servers, clients) = (roster.names_of(HostKind::Server), roster.names_of(HostKind::Client));
         system.prepare(&servers, &clients).map_err(|error| SimError::Prepare(error_chain(&*error)))?;
         let system = Arc::new(system);
 
@@ -176,33 +168,31 @@ impl Stage {
         let operator = Operator::new(recorder.clone());
         let luck = seam::stream(plan.seed, streams::READINGS);
         let auditor = Auditor::new(recorder.clone(), (orders, wanted), (every, luck), operator.clone());
-        let mut maker = Maker::new(scenario, plan, &servers, recorder.clone(), links.clone(), &mut sim)?;
+        let mut maker = Maker::new(scenario, plan, roster, recorder.clone(), links.clone(), &mut sim)?;
         let ended = maker.ended.clone();
 
-        let mut actors = Vec::new();
-        for name in &servers {
-            let (actor, make) = maker.actor(name, Role::Server)?;
-            start_server(&mut sim, &actor, make, system.clone(), recorder.clone());
-            actors.push(actor);
-        }
-        let mut workloads = Vec::new();
-        let (surges, load) = (Surges::default(), Load::of(scenario));
-        for (n, name) in (0_u32..).zip(&clients) {
-            let (actor, make) = maker.actor(name, Role::Client)?;
-            let share = (n, u32::try_from(clients.len()).unwrap_or(u32::MAX));
-            let (still, orders) = (actor.still.clone(), (phases.clone(), surges.clone()));
-            let workload = Workload::new(name.clone(), share, load, recorder.clone(), orders, still);
-            start_client(&mut sim, &actor, make, system.clone(), recorder.clone(), workload.clone());
-            workloads.push(workload);
-            actors.push(actor);
-        }
-        let (actor, make) = maker.actor(&"auditor".into(), Role::Auditor)?;
-        start_auditor(&mut sim, &actor, make, system.clone(), recorder.clone(), auditor.clone());
-        actors.push(actor);
-        if let Some(name) = &plan.issuer {
-            let (actor, make) = maker.actor(&name.as_str().into(), Role::Issuer)?;
-            let settings = maker.issuer_settings(actor.certificates.installed());
-            start_issuer(&mut sim, &actor, make, settings, recorder.clone());
+        let (mut actors, mut workloads) = (Vec::new(), Vec::new());
+        let (surges, load) = (Surges::default(), OfferedLoad::of(scenario));
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        for host in roster.hosts() {
+            let (actor, make) = maker.actor(host)?;
+            match host.kind {
+                HostKind::Server => start_server(&mut sim, &actor, make, system.clone(), recorder.clone()),
+                HostKind::Client => {
+                    let share = (number(workloads.len()), number(clients.len()));
+                    let (still, orders) = (actor.still.clone(), (phases.clone(), surges.clone()));
+                    let workload = ClientWorkload::new(host.name.clone(), share, load, recorder.clone(), orders, still);
+                    start_client(&mut sim, &actor, make, system.clone(), recorder.clone(), workload.clone());
+                    workloads.push(workload);
+                }
+                HostKind::Auditor => {
+                    start_auditor(&mut sim, &actor, make, system.clone(), recorder.clone(), auditor.clone());
+                }
+                HostKind::Issuer => {
+                    let settings = maker.issuer_settings(actor.certificates.installed());
+                    start_issuer(&mut sim, &actor, make, settings, recorder.clone());
+                }
+            }
             actors.push(actor);
         }
         let authorities = maker.authorities;
@@ -304,7 +294,6 @@ struct Maker<'a> {
     book: AddressBook,
     connections: Arc<AtomicU64>,
     authorities: Authorities,
-    next: HostIndex,
     ended: Arc<AtomicBool>,
 }
 
@@ -312,17 +301,15 @@ impl<'a> Maker<'a> {
     fn new(
         scenario: &'a Scenario,
         plan: &'a Plan,
-        servers: &[Name],
+        roster: &Roster,
         recorder: Recorder,
         links: Links,
         sim: &mut turmoil::Sim<'static>,
     ) -> Result<Self, SimError> {
-        let everybody = plan.servers.iter().chain(&plan.clients).map(String::as_str).chain(["auditor"]);
-        let everybody = everybody.chain(plan.issuer.as_deref());
         // Looking up a name is what assigns its address.
-        let book = everybody.map(|name| (sim.lookup(name), name.into())).collect();
+        let book = roster.hosts().iter().map(|host| (sim.lookup(&*host.name), host.name.clone())).collect();
         let authorities = Authorities::new(scenario.cluster.wall_clock).map_err(prepare)?;
-        let peers = servers.iter().map(|name| Peer::new(name.clone(), PORT)).collect();
+        let peers = roster.names_of(HostKind::Server).into_iter().map(|name| Peer::new(name, PORT)).collect();
         Ok(Self {
             scenario,
             plan,
@@ -332,38 +319,36 @@ impl<'a> Maker<'a> {
             book: Arc::new(book),
             connections: Arc::default(),
             authorities,
-            next: 1,
             ended: Arc::default(),
         })
     }
 
-    fn actor(&mut self, name: &Name, role: Role) -> Result<(Actor, MakeHost), SimError> {
-        let index = self.next;
-        self.next += 1;
-        let identity = match role {
-            Role::Issuer => self.authorities.issuers_own(),
-            Role::Server | Role::Client | Role::Auditor => self.authorities.initial(name),
+    fn actor(&mut self, host: &RosterEntry) -> Result<(Actor, MakeHost), SimError> {
+        let RosterEntry { name, kind, index } = host;
+        let identity = match kind {
+            HostKind::Issuer => self.authorities.issuers_own(name),
+            HostKind::Server | HostKind::Client | HostKind::Auditor => self.authorities.initial(name),
         };
         let noted = |what| self.recorder.record_at(Duration::ZERO, name, what);
         let certificates = Arc::new(Certificates::new(identity.map_err(prepare)?, &noted));
-        let luck = seam::stream(self.plan.seed, streams::DISKS + index as u64);
-        let mishaps = seam::stream(self.plan.seed, streams::MISHAPS + index as u64);
+        let luck = seam::stream(self.plan.seed, streams::DISKS + *index as u64);
+        let mishaps = seam::stream(self.plan.seed, streams::MISHAPS + *index as u64);
         let sector = usize::try_from(self.scenario.cluster.sector).unwrap_or(usize::MAX);
         let flips = Flips {
             active: BTreeMap::new(),
             done: BTreeMap::new(),
-            luck: seam::stream(self.plan.seed, streams::FLIPS + index as u64),
+            luck: seam::stream(self.plan.seed, streams::FLIPS + *index as u64),
         };
         let actor = Actor {
             name: name.clone(),
-            index,
-            role,
+            index: *index,
+            kind: *kind,
             disk: SimDisk::new(name.clone(), self.recorder.clone(), sector, luck, mishaps),
             still: Arc::default(),
             flips: Arc::new(Mutex::new(flips)),
             certificates,
             memory: watch::Sender::new(self.scenario.cluster.memory),
-            revisions: Arc::new(Mutex::new(vec![fault::Role::Current])),
+            revisions: Arc::new(Mutex::new(vec![RevisionRole::Current])),
             machine: Arc::default(),
             serves: Arc::default(),
             life: Arc::default(),
@@ -387,7 +372,7 @@ impl<'a> Maker<'a> {
 
     /// Makes the `Host` of each of a host's lives.
     fn lives_of(&self, actor: &Actor) -> MakeHost {
-        let (role, world) = (actor.role, self.world_of(actor));
+        let (kind, world) = (actor.kind, self.world_of(actor));
         let disk = DataFolder(Arc::new(actor.disk.clone()));
         let call: Call = self.scenario.workload.call;
         let (stop, life, recorder) = (actor.stop.clone(), actor.life.clone(), self.recorder.clone());
@@ -404,8 +389,8 @@ impl<'a> Maker<'a> {
             recorder.record(What::Up { life: life.fetch_add(1, Ordering::Relaxed) + 1 });
             certificates.begin_life();
             let revision = revisions.lock().unwrap_or_else(PoisonError::into_inner).last().copied();
-            let revision = revision.unwrap_or(fault::Role::Current);
-            if matches!(role, Role::Server | Role::Client) {
+            let revision = revision.unwrap_or(RevisionRole::Current);
+            if matches!(kind, HostKind::Server | HostKind::Client) {
                 recorder.record(What::Runs { revision: revision.word().to_owned() });
             }
             let (noted, flips) = (recorder.clone(), flips.clone());
@@ -425,7 +410,7 @@ impl<'a> Maker<'a> {
                 segment,
                 stop: stopped,
                 record: Arc::new(move |what| noted.record(what)),
-                reply_filter: (role == Role::Server).then_some(reply_filter),
+                reply_filter: (kind == HostKind::Server).then_some(reply_filter),
                 revision,
                 machine: machine.load(Ordering::Relaxed),
             }
@@ -495,7 +480,7 @@ fn start_client<S: System>(
     make: MakeHost,
     system: Arc<S>,
     recorder: Recorder,
-    workload: Workload,
+    workload: ClientWorkload,
 ) {
     let serves = actor.serves.clone();
     start(sim, actor, move || {

@@ -48,7 +48,7 @@ const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// The load that all clients together offer, according to the scenario.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
+pub(super) struct OfferedLoad {
     /// The time from one entry to the next, over all clients.
     interval: Duration,
     size: usize,
@@ -56,7 +56,7 @@ pub(super) struct Load {
     oversize: Option<(u64, usize)>,
 }
 
-impl Load {
+impl OfferedLoad {
     pub(super) fn of(scenario: &Scenario) -> Self {
         let len = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let workload = &scenario.workload;
@@ -113,7 +113,7 @@ impl Surges {
 
 /// The workload of one client, over all its lives.
 #[derive(Clone)]
-pub(super) struct Workload {
+pub(super) struct ClientWorkload {
     client: Name,
     /// The time from one entry to the next, and how long after t = 0 the first one comes.
     every: Duration,
@@ -148,12 +148,12 @@ struct State {
     reported: bool,
 }
 
-impl Workload {
+impl ClientWorkload {
     /// Makes the workload of `client`, the `n`-th of `clients`, which share the load.
     pub(super) fn new(
         client: Name,
         (n, clients): (u32, u32),
-        Load { interval, size, oversize }: Load,
+        OfferedLoad { interval, size, oversize }: OfferedLoad,
         recorder: Recorder,
         (phase, surges): (watch::Receiver<Phase>, Surges),
         still: Arc<AtomicBool>,

@@ -32,7 +32,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::{
-    Client, Entry, Explored, Failure, Findings, Held, Host, Name, Outcome, Peer, Promise, Promises, Sizes, System,
+    Client, Entry, Explored, Failure, Findings, Held, Host, Invariant, Name, Outcome, Peer, Promises, Sizes, System,
 };
 use crate::{
     history::{EntryId, Found},
@@ -185,7 +185,7 @@ impl System for AuditLog {
     type Client = Application;
 
     fn promises(&self) -> Promises {
-        use Promise::*;
+        use Invariant::*;
         Promises {
             kept: vec![
                 AppendOnly,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Certificates, Connector, DataFolder, Incoming};
 use crate::{
-    fault::Role,
+    fault::RevisionRole,
     history::{EntryId, Found, LeafBytes, Name, What},
     scenario::Call,
 };
@@ -82,7 +82,7 @@ pub struct Host {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) record: Arc<dyn Fn(What) + Send + Sync>,
     pub(crate) reply_filter: Option<ReplyFilter>,
-    pub(crate) revision: Role,
+    pub(crate) revision: RevisionRole,
     pub(crate) machine: u32,
 }
 

@@ -17,7 +17,7 @@ use std::{borrow::Cow, future::Future};
 use bytes::Bytes;
 
 pub use crate::{
-    history::{EntryId, Name, Outcome, Promise, Promises},
+    history::{EntryId, Invariant, Name, Outcome, Promises},
     scenario::Sizes,
 };
 #[cfg(any(test, feature = "audit-log"))]
@@ -38,8 +38,8 @@ pub trait System: Send + Sync + 'static {
     /// Its client.
     type Client: Client;
 
-    /// Returns the promises by which a run may judge this log. Nothing else is judged, and every verdict names what was
-    /// left out.
+    /// Returns the invariants by which a run may judge this log. Nothing else is judged, and every verdict names what
+    /// was left out.
     fn promises(&self) -> Promises;
 
     /// Returns whether a fault of the catalogue can be performed on this log, and the reason if it cannot.

@@ -2,73 +2,73 @@
 
 use gapless_world::error_chain;
 
-use super::{Failure, Outcome, Promise, Promises};
+use super::{Failure, Invariant, Outcome, Promises};
 
-/// The promises by which any append-only log can be judged from what goes into it and what comes out again.
-const OF_ANY_LOG: [Promise; 12] = [
-    Promise::AppendOnly,
-    Promise::NoGaps,
-    Promise::AtMostOnce,
-    Promise::AckedDurable,
-    Promise::NoPhantoms,
-    Promise::AccountedFor,
-    Promise::Authentic,
-    Promise::FaithfulReads,
-    Promise::RealTimeOrder,
-    Promise::StaysUp,
-    Promise::StopsWhenAsked,
-    Promise::Recovers,
+/// The invariants by which any append-only log can be judged from what goes into it and what comes out again.
+const OF_ANY_LOG: [Invariant; 12] = [
+    Invariant::AppendOnly,
+    Invariant::NoGaps,
+    Invariant::AtMostOnce,
+    Invariant::AckedDurable,
+    Invariant::NoPhantoms,
+    Invariant::AccountedFor,
+    Invariant::Authentic,
+    Invariant::FaithfulReads,
+    Invariant::RealTimeOrder,
+    Invariant::StaysUp,
+    Invariant::StopsWhenAsked,
+    Invariant::Recovers,
 ];
 
-/// The promises that can be judged only if the log reports more about itself: by checkpoints that readers see, and by
+/// The invariants that can be judged only if the log reports more about itself: by checkpoints that readers see, and by
 /// events for its observer.
-const OF_A_TALKATIVE_LOG: [Promise; 5] = [
-    Promise::NoFork,
-    Promise::TrustedPeers,
-    Promise::NoSilentCorruption,
-    Promise::DeadlinesKept,
-    Promise::BoundedMemory,
+const OF_A_TALKATIVE_LOG: [Invariant; 5] = [
+    Invariant::NoFork,
+    Invariant::TrustedPeers,
+    Invariant::NoSilentCorruption,
+    Invariant::DeadlinesKept,
+    Invariant::BoundedMemory,
 ];
 
 impl Promises {
-    /// Returns all promises that can be judged from what clients appended and what readers found: a good start for any
-    /// log.
+    /// Promises all invariants that can be judged from what clients appended and what readers found: a good start for
+    /// any log.
     ///
-    /// Promises that need reports of the log itself (a checkpoint, a call with its deadline) are declined with that
+    /// Invariants that need reports of the log itself (a checkpoint, a call with its deadline) are declined with that
     /// reason. [`and`](Promises::and) adds them.
     pub fn of_an_append_only_log() -> Self {
         let silent = "the log says nothing of it by itself";
-        let declined = OF_A_TALKATIVE_LOG.map(|promise| (promise, silent.to_owned())).to_vec();
+        let declined = OF_A_TALKATIVE_LOG.map(|invariant| (invariant, silent.to_owned())).to_vec();
         Self { kept: OF_ANY_LOG.to_vec(), declined, may_repeat: None }
     }
 
-    /// Declines a promise. Every verdict prints the reason. Declining [`AtMostOnce`](Promise::AtMostOnce) is the same
-    /// as [`may_repeat`](Promises::may_repeat).
-    pub fn without(mut self, promise: Promise, reason: impl Into<String>) -> Self {
-        if promise == Promise::AtMostOnce {
+    /// Declines an invariant. Every verdict prints the reason. Declining [`AtMostOnce`](Invariant::AtMostOnce) is the
+    /// same as [`may_repeat`](Promises::may_repeat).
+    pub fn without(mut self, invariant: Invariant, reason: impl Into<String>) -> Self {
+        if invariant == Invariant::AtMostOnce {
             return self.may_repeat(reason);
         }
-        self.kept.retain(|kept| *kept != promise);
-        self.declined.retain(|(declined, _)| *declined != promise);
-        self.declined.push((promise, reason.into()));
+        self.kept.retain(|kept| *kept != invariant);
+        self.declined.retain(|(declined, _)| *declined != invariant);
+        self.declined.push((invariant, reason.into()));
         self
     }
 
-    /// Adds a promise. If nothing in a run could have broken it, that run is inconclusive.
-    pub fn and(mut self, promise: Promise) -> Self {
-        if promise == Promise::AtMostOnce {
+    /// Promises one more invariant. If nothing in a run could have broken it, that run is inconclusive.
+    pub fn and(mut self, invariant: Invariant) -> Self {
+        if invariant == Invariant::AtMostOnce {
             self.may_repeat = None;
         }
-        self.declined.retain(|(declined, _)| *declined != promise);
-        if !self.kept.contains(&promise) {
-            self.kept.push(promise);
+        self.declined.retain(|(declined, _)| *declined != invariant);
+        if !self.kept.contains(&invariant) {
+            self.kept.push(invariant);
         }
         self
     }
 
     /// Declares that an entry may be in the log more than once, for this reason, which every verdict prints. By default
     /// an entry may be there at most once, in whatever order entries come; only this method declines
-    /// [`AtMostOnce`](Promise::AtMostOnce).
+    /// [`AtMostOnce`](Invariant::AtMostOnce).
     pub fn may_repeat(mut self, reason: impl Into<String>) -> Self {
         self.may_repeat = Some(reason.into());
         self
@@ -112,38 +112,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_promise_is_kept_or_declined_with_a_reason() {
+    fn every_invariant_is_promised_or_declined_with_a_reason() {
         let promises = Promises::of_an_append_only_log();
-        for promise in Promise::ALL {
-            let declined = promises.declined.iter().filter(|(it, why)| it == promise && !why.is_empty()).count();
-            let kept = promises.kept.iter().filter(|it| *it == promise).count();
-            assert_eq!(kept + declined, 1, "{promise}");
+        for invariant in Invariant::ALL {
+            let declined = promises.declined.iter().filter(|(it, why)| it == invariant && !why.is_empty()).count();
+            let kept = promises.kept.iter().filter(|it| *it == invariant).count();
+            assert_eq!(kept + declined, 1, "{invariant}");
         }
     }
 
     #[test]
-    fn the_last_word_about_a_promise_counts() {
+    fn the_last_word_about_an_invariant_counts() {
         let promises = Promises::of_an_append_only_log()
-            .without(Promise::Authentic, "not signed")
-            .without(Promise::Authentic, "not signed yet")
-            .and(Promise::NoFork);
-        assert!(!promises.kept.contains(&Promise::Authentic) && promises.kept.contains(&Promise::NoFork));
+            .without(Invariant::Authentic, "not signed")
+            .without(Invariant::Authentic, "not signed yet")
+            .and(Invariant::NoFork);
+        assert!(!promises.kept.contains(&Invariant::Authentic) && promises.kept.contains(&Invariant::NoFork));
         let authentic: Vec<&str> = promises
             .declined
             .iter()
-            .filter(|(it, _)| *it == Promise::Authentic || *it == Promise::NoFork)
+            .filter(|(it, _)| *it == Invariant::Authentic || *it == Invariant::NoFork)
             .map(|(_, why)| why.as_str())
             .collect();
         assert_eq!(authentic, ["not signed yet"]);
     }
 
     #[test]
-    fn no_other_promise_takes_at_most_once_along_and_declining_it_means_that_entries_may_repeat() {
-        let promises = Promises::of_an_append_only_log().without(Promise::NoGaps, "no numbers");
-        assert!(promises.kept.contains(&Promise::AtMostOnce) && promises.may_repeat.is_none());
-        let promises = promises.without(Promise::AtMostOnce, "a retry may be recorded twice");
+    fn no_other_invariant_takes_at_most_once_along_and_declining_it_means_that_entries_may_repeat() {
+        let promises = Promises::of_an_append_only_log().without(Invariant::NoGaps, "no numbers");
+        assert!(promises.kept.contains(&Invariant::AtMostOnce) && promises.may_repeat.is_none());
+        let promises = promises.without(Invariant::AtMostOnce, "a retry may be recorded twice");
         assert_eq!(promises.may_repeat.as_deref(), Some("a retry may be recorded twice"));
-        assert!(promises.and(Promise::AtMostOnce).may_repeat.is_none());
+        assert!(promises.and(Invariant::AtMostOnce).may_repeat.is_none());
     }
 
     #[test]

@@ -13,9 +13,9 @@ use std::{
 };
 
 use gapless::{
-    explore::Order,
-    history::{self, History, Moment, What},
-    system::{Client, Entry, Failure, Findings, Host, Outcome, Peer, Promise, Promises, System},
+    explore::RunRequest,
+    history::{self, History, StepEvent, What},
+    system::{Client, Entry, Failure, Findings, Host, Invariant, Outcome, Peer, Promises, System},
     world::{File, OpenMode, Stream},
 };
 use libtest_mimic::Failed;
@@ -43,7 +43,7 @@ impl System for Toy {
     type Client = Caller;
 
     fn promises(&self) -> Promises {
-        Promises { kept: vec![Promise::NoPhantoms], declined: Vec::new(), may_repeat: Some("a toy".to_owned()) }
+        Promises { kept: vec![Invariant::NoPhantoms], declined: Vec::new(), may_repeat: Some("a toy".to_owned()) }
     }
 
     fn can_suffer(&self, _fault: &str) -> Result<(), std::borrow::Cow<'static, str>> {
@@ -238,8 +238,8 @@ impl Seen {
              [[step]]\nname = \"it\"\n{step}\n"
         );
         let kept = tempfile::NamedTempFile::new().map_err(|error| format!("no file for the history: {error}"))?;
-        let order = Order { history: Some(kept.path().to_owned()), ..run::order(text, seed) };
-        let (summary, _) = run::judged(&order)?;
+        let request = RunRequest { history: Some(kept.path().to_owned()), ..run::request(text, seed) };
+        let (summary, _) = run::judged(&request)?;
         let history = history::read(kept.path()).map_err(|error| error.to_string())?;
         Ok(Self { history, hash: summary.hash })
     }
@@ -271,24 +271,24 @@ impl Seen {
         self.marks().filter(|(_, said)| *said == mark).count()
     }
 
-    pub(crate) fn moment(&self, wanted: fn(&Moment) -> bool) -> Option<Duration> {
+    pub(crate) fn step_event(&self, wanted: fn(&StepEvent) -> bool) -> Option<Duration> {
         self.history.events.iter().find_map(|event| match &event.what {
-            What::Step { moment, .. } if wanted(moment) => Some(event.at),
+            What::Step { event: step, .. } if wanted(step) => Some(event.at),
             _ => None,
         })
     }
 
     pub(crate) fn began(&self) -> Duration {
-        self.moment(|moment| matches!(moment, Moment::Begins { .. })).unwrap_or_default()
+        self.step_event(|event| matches!(event, StepEvent::Begins { .. })).unwrap_or_default()
     }
 
     pub(crate) fn ended(&self) -> Duration {
-        self.moment(|moment| matches!(moment, Moment::Ended { .. })).unwrap_or(Duration::MAX)
+        self.step_event(|event| matches!(event, StepEvent::Ended { .. })).unwrap_or(Duration::MAX)
     }
 
     pub(crate) fn evidence(&self) -> String {
         let ended = self.history.events.iter().find_map(|event| match &event.what {
-            What::Step { step, moment: Moment::Ended { evidence } } if &**step == "it" => evidence.clone(),
+            What::Step { step, event: StepEvent::Ended { evidence } } if &**step == "it" => evidence.clone(),
             _ => None,
         });
         ended.unwrap_or_default()
@@ -297,7 +297,7 @@ impl Seen {
     /// The first evidence, also of a step that happened at one instant.
     pub(crate) fn bites(&self) -> String {
         let bites = self.history.events.iter().find_map(|event| match &event.what {
-            What::Step { moment: Moment::Bites { evidence }, .. } => Some(evidence.clone()),
+            What::Step { event: StepEvent::Bites { evidence }, .. } => Some(evidence.clone()),
             _ => None,
         });
         bites.unwrap_or_default()
@@ -330,14 +330,14 @@ impl Seen {
 
     /// The times at which a step of this name began and ended.
     pub(crate) fn span(&self, name: &str) -> (Duration, Duration) {
-        let at = |wanted: fn(&Moment) -> bool| {
+        let at = |wanted: fn(&StepEvent) -> bool| {
             self.history.events.iter().find_map(|event| match &event.what {
-                What::Step { step, moment } if &**step == name && wanted(moment) => Some(event.at),
+                What::Step { step, event: this } if &**step == name && wanted(this) => Some(event.at),
                 _ => None,
             })
         };
-        let begins = at(|moment| matches!(moment, Moment::Begins { .. }));
-        let ended = at(|moment| matches!(moment, Moment::Ended { .. }));
+        let begins = at(|event| matches!(event, StepEvent::Begins { .. }));
+        let ended = at(|event| matches!(event, StepEvent::Ended { .. }));
         (begins.unwrap_or_default(), ended.unwrap_or(Duration::MAX))
     }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use gapless::{
-    explore::{self, Order, Outcome as Ran, RUN_MAX},
+    explore::{self, RUN_MAX, RunOutcome, RunRequest},
     report::RunSummary,
     system::{Failure, Findings, Host, Peer},
 };
@@ -14,15 +14,15 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 pub(crate) const POWER_LOSS: &str = "[[step]]\naction = \"power-loss\"\non = \"server-1\"\nat = \"3s\"\nfor = \"1s\"";
 
 /// A run of the scenario with this text under this seed, which keeps nothing.
-pub(crate) fn order(text: String, seed: u64) -> Order {
-    Order::new("scenarios/toy.toml", text, seed)
+pub(crate) fn request(text: String, seed: u64) -> RunRequest {
+    RunRequest::new("scenarios/toy.toml", text, seed)
 }
 
 /// The judgement and the screen of a run; an error where it came to none.
-pub(crate) fn judged(order: &Order) -> Result<(RunSummary, String), Failed> {
-    match explore::run(order, RUN_MAX).map_err(|error| error.to_string())? {
-        Ran::Judged { summary, screen, .. } => Ok((*summary, screen)),
-        Ran::Failed { error } => Err(format!("no judgement: {error}").into()),
+pub(crate) fn judged(request: &RunRequest) -> Result<(RunSummary, String), Failed> {
+    match explore::run(request, RUN_MAX).map_err(|error| error.to_string())? {
+        RunOutcome::Judged { summary, screen, .. } => Ok((*summary, screen)),
+        RunOutcome::Failed { error } => Err(format!("no judgement: {error}").into()),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Verb {
+pub(super) enum MemberVerb {
     /// Prints the members, the leader, and how far each member is.
     List {
         #[command(flatten)]
@@ -98,24 +98,24 @@ pub(super) struct NewArgs {
     cosigner: PathBuf,
 }
 
-pub(super) async fn run(verb: Verb) -> Result<(), Failure> {
+pub(super) async fn run(verb: MemberVerb) -> Result<(), Failure> {
     match verb {
-        Verb::List { operator, format } => {
+        MemberVerb::List { operator, format } => {
             let within = Duration::from_secs(operator.within.min(LIST_SECONDS_MAX));
             print(&operator.open()?.members(within).await?, format)?;
         }
-        Verb::Add { operator, member, learner: true } => {
+        MemberVerb::Add { operator, member, learner: true } => {
             let change = Change::Add { member: member.read()?, replaces: None };
             make(&change, &operator).await?;
         }
-        Verb::Promote { node, operator } => make(&Change::Promote { node, replaces: None }, &operator).await?,
-        Verb::Remove { node, operator } => make(&Change::Remove { node }, &operator).await?,
-        Verb::Add { operator, member, learner: false } => {
+        MemberVerb::Promote { node, operator } => make(&Change::Promote { node, replaces: None }, &operator).await?,
+        MemberVerb::Remove { node, operator } => make(&Change::Remove { node }, &operator).await?,
+        MemberVerb::Add { operator, member, learner: false } => {
             let (new, within) = (member.read()?, operator.within());
             let status = operator.open()?.bring_in(new, None, within, tell).await?;
             print(&status, Format::Human)?;
         }
-        Verb::Replace { old, operator, member } => {
+        MemberVerb::Replace { old, operator, member } => {
             let (new, within) = (member.read()?, operator.within());
             let status = operator.open()?.bring_in(new, Some(old), within, tell).await?;
             print(&status, Format::Human)?;

@@ -61,7 +61,7 @@ enum Verb {
     Join(join::Args),
     /// Shows the members of a cluster, and changes them while it serves.
     #[command(subcommand)]
-    Member(member::Verb),
+    Member(member::MemberVerb),
     /// Serves a log until SIGTERM or SIGINT. Everything that was accepted is answered before it exits.
     Serve(serve::Args),
     /// Appends entries, and prints the index of each once the log has proven that it holds the entry.

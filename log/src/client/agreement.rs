@@ -30,11 +30,11 @@ const REASON_CHARS_MAX: usize = 400;
 #[derive(Clone)]
 pub(crate) struct Agreed<S> {
     channel: S,
-    end: Arc<End>,
+    end: Arc<ThisEnd>,
 }
 
 /// This end of the connection.
-struct End {
+struct ThisEnd {
     exchange: Arc<Exchange>,
     observer: Arc<dyn Observer>,
     peer: String,
@@ -53,7 +53,7 @@ impl<S> Agreed<S> {
         deadline: Duration,
     ) -> Agreed<S> {
         let told = Mutex::default();
-        Agreed { channel, end: Arc::new(End { exchange, observer, peer: peer.to_owned(), deadline, told }) }
+        Agreed { channel, end: Arc::new(ThisEnd { exchange, observer, peer: peer.to_owned(), deadline, told }) }
     }
 }
 
@@ -87,7 +87,7 @@ where
     }
 }
 
-impl End {
+impl ThisEnd {
     /// Checks whether the answer may be handed on.
     async fn examine<S>(&self, answer: &HeaderMap, channel: S) -> Result<(), Status>
     where

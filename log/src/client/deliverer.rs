@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{
     delivery::{DeliveryState, Parts},
     ending::End,
-    outbox::Order,
+    outbox::Command,
     retry::Cure,
     session::Session,
 };
@@ -40,11 +40,11 @@ impl Deliverer {
                 End::Renew => self.state.connection = None,
                 End::Stop => return,
                 End::RolledBack => {
-                    let _ = self.state.parts.orders.send(Order::MoveFrom { sequence: self.state.next }).await;
+                    let _ = self.state.parts.orders.send(Command::MoveFrom { sequence: self.state.next }).await;
                     return;
                 }
                 End::Broken(why) => {
-                    let _ = self.state.parts.orders.send(Order::Stop { why }).await;
+                    let _ = self.state.parts.commands.send(Command::Stop { why }).await;
                     return;
                 }
                 End::Elsewhere { leader, .. } if self.redirect(&leader) => {}

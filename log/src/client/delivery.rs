@@ -11,7 +11,7 @@ use super::{
     connection::{Connection, Connector},
     ending::End,
     lane::Lane,
-    outbox::{Order, View},
+    outbox::{Command, View},
     pace::Pace,
     rejection::Rejection,
     retry::{Backoff, Cure},
@@ -31,7 +31,7 @@ const GAPS_MAX: u32 = 3;
 pub(crate) struct Parts {
     pub(crate) world: World,
     pub(crate) view: View,
-    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) connector: Connector,
     pub(crate) credentials: watch::Receiver<Arc<Credentials>>,
     pub(crate) witness: Witness,
@@ -76,8 +76,8 @@ impl DeliveryState {
     pub(super) async fn leave(&mut self, delivered: Vec<Delivered>) -> Result<(), End> {
         let entries = delivered.len();
         // The kept checkpoint is durable by now. After a crash here, the entries are sent once more, and that is all.
-        let order = Order::Leave { first: self.next, delivered };
-        self.parts.orders.send(order).await.map_err(|_| End::Stop)?;
+        let command = Command::Leave { first: self.next, delivered };
+        self.parts.commands.send(command).await.map_err(|_| End::Stop)?;
         self.next += entries as u64;
         self.gaps = 0;
         self.redirected = false;
@@ -94,8 +94,8 @@ impl DeliveryState {
     /// Keeps the entry of the lowest sequence as a dead letter; then another entry closes its slot.
     pub(super) async fn dead_letter(&mut self, reason: &'static str, detail: String) -> Result<(), End> {
         let (done, kept) = oneshot::channel();
-        let order = Order::DeadLetter { sequence: self.next, reason, detail, done };
-        self.parts.orders.send(order).await.map_err(|_| End::Stop)?;
+        let command = Command::DeadLetter { sequence: self.next, reason, detail, done };
+        self.parts.commands.send(command).await.map_err(|_| End::Stop)?;
         kept.await.map_err(|_| End::Stop)?;
         Err(End::GoBack)
     }

@@ -23,12 +23,12 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Distance {
     connect: Duration,
-    known: Arc<Mutex<BTreeMap<usize, Known>>>,
+    known: Arc<Mutex<BTreeMap<usize, Measured>>>,
 }
 
 /// What is known of one server.
 #[derive(Clone, Copy, Default)]
-struct Known {
+struct Measured {
     /// How long the last connection took.
     took: Option<Duration>,
     /// How often since then no connection was made in time.
@@ -40,17 +40,17 @@ impl Distance {
         Distance { connect: deadlines.connect, known: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Known>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Measured>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, server: usize) -> Known {
+    fn known(&self, server: usize) -> Measured {
         self.lock().get(&server).copied().unwrap_or_default()
     }
 
     /// Returns how long a connection to this server may take.
     pub(crate) fn connect_within(&self, server: usize) -> Duration {
-        let Known { took, late } = self.known(server);
+        let Measured { took, late } = self.known(server);
         let twice = took.map(|took| took * 2);
         let doublings = if twice.is_some_and(|twice| twice <= self.connect) { late / 2 } else { late };
         let patience = self.connect.max(twice.unwrap_or_default()).saturating_mul(1 << doublings.min(16));
@@ -68,7 +68,7 @@ impl Distance {
         let mut known = self.lock();
         let known = known.entry(server).or_default();
         match outcome {
-            Ok(_) => *known = Known { took: Some(took), late: 0 },
+            Ok(_) => *known = Measured { took: Some(took), late: 0 },
             Err(error) if error.kind() == io::ErrorKind::TimedOut => known.late = known.late.saturating_add(1),
             Err(_) => {} // says nothing about how far it is
         }

@@ -23,13 +23,13 @@ const STREAM_ENTRIES: (usize, usize) = (128, 16 * 1024);
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Answers>, Status>> + Send>>;
 /// Answers that came while delivery was busy with an earlier one, in the order of the entries.
-type Arrived = VecDeque<Result<AppendResponse, Status>>;
+type EarlyAnswers = VecDeque<Result<AppendResponse, Status>>;
 type Answer = Pin<Box<dyn Future<Output = Result<AppendResponse, Status>> + Send>>;
 
 /// One way to the log, over one connection. Dropping the lane cancels what is in flight on this side; the log may have
 /// those entries all the same.
 pub(crate) enum Lane {
-    Calls { rpc: Box<Rpc>, deadline: Duration, attempt: u32, answers: FuturesOrdered<Answer>, arrived: Arrived },
+    Calls { rpc: Box<Rpc>, deadline: Duration, attempt: u32, answers: FuturesOrdered<Answer>, arrived: EarlyAnswers },
     Stream { entries: mpsc::Sender<AppendRequest>, state: StreamState },
 }
 

@@ -83,8 +83,8 @@ pub use tail::Tail;
 
 /// Submissions that may wait for the outbox besides the one that it holds; further callers wait in line.
 const SUBMITS_MAX: usize = 1024;
-/// Orders from delivery that may wait for the outbox.
-const ORDERS_MAX: usize = 128;
+/// Commands from delivery that may wait for the outbox.
+const COMMANDS_MAX: usize = 128;
 
 /// Appends to the log. Clones share one outbox and one delivery, which run until the last handle is dropped or any
 /// handle is closed.
@@ -191,7 +191,7 @@ impl AuditClient {
 
         let (owner, view) = Owner::new(recovered, outbox_entries_max, world.observer.clone());
         let (submits, submitted) = mpsc::channel(SUBMITS_MAX);
-        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let stop = watch::Sender::new(false);
         let room = Account::new(SUBMITS, &memory, &world.observer);
         let flight = Account::new(FLIGHT, &memory, &world.observer);
@@ -201,7 +201,7 @@ impl AuditClient {
         let deliverer = Deliverer::new(Parts {
             world,
             view: view.clone(),
-            orders,
+            commands,
             connector,
             credentials: credentials.subscribe(),
             witness,
@@ -214,7 +214,7 @@ impl AuditClient {
             retry,
             stop: stop.subscribe(),
         });
-        tokio::spawn(owner.run(submitted, ordered, stop.clone()));
+        tokio::spawn(owner.run(submitted, commanded, stop.clone()));
         tokio::spawn(deliverer.run());
         Ok(AuditClient { submits, turn: Arc::default(), view, room, credentials, stop })
     }

@@ -72,7 +72,7 @@ pub(crate) struct Submit {
 }
 
 /// What delivery asks of the outbox.
-pub(crate) enum Order {
+pub(crate) enum Command {
     /// The entries from `first` on are in the log, or their slots are closed, and they leave. In the order of their
     /// sequences.
     Leave { first: u64, delivered: Vec<Delivered> },
@@ -203,18 +203,18 @@ impl Owner {
         (Owner { recovered, entries_max, observer, closings, progress, waiting, held, written, write_by }, view)
     }
 
-    /// Works until nobody is left to submit, or `stop` says so, and delivery has ended (it drops its `orders`).
+    /// Works until nobody is left to submit, or `stop` says so, and delivery has ended (it drops its `commands`).
     pub(crate) async fn run(
         mut self,
         mut submits: mpsc::Receiver<Submit>,
-        mut orders: mpsc::Receiver<Order>,
+        mut commands: mpsc::Receiver<Command>,
         stop: watch::Sender<bool>,
     ) {
-        let mut outcome = self.work(&mut submits, &mut orders, &stop).await;
+        let mut outcome = self.work(&mut submits, &mut commands, &stop).await;
         stop.send_replace(true);
         submits.close();
-        while let (Ok(()), Some(order)) = (&outcome, orders.recv().await) {
-            outcome = self.obey(order).await;
+        while let (Ok(()), Some(command)) = (&outcome, commands.recv().await) {
+            outcome = self.obey(command).await;
         }
         if outcome.is_ok() {
             outcome = self.write_pointer().await;
@@ -233,7 +233,7 @@ impl Owner {
     async fn work(
         &mut self,
         submits: &mut mpsc::Receiver<Submit>,
-        orders: &mut mpsc::Receiver<Order>,
+        commands: &mut mpsc::Receiver<Command>,
         stop: &watch::Sender<bool>,
     ) -> Result<(), ClientError> {
         let mut stopping = stop.subscribe();
@@ -246,7 +246,7 @@ impl Owner {
                 biased;
                 // An error would say that the sender is gone, which cannot happen while it is borrowed here.
                 _ = stopping.changed() => {}
-                Some(order) = orders.recv() => self.obey(order).await?,
+                Some(command) = commands.recv() => self.obey(command).await?,
                 submit = submits.recv(), if self.held.is_none() => match submit {
                     Some(submit) => self.hold(submit),
                     None => return Ok(()),
@@ -318,16 +318,16 @@ impl Owner {
         Entry { client: client.clone(), epoch: *epoch, sequence: Sequence(sequence), body }.sign(key)
     }
 
-    async fn obey(&mut self, order: Order) -> Result<(), ClientError> {
-        match order {
-            Order::Leave { first, delivered } => self.leave(first, delivered).await,
-            Order::DeadLetter { sequence, reason, detail, done } => {
+    async fn obey(&mut self, command: Command) -> Result<(), ClientError> {
+        match command {
+            Command::Leave { first, delivered } => self.leave(first, delivered).await,
+            Command::DeadLetter { sequence, reason, detail, done } => {
                 self.dead_letter(sequence, reason_text(reason, &detail)).await?;
                 let _ = done.send(());
                 Ok(())
             }
-            Order::MoveFrom { sequence } => Err(self.give_up_epoch(sequence).await?),
-            Order::Stop { why } => Err(why),
+            Command::MoveFrom { sequence } => Err(self.give_up_epoch(sequence).await?),
+            Command::Stop { why } => Err(why),
         }
     }
 

@@ -30,7 +30,7 @@ const TRANSFER_MAX: Duration = Duration::from_secs(1);
 const BATCH_BYTES_MIN: usize = 64 << 10;
 
 /// An answer to a caller.
-pub(super) type Answer = Result<Appended, AppendError>;
+pub(super) type AppendAnswer = Result<Appended, AppendError>;
 
 /// One entry that waits, and the caller that waits for it.
 pub(super) struct Job {
@@ -38,7 +38,7 @@ pub(super) struct Job {
     pub(super) digest: Digest,
     /// Whether its signature was verified before it was queued.
     pub(super) verified: bool,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) answer: oneshot::Sender<AppendAnswer>,
 }
 
 /// What the sequencer is to do next.

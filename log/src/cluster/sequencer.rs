@@ -27,7 +27,7 @@ use super::{
     AppendError, Appended, Refusal,
     leadership::Leadership,
     ledger::Ledger,
-    queue::{Answer, Job, Queue, Work},
+    queue::{AppendAnswer, Job, Queue, Work},
     sessions::{Expected, Outcome, Preview},
     types::{Applied, Batch, Proposal, TypeConfig},
 };
@@ -59,7 +59,7 @@ struct Waiting {
     position: usize,
     /// The entry was already in the batch: this is its second sending.
     again: bool,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<AppendAnswer>,
 }
 
 impl Sequencer {
@@ -220,7 +220,7 @@ impl Sequencer {
     }
 
     /// Answers a caller, which may be gone, and reports what is worth noticing.
-    fn reply(&self, answer: oneshot::Sender<Answer>, entry: &Entry, appended: Appended) {
+    fn reply(&self, answer: oneshot::Sender<AppendAnswer>, entry: &Entry, appended: Appended) {
         notice(&self.ledger, entry, &appended);
         drop(answer.send(Ok(appended)));
     }

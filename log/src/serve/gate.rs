@@ -42,11 +42,11 @@ pub(super) enum Way {
     /// As every call is.
     Usual,
     /// In one of the places for members' calls by unknown names, for a short time.
-    Stranger(Place),
+    Stranger(StrangersPlace),
 }
 
 /// A stranger's place, taken for as long as its call lasts.
-pub(super) struct Place(OwnedSemaphorePermit);
+pub(super) struct StrangersPlace(OwnedSemaphorePermit);
 
 impl Gate {
     /// Makes a gate in front of `node`.
@@ -71,7 +71,7 @@ impl Gate {
         match self.0.places.clone().try_acquire_owned() {
             Ok(place) => {
                 mark!("unknown-member-called");
-                Ok(Way::Stranger(Place(place)))
+                Ok(Way::Stranger(StrangersPlace(place)))
             }
             Err(_) => Err(Status::unavailable(format!(
                 "`{name}` is not known as a member here, and others of whom that is true are served: try again"
@@ -87,7 +87,7 @@ pub(super) fn no_operator(name: &str) -> Status {
     ))
 }
 
-impl Place {
+impl StrangersPlace {
     /// Returns the same response, which keeps the place until it is complete.
     pub(super) fn keep(self, answer: http::Response<Body>) -> http::Response<Body> {
         answer.map(|body| {

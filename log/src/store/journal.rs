@@ -19,7 +19,7 @@ use super::{
     StoreError,
     frame::Frame,
     reader::JournalReader,
-    recovery::Place,
+    recovery::JournalPlace,
     segment::Segment,
     shared::{Inner, State},
 };
@@ -80,7 +80,7 @@ impl Journal {
         options: JournalOptions,
         accepts: impl FnOnce(Option<&Frame>) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let place = Place { disk: &*disk, observer: &*observer, folder, id };
+        let place = JournalPlace { disk: &*disk, observer: &*observer, folder, id };
         let segments = place.recover(options.first_index, accepts).await?;
         Ok(Self::over(disk.clone(), observer.clone(), place.segments(), id, options.segment_bytes, segments))
     }
@@ -98,7 +98,7 @@ impl Journal {
         id: [u8; 16],
         durable: bool,
     ) -> Result<(Self, Option<StoreError>), StoreError> {
-        let place = Place { disk: &*disk, observer: &*observer, folder, id };
+        let place = JournalPlace { disk: &*disk, observer: &*observer, folder, id };
         let (mut segments, damage) = place.sound().await?;
         if durable {
             segments.iter_mut().for_each(|segment| segment.cut(segment.synced.next));

@@ -13,7 +13,7 @@ use super::{
     StoreError,
     frame::{Frame, LENGTH_BYTES},
     recovery::tell_corruption,
-    segment::{self, Place},
+    segment::{self, FramePlace},
     shared::{Inner, State},
 };
 
@@ -110,7 +110,7 @@ struct Span {
     segment: u64,
     /// Index of the first frame.
     first: u64,
-    places: Vec<Place>,
+    places: Vec<FramePlace>,
     source: Source,
 }
 
@@ -124,7 +124,7 @@ enum Source {
 }
 
 impl Span {
-    fn new(state: &State, position: usize, first: u64, places: Vec<Place>) -> Option<Self> {
+    fn new(state: &State, position: usize, first: u64, places: Vec<FramePlace>) -> Option<Self> {
         let segment = &state.segments[position];
         let (offset, bytes) = extent(&places)?;
         let source = match &segment.file {
@@ -166,7 +166,7 @@ impl Span {
     }
 }
 
-fn decode(bytes: &Bytes, at: usize, place: &Place, index: u64) -> Result<Frame, String> {
+fn decode(bytes: &Bytes, at: usize, place: &FramePlace, index: u64) -> Result<Frame, String> {
     let end = at + place.bytes as usize;
     if bytes.len() < end {
         return Err(format!("the file ends before frame {index} does"));
@@ -184,7 +184,7 @@ fn decode(bytes: &Bytes, at: usize, place: &Place, index: u64) -> Result<Frame, 
 }
 
 /// A read of a closed file races with cutting and forgetting: if it loses, the frames are gone, not damaged.
-fn judge(inner: &Inner, segment: u64, first: u64, places: &[Place], error: StoreError) -> StoreError {
+fn judge(inner: &Inner, segment: u64, first: u64, places: &[FramePlace], error: StoreError) -> StoreError {
     let outside = {
         let state = inner.lock();
         let held = state.segments.iter().find(|held| held.first == segment).and_then(|held| {
@@ -203,7 +203,7 @@ fn judge(inner: &Inner, segment: u64, first: u64, places: &[Place], error: Store
 }
 
 /// Offset and length of consecutive frames.
-fn extent(places: &[Place]) -> Option<(u64, usize)> {
+fn extent(places: &[FramePlace]) -> Option<(u64, usize)> {
     let (first, last) = (places.first()?, places.last()?);
     Some((first.offset, (last.offset - first.offset) as usize + last.bytes as usize))
 }

@@ -26,7 +26,7 @@ use super::{
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Where a journal is, and what observes it.
-pub(super) struct Place<'a> {
+pub(super) struct JournalPlace<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) observer: &'a dyn Observer,
     /// The journal's folder.
@@ -34,7 +34,7 @@ pub(super) struct Place<'a> {
     pub(super) id: [u8; 16],
 }
 
-impl Place<'_> {
+impl JournalPlace<'_> {
     /// The folder of the segment files.
     pub(super) fn segments(&self) -> PathBuf {
         self.folder.join("segments")

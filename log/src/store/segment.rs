@@ -80,7 +80,7 @@ pub(crate) const BLOCKS_BYTES: usize = 3 * 4096;
 
 /// Where a frame is; 24 bytes for each. The index of the frame follows from the position in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FramePlace {
     pub(super) offset: u64,
     pub(super) term: u64,
     /// Length field included.
@@ -121,7 +121,7 @@ pub(super) struct Segment {
     /// The chain of checksums before its first frame.
     pub(super) chain_before: u32,
     /// Its frames.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<FramePlace>,
     /// Its markers.
     pub(super) slots: Slots,
     /// Up to where a sync of the segment completed.
@@ -158,7 +158,7 @@ impl Segment {
     /// Adds a frame at the end.
     pub(super) fn push(&mut self, encoded: Encoded, term: u64) {
         let Point { offset, chain, .. } = self.end();
-        self.places.push(Place { offset, term, bytes: encoded.bytes, chain: chained(chain, encoded.crc) });
+        self.places.push(FramePlace { offset, term, bytes: encoded.bytes, chain: chained(chain, encoded.crc) });
     }
 
     /// Forgets the frames from index `next` on.

@@ -29,7 +29,7 @@ use super::super::{
 };
 use crate::history::{EntryId, Name, RunClock, What};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     if index.log.is_none() {
         return Finding::Idle { why: index.why_no_log() };
     }
@@ -122,7 +122,7 @@ fn dropped(index: &Index<'_>, id: EntryId, event: usize) -> Violation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::testing::Story, history::Promise};
+    use crate::{check::testing::Story, history::Invariant};
 
     /// Two entries are accepted. The final log has the first; the client holds the given ones.
     fn story(outbox: &[u64], dead: &[u64]) -> Story {
@@ -139,15 +139,15 @@ mod tests {
     #[test]
     fn the_log_the_outbox_and_the_dead_letters_are_places() {
         for story in [story(&[1], &[]), story(&[], &[1])] {
-            let Finding::Holds { exercised } = story.finding(Promise::AccountedFor) else { panic!("not held") };
+            let Finding::Holds { exercised } = story.finding(Invariant::AccountedFor) else { panic!("not held") };
             assert_eq!(exercised, "2 accepted entries");
         }
-        assert!(matches!(Story::new().finding(Promise::AccountedFor), Finding::Idle { .. }));
+        assert!(matches!(Story::new().finding(Invariant::AccountedFor), Finding::Idle { .. }));
     }
 
     #[test]
     fn an_accepted_entry_that_is_nowhere_was_dropped() {
-        let violation = story(&[], &[]).violation(Promise::AccountedFor);
+        let violation = story(&[], &[]).violation(Invariant::AccountedFor);
         assert_eq!(
             violation.summary,
             "client-1 #1 was accepted at 1.100s; it is not in the final log, and client-1 no longer holds it."
@@ -158,7 +158,7 @@ mod tests {
     fn a_client_that_was_not_asked_leaves_it_open() {
         let mut story = story(&[], &[]);
         story.history.events.pop();
-        let Finding::Idle { why } = story.finding(Promise::AccountedFor) else { panic!("not idle") };
+        let Finding::Idle { why } = story.finding(Invariant::AccountedFor) else { panic!("not idle") };
         assert_eq!(why, "client-1 was not asked at the end what it still holds");
     }
 
@@ -168,7 +168,7 @@ mod tests {
         story.at(1_000).submits("client-1", 0).accepts("client-1", 0).says("client-1", What::Wiped {});
         story.at(9_000).reads_everywhere(&[]);
         story.says("client-1", What::Holds { outbox: vec![], dead_letters: vec![] });
-        let Finding::Holds { exercised } = story.finding(Promise::AccountedFor) else { panic!("not held") };
+        let Finding::Holds { exercised } = story.finding(Invariant::AccountedFor) else { panic!("not held") };
         assert_eq!(exercised, "1 accepted entry; unknown, forgotten by a client: client-1 #0");
     }
 
@@ -182,9 +182,11 @@ mod tests {
             story.says("client-1", What::Holds { outbox: vec![], dead_letters: vec![] });
             story
         };
-        let Finding::Holds { exercised } = put_back_to(900).finding(Promise::AccountedFor) else { panic!("not held") };
+        let Finding::Holds { exercised } = put_back_to(900).finding(Invariant::AccountedFor) else {
+            panic!("not held")
+        };
         assert_eq!(exercised, "1 accepted entry; unknown, forgotten by a client: client-1 #0");
-        let violation = put_back_to(1_100).violation(Promise::AccountedFor);
+        let violation = put_back_to(1_100).violation(Invariant::AccountedFor);
         assert!(violation.summary.starts_with("client-1 #0 was accepted at 1.000s"), "{violation:?}");
     }
 

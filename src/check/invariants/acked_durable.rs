@@ -29,7 +29,7 @@ use super::super::{
 };
 use crate::history::{What, same_bytes};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let mut acked = 0;
     contradicted(index, &mut violations);
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{DiskOp, Down, Found, Promise},
+        history::{DiskOp, Down, Found, Invariant},
     };
 
     /// Three entries are acknowledged as positions 0 to 2; the final log holds `found`.
@@ -212,19 +212,19 @@ mod tests {
     #[test]
     fn what_was_acknowledged_and_is_there_holds() {
         let story = log(|story| first(story, 3));
-        let Finding::Holds { exercised } = story.finding(Promise::AckedDurable) else { panic!("not held") };
+        let Finding::Holds { exercised } = story.finding(Invariant::AckedDurable) else { panic!("not held") };
         assert_eq!(exercised, "3 acknowledged entries");
     }
 
     #[test]
     fn nothing_acknowledged_and_too_few_readings_are_idle() {
-        assert!(matches!(Story::new().finding(Promise::AckedDurable), Finding::Idle { .. }));
+        assert!(matches!(Story::new().finding(Invariant::AckedDurable), Finding::Idle { .. }));
         let mut story = Story::new();
         story.submits("client-1", 0).acked("client-1", 0, None);
-        assert!(matches!(story.finding(Promise::AckedDurable), Finding::Idle { .. }));
+        assert!(matches!(story.finding(Invariant::AckedDurable), Finding::Idle { .. }));
         let found = [story.find(0, "client-1", 0)];
         story.at(9_000).reads("server-1", true, &found);
-        let Finding::Idle { why } = story.finding(Promise::AckedDurable) else { panic!("not idle") };
+        let Finding::Idle { why } = story.finding(Invariant::AckedDurable) else { panic!("not idle") };
         assert_eq!(why, "only 1 of 3 servers could be read to the end, which is no quorum");
     }
 
@@ -243,7 +243,7 @@ mod tests {
         let found = [story.find(0, "client-1", 0), story.find(5, "client-1", 3)];
         story.at(9_000).reads("server-1", true, &found);
         story.history.header.servers.truncate(1);
-        let violation = story.violation(Promise::AckedDurable);
+        let violation = story.violation(Invariant::AckedDurable);
         assert_eq!(
             violation.summary,
             "client-1 #1 was acknowledged at 1.001s and is in nobody's log at the end. Also client-1 #2."
@@ -265,7 +265,7 @@ mod tests {
         story.history.header.servers.truncate(1);
         story.at(9_000).reads("server-1", true, &[]);
         let why = "server-1 had 62 synced bytes of `log/0` damaged by torn-write, which showed at 1.010s";
-        assert_eq!(story.violation(Promise::AckedDurable).why.as_deref(), Some(why));
+        assert_eq!(story.violation(Invariant::AckedDurable).why.as_deref(), Some(why));
     }
 
     #[test]
@@ -275,17 +275,17 @@ mod tests {
             found[1].bytes = bytes::Bytes::from_static(b"other");
             found
         });
-        let summary = altered.violation(Promise::AckedDurable).summary;
+        let summary = altered.violation(Invariant::AckedDurable).summary;
         assert_eq!(summary, "client-1 #1 was acknowledged at 1.001s and has other bytes at 1.");
         let void = log(|story| {
             let mut found = first(story, 3);
             found[2].counts = false;
             found
         });
-        let summary = void.violation(Promise::AckedDurable).summary;
+        let summary = void.violation(Invariant::AckedDurable).summary;
         assert_eq!(summary, "client-1 #2 was acknowledged at 1.002s and stands at 2 as void: it does not count.");
         let swapped = log(|story| vec![story.find(0, "client-1", 1), story.find(1, "client-1", 0)]);
-        let summary = swapped.violation(Promise::AckedDurable).summary;
+        let summary = swapped.violation(Invariant::AckedDurable).summary;
         assert!(summary.starts_with("client-1 #0 was acknowledged at 1.000s as position 0, where"), "{summary}");
     }
 
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn servers_that_have_something_else_or_more_without_it_have_lost_it() {
-        let told = |story: Story| story.violation(Promise::AckedDurable).summary;
+        let told = |story: Story| story.violation(Invariant::AckedDurable).summary;
         assert_eq!(
             told(shown([&[0], &[1], &[1]])),
             "client-1 #0 was acknowledged at 1.000s and is on 1 server of the 3 that were read; a quorum is 2."
@@ -325,12 +325,12 @@ mod tests {
         let cases: [([&[u64]; 3], &str); 2] = [([&[0, 1], &[], &[]], few), ([&[], &[], &[]], none)];
         for (servers, told) in cases {
             let story = shown(servers);
-            assert!(matches!(story.finding(Promise::AckedDurable), Finding::Holds { .. }), "{told}");
-            let Finding::Violated(all) = story.finding(Promise::Recovers) else { panic!("it recovers: {told}") };
+            assert!(matches!(story.finding(Invariant::AckedDurable), Finding::Holds { .. }), "{told}");
+            let Finding::Violated(all) = story.finding(Invariant::Recovers) else { panic!("it recovers: {told}") };
             assert!(all.iter().any(|violation| violation.summary == told), "{all:?}");
             let mut careless = story.clone();
-            careless.history.header.promises.kept.retain(|promise| *promise != Promise::Recovers);
-            let lost = matches!(careless.finding(Promise::AckedDurable), Finding::Violated(_));
+            careless.history.header.promises.kept.retain(|invariant| *invariant != Invariant::Recovers);
+            let lost = matches!(careless.finding(Invariant::AckedDurable), Finding::Violated(_));
             assert!(lost, "where nobody is held to `recovers`, it must not go unsaid: {told}");
         }
     }
@@ -341,8 +341,8 @@ mod tests {
         story.at(1_000).submits("client-1", 0).acked("client-1", 0, Some(1));
         let found = [story.find(0, "client-1", 0), story.find(1, "client-1", 0)];
         story.at(9_000).reads_everywhere(&found);
-        assert!(matches!(story.finding(Promise::AckedDurable), Finding::Holds { .. }));
-        assert!(matches!(story.finding(Promise::AtMostOnce), Finding::Violated(_)));
+        assert!(matches!(story.finding(Invariant::AckedDurable), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::AtMostOnce), Finding::Violated(_)));
     }
 
     #[test]
@@ -351,7 +351,7 @@ mod tests {
         story.submits("client-1", 0).acked("client-1", 0, Some(0));
         let found = [story.find(0, "client-2", 5)];
         story.at(2_000).reads("server-1", false, &found);
-        assert!(matches!(story.finding(Promise::AckedDurable), Finding::Violated(_)));
+        assert!(matches!(story.finding(Invariant::AckedDurable), Finding::Violated(_)));
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
         story.submits("client-1", 3).unknown("client-1", 3);
         let found = first(&story, 3);
         story.at(9_000).reads_everywhere(&found);
-        assert!(matches!(story.finding(Promise::AckedDurable), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::AckedDurable), Finding::Holds { .. }));
     }
 
     #[test]
@@ -376,7 +376,7 @@ mod tests {
             story.at(1_000).submits("client-1", 0).acked("client-1", 0, None).at(1_010);
             losses.iter().for_each(|loss| _ = story.says("server-1", loss.clone()));
             story.at(9_000).reads("server-1", true, &[]);
-            story.violation(Promise::AckedDurable).why.expect("a cause")
+            story.violation(Invariant::AckedDurable).why.expect("a cause")
         };
         assert_eq!(
             acked(&[lost("checkpoint", 512), lost("log/0", 64)]),
@@ -404,6 +404,6 @@ mod tests {
         story.at(9_000).reads("server-1", true, &found);
         let why =
             "server-1 lost 64 unsynced bytes of `log/0` at 1.060s, and what it had shown at 1.000s was not synced then";
-        assert_eq!(story.violation(Promise::AckedDurable).why.as_deref(), Some(why));
+        assert_eq!(story.violation(Invariant::AckedDurable).why.as_deref(), Some(why));
     }
 }

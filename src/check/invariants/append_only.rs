@@ -33,7 +33,7 @@ use super::super::{
 };
 use crate::history::same_bytes;
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let seen = same_everywhere(index, &mut violations);
     replicas::differing(index, &mut violations);
@@ -175,11 +175,11 @@ mod tests {
     use super::*;
     use crate::{
         check::{merkle::tests::by_definition, testing::Story},
-        history::{Promise, What},
+        history::{Invariant, What},
     };
 
     fn finding(story: &Story) -> Finding {
-        story.finding(Promise::AppendOnly)
+        story.finding(Invariant::AppendOnly)
     }
 
     fn checkpoint(size: usize, leaves: &[&str]) -> What {
@@ -200,7 +200,7 @@ mod tests {
         story.at(1_000).reads("server-1", false, &before);
         let after = [story.find(0, "client-1", 0), story.find(1, "client-1", 2)];
         story.at(2_000).reads_everywhere(&after);
-        let violation = story.violation(Promise::AppendOnly);
+        let violation = story.violation(Invariant::AppendOnly);
         assert_eq!(
             violation.summary,
             "position 1 held client-1 #1 at 1.000s (the reading of server-1) and client-1 #2 at 2.000s \
@@ -215,7 +215,7 @@ mod tests {
         let mut found = story.find(0, "client-1", 0);
         found.bytes = bytes::Bytes::from_static(b"other");
         story.says("client-2", What::Followed { found });
-        assert!(story.violation(Promise::AppendOnly).summary.contains("with other bytes"));
+        assert!(story.violation(Invariant::AppendOnly).summary.contains("with other bytes"));
     }
 
     #[test]
@@ -232,9 +232,9 @@ mod tests {
         };
         let good = [checkpoint(0, &[]), checkpoint(2, &["a", "b"]), checkpoint(3, &["a", "b", "c"])];
         assert!(matches!(finding(&log(&good)), Finding::Holds { .. }));
-        let forged = log(&[checkpoint(2, &["a", "x"])]).violation(Promise::AppendOnly);
+        let forged = log(&[checkpoint(2, &["a", "x"])]).violation(Invariant::AppendOnly);
         assert!(forged.summary.contains("has the root"), "{forged:?}");
-        let shrank = log(&[checkpoint(4, &["a", "b", "c", "d"])]).violation(Promise::AppendOnly);
+        let shrank = log(&[checkpoint(4, &["a", "b", "c", "d"])]).violation(Invariant::AppendOnly);
         assert_eq!(
             shrank.summary,
             "a checkpoint of 4 leaves was seen at 0.000s on client-1, and at the end the log has 3."

@@ -25,7 +25,7 @@ use super::super::{
     words,
 };
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let Some(log) = &index.log else { return Finding::Idle { why: index.why_no_log() } };
     let mut violations = Violations::default();
     let mut entries = 0;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Down, Found, Promise, What},
+        history::{Down, Found, Invariant, What},
     };
 
     /// The entries of client-1 by number, in the order of the final log; `between` happens while #1 is under way.
@@ -75,11 +75,11 @@ mod tests {
 
     #[test]
     fn each_entry_once_holds_in_any_order_and_an_unread_log_is_idle() {
-        let Finding::Holds { exercised } = log(&[1, 0], |_| ()).finding(Promise::AtMostOnce) else {
+        let Finding::Holds { exercised } = log(&[1, 0], |_| ()).finding(Invariant::AtMostOnce) else {
             panic!("not held")
         };
         assert_eq!(exercised, "2 entries of the workload");
-        assert!(matches!(Story::new().finding(Promise::AtMostOnce), Finding::Idle { .. }));
+        assert!(matches!(Story::new().finding(Invariant::AtMostOnce), Finding::Idle { .. }));
     }
 
     #[test]
@@ -87,23 +87,23 @@ mod tests {
         let story = log(&[0, 1, 1], |story| {
             story.at(2_500).says("server-1", What::Down { how: Down::Crash });
         });
-        let violation = story.violation(Promise::AtMostOnce);
+        let violation = story.violation(Invariant::AtMostOnce);
         assert_eq!(violation.summary, "client-1 #1 was recorded twice, at 1 and 2.");
         let why = "server-1 crashed at 2.500s, between its submission at 2.000s and its answer at 3.000s";
         assert_eq!(violation.why.as_deref(), Some(why));
-        let calm = log(&[0, 1, 1, 1], |_| ()).violation(Promise::AtMostOnce);
+        let calm = log(&[0, 1, 1, 1], |_| ()).violation(Invariant::AtMostOnce);
         assert_eq!((calm.summary.as_str(), calm.why), ("client-1 #1 was recorded 3 times, at 1, 2 …", None));
     }
 
     #[test]
     fn declining_the_order_does_not_decline_it_and_may_repeat_does() {
         let mut story = log(&[0, 1, 1], |_| ());
-        story.history.header.promises.kept.retain(|promise| *promise != Promise::NoGaps);
-        story.history.header.promises.declined.push((Promise::NoGaps, "no numbers".to_owned()));
-        assert!(matches!(story.finding(Promise::AtMostOnce), Finding::Violated(_)));
+        story.history.header.promises.kept.retain(|invariant| *invariant != Invariant::NoGaps);
+        story.history.header.promises.declined.push((Invariant::NoGaps, "no numbers".to_owned()));
+        assert!(matches!(story.finding(Invariant::AtMostOnce), Finding::Violated(_)));
         let why = "a retry may be recorded twice".to_owned();
         story.history.header.promises.may_repeat = Some(why.clone());
-        assert_eq!(story.finding(Promise::AtMostOnce), Finding::Declined { why });
+        assert_eq!(story.finding(Invariant::AtMostOnce), Finding::Declined { why });
     }
 
     #[test]
@@ -113,6 +113,6 @@ mod tests {
         let void = Found { counts: false, ..story.find(1, "client-1", 0) };
         let first = story.find(0, "client-1", 0);
         story.at(9_000).reads_everywhere(&[first, void]);
-        assert!(matches!(story.finding(Promise::AtMostOnce), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::AtMostOnce), Finding::Holds { .. }));
     }
 }

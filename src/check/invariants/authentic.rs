@@ -27,7 +27,7 @@ use gapless_world::LogEvent;
 use sha2::{Digest as _, Sha256};
 
 use super::super::{
-    index::{Find, Index, Receipt},
+    index::{AcceptedReceipt, Find, Index},
     merkle,
     note::{self, Note, Seen, Verifier},
     verdict::{Finding, Violation},
@@ -36,7 +36,7 @@ use super::super::{
 };
 use crate::history::{Name, What, same_bytes};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let found = entries_found(index, &mut violations);
     let Some(key) = &index.history.header.log_key else {
@@ -208,7 +208,7 @@ fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, Vec<Owed>> {
     accepted
 }
 
-fn verify(receipt: &Receipt, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
+fn verify(receipt: &AcceptedReceipt, verifier: &Verifier, seen: &mut Seen, owed: Option<&Bytes>) -> Result<(), String> {
     let decoded = receipt.decoded.as_ref().map_err(|error| format!("it is not a receipt: {error}"))?;
     let note = note::parse(&decoded.checkpoint).map_err(|why| format!("its checkpoint is malformed: {why}"))?;
     seen.signed(verifier, &note).map_err(|why| format!("its checkpoint is no proof: {why}"))?;
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{merkle::tests as tree, note::tests::Signer, testing::Story, wire},
-        history::Promise,
+        history::Invariant,
     };
 
     fn signer() -> Signer {
@@ -268,14 +268,14 @@ mod tests {
     }
 
     fn why(spoil: impl FnOnce(&mut wire::Receipt)) -> String {
-        let summary = receipt(spoil).violation(Promise::Authentic).summary;
+        let summary = receipt(spoil).violation(Invariant::Authentic).summary;
         let told = "client-1 took a receipt for epoch 1, sequence 0 at 2.000s: ";
         summary.strip_prefix(told).expect("the receipt is named").to_owned()
     }
 
     #[test]
     fn a_receipt_that_verifies_holds() {
-        let Finding::Holds { exercised } = receipt(|_| ()).finding(Promise::Authentic) else { panic!("not held") };
+        let Finding::Holds { exercised } = receipt(|_| ()).finding(Invariant::Authentic) else { panic!("not held") };
         assert_eq!(exercised, "the bytes of 0 entries found, 1 receipt, 1 signed checkpoint");
     }
 
@@ -317,11 +317,11 @@ mod tests {
         };
         let own = Story::bytes("client-1", 0);
         assert!(matches!(
-            found([b"head new field", &own[..], b"tail"].concat()).finding(Promise::Authentic),
+            found([b"head new field", &own[..], b"tail"].concat()).finding(Invariant::Authentic),
             Finding::Holds { .. }
         ));
         // The workload's own bytes are there; the field that an older revision did not know is not.
-        let summary = found([b"head ", &own[..], b"tail"].concat()).violation(Promise::Authentic).summary;
+        let summary = found([b"head ", &own[..], b"tail"].concat()).violation(Invariant::Authentic).summary;
         assert_eq!(
             summary,
             "the reading of server-1 finds client-1 #0 at position 4 without the exact bytes that client-1 had accepted: \
@@ -341,7 +341,7 @@ mod tests {
             let event = LogEvent::DeadLettered { epoch: 1, sequence: 0, reason: "oversize".to_owned() };
             let told = What::Log { event };
             story.says("client-1", told.clone()).says("client-1", What::Up { life: 2 }).says("client-1", told);
-            story.finding(Promise::Authentic)
+            story.finding(Invariant::Authentic)
         };
         let refused = Story::bytes("client-1", 0);
         let digest = [b"closes", &Sha256::digest(&refused)[..]].concat();
@@ -351,8 +351,8 @@ mod tests {
 
     #[test]
     fn found_bytes_and_names_are_those_of_the_submission() {
-        assert!(matches!(Story::healthy().finding(Promise::Authentic), Finding::Holds { .. }));
-        assert!(matches!(Story::new().finding(Promise::Authentic), Finding::Idle { .. }));
+        assert!(matches!(Story::healthy().finding(Invariant::Authentic), Finding::Holds { .. }));
+        assert!(matches!(Story::new().finding(Invariant::Authentic), Finding::Idle { .. }));
         let mut story = Story::new();
         story.submits("client-1", 0);
         let mut found = story.find(4, "client-1", 0);
@@ -361,12 +361,12 @@ mod tests {
         found.bytes = bytes.into();
         let mut named = story.clone();
         story.at(9_000).reads("server-1", true, std::slice::from_ref(&found));
-        let summary = story.violation(Promise::Authentic).summary;
+        let summary = story.violation(Invariant::Authentic).summary;
         assert!(summary.ends_with("at position 4; they differ from byte 3 on."), "{summary}");
         let mut found = named.find(4, "client-1", 0);
         found.numbered = Some(("client-2".into(), 1, 0));
         named.reads("server-1", true, &[found]);
-        let summary = named.violation(Promise::Authentic).summary;
+        let summary = named.violation(Invariant::Authentic).summary;
         assert_eq!(summary, "client-1 #0 stands at position 4 under the name of client-2.");
     }
 }

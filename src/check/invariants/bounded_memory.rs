@@ -65,7 +65,7 @@ impl<'h> Host<'h> {
     }
 }
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut hosts: BTreeMap<&Name, Host<'_>> = BTreeMap::new();
     let mut violations = Violations::default();
     let mut told = 0;
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Down, Promise},
+        history::{Down, Invariant},
     };
 
     fn used(story: &mut Story, what: &str, bytes: u64, limit: u64) {
@@ -132,7 +132,7 @@ mod tests {
         let mut story = Story::new();
         has(&mut story, 1_000);
         tell(&mut story);
-        story.finding(Promise::BoundedMemory)
+        story.finding(Invariant::BoundedMemory)
     }
 
     fn first(finding: Finding) -> String {

@@ -66,7 +66,7 @@ impl Host {
     }
 }
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut hosts: BTreeMap<&Name, Host> = BTreeMap::new();
     let mut violations = Violations::default();
     let slack = SLACK + index.history.header.tick * 2;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Down, Promise},
+        history::{Down, Invariant},
     };
 
     fn starts(story: &mut Story, deadline_ms: u64) {
@@ -148,7 +148,7 @@ mod tests {
         starts(story.at(1_000), 5_000);
         tell(&mut story);
         story.at(20_000).says("harness", What::Healed {});
-        story.finding(Promise::DeadlinesKept)
+        story.finding(Invariant::DeadlinesKept)
     }
 
     fn first(finding: Finding) -> String {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_call_that_ends_by_its_deadline_and_slack_holds() {
         assert!(matches!(call(|story| ends(story.at(6_055))), Finding::Holds { .. }));
-        assert!(matches!(Story::new().finding(Promise::DeadlinesKept), Finding::Idle { .. }));
+        assert!(matches!(Story::new().finding(Invariant::DeadlinesKept), Finding::Idle { .. }));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::super::{
 };
 use crate::history::{Name, What, same_bytes};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     readings(index, &mut violations);
     followers(index, &mut violations);
@@ -151,10 +151,10 @@ fn not_committed(index: &Index<'_>, find: &Find<'_>) -> Violation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::testing::Story, history::Promise};
+    use crate::{check::testing::Story, history::Invariant};
 
     fn summary(story: &Story) -> String {
-        story.violation(Promise::FaithfulReads).summary
+        story.violation(Invariant::FaithfulReads).summary
     }
 
     /// A reading of server-1 that returns these positions.
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn readings_count_up_by_one_from_the_first() {
-        assert!(matches!(Story::new().finding(Promise::FaithfulReads), Finding::Idle { .. }));
-        assert!(matches!(reading(&[0, 1, 2]).finding(Promise::FaithfulReads), Finding::Holds { .. }));
+        assert!(matches!(Story::new().finding(Invariant::FaithfulReads), Finding::Idle { .. }));
+        assert!(matches!(reading(&[0, 1, 2]).finding(Invariant::FaithfulReads), Finding::Holds { .. }));
         assert_eq!(summary(&reading(&[0, 1, 4])), "the reading of server-1 skipped positions 2 to 3 at 0.000s.");
         assert_eq!(summary(&reading(&[1, 2])), "the reading of server-1 skipped position 0 at 0.000s.");
         assert_eq!(summary(&reading(&[0, 1, 1])), "the reading of server-1 was given position 1 twice at 0.000s.");
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_follower_goes_on_where_it_was_unless_its_host_came_up_again() {
         let holds = follower(&[Some(5), Some(6), None, Some(2), Some(3)]);
-        assert!(matches!(holds.finding(Promise::FaithfulReads), Finding::Holds { .. }));
+        assert!(matches!(holds.finding(Invariant::FaithfulReads), Finding::Holds { .. }));
         let skipped = follower(&[Some(5), Some(7)]);
         assert_eq!(summary(&skipped), "the follower on client-2 skipped position 6 at 0.000s.");
         let back = follower(&[Some(5), Some(6), Some(5)]);
@@ -214,6 +214,6 @@ mod tests {
         story.submits("client-1", 0).submits("client-1", 1);
         let found = [story.find(1, "client-1", 0), story.find(2, "client-1", 1)];
         story.at(9_000).reads_everywhere(&found);
-        assert!(matches!(story.finding(Promise::FaithfulReads), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::FaithfulReads), Finding::Holds { .. }));
     }
 }

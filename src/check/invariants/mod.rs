@@ -20,21 +20,21 @@ mod stops_when_asked;
 mod trusted_peers;
 
 use super::{index::Index, verdict::Finding};
-use crate::history::Promise;
+use crate::history::Invariant;
 
-/// One invariant.
+/// How one invariant is checked.
 pub(super) struct Check {
-    pub(super) promise: Promise,
-    pub(super) judge: fn(&Index<'_>) -> Finding,
+    pub(super) invariant: Invariant,
+    pub(super) run: fn(&Index<'_>) -> Finding,
     /// The source file, whose opening comment explains the invariant.
     pub(super) source: &'static str,
 }
 
 macro_rules! check {
-    ($promise:ident, $module:ident) => {
+    ($invariant:ident, $module:ident) => {
         Check {
-            promise: Promise::$promise,
-            judge: $module::judge,
+            invariant: Invariant::$invariant,
+            run: $module::check,
             source: include_str!(concat!(stringify!($module), ".rs")),
         }
     };

@@ -26,7 +26,7 @@ use super::super::{
     words,
 };
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let mut first: BTreeMap<u64, (Hash, usize)> = BTreeMap::new();
     let mut seen = 0;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{note::tests::Signer, testing::Story, wire},
-        history::{Promise, What},
+        history::{Invariant, What},
     };
     use gapless_world::LogEvent;
 
@@ -84,9 +84,9 @@ mod tests {
     #[test]
     fn one_root_for_each_size_holds_and_no_checkpoint_is_idle() {
         let mut story = Story::new();
-        assert!(matches!(story.finding(Promise::NoFork), Finding::Idle { .. }));
+        assert!(matches!(story.finding(Invariant::NoFork), Finding::Idle { .. }));
         story.says("server-1", signed(3, 1)).says("server-2", signed(3, 1)).says("server-1", signed(4, 2));
-        let Finding::Holds { exercised } = story.finding(Promise::NoFork) else { panic!("a fork") };
+        let Finding::Holds { exercised } = story.finding(Invariant::NoFork) else { panic!("a fork") };
         assert_eq!(exercised, "3 checkpoints of 2 sizes");
     }
 
@@ -95,7 +95,7 @@ mod tests {
         let mut story = Story::new();
         story.at(1_000).says("server-1", signed(3, 1));
         story.at(2_000).says("client-1", What::CheckpointRead { reading: 0, size: 3, root: "02".repeat(32) });
-        let violation = story.violation(Promise::NoFork);
+        let violation = story.violation(Invariant::NoFork);
         assert_eq!(
             violation.summary,
             "two checkpoints of 3 leaves have different roots: 010101010101… at 1.000s on server-1, and \
@@ -111,6 +111,6 @@ mod tests {
         let receipt = wire::Receipt { checkpoint, ..Default::default() }.encode_to_vec().into();
         let event = LogEvent::ReceiptVerified { epoch: 0, sequence: 0, index: 0, receipt };
         story.says("server-1", signed(3, 1)).says("client-1", What::Log { event });
-        assert!(matches!(story.finding(Promise::NoFork), Finding::Violated(_)));
+        assert!(matches!(story.finding(Invariant::NoFork), Finding::Violated(_)));
     }
 }

@@ -30,7 +30,7 @@ use super::super::{
 };
 use crate::history::Name;
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let Some(log) = &index.log else { return Finding::Idle { why: index.why_no_log() } };
     let mut violations = Violations::default();
     let slots = numbered_slots(index, log, &mut violations);
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Found, Promise},
+        history::{Found, Invariant},
     };
 
     /// A log of these pairs (entry number, sequence) of client-1, all acknowledged.
@@ -155,15 +155,15 @@ mod tests {
     }
 
     fn summary(story: &Story) -> String {
-        story.violation(Promise::NoGaps).summary
+        story.violation(Invariant::NoGaps).summary
     }
 
     #[test]
     fn whole_sequences_hold_and_an_unread_log_is_idle() {
         let story = log(&[(0, 0), (1, 1), (2, 2)]);
-        let Finding::Holds { exercised } = story.finding(Promise::NoGaps) else { panic!("not held") };
+        let Finding::Holds { exercised } = story.finding(Invariant::NoGaps) else { panic!("not held") };
         assert_eq!(exercised, "3 counting entries in the order of their numbers");
-        let Finding::Idle { why } = Story::new().finding(Promise::NoGaps) else { panic!("not idle") };
+        let Finding::Idle { why } = Story::new().finding(Invariant::NoGaps) else { panic!("not idle") };
         assert_eq!(why, "nobody read the log after everything had healed");
     }
 
@@ -190,7 +190,7 @@ mod tests {
         let found = [story.find(0, "client-1", 0), story.find(1, "client-1", 2), story.find(2, "client-1", 1)];
         let mut late = story.clone();
         late.at(9_000).reads_everywhere(&found);
-        assert!(matches!(late.finding(Promise::NoGaps), Finding::Holds { .. }));
+        assert!(matches!(late.finding(Invariant::NoGaps), Finding::Holds { .. }));
         story.at(9_000).reads_everywhere(&found[..1]);
         assert_eq!(summary(&story), "client-1 #2 is missing; it was acknowledged at 1.002s.");
     }

@@ -26,7 +26,7 @@ use super::super::{
 };
 use crate::history::Outcome;
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     let mut seen = 0;
     for find in &index.finds {
@@ -98,21 +98,21 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Promise, What},
+        history::{Invariant, What},
     };
 
     fn summary(story: &Story) -> String {
-        story.violation(Promise::NoPhantoms).summary
+        story.violation(Invariant::NoPhantoms).summary
     }
 
     #[test]
     fn what_was_submitted_may_be_found_also_without_an_answer() {
         let mut story = Story::new();
-        assert!(matches!(story.finding(Promise::NoPhantoms), Finding::Idle { .. }));
+        assert!(matches!(story.finding(Invariant::NoPhantoms), Finding::Idle { .. }));
         story.submits("client-1", 0).unknown("client-1", 0);
         let found = [story.find(0, "client-1", 0)];
         story.at(9_000).reads_everywhere(&found);
-        assert!(matches!(story.finding(Promise::NoPhantoms), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::NoPhantoms), Finding::Holds { .. }));
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         );
         found[0].counts = false;
         story.at(9_000).reads_everywhere(&found);
-        assert!(matches!(story.finding(Promise::NoPhantoms), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::NoPhantoms), Finding::Holds { .. }));
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             "client-1 #1 was found at position 1 at 2.000s (the follower on client-2), where the final log has nothing."
         );
         story.at(9_000).reads_everywhere(&found);
-        assert!(matches!(story.finding(Promise::NoPhantoms), Finding::Holds { .. }));
+        assert!(matches!(story.finding(Invariant::NoPhantoms), Finding::Holds { .. }));
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
         let lost = What::Lost { path: "log".to_owned(), bytes: 3_107, torn: 0 };
         story.at(2_060).says("server-1", lost);
         story.at(9_000).reads("server-1", true, &shown[..1]);
-        let violation = story.violation(Promise::NoPhantoms);
+        let violation = story.violation(Invariant::NoPhantoms);
         assert!(violation.summary.contains("at 2.000s (the reading of server-1)"), "{}", violation.summary);
         let why = "server-1 lost 3 107 unsynced bytes of `log` at 2.060s, and what it had shown at 2.000s was not synced then";
         assert_eq!(violation.why.as_deref(), Some(why));

@@ -106,7 +106,7 @@ type Servers<'h> = BTreeMap<&'h Name, Server>;
 /// What sound servers first showed at each position, and the event.
 type Truth<'h> = BTreeMap<u64, (&'h Bytes, usize)>;
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut servers = servers(index);
     let damages: u64 = servers.values().map(|server| server.damaged.len() as u64).sum();
     if damages == 0 {
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Event, Promise},
+        history::{Event, Invariant},
     };
 
     fn damage(path: &str) -> What {
@@ -274,7 +274,7 @@ mod tests {
     /// Two entries that everybody has read, and a server whose disk is damaged at 2 s.
     fn story() -> Story {
         let mut story = Story::new();
-        story.history.header.promises.kept.push(Promise::NoSilentCorruption);
+        story.history.header.promises.kept.push(Invariant::NoSilentCorruption);
         story.at(100).submits("client-1", 0).submits("client-1", 1);
         let both = both(&story);
         story.at(1_000).reads("server-1", false, &both).reads("server-2", false, &both);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn found(story: &Story) -> Finding {
-        story.finding(Promise::NoSilentCorruption)
+        story.finding(Invariant::NoSilentCorruption)
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
             }
             let wrong = rotten(&story);
             story.reads("server-1", false, &wrong);
-            let violation = story.violation(Promise::NoSilentCorruption);
+            let violation = story.violation(Invariant::NoSilentCorruption);
             assert!(violation.summary.contains("server-1 gave out position 1 at 3.000s"), "{}", violation.summary);
             assert!(violation.why.is_some_and(|why| why.contains("bit-rot damaged 1 byte of `journal/0.seg`")));
         }
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_leaf_that_a_client_read_counts_too() {
         let mut story = Story::new();
-        story.history.header.promises.kept = vec![Promise::NoSilentCorruption];
+        story.history.header.promises.kept = vec![Invariant::NoSilentCorruption];
         story.history.header.servers.truncate(1);
         story.at(1_000).reads("server-1", false, &[Story::leaf(0, "leaf")]);
         story.at(2_000).says("server-1", damage("journal/0.seg")).says("server-1", noticed());
@@ -385,7 +385,7 @@ mod tests {
         let mut silent = story();
         let first = [both(&silent)[0].clone()];
         silent.reads("server-1", true, &first);
-        let violation = silent.violation(Promise::NoSilentCorruption);
+        let violation = silent.violation(Invariant::NoSilentCorruption);
         assert!(violation.summary.contains("no longer had 1 position at 3.000s"), "{}", violation.summary);
         let failed = |error: &str| What::Failed { error: error.to_owned() };
         for word in [noticed(), failed("Checksum of frame 3 is wrong"), failed("0.seg: cannot be read past byte 700")] {
@@ -461,7 +461,7 @@ mod tests {
         let recovered = What::Log { event: LogEvent::LogRecovered { frames: 1, leaves: 2 } };
         for shown_again in [false, true] {
             let mut story = Story::new();
-            story.history.header.promises.kept.push(Promise::NoSilentCorruption);
+            story.history.header.promises.kept.push(Invariant::NoSilentCorruption);
             story.at(100).submits("client-1", 0).submits("client-1", 1);
             let both = both(&story);
             story.at(1_000).reads("server-1", false, &both);

@@ -25,7 +25,7 @@ use super::super::{
 };
 use crate::history::{Outcome, What};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     if index.log.is_none() {
         return Finding::Idle { why: index.why_no_log() };
     }
@@ -83,7 +83,7 @@ fn before(index: &Index<'_>, entry: &Entry<'_>, earlier: &Entry<'_>) -> Violatio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::testing::Story, history::Promise};
+    use crate::{check::testing::Story, history::Invariant};
 
     /// client-1 #0 is acknowledged at 2 s; client-2 #0 is submitted at `ms`; the log has this order.
     fn story(ms: u64, log: [&str; 2]) -> Story {
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn what_was_sent_later_stands_later() {
         let later = story(3_000, ["client-1", "client-2"]);
-        assert!(matches!(later.finding(Promise::RealTimeOrder), Finding::Holds { .. }));
-        let summary = story(3_000, ["client-2", "client-1"]).violation(Promise::RealTimeOrder).summary;
+        assert!(matches!(later.finding(Invariant::RealTimeOrder), Finding::Holds { .. }));
+        let summary = story(3_000, ["client-2", "client-1"]).violation(Invariant::RealTimeOrder).summary;
         assert_eq!(
             summary,
             "client-2 #0 was submitted at 3.000s, after client-1 #0 had been acknowledged at 2.000s, and stands before \
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn what_overlaps_may_stand_either_way_and_exercises_nothing() {
         for log in [["client-1", "client-2"], ["client-2", "client-1"]] {
-            assert!(matches!(story(1_500, log).finding(Promise::RealTimeOrder), Finding::Idle { .. }));
+            assert!(matches!(story(1_500, log).finding(Invariant::RealTimeOrder), Finding::Idle { .. }));
         }
     }
 }

@@ -33,7 +33,7 @@ use super::super::{
 };
 use crate::history::{Name, Outcome, What};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut violations = Violations::default();
     if let Some((event, false)) = index.settled {
         violations.add("not-quiet", None, || not_quiet(index, event));
@@ -150,7 +150,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{check::testing::Story, history::Promise};
+    use crate::{check::testing::Story, history::Invariant};
 
     /// client-1 #0 is submitted at 1 s, and everything heals at 10 s; then `tell` runs; the run is over at `end_ms`.
     fn story(end_ms: u64, quiet: bool, tell: impl FnOnce(&mut Story)) -> Story {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn summary(story: &Story) -> String {
-        story.violation(Promise::Recovers).summary
+        story.violation(Invariant::Recovers).summary
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         let story = story(90_000, true, |story| {
             story.at(22_100).acked("client-1", 0, None);
         });
-        let Finding::Holds { exercised } = story.finding(Promise::Recovers) else { panic!("not held") };
+        let Finding::Holds { exercised } = story.finding(Invariant::Recovers) else { panic!("not held") };
         assert_eq!(exercised, "1 client that had something to send");
         assert_eq!(story.judge().facts.recovered_after, Some(Duration::from_millis(12_100)));
     }
@@ -192,11 +192,11 @@ mod tests {
 
     #[test]
     fn nothing_to_send_or_too_short_a_run_is_idle() {
-        assert!(matches!(Story::new().finding(Promise::Recovers), Finding::Idle { .. }));
-        assert!(matches!(story(20_000, true, |_| ()).finding(Promise::Recovers), Finding::Idle { .. }));
+        assert!(matches!(Story::new().finding(Invariant::Recovers), Finding::Idle { .. }));
+        assert!(matches!(story(20_000, true, |_| ()).finding(Invariant::Recovers), Finding::Idle { .. }));
         let mut quiet = Story::new();
         quiet.says("harness", What::Healed {});
-        assert!(matches!(quiet.finding(Promise::Recovers), Finding::Idle { .. }));
+        assert!(matches!(quiet.finding(Invariant::Recovers), Finding::Idle { .. }));
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
                 story.at(ms).unknown("client-1", 1);
             })
         };
-        assert!(matches!(answered(20_000).finding(Promise::Recovers), Finding::Holds { .. }));
+        assert!(matches!(answered(20_000).finding(Invariant::Recovers), Finding::Holds { .. }));
         let late = summary(&answered(45_000));
         assert_eq!(
             late,
@@ -239,7 +239,7 @@ mod tests {
         let why = "server-1 failed to start 17 times from 3.000s on, the last time at 19.000s: journal/0: the segment \
                    before it is missing; it had lost the name `journal/0` and the 33 150 bytes behind it at 2.000s: its \
                    folder was not synced since the name was made at 0.700s";
-        assert_eq!(story.violation(Promise::Recovers).why.as_deref(), Some(why));
+        assert_eq!(story.violation(Invariant::Recovers).why.as_deref(), Some(why));
     }
 
     #[test]
@@ -252,6 +252,6 @@ mod tests {
             .insert(0, crate::history::Event { at: Duration::ZERO, host: "server-1".into(), what: failed });
         let up = crate::history::Event { at: Duration::ZERO, host: "server-1".into(), what: What::Up { life: 2 } };
         story.history.events.insert(1, up);
-        assert_eq!(story.violation(Promise::Recovers).why, None);
+        assert_eq!(story.violation(Invariant::Recovers).why, None);
     }
 }

@@ -57,7 +57,7 @@ impl Server {
     }
 }
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut servers: BTreeMap<&Name, Server> =
         index.history.header.servers.iter().map(|name| (name, Server::default())).collect();
     let mut strikes = strikes(index).into_iter().peekable();
@@ -121,7 +121,7 @@ fn concerns_a_life(what: &What) -> bool {
 
 /// Returns the beginnings of steps that may end a process, and the hosts that they strike.
 fn strikes<'h>(index: &Index<'h>) -> Vec<(usize, &'h [Name])> {
-    let may_end = |name: &Name| index.expect.steps.get(name).is_some_and(|step| step.may_end);
+    let may_end = |name: &Name| index.catalogue.get(name).is_some_and(|step| step.may_end);
     let steps = index.steps.iter().filter(|step| may_end(step.name));
     let mut strikes: Vec<(usize, &[Name])> = steps.filter_map(|step| Some((step.begins?, step.hosts))).collect();
     strikes.sort_by_key(|(begins, _)| *begins);
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Untouched, testing::Story},
-        history::{DiskOp, Moment, Promise},
+        history::{DiskOp, Invariant, StepEvent},
     };
 
     fn failed() -> What {
@@ -203,13 +203,13 @@ mod tests {
             line: 1,
             may_end: fault.may_end_process,
         };
-        story.expect.steps.insert("it".into(), known);
-        let moment = Moment::Begins { hosts: vec!["server-1".into()] };
-        story.says("harness", What::Step { step: "it".into(), moment });
+        story.catalogue.insert("it".into(), known);
+        let event = StepEvent::Begins { hosts: vec!["server-1".into()] };
+        story.says("harness", What::Step { step: "it".into(), event });
     }
 
     fn finding(story: &Story) -> Finding {
-        story.finding(Promise::StaysUp)
+        story.finding(Invariant::StaysUp)
     }
 
     #[test]
@@ -224,12 +224,12 @@ mod tests {
         for life in 2..19 {
             story.says("server-1", failed()).says("server-1", What::Up { life });
         }
-        let told = story.violation(Promise::StaysUp).summary;
+        let told = story.violation(Invariant::StaysUp).summary;
         let said = "server-1 ended by itself at 1.000s: open journal/0.seg: no such file. It happened 17 times in all.";
         assert_eq!(told, said);
         let mut quietly = up();
         quietly.says("server-2", What::Down { how: Down::Stop });
-        assert!(quietly.violation(Promise::StaysUp).summary.contains("without having been asked to"));
+        assert!(quietly.violation(Invariant::StaysUp).summary.contains("without having been asked to"));
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         story.says("server-1", What::Down { how: Down::PowerLoss });
         story.says("server-1", What::Lost { path: "journal/0.seg".to_owned(), bytes: 33_107, torn: 0 });
         story.at(2_000).says("server-1", What::Up { life: 2 }).says("server-1", failed());
-        let why = story.violation(Promise::StaysUp).why.expect("a cause");
+        let why = story.violation(Invariant::StaysUp).why.expect("a cause");
         assert!(why.starts_with("it had lost 33 107 unsynced bytes of `journal/0.seg` at 1.000s"), "{why}");
     }
 
@@ -283,7 +283,7 @@ mod tests {
         let mut story = up();
         step(&mut story, "clock-jump");
         story.says("server-1", corruption());
-        let told = story.violation(Promise::StaysUp).summary;
+        let told = story.violation(Invariant::StaysUp).summary;
         assert!(told.contains("corruption in `journal/0.seg` at byte 512 (bad checksum) at 1.000s"), "{told}");
         let (path, fault) = ("journal/0.seg".to_owned(), "bit-rot".to_owned());
         let damaged = What::Damaged { path: path.clone(), offset: 512, bytes: 1, fault };
@@ -329,7 +329,7 @@ mod tests {
         story.says("server-1", What::Down { how: Down::PowerLoss });
         story.says("server-1", What::Lost { path: "journal/0.seg".to_owned(), bytes: 512, torn: 0 });
         story.at(2_000).says("server-1", What::Up { life: 2 }).says("server-2", lost_tail("server-1"));
-        let violation = story.violation(Promise::StaysUp);
+        let violation = story.violation(Invariant::StaysUp);
         let said = "server-1 no longer held 3 leaves at 2.000s that it had acknowledged to server-2, and nothing had damaged its disk.";
         assert_eq!(violation.summary, said);
         assert!(violation.why.is_some_and(|why| why.contains("512 unsynced bytes of `journal/0.seg`")));

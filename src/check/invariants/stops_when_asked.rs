@@ -25,7 +25,7 @@ use super::super::{
 };
 use crate::history::{Down, Name, What};
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let servers = &index.history.header.servers;
     let mut asked: BTreeMap<&Name, usize> = BTreeMap::new();
     let mut violations = Violations::default();
@@ -92,7 +92,7 @@ fn connected<'h>(index: &Index<'h>, server: &Name, at: usize) -> Vec<(&'h Name, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::testing::Story, history::Promise};
+    use crate::{check::testing::Story, history::Invariant};
 
     fn asked() -> Story {
         let mut story = Story::new();
@@ -108,7 +108,7 @@ mod tests {
             let mut story = asked();
             story.at(3_000).says("server-1", end);
             let exercised = "1 server that was asked to stop".to_owned();
-            assert_eq!(story.finding(Promise::StopsWhenAsked), Finding::Holds { exercised });
+            assert_eq!(story.finding(Invariant::StopsWhenAsked), Finding::Holds { exercised });
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
     fn one_that_had_to_be_killed_is_a_violation_and_says_who_was_connected() {
         let mut story = asked();
         story.at(31_005).says("server-1", What::Down { how: Down::Killed });
-        let violation = story.violation(Promise::StopsWhenAsked);
+        let violation = story.violation(Invariant::StopsWhenAsked);
         let summary = "server-1 was asked to stop at 1.000s, still ran 30.0s later, and was killed.";
         assert_eq!(violation.summary, summary);
         assert_eq!(violation.why.as_deref(), Some("client-2 was still connected to it"));
@@ -127,9 +127,9 @@ mod tests {
     fn a_crash_meanwhile_excuses_and_nobody_asked_is_idle() {
         let mut story = asked();
         story.at(3_000).says("server-1", What::Down { how: Down::Crash });
-        assert!(matches!(story.finding(Promise::StopsWhenAsked), Finding::Idle { .. }));
+        assert!(matches!(story.finding(Invariant::StopsWhenAsked), Finding::Idle { .. }));
         let mut client = Story::new();
         client.says("client-1", What::StopRequested {}).says("client-1", What::Down { how: Down::Stop });
-        assert!(matches!(client.finding(Promise::StopsWhenAsked), Finding::Idle { .. }));
+        assert!(matches!(client.finding(Invariant::StopsWhenAsked), Finding::Idle { .. }));
     }
 }

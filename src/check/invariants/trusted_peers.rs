@@ -40,7 +40,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// From the first moment to the one after the last.
 type Span = (RunClock, RunClock);
 
-pub(super) fn judge(index: &Index<'_>) -> Finding {
+pub(super) fn check(index: &Index<'_>) -> Finding {
     let told = Told::of(index);
     let mut clients: BTreeMap<&Name, Sight<'_>> = BTreeMap::new();
     let mut doubtful = 0;
@@ -376,7 +376,7 @@ mod tests {
     use super::*;
     use crate::{
         check::testing::Story,
-        history::{Down, Promise},
+        history::{Down, Invariant},
     };
 
     const EPOCH: i64 = 1_767_225_600;
@@ -418,12 +418,12 @@ mod tests {
     /// Both ends have good certificates, then `tell` runs.
     fn finding(tell: impl FnOnce(&mut Story)) -> Finding {
         let mut story = Story::new();
-        story.history.header.promises.kept = vec![Promise::TrustedPeers];
+        story.history.header.promises.kept = vec![Invariant::TrustedPeers];
         shows(&mut story, "server-1", 1, -3_600, 7_776_000);
         shows(&mut story, "client-1", 2, -3_600, 7_776_000);
         tell(&mut story);
         story.at(100_000).says("harness", What::Healed {});
-        story.finding(Promise::TrustedPeers)
+        story.finding(Invariant::TrustedPeers)
     }
 
     fn why(finding: Finding) -> String {

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Subject;
 use crate::{
-    fault::{End, HostRef, Role, Synced},
+    fault::{End, HostRef, RevisionRole, Synced},
     scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
@@ -137,7 +137,7 @@ fn a_client_is_put_back_once(scenario: &Scenario) -> bool {
 }
 
 fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
-    let mut breaking = scenario.steps.iter().filter(|step| step.action.revision() == Some(Role::Breaking));
+    let mut breaking = scenario.steps.iter().filter(|step| step.action.revision() == Some(RevisionRole::Breaking));
     let Some(mistake) = breaking.next() else { return true };
     let is_one = |on: &Vec<HostRef>| matches!(on.as_slice(), [HostRef::Server(_) | HostRef::Client(_)]);
     let one = mistake.action.name() == "upgrade" && mistake.action.on().is_some_and(is_one);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Subject, dice::Dice, value::value};
 use crate::{
-    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, Role, Synced, Value, find},
+    fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, RevisionRole, Synced, Value, find},
     scenario::{Moment, OVERSIZE_CAUSES, Scenario, Start, Step},
 };
 
@@ -286,7 +286,7 @@ impl<'a> Scene<'a> {
 
     /// Returns whether this log can be rolled back from a revision that it cannot read.
     pub(super) fn breaks(&self) -> bool {
-        self.subject.revisions.contains(&Role::Breaking) && self.is_able("upgrade") && self.is_able("rollback")
+        self.subject.revisions.contains(&RevisionRole::Breaking) && self.is_able("upgrade") && self.is_able("rollback")
     }
 }
 

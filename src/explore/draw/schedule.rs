@@ -12,7 +12,7 @@ use super::{
     sequel,
 };
 use crate::{
-    fault::{Action, End, Fault, Given, HostRef, Role, Value, find},
+    fault::{Action, End, Fault, Given, HostRef, RevisionRole, Value, find},
     scenario::{Moment, Scenario, Start, Step},
 };
 
@@ -123,7 +123,7 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
             let Some(host) = scene.one_host(dice) else { return Vec::new() };
             // Early enough to be rolled back while the workload runs.
             start = Start::At(Duration::from_millis(shape.time(dice, work.as_millis() as u64 / 2)));
-            let to = ("to", Value::Word(Role::Breaking.word()));
+            let to = ("to", Value::Word(RevisionRole::Breaking.word()));
             let Some(mistake) = fault_on(fault.name, vec![host.clone()], &[to]) else { return Vec::new() };
             (mistake, fault_on("rollback", vec![host], &[]))
         }

@@ -1,7 +1,7 @@
 //! What a draw has to know about the log under test. It is plain data: nothing is asked of the log during a draw.
 
 use crate::{
-    fault::{CATALOGUE, Fault, Role},
+    fault::{CATALOGUE, Fault, RevisionRole},
     scenario::Sizes,
     system::{Explored, System},
 };
@@ -14,7 +14,7 @@ pub struct Subject {
     /// The faults that cannot, each with the reason.
     pub left_out: Vec<(&'static Fault, String)>,
     /// The revisions that it can run.
-    pub revisions: Vec<Role>,
+    pub revisions: Vec<RevisionRole>,
     /// The sizes that it takes.
     pub sizes: Sizes,
     /// Its clusters, words and rules.
@@ -24,7 +24,8 @@ pub struct Subject {
 impl Subject {
     /// Asks a log what it can suffer, and what may be asked of it.
     pub fn of(system: &impl System) -> Self {
-        let revisions: Vec<Role> = system.revisions().iter().filter_map(|word| Role::read(word)).collect();
+        let revisions: Vec<RevisionRole> =
+            system.revisions().iter().filter_map(|word| RevisionRole::read(word)).collect();
         let mut explored = system.explored();
         explored.servers.retain(|count| (1..=system.servers_max()).contains(count));
         if explored.servers.is_empty() {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
-use crate::fault::{Fault, Kind, Need, Parameter, Per, Rate, Role, Value};
+use crate::fault::{Fault, Kind, Need, Parameter, Per, Rate, RevisionRole, Value};
 
 /// The range in which a parameter matters in a run of a minute, in its smallest unit (milliseconds, bytes, events a
 /// second).
@@ -48,7 +48,7 @@ pub(super) fn value(
     fault: &Fault,
     parameter: &Parameter,
     paths: &[&'static str],
-    roles: &[Role],
+    roles: &[RevisionRole],
 ) -> Value {
     if let Need::Default(default) = &parameter.need
         && dice.one_in(4)
@@ -77,7 +77,7 @@ pub(super) fn value(
         }
         Kind::Word(words) => {
             // This log cannot be asked to run a revision that it does not have.
-            let known = |word: &&'static str| Role::read(word).is_none_or(|role| roles.contains(&role));
+            let known = |word: &&'static str| RevisionRole::read(word).is_none_or(|role| roles.contains(&role));
             let words: Vec<&'static str> = words.iter().map(|(word, _)| *word).filter(known).collect();
             Value::Word(dice.pick(&words).copied().unwrap_or_default())
         }
@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn both_ends_of_every_parameter_and_every_word_come_up() {
         let paths = ["journal/", "outbox/"];
-        let roles: Vec<Role> = Role::WORDS.iter().filter_map(|(word, _)| Role::read(word)).collect();
+        let roles: Vec<RevisionRole> =
+            RevisionRole::WORDS.iter().filter_map(|(word, _)| RevisionRole::read(word)).collect();
         for fault in CATALOGUE {
             for parameter in fault.parameters {
                 let mut dice = Dice::new(1, 0);
@@ -160,7 +161,7 @@ mod tests {
     fn a_revision_that_the_log_does_not_have_is_never_drawn() {
         let upgrade = find("upgrade").expect("in the catalogue");
         let mut dice = Dice::new(1, 0);
-        let roles = [Role::Current, Role::Next];
+        let roles = [RevisionRole::Current, RevisionRole::Next];
         let drawn: Vec<Value> =
             (0..200).map(|_| value(&mut dice, upgrade, &upgrade.parameters[0], &[], &roles)).collect();
         assert!(drawn.iter().all(|value| matches!(value, Value::Word("current" | "next"))));

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::super::{process::RunError, worker::Outcome};
-use crate::{check::Verdict, history::Promise};
+use super::super::{process::RunError, worker::RunOutcome};
+use crate::{check::Verdict, history::Invariant};
 
 /// How a run failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +11,9 @@ pub enum Failure {
     /// Invariants were violated.
     Violated {
         /// The one that is reported first.
-        first: Promise,
+        first: Invariant,
         /// All of them.
-        all: BTreeSet<Promise>,
+        all: BTreeSet<Invariant>,
     },
     /// A bound of the scenario was broken, or an event happened that it forbids.
     Unmet {
@@ -29,10 +29,10 @@ pub enum Failure {
 
 impl Failure {
     /// Returns how this run failed, or `None` if it did not fail or was stopped.
-    pub fn of(outcome: &Result<Outcome, RunError>) -> Option<Self> {
+    pub fn of(outcome: &Result<RunOutcome, RunError>) -> Option<Self> {
         let judgement = match outcome {
-            Ok(Outcome::Judged { summary, .. }) => &summary.judgement,
-            Ok(Outcome::Failed { error }) => return Some(Failure::Ended { text: without_figures(error) }),
+            Ok(RunOutcome::Judged { summary, .. }) => &summary.judgement,
+            Ok(RunOutcome::Failed { error }) => return Some(Failure::Ended { text: without_figures(error) }),
             Err(RunError::Stopped | RunError::Io(_)) => return None,
             Err(error) => return Some(Failure::Ended { text: without_figures(&error.to_string()) }),
         };
@@ -48,7 +48,7 @@ impl Failure {
 
     /// Returns whether a bound of the scenario was broken, rather than an invariant that must always hold.
     pub fn is_of_expectations(&self) -> bool {
-        matches!(self, Failure::Unmet { .. } | Failure::Violated { first: Promise::Recovers, .. })
+        matches!(self, Failure::Unmet { .. } | Failure::Violated { first: Invariant::Recovers, .. })
     }
 
     /// Returns whether another run shows this failure, possibly among others: the same invariant, or the same end.
@@ -81,22 +81,22 @@ fn without_figures(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn violated(first: Promise, all: &[Promise]) -> Failure {
+    fn violated(first: Invariant, all: &[Invariant]) -> Failure {
         Failure::Violated { first, all: all.iter().copied().collect() }
     }
 
     #[test]
     fn a_run_that_breaks_the_same_invariant_among_others_shows_the_failure() {
-        let failure = violated(Promise::AckedDurable, &[Promise::AckedDurable, Promise::NoGaps]);
-        let more = violated(Promise::NoFork, &[Promise::NoFork, Promise::AckedDurable]);
+        let failure = violated(Invariant::AckedDurable, &[Invariant::AckedDurable, Invariant::NoGaps]);
+        let more = violated(Invariant::NoFork, &[Invariant::NoFork, Invariant::AckedDurable]);
         assert!(failure.is_shown_by(&more));
-        assert!(!failure.is_shown_by(&violated(Promise::NoGaps, &[Promise::NoGaps])));
+        assert!(!failure.is_shown_by(&violated(Invariant::NoGaps, &[Invariant::NoGaps])));
         assert!(!failure.is_shown_by(&Failure::Ended { text: String::new() }));
     }
 
     #[test]
     fn a_panic_is_the_same_at_another_time_and_not_at_another_place() {
-        let panic = |at: &str, place: &str| Outcome::Failed {
+        let panic = |at: &str, place: &str| RunOutcome::Failed {
             error: format!("a task panicked at {at} of simulated time\n  index out of bounds\n  at src/{place}.rs:267"),
         };
         let of = |outcome| Failure::of(&Ok(outcome)).expect("failed");

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use super::{
     process::RunError,
     sweep::{Limits, Task, sweep},
-    worker::{Order, Outcome},
+    worker::{RunOutcome, RunRequest},
 };
 use crate::scenario::{self, Expect, Scenario};
 
@@ -69,7 +69,7 @@ pub fn shrink(
     scenario: &Scenario,
     seed: u64,
     limits: Limits,
-    order: impl Fn(String, u64) -> Order + Sync,
+    order: impl Fn(String, u64) -> RunRequest + Sync,
     may: impl Fn(&Scenario) -> bool,
     mut told: impl FnMut(SoFar<'_>),
 ) -> Result<Shrunk, ShrinkError> {
@@ -99,9 +99,9 @@ fn seed_of(scenario: &Scenario, seed: u64) -> u64 {
 }
 
 /// Makes one run. Returns `None` if it was stopped.
-fn once(limits: Limits, order: Order) -> Option<Result<Outcome, RunError>> {
+fn once(limits: Limits, order: RunRequest) -> Option<Result<RunOutcome, RunError>> {
     let mut outcome = None;
-    let task = |_| Task { order: order.clone(), twice: false };
+    let task = |_| Task { request: order.clone(), twice: false };
     sweep(1, limits, task, |_, done| {
         outcome = Some(done.outcome);
         true
@@ -129,7 +129,7 @@ enum Tried {
 /// The smallest scenario so far, and the candidates that need not be tried again.
 struct Search {
     best: Scenario,
-    outcome: Option<Outcome>,
+    outcome: Option<RunOutcome>,
     tried: BTreeSet<String>,
     runs: usize,
 }
@@ -161,8 +161,8 @@ impl Search {
     /// Returns when each step of the best scenario began.
     fn begins(&self) -> Begins {
         match &self.outcome {
-            Some(Outcome::Judged { begins, .. }) => begins.clone(),
-            Some(Outcome::Failed { .. }) | None => Begins::new(),
+            Some(RunOutcome::Judged { begins, .. }) => begins.clone(),
+            Some(RunOutcome::Failed { .. }) | None => Begins::new(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Search {
         seed: u64,
         failure: Failure,
         minimal: bool,
-        run: impl FnOnce(&Scenario) -> Option<Result<Outcome, RunError>>,
+        run: impl FnOnce(&Scenario) -> Option<Result<RunOutcome, RunError>>,
     ) -> Shrunk {
         let Search { best, outcome, mut runs, .. } = self;
         let mut scenario = tell::told(best.clone(), seed, &failure, outcome.as_ref(), minimal);
@@ -195,20 +195,20 @@ impl Search {
         &mut self,
         candidates: &[Scenario],
         limits: Limits,
-        order: &(impl Fn(&Scenario) -> Order + Sync),
+        order: &(impl Fn(&Scenario) -> RunRequest + Sync),
         failure: &Failure,
         told: &mut impl FnMut(SoFar<'_>),
     ) -> Tried {
         let mut better = None;
         let mut ended = 0;
         let texts: Vec<String> = candidates.iter().map(Scenario::print).collect();
-        let task = |index: usize| Task { order: order(&candidates[index]), twice: false };
+        let task = |index: usize| Task { request: order(&candidates[index]), twice: false };
         sweep(candidates.len(), limits, task, |task, done| {
             ended += 1;
             self.runs += 1;
             told(SoFar { best: &self.best, runs: self.runs });
             if Failure::of(&done.outcome).is_some_and(|other| failure.is_shown_by(&other)) {
-                let index = texts.iter().position(|text| *text == task.order.text);
+                let index = texts.iter().position(|text| *text == task.request.text);
                 better = index.map(|index| (index, done.outcome.ok()));
             }
             better.is_none()

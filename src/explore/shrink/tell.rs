@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{super::worker::Outcome, failure::Failure, steps};
+use super::{super::worker::RunOutcome, failure::Failure, steps};
 use crate::{
     report::text::wrap,
     scenario::{self, Scenario},
@@ -20,7 +20,7 @@ pub(super) fn told(
     mut scenario: Scenario,
     seed: u64,
     failure: &Failure,
-    outcome: Option<&Outcome>,
+    outcome: Option<&RunOutcome>,
     minimal: bool,
 ) -> Scenario {
     scenario.title = title(&scenario, failure);
@@ -32,10 +32,10 @@ pub(super) fn told(
 }
 
 /// Returns what is to be shown of a run.
-pub(super) fn screen(outcome: &Outcome) -> String {
+pub(super) fn screen(outcome: &RunOutcome) -> String {
     match outcome {
-        Outcome::Judged { screen, .. } => screen.clone(),
-        Outcome::Failed { error } => error.clone(),
+        RunOutcome::Judged { screen, .. } => screen.clone(),
+        RunOutcome::Failed { error } => error.clone(),
     }
 }
 
@@ -55,10 +55,10 @@ fn title(scenario: &Scenario, failure: &Failure) -> String {
     format!("{what} {after}").chars().take(TITLE_MAX).collect()
 }
 
-fn story(scenario: &Scenario, seed: u64, outcome: Option<&Outcome>, minimal: bool) -> String {
+fn story(scenario: &Scenario, seed: u64, outcome: Option<&RunOutcome>, minimal: bool) -> String {
     let mut lines = Vec::new();
     match outcome {
-        Some(Outcome::Judged { summary, .. }) => {
+        Some(RunOutcome::Judged { summary, .. }) => {
             if let Some((promise, violation)) = summary.judgement.headline() {
                 lines.push(format!("{promise}: {}", violation.summary));
                 lines.extend(violation.why.as_ref().map(|why| format!("Why: {why}.")));
@@ -66,7 +66,7 @@ fn story(scenario: &Scenario, seed: u64, outcome: Option<&Outcome>, minimal: boo
                 lines.push(unmet.text.clone());
             }
         }
-        Some(Outcome::Failed { error }) => lines.push(error.clone()),
+        Some(RunOutcome::Failed { error }) => lines.push(error.clone()),
         None => {}
     }
     lines.push(match (minimal, scenario.steps.len()) {

@@ -46,7 +46,7 @@ pub use disks::{Access, DiskFault};
 pub use load::LoadFault;
 pub use network::NetworkFault;
 pub use processes::ProcessFault;
-pub use releases::{ReleaseFault, Role};
+pub use releases::{ReleaseFault, RevisionRole};
 pub use replies::ReplyFault;
 
 /// What a step does, by family. The hosts or the link that it strikes are in its [`Action`](super::Action).

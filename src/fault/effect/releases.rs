@@ -8,13 +8,13 @@ pub enum ReleaseFault {
     /// A graceful stop, then a start at another schema revision.
     Upgrade {
         /// Which revision.
-        to: Role,
+        to: RevisionRole,
     },
     /// The same, one host after the other, in the order in which they are named. The next host follows only once the
     /// previous one serves.
     RollingUpgrade {
         /// Which revision.
-        to: Role,
+        to: RevisionRole,
         /// The time from the moment at which one host serves again to the stop of the next.
         pause: Duration,
     },
@@ -24,7 +24,7 @@ pub enum ReleaseFault {
 
 impl ReleaseFault {
     /// Returns the revision that is asked for. A rollback leads to one that was asked for before.
-    pub fn revision(self) -> Option<Role> {
+    pub fn revision(self) -> Option<RevisionRole> {
         match self {
             ReleaseFault::Upgrade { to } | ReleaseFault::RollingUpgrade { to, .. } => Some(to),
             ReleaseFault::Rollback => None,
@@ -34,7 +34,7 @@ impl ReleaseFault {
 
 words! {
     /// A schema revision, by its role in a rollout.
-    Role {
+    RevisionRole {
         Previous = "previous": "the revision before the current one",
         Current = "current": "the revision that every host runs when a run begins",
         Next = "next": "a compatible successor: new fields, new enum values",

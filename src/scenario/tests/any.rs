@@ -6,7 +6,10 @@ use gapless_world::LogEvent;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use crate::fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value};
+use crate::{
+    fault::{self, ActsOn, End, Given, Kind, Need, Per, Rate, Value},
+    history::Invariant,
+};
 
 /// The time for one step, in milliseconds: steps follow each other, so that no two overlap.
 const SLOT: u64 = 10_000;
@@ -135,7 +138,7 @@ prop_compose! {
                 oversize_every: too_large.map(|(every, _)| every),
             },
             known_violation: known.then(|| KnownViolation {
-                invariant: "no-gaps".to_owned(),
+                invariant: Invariant::NoGaps,
                 issue,
                 saying: stream.then(|| "is missing".to_owned()),
             }),

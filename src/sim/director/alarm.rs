@@ -11,11 +11,7 @@ use crate::{
     fault::{Effect, ProcessFault},
     history::Name,
     scenario::{Moment, Start},
-    sim::{
-        disk::SimDisk,
-        recorder::Alarm,
-        stage::{Role, Stage},
-    },
+    sim::{disk::SimDisk, recorder::Alarm, roster::HostKind, stage::Stage},
 };
 
 /// Hosts whose power went within a tick, by the step that caused it and has not begun yet.
@@ -45,7 +41,10 @@ impl Director<'_> {
                 && !(event == "leader-change" && on.depend_on_the_leader())
             {
                 let disks = self.resolve(on).into_iter().filter_map(|host| {
-                    self.stage.actor(&host).filter(|actor| actor.role != Role::Auditor).map(|a| (host, a.disk.clone()))
+                    self.stage
+                        .actor(&host)
+                        .filter(|actor| actor.kind != HostKind::Auditor)
+                        .map(|a| (host, a.disk.clone()))
                 });
                 armed.push(Armed { index, event: event.clone(), hosts: disks.collect() });
             }

@@ -11,12 +11,15 @@ use std::{
 
 use gapless_world::tls::{Identity, TlsError, Usage};
 
-use super::{Director, family::Family, presented::Facts};
+use super::{Director, family::Family, presented::Certificate};
 use crate::{
     fault::{CertificateFault, Effect, INSTALLED_BEFORE, Mismatch},
     history::{Name, What},
     scenario::Start,
-    sim::{SimError, authorities::ISSUER, stage::Role},
+    sim::{
+        SimError,
+        roster::{HARNESS, HostKind},
+    },
 };
 
 /// The least time from the start of the run to t = 0 if a certificate ends `at` a time after t = 0: so it can be issued
@@ -36,11 +39,11 @@ pub(super) struct Certificates {
     /// The identity of each host before a mismatch.
     before: BTreeMap<Name, (u64, Identity)>,
     /// The phases of a rotation that are still to come.
-    phases: Vec<(Duration, Phase)>,
+    phases: Vec<(Duration, RotationPhase)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum RotationPhase {
     /// The new authority signs.
     Sign,
     /// The old authority is not trusted any more.
@@ -134,7 +137,8 @@ impl Certificates {
             director.reconnect_if(index, reconnect);
             return;
         }
-        self.phases = vec![(director.now + overlap, Phase::Sign), (director.now + overlap * 2, Phase::Forget)];
+        self.phases =
+            vec![(director.now + overlap, RotationPhase::Sign), (director.now + overlap * 2, RotationPhase::Forget)];
         director.renew_all(index);
     }
 }
@@ -170,7 +174,8 @@ impl Family for Certificates {
                 director.reconnect_if(index, reconnect);
             }
             CertificateFault::Rotate { reconnect } => {
-                let not_before = director.wall(&ISSUER.into());
+                // Without an issuer, somebody whose clock is right issues them.
+                let not_before = director.wall(&director.plan.issuer.as_deref().unwrap_or(HARNESS).into());
                 let why = "fresh, by hand";
                 director.attempt(index, |this| {
                     this.install_each(index, why, |this, host| this.stage.authorities.fresh(host, not_before))
@@ -190,16 +195,16 @@ impl Family for Certificates {
     /// Performs the phases of a rotation that are due.
     fn go_on(&mut self, director: &mut Director<'_>, index: usize) -> bool {
         let CertificateFault::NewAuthority { reconnect, .. } = self.fault else { return false };
-        let due: Vec<Phase> =
+        let due: Vec<RotationPhase> =
             self.phases.iter().filter(|(at, _)| *at <= director.now).map(|(_, phase)| *phase).collect();
         self.phases.retain(|(at, _)| *at > director.now);
         for phase in due {
             match phase {
-                Phase::Sign => director.stage.authorities.sign_with_newest(),
-                Phase::Forget => director.forget_old_authorities(),
+                RotationPhase::Sign => director.stage.authorities.sign_with_newest(),
+                RotationPhase::Forget => director.forget_old_authorities(),
             }
             director.renew_all(index);
-            director.reconnect_if(index, reconnect && phase == Phase::Sign);
+            director.reconnect_if(index, reconnect && phase == RotationPhase::Sign);
         }
         false
     }
@@ -213,8 +218,8 @@ impl Family for Certificates {
             if shown.is_none_or(|shown| Some(&shown.installed) != serials.get(&host)) {
                 continue; // it has received another one since then
             }
-            let facts = shown.and_then(|shown| shown.known.get(&serial));
-            if facts.is_some_and(|facts| director.is_good(&host, facts)) {
+            let certificate = shown.and_then(|shown| shown.known.get(&serial));
+            if certificate.is_some_and(|certificate| director.is_good(&host, certificate)) {
                 director.stage.install(&host, identity, "the right one again", director.now);
             } else {
                 director.attempt(index, |this| this.make_good(&host));
@@ -256,13 +261,13 @@ impl Director<'_> {
             .stage
             .actors
             .iter()
-            .filter(|actor| actor.role != Role::Issuer)
+            .filter(|actor| actor.kind != HostKind::Issuer)
             .map(|actor| actor.name.clone())
             .collect();
         for host in hosts {
             let shown = self.certificates.hosts.get(&host);
-            let facts = shown.and_then(|shown| shown.known.get(&shown.installed));
-            if facts.is_none_or(|facts| !self.is_good(&host, facts)) {
+            let certificate = shown.and_then(|shown| shown.known.get(&shown.installed));
+            if certificate.is_none_or(|certificate| !self.is_good(&host, certificate)) {
                 self.attempt(usize::MAX, |this| this.make_good(&host));
             }
         }
@@ -281,7 +286,7 @@ impl Director<'_> {
     /// Makes every host in `on` renew at once; a host that does not renew by itself is given a new certificate. The
     /// auditor belongs to the harness and is included: no fault of certificates can strike it.
     fn renew_all(&mut self, index: usize) {
-        let auditor = self.stage.actors.iter().filter(|actor| actor.role == Role::Auditor).map(|a| a.name.clone());
+        let auditor = self.stage.actors.iter().filter(|actor| actor.kind == HostKind::Auditor).map(|a| a.name.clone());
         let hosts: Vec<Name> = self.hosts_of(index).into_iter().chain(auditor).collect();
         for host in hosts {
             let renews = self.stage.actor(&host).is_some_and(|actor| actor.certificates.ask_to_renew());
@@ -320,7 +325,7 @@ impl Director<'_> {
     }
 
     fn mismatched(&mut self, host: &Name, wrong: Mismatch) -> Result<Identity, TlsError> {
-        let is_server = self.stage.actor(host).is_some_and(|actor| actor.role == Role::Server);
+        let is_server = self.stage.actor(host).is_some_and(|actor| actor.kind == HostKind::Server);
         let in_a_year = self.wall(host) + 365 * 24 * 60 * 60;
         let authorities = &mut self.stage.authorities;
         match wrong {
@@ -339,16 +344,16 @@ impl Director<'_> {
     }
 
     /// Returns whether a certificate serves its host for as long as the run may still take.
-    fn is_good(&self, host: &Name, facts: &Facts) -> bool {
+    fn is_good(&self, host: &Name, certificate: &Certificate) -> bool {
         let now = self.true_wall();
         let renews = self.plan.issuer.is_some();
         let lasts = if renews { 0 } else { i64::try_from(LASTS.as_secs()).unwrap_or(0) };
         let authorities = &self.stage.authorities;
-        facts.name == **host
-            && facts.both_ends
-            && (facts.not_before..=facts.not_after.saturating_sub(lasts)).contains(&now)
-            && authorities.trusts(&facts.authority)
-            && facts.trusts.contains(&authorities.signer())
+        certificate.name == **host
+            && certificate.both_ends
+            && (certificate.not_before..=certificate.not_after.saturating_sub(lasts)).contains(&now)
+            && authorities.trusts(&certificate.authority)
+            && certificate.trusts.contains(&authorities.signer())
     }
 
     fn reconnect_if(&mut self, index: usize, reconnect: bool) {

@@ -67,7 +67,7 @@ impl Director<'_> {
             };
             if let Some(did) = did {
                 match stopping.bites {
-                    true => self.bit(index, did),
+                    true => self.note_bite(index, did),
                     false => self.steps[index].did.push(did),
                 }
             }

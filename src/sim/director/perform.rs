@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 use super::{Director, course::Course, family::Family, hosts::Stopping, readings::Around};
 use crate::{
     fault::{Effect, End},
-    history::{Event, Moment, Name, What},
-    scenario::{self, PlannedStep, Start},
+    history::{Event, Name, StepEvent, What},
+    scenario::{Moment, PlannedStep, Start},
 };
 
 /// The state of a step.
@@ -28,7 +28,7 @@ pub(super) struct StepState {
     /// When the step is undone; `None`: at the final heal.
     pub(super) ends_at: Option<Duration>,
     pub(super) hosts: Vec<Name>,
-    pub(super) bit: bool,
+    pub(super) has_bitten: bool,
     /// What the step did to hosts, in words; links count what it did to them.
     pub(super) did: Vec<String>,
     /// Hosts that are to be down, and how far they have come.
@@ -122,8 +122,8 @@ impl Director<'_> {
             End::Healed => step.duration.map(|length| self.now + length),
             End::After(default) => Some(self.now + step.duration.unwrap_or(default)),
         };
-        self.moments.reached(scenario::Moment::Begins(step.name.clone()), self.now);
-        self.record_step(index, Moment::Begins { hosts });
+        self.moments.reached(Moment::Begins(step.name.clone()), self.now);
+        self.record_step(index, StepEvent::Begins { hosts });
         self.read_around_the_end(index);
         self.let_act(index, |family, director| family.begin(director, index));
     }
@@ -146,15 +146,15 @@ impl Director<'_> {
         self.look_for_evidence(index);
         self.steps[index].status = Status::Done;
         let evidence = self.evidence(index);
-        self.record_step(index, Moment::Ended { evidence });
-        self.moments.reached(scenario::Moment::Ended(self.plan.steps[index].name.clone()), self.now);
+        self.record_step(index, StepEvent::Ended { evidence });
+        self.moments.reached(Moment::Ended(self.plan.steps[index].name.clone()), self.now);
         true
     }
 
     /// Counts something that a step does again and again as a moment: `STEP:2` is the second time.
     pub(super) fn count(&mut self, index: usize, n: u32) {
-        self.moments.reached(scenario::Moment::Nth(self.plan.steps[index].name.clone(), n), self.now);
-        self.record_step(index, Moment::Nth { n });
+        self.moments.reached(Moment::Nth(self.plan.steps[index].name.clone(), n), self.now);
+        self.record_step(index, StepEvent::Nth { n });
     }
 }
 
@@ -199,25 +199,25 @@ impl Director<'_> {
 
 impl Director<'_> {
     /// Notes what a step did to a host; the step bites if it has not done so before.
-    pub(super) fn bit(&mut self, index: usize, did: String) {
+    pub(super) fn note_bite(&mut self, index: usize, did: String) {
         self.steps[index].did.push(did.clone());
-        self.bites(index, did);
+        self.bite(index, did);
     }
 
-    fn bites(&mut self, index: usize, evidence: String) {
-        if !std::mem::replace(&mut self.steps[index].bit, true) {
-            self.moments.reached(scenario::Moment::Bites(self.plan.steps[index].name.clone()), self.now);
-            self.record_step(index, Moment::Bites { evidence });
+    fn bite(&mut self, index: usize, evidence: String) {
+        if !std::mem::replace(&mut self.steps[index].has_bitten, true) {
+            self.moments.reached(Moment::Bites(self.plan.steps[index].name.clone()), self.now);
+            self.record_step(index, StepEvent::Bites { evidence });
         }
     }
 
     fn look_for_evidence(&mut self, index: usize) {
         self.let_act(index, |family, director| family.look_for_evidence(director, index));
-        if self.steps[index].bit {
+        if self.steps[index].has_bitten {
             return;
         }
         if let Some(evidence) = self.counted_evidence(index) {
-            self.bites(index, evidence);
+            self.bite(index, evidence);
         }
     }
 

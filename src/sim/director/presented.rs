@@ -11,7 +11,6 @@ use super::Director;
 use crate::{
     fault::{CertificateFault, Effect},
     history::{Event, Name, What},
-    sim::authorities::ISSUER,
 };
 
 /// The director's knowledge of certificates.
@@ -27,13 +26,13 @@ pub(super) struct Presented {
 /// The certificates of one host, as the history records them.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    pub(super) known: BTreeMap<u64, Facts>,
+    pub(super) known: BTreeMap<u64, Certificate>,
     pub(super) installed: u64,
     taken: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
+pub(super) struct Certificate {
     pub(super) name: String,
     pub(super) authority: String,
     pub(super) not_before: i64,
@@ -76,7 +75,7 @@ impl Director<'_> {
                 trusts,
                 ..
             } => {
-                let facts = Facts {
+                let certificate = Certificate {
                     name: name.clone(),
                     authority: authority.clone(),
                     not_before: *not_before,
@@ -85,7 +84,7 @@ impl Director<'_> {
                     trusts: trusts.clone(),
                 };
                 let shown = self.certificates.hosts.entry(event.host.clone()).or_default();
-                shown.known.insert(*serial, facts);
+                shown.known.insert(*serial, certificate);
                 shown.installed = *serial;
             }
             What::Clock { offset, rate_ppm } => {
@@ -113,16 +112,16 @@ impl Director<'_> {
             let shown = hosts.get(host)?;
             Some((shown.taken?, shown.known.get(&shown.taken?)?))
         };
-        let to_issuer = between.contains(&ISSUER);
+        let to_issuer = self.plan.issuer.as_deref().is_some_and(|issuer| between.contains(&issuer));
         for (index, installed) in steps.iter_mut().filter(|_| !to_issuer) {
             let effect = self.plan.steps[*index].action.effect();
             let expires = matches!(effect, Effect::Certificate(CertificateFault::Expire { .. }));
             let elapsed = i64::try_from(event.at.as_secs()).unwrap_or(i64::MAX / 4);
-            let ended = |facts: &Facts| self.scenario.cluster.wall_clock + elapsed > facts.not_after;
+            let ended = |certificate: &Certificate| self.scenario.cluster.wall_clock + elapsed > certificate.not_after;
             let met = between.iter().any(|host| {
-                let Some((serial, facts)) = shows(host) else { return false };
-                let own = installed.serials.get(*host) == Some(&serial) && (!expires || ended(facts));
-                own || installed.authority.as_ref() == Some(&facts.authority)
+                let Some((serial, certificate)) = shows(host) else { return false };
+                let own = installed.serials.get(*host) == Some(&serial) && (!expires || ended(certificate));
+                own || installed.authority.as_ref() == Some(&certificate.authority)
             });
             *which(installed) += u64::from(met);
         }

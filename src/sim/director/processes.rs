@@ -79,7 +79,7 @@ impl Family for Processes {
                 for host in &hosts {
                     if let Some((bytes, files)) = wipe(director, index, host).filter(|(_, files)| *files > 0) {
                         let gone = format!("{bytes} bytes of {files} files were wiped from its disk");
-                        director.bit(index, format!("{host} went dark, and {gone}"));
+                        director.note_bite(index, format!("{host} went dark, and {gone}"));
                     }
                 }
             }
@@ -131,12 +131,12 @@ impl Family for Processes {
     /// A replacement bites when the operator is done with all machines of the step.
     fn look_for_evidence(&mut self, director: &mut Director<'_>, index: usize) {
         let state = &director.steps[index];
-        if state.bit || self.machines.is_empty() || self.machines.len() < state.hosts.len() {
+        if state.has_bitten || self.machines.is_empty() || self.machines.len() < state.hosts.len() {
             return;
         }
         if self.machines.iter().all(|(host, machine)| director.stage.operator.is_done(host, *machine)) {
             let names: Vec<&str> = self.machines.keys().map(|host| &**host).collect();
-            director.bit(index, format!("an operator took a new machine in for {}", names.join(", ")));
+            director.note_bite(index, format!("an operator took a new machine in for {}", names.join(", ")));
         }
     }
 
@@ -146,7 +146,7 @@ impl Family for Processes {
 
     fn told(&self, director: &Director<'_>, index: usize) -> Option<Vec<String>> {
         let step = &director.steps[index];
-        if !self.machines.is_empty() && !step.bit {
+        if !self.machines.is_empty() && !step.has_bitten {
             return None; // that a machine was lost is no replacement
         }
         if self.crashes > 1 {
@@ -167,7 +167,7 @@ fn take_down(director: &mut Director<'_>, index: usize, host: &Name, dark: bool)
             true => format!("{host} went dark, {lost} bytes that were not synced lost"),
             false => format!("{host} died while it ran"),
         };
-        director.bit(index, did);
+        director.note_bite(index, did);
     }
 }
 
@@ -183,7 +183,10 @@ fn rewind(director: &mut Director<'_>, index: usize, host: &Name, down: Duration
     director.stage.recorder.record_at(director.now, host, What::Rewound { to });
     if files > 0 {
         let to = to.as_secs_f64();
-        director.bit(index, format!("{host} went dark, and its disk is as it was at {to:.3}s: {files} files changed"));
+        director.note_bite(
+            index,
+            format!("{host} went dark, and its disk is as it was at {to:.3}s: {files} files changed"),
+        );
     }
 }
 

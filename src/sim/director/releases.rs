@@ -13,7 +13,7 @@ use std::{
 
 use super::{Director, family::Family};
 use crate::{
-    fault::{ReleaseFault, Role},
+    fault::{ReleaseFault, RevisionRole},
     history::Name,
 };
 
@@ -67,7 +67,7 @@ impl Releases {
             let Some(actor) = director.stage.actor(&host) else { continue };
             let (life, serves) = actor.life();
             let revision = actor.revisions.lock().unwrap_or_else(PoisonError::into_inner).last().copied();
-            let revision = revision.unwrap_or(Role::Current).word();
+            let revision = revision.unwrap_or(RevisionRole::Current).word();
             let up = life > before && serves && director.stage.sim.is_host_running(&*host);
             let held = !up && director.is_held_by_others(index, &host);
             if held {
@@ -95,7 +95,7 @@ impl Releases {
             director.count(index, self.served);
         }
         match usize::try_from(self.served) == Ok(director.steps[index].hosts.len()) {
-            true => director.bit(index, did),
+            true => director.note_bite(index, did),
             false => director.steps[index].did.push(did),
         }
     }
@@ -128,7 +128,7 @@ impl Family for Releases {
     /// Unless every host served at its revision, nothing is proved, whatever happened to the others.
     fn told(&self, director: &Director<'_>, index: usize) -> Option<Vec<String>> {
         let step = &director.steps[index];
-        step.bit.then(|| step.did.clone())
+        step.has_bitten.then(|| step.did.clone())
     }
 
     fn waits_for_the_heal(&self, director: &Director<'_>, index: usize) -> bool {
