@@ -1,14 +1,15 @@
-//! Somebody's own audit log under gapless: a plain tonic service with its own TLS, its own store and its own mistake.
+//! An audit log of another project under gapless: a plain tonic service with its own TLS, its own store, and a
+//! mistake.
 //!
-//! It is fast, because it answers as soon as an entry is in the page cache and syncs once a second. What it had answered
-//! and not synced is lost when the power fails, and gapless finds that:
+//! The log is fast, because it acknowledges an entry as soon as the entry is in the page cache, and syncs only
+//! once a second. If the power fails, the log loses what it has acknowledged and not yet synced. gapless finds that:
 //!
 //! ```console
 //! $ cargo run --example your_own_log -- --gapless run
 //! ```
 //!
-//! The upper half is the log as it would stand in production, written by hand so that no code has to be generated; the
-//! lower half is all that gapless needs to know of it.
+//! The upper half is the log as it would be in production, written by hand so that no code has to be generated.
+//! The lower half is all that gapless needs to know about it.
 
 use std::{
     convert::Infallible,
@@ -38,7 +39,7 @@ struct Event {
     body: Vec<u8>,
 }
 
-/// Where an event stands; or, as a question, from where on events are wanted.
+/// The position of an event; in a request, the position from which on events are wanted.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Position {
     #[prost(uint64, tag = "1")]
@@ -56,14 +57,14 @@ struct Stored {
 const RECORD: &str = "/acme.audit.v1.Audit/Record";
 const EXPORT: &str = "/acme.audit.v1.Audit/Export";
 
-/// One file of frames: length, checksum, bytes.
+/// The store: one file of frames. A frame is a length, a checksum and the bytes of a record.
 struct Store {
     file: gapless::File,
     records: Vec<Vec<u8>>,
 }
 
 impl Store {
-    /// Reads what is there and cuts off what a crash left half written.
+    /// Reads the records of the file, and cuts off what a crash left half written.
     fn open(mut file: gapless::File) -> io::Result<Self> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -82,7 +83,7 @@ impl Store {
         frame.extend(checksum(&record).to_le_bytes());
         frame.extend(&record);
         self.file.write_all(&frame)?;
-        // The mistake: `self.file.sync_data()?` belongs here, before anybody is told.
+        // The mistake: `self.file.sync_data()?` is missing here, before the entry is acknowledged.
         self.records.push(record);
         Ok(self.records.len() as u64 - 1)
     }
@@ -94,7 +95,7 @@ fn first_frame(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(12..12 + len).filter(|record| checksum(record) == sum)
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -107,7 +108,7 @@ impl Audit {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Once a second is often enough, as long as nothing happens.
+    /// Syncs once a second. That is often enough, as long as nothing goes wrong.
     async fn sync_now_and_then(self) -> io::Result<()> {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -189,7 +190,7 @@ impl AuditClient {
     }
 }
 
-// ---- what gapless needs to know of it ----
+// ---- what gapless needs to know about it ----
 
 struct Acme;
 

@@ -22,29 +22,33 @@ pub(super) static WORDS: &[Word] = &[
         name: "verdict",
         summary: "what a run shows about the log: holds, inconclusive or violated",
         page: "\
-A run is judged once it is over, by its history and by nothing else. Its verdict is the worst of
-what was found.
+The judge looks at a run when it is over, and uses nothing but the history of the run. Of the
+following verdicts, the run gets the first one that applies.
 
 violated
-Something that was promised was broken: an invariant, or a bound or a `never` under [expect].
+A promise was broken: an invariant did not hold, a bound under [expect] was exceeded, or an event
+under `never` was seen.
 
 inconclusive
-Nothing was broken, but the run could not have shown it: a step struck nothing, an event under
-`seen` did not come, or an invariant had nothing to judge.
+No promise was broken, but something was not put to the test: a step did not begin or struck
+nothing, an event under `seen` was not seen, too few appends were acknowledged, or an invariant
+had nothing to judge. A run of a log that declines every promise is inconclusive, too.
 
 holds
-Everything that was promised was put to the test and was kept, and every step struck.
+Every promise was put to the test and kept, everything that was expected was seen, and every step
+struck.
 
 Where to read on
-`gapless explain inconclusive`, and the page of each invariant: `gapless list invariants`.
+`gapless explain violated`, `inconclusive` and `holds` say more about each verdict.
+`gapless list invariants` lists the invariants, and each of them has a page.
 ",
     },
     Word {
         name: "holds",
         summary: "everything promised was put to the test and kept, and every step struck",
         page: "\
-The verdict of one run, for its scenario and its seed. Another seed draws other moments and other
-hosts, so `--seeds 0..100` shows more.
+This is the verdict of one run, for its scenario and its seed. Another seed draws other moments
+and other hosts, so `--seeds 0..100` shows more.
 
 An invariant that only a fault can put to the test may be idle in a run that holds, as
 `no-silent-corruption` is if no disk was damaged. The screen of a violation lists these
@@ -55,10 +59,10 @@ invariants under `idle`.
         name: "inconclusive",
         summary: "nothing was broken, but this run could not have shown that something can break",
         page: "\
-A step that struck nothing must not look like one that was survived. A run that proves too little
-is therefore no pass: it exits with 101, and fails as a test.
+A step that struck nothing must not look like a step that the log survived. Therefore a run that
+proves too little does not pass: the command exits with 101, and in `cargo test` the test fails.
 
-What brings it about
+What causes it
 A step left no trace of having struck: no connection was open when connections were reset, or no
 clock was read while it was wrong. `gapless explain FAULT` says what proves that a fault bit.
 A step never began, because the moment that it waits for did not come.
@@ -67,18 +71,18 @@ acknowledged.
 An invariant had nothing to judge: nothing was acknowledged, or nothing was read.
 
 What to do
-The row says which of these it was, and what to change in the scenario: usually, begin the step
-while there is traffic, or let it last longer. A rare event belongs under `sometimes`, which is
-asked of a sweep and not of each run.
+The report says which of these it was, and what to change in the scenario: usually, begin the
+step while there is traffic, or let it last longer. A rare event belongs under `sometimes`, which
+is not judged in a single run: a sweep names the events there that no run showed.
 ",
     },
     Word {
         name: "violated",
         summary: "something that was promised was broken",
         page: "\
-An invariant was broken, or something that the scenario itself demands: a bound
+An invariant was broken, or something that the scenario itself demands: a bound was exceeded
 (`recovers-within`, `blind-at-most`, `dead-letters`, `connections-at-most`), or an event under
-`never`.
+`never` was seen.
 
 How to read the screen
 The first paragraph says what is wrong, and where. Below it are the events that show it, with a

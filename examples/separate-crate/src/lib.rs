@@ -18,18 +18,18 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-/// Something that happened.
+/// An event of the audit log.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Event {
-    /// Who did it.
+    /// Who did something.
     #[prost(string, tag = "1")]
     pub actor: String,
-    /// What.
+    /// What was done.
     #[prost(bytes = "vec", tag = "2")]
     pub body: Vec<u8>,
 }
 
-/// Where an event stands; or, as a question, from where on events are wanted.
+/// The position of an event; in a request, the position from which on events are wanted.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Position {
     #[prost(uint64, tag = "1")]
@@ -48,13 +48,13 @@ pub struct Stored {
 const RECORD: &str = "/acme.audit.v1.Audit/Record";
 const EXPORT: &str = "/acme.audit.v1.Audit/Export";
 
-/// Where the log is kept: one file that only grows.
+/// The place where the log is stored: one file to which records are appended.
 pub trait Storage: Send + 'static {
-    /// All its bytes.
+    /// Returns all bytes of the file.
     fn read(&mut self) -> io::Result<Vec<u8>>;
-    /// Writes at the end. The bytes are on the disk when it returns.
+    /// Writes at the end of the file. The bytes are on the disk when this returns.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts the end off.
+    /// Cuts the file off after `len` bytes.
     fn cut(&mut self, len: u64) -> io::Result<()>;
 }
 
@@ -77,7 +77,7 @@ impl Storage for fs::File {
     }
 }
 
-/// The log: frames of length, checksum and bytes.
+/// The log: a sequence of frames. A frame is a length, a checksum and the bytes of a record.
 struct Log<S> {
     storage: S,
     records: Vec<Vec<u8>>,
@@ -91,7 +91,7 @@ impl<S: Storage> Log<S> {
             records.push(record.to_vec());
             whole += 12 + record.len();
         }
-        storage.cut(whole as u64)?; // what a crash left half written
+        storage.cut(whole as u64)?; // cuts off what a crash left half written
         Ok(Self { storage, records })
     }
 
@@ -111,7 +111,7 @@ fn first_frame(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(12..12 + len).filter(|record| checksum(record) == sum)
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -126,7 +126,7 @@ impl<S> Clone for AuditServer<S> {
 }
 
 impl<S: Storage> AuditServer<S> {
-    /// Opens the log that is kept there.
+    /// Opens the log that is stored there.
     pub fn open(storage: S) -> io::Result<Self> {
         Ok(Self(Arc::new(Mutex::new(Log::open(storage)?))))
     }
@@ -193,19 +193,19 @@ impl<S: Storage> Service<http::Request<Body>> for AuditServer<S> {
 pub struct AuditClient(tonic::client::Grpc<Channel>);
 
 impl AuditClient {
-    /// Speaks over this channel.
+    /// Returns a client that makes its calls over this channel.
     pub fn new(channel: Channel) -> Self {
         Self(tonic::client::Grpc::new(channel))
     }
 
-    /// Records an event; it is durable once this returns.
+    /// Records an event, which is durable once this returns.
     pub async fn record(&self, event: Event) -> Result<Position, Status> {
         let mut grpc = self.ready().await?;
         let path = http::uri::PathAndQuery::from_static(RECORD);
         Ok(grpc.unary(Request::new(event), path, ProstCodec::default()).await?.into_inner())
     }
 
-    /// All events from a position on.
+    /// Returns all events from a position on.
     pub async fn export(&self, from: Position) -> Result<tonic::Streaming<Stored>, Status> {
         let mut grpc = self.ready().await?;
         let path = http::uri::PathAndQuery::from_static(EXPORT);
@@ -219,12 +219,12 @@ impl AuditClient {
     }
 }
 
-/// How a server shows itself, and whose clients it takes.
+/// Returns the TLS settings of a server: the certificate that it shows, and whose clients it accepts.
 pub fn server_tls(chain: &str, key: &str, ca: &str) -> ServerTlsConfig {
     ServerTlsConfig::new().identity(Identity::from_pem(chain, key)).client_ca_root(Certificate::from_pem(ca))
 }
 
-/// How a client reaches a server of that name.
+/// Returns the endpoint by which a client reaches the server of that name.
 pub fn endpoint(
     uri: http::Uri,
     name: &str,
@@ -232,7 +232,7 @@ pub fn endpoint(
 ) -> Result<Endpoint, tonic::transport::Error> {
     let tls = ClientTlsConfig::new().domain_name(name).ca_certificate(Certificate::from_pem(ca));
     let endpoint = Endpoint::from(uri).tls_config(tls.identity(Identity::from_pem(chain, key)))?;
-    // A connection that a firewall forgot is noticed by its silence alone.
+    // Only its silence shows that a firewall has forgotten a connection.
     Ok(endpoint
         .timeout(Duration::from_secs(5))
         .connect_timeout(Duration::from_secs(5))

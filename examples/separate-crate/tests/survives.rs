@@ -1,4 +1,4 @@
-//! Our audit service against the incidents in tests/scenarios.
+//! Tests our audit service against the incidents in tests/scenarios.
 
 use std::io::{self, Read, Seek, Write};
 
@@ -20,7 +20,7 @@ impl Storage for OnSimulatedDisk {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)?;
-        self.0.sync_data() // say Ok(()) instead: power-loss-in-a-batch finds it
+        self.0.sync_data() // with Ok(()) instead, power-loss-in-a-batch fails
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
