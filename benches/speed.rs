@@ -1,5 +1,5 @@
-//! How fast gapless is, as one table: each row with what was measured, the floor that it should never fall under, and
-//! the aim.
+//! How fast gapless is, as two tables: what a run costs the machine, and what takes simulated time. Each row has what
+//! was measured, the floor that it should never fall under, and the aim.
 //!
 //! Every figure is the median of several repetitions, and what is compared with each other takes turns, so that a busy
 //! machine slows both alike. A run is one thread, so each of its figures is given twice: by the wall, which floors and
@@ -7,11 +7,14 @@
 //! judges by a clock: a slow machine prints a slow table and that is all. Only a run that fails, or that does not hold,
 //! ends the program with an error.
 //!
-//! `cargo bench --bench speed` prints all rows; words after `--` choose the rows whose name contains one of them.
+//! `cargo bench --bench speed` prints all rows; words after `--` choose the rows whose name contains one of them, and
+//! `--write` puts the rows into `docs/speed.md`.
 
 mod distance;
 #[path = "../log/benches/machine/mod.rs"]
 mod machine;
+#[path = "../log/benches/page/mod.rs"]
+mod page;
 mod price;
 #[path = "../log/benches/real/mod.rs"]
 mod real;
@@ -35,6 +38,7 @@ use gapless::{
 };
 
 use machine::{cores, machine, median};
+use page::{Asked, Rows, grouped};
 
 gapless::define_seam!();
 
@@ -45,25 +49,46 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     explore::become_worker_if_asked(AuditLog::default);
-    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    print!("{}", machine(&format!("gapless {}", gapless::build_id())));
-    println!("{:<54} {:>10} {:>10} {:>9} {:>9}  how", "", "wall", "processor", "floor", "aim");
-    let mut exit = ExitCode::SUCCESS;
-    for row in ROWS {
-        if !wanted.is_empty() && !wanted.iter().any(|word| row.name.contains(word.as_str())) {
-            continue;
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error}");
+            ExitCode::FAILURE
         }
-        match (row.measure)() {
-            Ok(Measured { wall, processor, how }) => {
-                println!("{:<54} {wall:>10} {processor:>10} {:>9} {:>9}  {how}", row.name, row.floor, row.aim);
+    }
+}
+
+fn bench() -> Result<(), Failure> {
+    let asked = Asked::of(env::args().skip(1))?;
+    let described = machine::described();
+    let named = |table, rows: &'static [Row]| Rows::new(table, rows.iter().map(|row| row.name));
+    let mut tables = [named(page::SPEED, COSTS), named(page::SIMULATED, SIMULATED)];
+    asked.check(&tables, &described)?;
+    print!("{}", machine(&format!("gapless {}", gapless::build_id())));
+    let mut failed = Vec::new();
+    for (table, rows) in tables.iter_mut().zip([COSTS, SIMULATED]) {
+        for row in rows {
+            if !asked.wants(&table.table, row.name) {
+                continue;
             }
-            Err(error) => {
-                println!("{:<54} {:>10} {error}", row.name, "FAILED");
-                exit = ExitCode::FAILURE;
+            match (row.measure)() {
+                Ok(Measured { figures, how }) => {
+                    let ends = [row.floor.to_owned(), row.aim.to_owned(), how];
+                    table.came(row.name, figures.into_iter().chain(ends).collect());
+                }
+                Err(error) => {
+                    table.came_to_nothing(row.name, "FAILED", &error.to_string());
+                    failed.push(row.name);
+                }
             }
         }
     }
-    exit
+    asked.write(&tables, &described)?;
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("these rows failed, for the reasons above: {}", failed.join("; ")).into())
+    }
 }
 
 struct Row {
@@ -84,79 +109,56 @@ impl Row {
     }
 }
 
+/// The figures of a row, in the order of the columns of its table, and how they were made.
 struct Measured {
-    wall: String,
-    processor: String,
+    figures: Vec<String>,
     how: String,
 }
 
-const ROWS: &[Row] = &[
-    Row {
-        name: "a run with history, hash and checks, over one without",
-        floor: "1.25 ×",
-        aim: "1.15 ×",
-        measure: cost,
-    },
-    Row {
-        name: "one server, three clients, 50 appends/s, all checked",
-        floor: "30 s/s",
-        aim: "100 s/s",
-        measure: || pace(&cluster(1, "50/s", "60s")),
-    },
-    Row {
-        name: "three servers, three clients, the same",
-        floor: "30 s/s",
-        aim: "100 s/s",
-        measure: || pace(&cluster(3, "50/s", "60s")),
-    },
-    Row {
-        name: "one server, quiet: 1 append/min",
-        floor: "400 s/s",
-        aim: "1000 s/s",
-        measure: || pace(&cluster(1, "1/m", "10m")),
-    },
-    Row {
-        name: "three servers, quiet: 1 append/min",
-        floor: "400 s/s",
-        aim: "1000 s/s",
-        measure: || pace(&cluster(3, "1/m", "10m")),
-    },
-    Row { name: "starting a run: process, certificates, cluster", floor: "30 ms", aim: "15 ms", measure: start },
-    Row { name: "judging a history of 1,000,000 events", floor: "2 s", aim: "1 s", measure: judging },
-    Row {
-        name: "an append simulated over one made for real, one server",
-        floor: "-",
-        aim: "-",
-        measure: || price::simulated_over_real(1),
-    },
-    Row {
-        name: "an append simulated over one made for real, three",
-        floor: "-",
-        aim: "-",
-        measure: || price::simulated_over_real(3),
-    },
-    Row::new("simulated: a leader of three is lost, 5 ms apart", "2 s", "2 s", || distance::failover(5)),
-    Row::new("simulated: a leader of three is lost, 50 ms apart", "-", "-", || distance::failover(50)),
-    Row::new("simulated: a leader of three is lost, 100 ms apart", "-", "-", || distance::failover(100)),
-    Row::new("simulated: one client, a log of one 5 ms away", "2000/s", "2000/s", || distance::one_client(5)),
-    Row::new("simulated: one client, a log of one 50 ms away", "2000/s", "2000/s", || distance::one_client(50)),
-    Row::new("simulated: one client, a log of one 100 ms away", "2000/s", "2000/s", || distance::one_client(100)),
-    Row::new("simulated: three servers 5 ms apart, 256 B", "-", "-", || distance::three_servers(5, "256B")),
-    Row::new("simulated: three servers 50 ms apart, 256 B", "-", "-", || distance::three_servers(50, "256B")),
-    Row::new("simulated: three servers 100 ms apart, 256 B", "-", "-", || distance::three_servers(100, "256B")),
-    Row::new("simulated: three servers 150 ms apart, 256 B", "-", "-", || distance::three_servers(150, "256B")),
-    Row::new("simulated: three servers 5 ms apart, 16 KiB", "-", "-", || distance::three_servers(5, "16KiB")),
-    Row::new("simulated: three servers 50 ms apart, 16 KiB", "-", "-", || distance::three_servers(50, "16KiB")),
-    Row::new("simulated: three servers 100 ms apart, 16 KiB", "-", "-", || distance::three_servers(100, "16KiB")),
-    Row::new("simulated: three servers 150 ms apart, 16 KiB", "-", "-", || distance::three_servers(150, "16KiB")),
-    Row {
-        name: "simulated: 64 clients, a sync takes 5 ms longer",
-        floor: "3000/s",
-        aim: "3000/s",
-        measure: slow_syncs,
-    },
-    Row { name: "the whole scenarios/ folder, one seed each", floor: "60 s", aim: "20 s", measure: folder },
-    Row { name: "runs of `explore` per hour of one core", floor: "700/h", aim: "-", measure: exploring },
+impl Measured {
+    fn timed(wall: String, processor: String, how: String) -> Measured {
+        Measured { figures: vec![wall, processor], how }
+    }
+
+    fn simulated(figure: String, how: String) -> Measured {
+        Measured { figures: vec![figure], how }
+    }
+}
+
+/// What a run costs the machine.
+const COSTS: &[Row] = &[
+    Row::new("a run with history, hash and checks, over one without", "1.25 ×", "1.15 ×", cost),
+    Row::new("one server, three clients, 50 appends/s, all checked", "30 s/s", "100 s/s", || {
+        pace(&cluster(1, "50/s", "60s"))
+    }),
+    Row::new("three servers, three clients, the same", "30 s/s", "100 s/s", || pace(&cluster(3, "50/s", "60s"))),
+    Row::new("one server, quiet: 1 append/min", "400 s/s", "1,000 s/s", || pace(&cluster(1, "1/m", "10m"))),
+    Row::new("three servers, quiet: 1 append/min", "400 s/s", "1,000 s/s", || pace(&cluster(3, "1/m", "10m"))),
+    Row::new("starting a run: process, certificates, cluster", "30 ms", "15 ms", start),
+    Row::new("judging a history of 1,000,000 events", "2 s", "1 s", judging),
+    Row::new("an append simulated over one made for real, one server", "-", "-", || price::simulated_over_real(1)),
+    Row::new("an append simulated over one made for real, three servers", "-", "-", || price::simulated_over_real(3)),
+    Row::new("the whole `scenarios/` folder, one seed each", "60 s", "20 s", folder),
+    Row::new("runs of `explore` per hour of one core", "700/h", "-", exploring),
+];
+
+/// What takes simulated time.
+const SIMULATED: &[Row] = &[
+    Row::new("a leader of three is lost, 5 ms apart", "2 s", "2 s", || distance::failover(5)),
+    Row::new("a leader of three is lost, 50 ms apart", "-", "-", || distance::failover(50)),
+    Row::new("a leader of three is lost, 100 ms apart", "-", "-", || distance::failover(100)),
+    Row::new("one client, a log of one 5 ms away", "2,000/s", "2,000/s", || distance::one_client(5)),
+    Row::new("one client, a log of one 50 ms away", "2,000/s", "2,000/s", || distance::one_client(50)),
+    Row::new("one client, a log of one 100 ms away", "2,000/s", "2,000/s", || distance::one_client(100)),
+    Row::new("three servers 5 ms apart, 256 B", "-", "-", || distance::three_servers(5, 256)),
+    Row::new("three servers 50 ms apart, 256 B", "-", "-", || distance::three_servers(50, 256)),
+    Row::new("three servers 100 ms apart, 256 B", "-", "-", || distance::three_servers(100, 256)),
+    Row::new("three servers 150 ms apart, 256 B", "-", "-", || distance::three_servers(150, 256)),
+    Row::new("three servers 5 ms apart, 16 KiB", "-", "-", || distance::three_servers(5, 16 * 1024)),
+    Row::new("three servers 50 ms apart, 16 KiB", "-", "-", || distance::three_servers(50, 16 * 1024)),
+    Row::new("three servers 100 ms apart, 16 KiB", "-", "-", || distance::three_servers(100, 16 * 1024)),
+    Row::new("three servers 150 ms apart, 16 KiB", "-", "-", || distance::three_servers(150, 16 * 1024)),
+    Row::new("three servers, 64 clients, a sync takes 5 ms longer", "3,000/s", "3,000/s", slow_syncs),
 ];
 
 // ---- rows ----
@@ -184,7 +186,7 @@ fn cost() -> Result<Measured, Failure> {
     };
     let [a, b] = [&with, &without].map(|side| milliseconds(median(side.iter().map(processor_seconds).collect())));
     let how = format!("median of {PAIRS} pairs in turns, the same run in all of them; on the processor {a} over {b}");
-    Ok(Measured { wall: ratio(|spent| spent.wall), processor: ratio(|spent| spent.processor), how })
+    Ok(Measured::timed(ratio(|spent| spent.wall), ratio(|spent| spent.processor), how))
 }
 
 /// Simulated seconds per second of one core.
@@ -197,15 +199,15 @@ fn pace(text: &str) -> Result<Measured, Failure> {
     let simulated = run.summary.simulated.as_secs_f64();
     let pace = |by: fn(&Spent) -> Duration| {
         let took = runs.iter().map(|run| by(&whole(run.took)).as_secs_f64()).collect();
-        format!("{:.0} s/s", simulated / median(took))
+        format!("{} s/s", grouped(simulated / median(took)))
     };
     let how = format!(
-        "median of {REPETITIONS}; {simulated:.1} s simulated, tick {:?}, {} events, {} packets",
-        scenario::plan(&scenario, SEED).tick,
-        run.events,
-        run.packets,
+        "median of {REPETITIONS}; {simulated:.1} s simulated, tick {} ms, {} events, {} packets",
+        scenario::plan(&scenario, SEED).tick.as_millis(),
+        grouped(run.events as f64),
+        grouped(run.packets as f64),
     );
-    Ok(Measured { wall: pace(|spent| spent.wall), processor: pace(|spent| spent.processor), how })
+    Ok(Measured::timed(pace(|spent| spent.wall), pace(|spent| spent.processor), how))
 }
 
 /// The shortest run there is, from outside: an upper bound, for it also simulates, settles and is judged.
@@ -224,7 +226,7 @@ fn start() -> Result<Measured, Failure> {
         "median of {REPETITIONS}; from outside, a whole run of {:.1} s, settling and verdict included",
         simulated.as_secs_f64()
     );
-    Ok(Measured { wall: milliseconds(median(wall)), processor: milliseconds(median(processor)), how })
+    Ok(Measured::timed(milliseconds(median(wall)), milliseconds(median(processor)), how))
 }
 
 /// Real histories of about a million events and of about a quarter of that, judged in turns.
@@ -247,11 +249,11 @@ fn judging() -> Result<Measured, Failure> {
     let growth = pairs.iter().map(|(large, small)| each(large, |it| it.processor) / each(small, |it| it.processor));
     let how = format!(
         "median of {PAIRS} pairs in turns, scaled from {} events; one of them costs {:.2} × what one of {} does",
-        large.events,
+        grouped(large.events as f64),
         median(growth.collect()),
-        small.events
+        grouped(small.events as f64)
     );
-    Ok(Measured { wall: scaled(|spent| spent.wall), processor: scaled(|spent| spent.processor), how })
+    Ok(Measured::timed(scaled(|spent| spent.wall), scaled(|spent| spent.processor), how))
 }
 
 /// Every scenario file once, on all cores.
@@ -293,13 +295,13 @@ fn folder() -> Result<Measured, Failure> {
         processor.push(worked.as_secs_f64());
     }
     let how = format!(
-        "median of {REPETITIONS}; {} files, {:.0} s simulated, on {} cores",
+        "median of {REPETITIONS}; {} files, {} s simulated, on {} cores",
         tasks.len(),
-        simulated.as_secs_f64(),
+        grouped(simulated.as_secs_f64()),
         cores()
     );
     let told = |times| format!("{:.1} s", median(times));
-    Ok(Measured { wall: told(wall), processor: told(processor), how })
+    Ok(Measured::timed(told(wall), told(processor), how))
 }
 
 /// Scenarios that `explore` draws, one after the other, each judged and then without anything to judge.
@@ -322,31 +324,33 @@ fn exploring() -> Result<Measured, Failure> {
         simulated += timed(&judged, &mut wall, &mut processor)?.summary.simulated;
         timed(&bare, &mut bare_wall, &mut bare_processor)?;
     }
-    let rate = |took: Duration| format!("{:.0}/h", RUNS as f64 * 3_600.0 / took.as_secs_f64());
+    let rate = |took: Duration| format!("{}/h", grouped(RUNS as f64 * 3_600.0 / took.as_secs_f64()));
     let how = format!(
-        "seeds 0..{RUNS}, {:.0} s simulated, processes included; without judging {} by the wall, {} by the processor",
-        simulated.as_secs_f64(),
+        "seeds 0..{RUNS}, {} s simulated, processes included; without judging {} by the wall, {} by the processor",
+        grouped(simulated.as_secs_f64()),
         rate(bare_wall),
         rate(bare_processor)
     );
-    Ok(Measured { wall: rate(wall), processor: rate(processor), how })
+    Ok(Measured::timed(rate(wall), rate(processor), how))
 }
 
 /// Appends that were acknowledged, by a second of simulated time: batches have to carry the load.
 fn slow_syncs() -> Result<Measured, Failure> {
     const SECONDS: u64 = 10;
+    const OFFERED: u64 = 4_000;
     let text = format!(
-        "title = \"for measuring\"\n[cluster]\nservers = 3\n[workload]\nclients = 64\nappends = \"4000/s\"\n\
+        "title = \"for measuring\"\n[cluster]\nservers = 3\n[workload]\nclients = 64\nappends = \"{OFFERED}/s\"\n\
          for = \"{SECONDS}s\"\n[[step]]\naction = \"slow-disk\"\non = \"servers\"\nlatency = \"5ms\"\nat = \"0s\"\n"
     );
     let run = held(&order(&text))?;
     let facts = &run.summary.judgement.facts;
     let (blind, _) = facts.longest_blind.clone().ok_or("no client was ever without an answer")?;
-    // All of them are acknowledged, the last ones this much after the load has ended at most. Those from before t = 0 do
-    // not count.
-    let rate = facts.acked.min(SECONDS * 4000) as f64 / (SECONDS as f64 + blind.as_secs_f64());
-    let how = format!("one run: 4000/s offered for {SECONDS} s, {} acknowledged with those before", facts.acked);
-    Ok(Measured { wall: format!("{rate:.0}/s"), processor: "-".into(), how })
+    // All of them are acknowledged, the last ones this much after the load has ended at most. Those from before t = 0
+    // do not count.
+    let rate = facts.acked.min(SECONDS * OFFERED) as f64 / (SECONDS as f64 + blind.as_secs_f64());
+    let [offered, acked] = [OFFERED, facts.acked].map(|count| grouped(count as f64));
+    let how = format!("one run: {offered}/s offered for {SECONDS} s, {acked} acknowledged with those before");
+    Ok(Measured::simulated(format!("{}/s", grouped(rate)), how))
 }
 
 // ---- runs ----

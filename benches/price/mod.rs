@@ -1,10 +1,10 @@
 //! What simulating an append costs over making it for real: processor time over processor time, in one run on one
 //! machine, so that no machine is better at it than another.
 //!
-//! Both sides get the same load: as many servers and clients of the same build, and as many entries of as many bytes, at
-//! the same times. For real these are processes that speak TLS over loopback and sync their disks. What it takes to begin is no
-//! part of it on either side: for real the processes are looked at while they are at it, and a simulated run is compared with
-//! a shorter one of the same seed.
+//! Both sides get the same load: as many servers and clients of the same build, and as many entries of as many bytes,
+//! at the same times. For real these are processes that speak TLS over loopback and sync their disks. What it takes to
+//! begin is no part of it on either side: for real the processes are looked at while they are at it, and a simulated
+//! run is compared with a shorter one of the same seed.
 
 use std::{
     fs,
@@ -19,7 +19,9 @@ use gapless::explore::RunRequest;
 use gapless_log::wire::AuditEvent;
 
 use crate::{
-    Failure, Measured, held, median, order, ran,
+    Failure, Measured, held, median, order,
+    page::grouped,
+    ran,
     real::{self, Log, Process},
     whole,
 };
@@ -44,14 +46,14 @@ pub(crate) fn simulated_over_real(servers: usize) -> Result<Measured, Failure> {
     }
     let ratio = |of: &[f64]| median(of.iter().zip(&real).map(|(simulated, real)| simulated / real).collect());
     let how = format!(
-        "median of {REPETITIONS} in turns, {:.0}/s of {DETAIL_BYTES} B by {CLIENTS} clients: {:.0} µs over {:.0} µs each; \
+        "median of {REPETITIONS} in turns, {}/s of {DETAIL_BYTES} B by {CLIENTS} clients: {} µs over {} µs each; \
          {:.2} × without history, hash and checks",
-        CLIENTS as f64 / EVERY.as_secs_f64(),
-        median(simulated.clone()),
-        median(real.clone()),
+        grouped(CLIENTS as f64 / EVERY.as_secs_f64()),
+        grouped(median(simulated.clone())),
+        grouped(median(real.clone())),
         ratio(&bare),
     );
-    Ok(Measured { wall: "-".into(), processor: format!("{:.2} ×", ratio(&simulated)), how })
+    Ok(Measured::timed("-".into(), format!("{:.2} ×", ratio(&simulated)), how))
 }
 
 /// Entries that are offered in such a time.

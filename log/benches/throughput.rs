@@ -6,16 +6,17 @@
 //! `calls` speaks gRPC as a client in another language would: it signs its entries, verifies every receipt, quorum and
 //! proofs included, and keeps nothing. `with an outbox` is the client of this crate, which has each entry on its own
 //! disk before it sends it. If `etcd` is on the PATH, three of its nodes (without TLS, and without proofs) take turns
-//! with the log on the same disk, and each row shows the ratio of the log's entries per second to etcd's, with as many
+//! with the log on the same disk, and each row says the ratio of the log's entries per second to etcd's, with as many
 //! entries under way.
 //!
-//! Servers and clients share one machine, so the processor limits most rows. The last columns show who used it. A
-//! machine that is busy with other things may lose a leader in the middle of a row; the repetition is then made again.
+//! Servers and clients share one machine, so the processor limits most rows, and each row says who used it. A machine
+//! that is busy with other things may lose a leader in the middle of a row; the repetition is then made again.
 //!
-//! `cargo bench -p gapless-log --bench throughput`; words after `--` select the rows whose name contains one of them.
-//! Nothing but loopback is touched.
+//! `cargo bench -p gapless-log --bench throughput`; words after `--` select the rows whose name contains one of them,
+//! and `--write` puts the rows into `docs/speed.md`. Nothing but loopback is touched.
 
 mod machine;
+mod page;
 mod real;
 
 use std::{
@@ -40,6 +41,7 @@ use gapless_world::{
     tls::Identity,
 };
 use machine::{machine, median};
+use page::{Asked, Rows, grouped};
 use real::{Failure, Log, Process, folder, ports, processor_of};
 use tokio::{task::JoinSet, time::timeout_at};
 use tonic::{
@@ -88,23 +90,21 @@ impl Row {
 }
 
 const ROWS: &[Row] = &[
-    Row::new("gapless, calls, 64 clients", System::Calls, 64, 1),
-    Row::new("etcd, without TLS, 64 clients", System::Etcd, 64, 1),
-    Row::new("gapless, with an outbox, 64 clients", System::Outbox, 64, 1),
-    Row::new("gapless, calls, 1 client", System::Calls, 1, 1),
-    Row::new("etcd, without TLS, 1 client", System::Etcd, 1, 1),
-    Row::new("gapless, with an outbox, 1 client", System::Outbox, 1, 1),
-    Row::new("gapless, with an outbox, 1 client of 64", System::Outbox, 1, 64),
-    Row::new("gapless, with an outbox, 64 clients of 8", System::Outbox, 64, 8),
+    Row::new("64 clients, calls that sign and verify", System::Calls, 64, 1),
+    Row::new("64 clients, etcd without TLS", System::Etcd, 64, 1),
+    Row::new("64 clients with an outbox", System::Outbox, 64, 1),
+    Row::new("64 clients with an outbox, 8 callers each", System::Outbox, 64, 8),
+    Row::new("one client, calls that sign and verify", System::Calls, 1, 1),
+    Row::new("one client, etcd without TLS", System::Etcd, 1, 1),
+    Row::new("one client with an outbox", System::Outbox, 1, 1),
+    Row::new("one client with an outbox, 64 callers", System::Outbox, 1, 64),
 ];
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    print!("{}", machine(concat!("gapless-log ", env!("CARGO_PKG_VERSION"))));
-    match tokio::runtime::Runtime::new().map_err(Failure::from).and_then(|runtime| runtime.block_on(table(&wanted))) {
+    match tokio::runtime::Runtime::new().map_err(Failure::from).and_then(|runtime| runtime.block_on(bench())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("FAILED: {error}");
+            eprintln!("\nerror: {error}");
             ExitCode::FAILURE
         }
     }
@@ -114,9 +114,13 @@ fn main() -> ExitCode {
 /// failure.
 type Came = Result<Vec<Figures>, Failure>;
 
-async fn table(wanted: &[String]) -> Result<(), Failure> {
-    let rows = ROWS.iter().filter(|row| wanted.is_empty() || wanted.iter().any(|word| row.name.contains(word)));
-    let rows: Vec<&Row> = rows.collect();
+async fn bench() -> Result<(), Failure> {
+    let asked = Asked::of(env::args().skip(1))?;
+    let described = machine::described();
+    let mut table = [Rows::new(page::THROUGHPUT, ROWS.iter().map(|row| row.name))];
+    asked.check(&table, &described)?;
+    print!("{}", machine(concat!("gapless-log ", env!("CARGO_PKG_VERSION"))));
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| asked.wants(&page::THROUGHPUT, row.name)).collect();
     let mut came: Vec<Came> = rows.iter().map(|_| Ok(Vec::new())).collect();
     for _ in 0..REPETITIONS {
         for (row, came) in rows.iter().zip(&mut came) {
@@ -127,28 +131,29 @@ async fn table(wanted: &[String]) -> Result<(), Failure> {
             }
         }
     }
-    show(&rows, &came);
+    let [shown] = &mut table;
+    show(&rows, &came, shown);
     println!("\nmedians of {REPETITIONS} in turns, {} s each; an entry has {PAYLOAD_BYTES} bytes", MEASURED.as_secs());
+    asked.write(&table, &described)?;
     match came.iter().filter(|it| it.is_err()).count() {
         0 => Ok(()),
-        failed => Err(format!("{failed} of {} rows", rows.len()).into()),
+        failed => Err(format!("{failed} of {} rows failed, for the reasons above", rows.len()).into()),
     }
 }
 
-fn show(rows: &[&Row], came: &[Came]) {
-    println!(
-        "{:<40} {:>10} {:>9} {:>9} {:>9} {:>14} {:>14}",
-        "", "entries/s", "etcd", "p50", "p99", "servers, each", "clients, each"
-    );
+fn show(rows: &[&Row], came: &[Came], table: &mut Rows) {
     for (row, figures) in rows.iter().zip(came) {
-        let name = row.name;
         match figures {
-            Err(why) => println!("{name:<40} {:>10}  {why}", "FAILED"),
-            Ok(figures) if figures.is_empty() => println!("{name:<40} {:>10}  `etcd` is not on the PATH", "-"),
+            Err(why) => table.came_to_nothing(row.name, "FAILED", &why.to_string()),
+            Ok(figures) if figures.is_empty() => table.came_to_nothing(row.name, "-", "`etcd` is not on the PATH"),
             Ok(figures) => {
                 let etcd = rows.iter().zip(came).find(|(other, _)| row.is_beside(other));
                 let etcd = etcd.and_then(|(_, came)| came.as_ref().ok());
-                println!("{name:<40} {}", middle(figures, etcd.filter(|_| row.system != System::Etcd)));
+                let beside = match row.system {
+                    System::Etcd => Some(Etcd::version()),
+                    _ => etcd.and_then(|etcd| ratio(figures, etcd)),
+                };
+                table.came(row.name, cells(figures, beside));
             }
         }
     }
@@ -255,20 +260,23 @@ async fn run<C: Caller>(mut caller: C, begin: Instant, end: Instant) -> Result<V
     }
 }
 
-/// Formats the medians, and the median of the ratios to etcd's results in the same rounds.
-fn middle(figures: &[Figures], etcd: Option<&Vec<Figures>>) -> String {
+/// Formats the medians; what stands beside them comes before who else used the processor.
+fn cells(figures: &[Figures], beside: Option<String>) -> Vec<String> {
     let of = |what: fn(&Figures) -> f64| median(figures.iter().map(what).collect());
-    let ratios: Vec<f64> =
-        figures.iter().zip(etcd.into_iter().flatten()).map(|(own, etcd)| own.per_second / etcd.per_second).collect();
-    let ratio = if ratios.is_empty() { "-".to_owned() } else { format!("{:.2} ×", median(ratios)) };
-    format!(
-        "{:>10.0} {ratio:>9} {:>6.1} ms {:>6.1} ms {:>11.0} µs {:>11.0} µs",
-        of(|it| it.per_second),
-        of(|it| it.p50_ms),
-        of(|it| it.p99_ms),
-        of(|it| it.servers_us),
-        of(|it| it.clients_us)
-    )
+    let clients = format!("the clients take {} µs for each", grouped(of(|it| it.clients_us)));
+    vec![
+        grouped(of(|it| it.per_second)),
+        format!("{:.1} ms", of(|it| it.p50_ms)),
+        format!("{:.1} ms", of(|it| it.p99_ms)),
+        format!("{} µs", grouped(of(|it| it.servers_us))),
+        beside.into_iter().chain([clients]).collect::<Vec<_>>().join("; "),
+    ]
+}
+
+/// Formats the median of the ratios to etcd's entries in the same rounds, if there were some.
+fn ratio(figures: &[Figures], etcd: &[Figures]) -> Option<String> {
+    let ratios: Vec<f64> = figures.iter().zip(etcd).map(|(own, etcd)| own.per_second / etcd.per_second).collect();
+    if ratios.is_empty() { None } else { Some(format!("{:.2} × as many as etcd", median(ratios))) }
 }
 
 // ---- the log ----
@@ -432,6 +440,14 @@ impl Etcd {
         };
         let processes = (0..SERVERS).map(start).collect::<Result<_, _>>()?;
         Ok(Some(Etcd { processes, clients: clients.to_vec(), _folder: folder }))
+    }
+
+    /// Returns which etcd it is: `etcd --version` begins with `etcd Version: 3.4.23`.
+    fn version() -> String {
+        let said = Command::new("etcd").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let version = said.lines().find_map(|line| line.strip_prefix("etcd Version: "));
+        format!("etcd {}", version.unwrap_or("of an unknown version").trim())
     }
 
     /// Returns the port of the node that leads.

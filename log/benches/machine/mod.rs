@@ -4,21 +4,33 @@ use std::{env, fs, process::Command, thread};
 
 /// Returns one line: processor, cores, load, compiler, and the build that is measured.
 pub(crate) fn machine(measured: &str) -> String {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = processor.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let model = field("model name").unwrap_or_else(|| "unknown processor".to_owned());
-    let compiler = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("--version").output();
-    let compiler = compiler.map_or_else(
-        |_| "unknown compiler".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    );
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown").to_owned();
     let build = if cfg!(debug_assertions) { "DEBUG build, of no use for comparison" } else { "release build" };
-    format!("{model} · {} cores · load {load} · {compiler} · {measured} · {build}\n\n", cores())
+    format!("{} · {} cores · load {load} · {} · {measured} · {build}\n", model(), cores(), compiler())
+}
+
+/// Returns what a page says of it: processor, cores, and the version of the compiler.
+pub(crate) fn described() -> String {
+    let compiler = compiler();
+    // `rustc 1.89.0 (29483883e 2025-08-04)`
+    let version = compiler.split(" (").next().unwrap_or_default();
+    format!("{}, {} cores, {version}", model(), cores())
+}
+
+fn model() -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = processor.lines().find(|line| line.starts_with("model name"));
+    let model = line.and_then(|line| line.split_once(':'));
+    model.map_or_else(|| "unknown processor".to_owned(), |(_, model)| model.trim().to_owned())
+}
+
+fn compiler() -> String {
+    let compiler = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("--version").output();
+    compiler.map_or_else(
+        |_| "unknown compiler".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }
 
 pub(crate) fn cores() -> usize {

@@ -12,6 +12,13 @@ use std::{
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The configurations of the examples, whichever package measures: its own folder need not be the one of the log.
+const CONFIGURATIONS: [&str; 3] = [
+    include_str!("../../../examples/cluster/server-1.toml"),
+    include_str!("../../../examples/cluster/server-2.toml"),
+    include_str!("../../../examples/cluster/server-3.toml"),
+];
+
 /// A process, which is killed when it is dropped.
 pub(crate) struct Process(pub(crate) Child);
 
@@ -65,9 +72,7 @@ impl Log {
     /// Starts servers of this program, which are configured like the examples, with as many of their members.
     pub(crate) fn start(gapless_log: &Path, servers: usize, clients: usize) -> Result<Log, Failure> {
         let (folder, ports) = (folder()?, ports(servers)?);
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster");
-        for n in 1..=servers {
-            let text = fs::read_to_string(examples.join(format!("server-{n}.toml")))?;
+        for (n, text) in (1..=servers).zip(CONFIGURATIONS) {
             // The part before the members, and as many members as there are servers.
             let parts: Vec<&str> = text.split("[[member]]").take(1 + servers).collect();
             let text = (1..)
