@@ -40,7 +40,7 @@ impl Deliverer {
                 End::Renew => self.state.connection = None,
                 End::Stop => return,
                 End::RolledBack => {
-                    let _ = self.state.parts.orders.send(Command::MoveFrom { sequence: self.state.next }).await;
+                    let _ = self.state.parts.commands.send(Command::MoveFrom { sequence: self.state.next }).await;
                     return;
                 }
                 End::Broken(why) => {
