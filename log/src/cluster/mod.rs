@@ -41,6 +41,7 @@ mod ledger;
 mod line;
 mod linearizable;
 mod log;
+mod lookout;
 mod machine;
 mod members;
 mod network;

@@ -30,6 +30,7 @@ use super::{
     leadership::Leadership,
     ledger::Ledger,
     linearizable::Confirmations,
+    lookout::Lookout,
     network::Links,
     peer::Network,
     queue::{Job, Queue},
@@ -73,6 +74,7 @@ struct Handle {
     /// Held by the one call of a leader that Raft may be handling.
     appending: Arc<Mutex<()>>,
     pulse: Arc<Pulse>,
+    lookout: Arc<Lookout>,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
 }
@@ -168,10 +170,11 @@ impl Node {
         tokio::spawn(budget::follow(settings.memory.clone(), stop.clone(), changed));
         let leadership = Leadership::new(&raft, ledger.clone(), links.clone());
         let confirmations = Confirmations::start(raft.clone(), leadership.clone());
-        let pulse = Pulse::new();
+        let (pulse, lookout) = (Pulse::new(), Lookout::new());
         if settings.cluster.is_some() {
-            let (raft, ledger, links, pulse) = (raft.clone(), ledger.clone(), links.clone(), pulse.clone());
-            tokio::spawn(Elections { raft, ledger, links, pulse }.run(stop));
+            let (raft, ledger, links) = (raft.clone(), ledger.clone(), links.clone());
+            let (pulse, lookout) = (pulse.clone(), lookout.clone());
+            tokio::spawn(Elections { raft, ledger, links, pulse, lookout }.run(stop));
         }
         let sequencer = Sequencer {
             raft: raft.clone(),
@@ -195,6 +198,7 @@ impl Node {
                 changing,
                 appending,
                 pulse,
+                lookout,
                 running,
             }),
         })
@@ -323,6 +327,10 @@ impl Node {
 
     pub(super) fn appending(&self) -> &Arc<Mutex<()>> {
         &self.handle.appending
+    }
+
+    pub(super) fn lookout(&self) -> &Lookout {
+        &self.handle.lookout
     }
 
     pub(super) fn pulse(&self) -> &Pulse {

@@ -32,6 +32,10 @@ impl Processes {
 
     fn churn(&mut self, director: &mut Director<'_>, index: usize, every: Duration, down: Duration) {
         let Some(due) = self.next_crash.filter(|due| *due <= director.now) else { return };
+        if director.steps[index].ends_at.is_some_and(|end| due + down > end) {
+            self.next_crash = None; // no room for the restart
+            return;
+        }
         for host in director.steps[index].hosts.clone() {
             take_down(director, index, &host, false);
             director.raise_at(index, host, director.now + down);
