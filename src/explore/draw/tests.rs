@@ -202,6 +202,9 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
     let too_late = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"15s\"");
     let crash = |on: &str| step("crash", &format!("on = \"{on}\"\nat = \"1s\"\nfor = \"12s\""));
     let full = |length: &str| step("disk-full", &format!("on = \"server-1\"\nat = \"1s\"\n{length}"));
+    let slow = |length: &str| {
+        step("slow-disk", &format!("on = \"servers\"\nlatency = \"2s\"\nat = \"1s\"\nfor = \"{length}\""))
+    };
     let tears = step("torn-write", "name = \"t\"\non = \"server-1\"\nat = \"1s\"");
     let dark = |on: &str| step("power-loss", &format!("on = \"{on}\"\nat = \"2s\"\nfor = \"1s\""));
     let cases = [
@@ -231,6 +234,8 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (mistake.clone() + &undone + &full("for = \"3s\""), 3, None),
         (mistake.clone() + &undone + &crash("any-server"), 3, Some("a-breaking-revision-is-taken-back")),
         (mistake.clone() + &undone + &crash("clients"), 3, None),
+        (mistake.clone() + &undone + &slow("12s"), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &slow("5s"), 3, None),
         (
             mistake + &undone + &step("upgrade", "name = \"v\"\non = \"server-1\"\nto = \"next\"\nat = \"2s\""),
             3,
