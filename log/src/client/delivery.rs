@@ -58,6 +58,12 @@ pub(crate) struct DeliveryState {
     /// The lowest sequence that is not proven to be in the log.
     pub(super) next: u64,
     gaps: u32,
+    /// The sequence of the first entry that this life of the outbox accepts. Until it is in the log, no later one is
+    /// sent: if the outbox was put back to an earlier state, the log has another entry there, and can have none of those
+    /// that this life accepts.
+    first_of_life: u64,
+    /// Whether the log has said once that it has another entry there.
+    first_is_taken: bool,
     /// Whether a server that named the leader was believed since the last success. The next one is believed after a
     /// wait.
     pub(super) redirected: bool,
@@ -65,11 +71,25 @@ pub(crate) struct DeliveryState {
 
 impl DeliveryState {
     pub(crate) fn new(parts: Parts) -> DeliveryState {
-        let next = parts.view.progress.borrow().acknowledged;
+        let (next, first_of_life) = {
+            let progress = parts.view.progress.borrow();
+            (progress.acknowledged, progress.durable)
+        };
         let backoff = Backoff::new(parts.retry, parts.connector.servers());
         let (least, most) = Lane::widths(parts.call);
         let pace = Pace::new(least, most);
-        DeliveryState { parts, connection: None, backoff, pace, parked: false, next, gaps: 0, redirected: false }
+        DeliveryState {
+            parts,
+            connection: None,
+            backoff,
+            pace,
+            parked: false,
+            next,
+            gaps: 0,
+            first_of_life,
+            first_is_taken: false,
+            redirected: false,
+        }
     }
 
     /// Lets the entries of the lowest sequences leave.
@@ -98,6 +118,26 @@ impl DeliveryState {
         self.parts.commands.send(command).await.map_err(|_| End::Stop)?;
         kept.await.map_err(|_| End::Stop)?;
         Err(End::GoBack)
+    }
+
+    /// Returns whether an entry may not be sent yet, because the first one that this life accepted is not in the log.
+    pub(super) fn waits_for_the_first(&self, sequence: u64) -> bool {
+        self.next <= self.first_of_life && self.first_of_life < sequence
+    }
+
+    /// Decides what to do when the log says that it has another entry under the lowest sequence. A refusal is no proof,
+    /// and bits flip, so it has to be said twice.
+    ///
+    /// # Errors
+    /// The detail, if the entry is not the first that this life accepted: it is a dead letter.
+    pub(super) fn taken(&mut self, detail: String) -> Result<End, String> {
+        if self.next != self.first_of_life {
+            return Err(detail);
+        }
+        if std::mem::replace(&mut self.first_is_taken, true) {
+            return Ok(End::RolledBack);
+        }
+        Ok(End::Failed { cure: Cure::Time, why: format!("sequence-reused: {detail}"), pushback: None })
     }
 
     /// Decides what to do when the log says that earlier sequences are missing.

@@ -1,8 +1,9 @@
 //! Entries that move to a new epoch, because the outbox was put back to an earlier state.
 //!
 //! An outbox that goes back to a snapshot assigns sequences again which the log has seen. The log refuses the first of
-//! them: another entry stands there. Every entry from that sequence on was accepted after the outbox had come back, so
-//! the log has none of them, and none of them may be lost. They are noted here, durably, and the next start signs them
+//! them: another entry stands there. Every entry from that sequence on was accepted after the outbox had come back, and
+//! as long as the first of them is not in the log, none of the others is sent. So the log has none of them, and none of
+//! them may be lost. They are noted here, durably, and the next start signs them
 //! anew in the epoch that it opens. Until that epoch is open, a crash leaves the note and the old journal, from which
 //! the same entries are taken again, in the same order.
 

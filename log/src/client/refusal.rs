@@ -26,9 +26,14 @@ pub(crate) enum Verdict {
         /// The reason, in the log's words.
         reason: String,
     },
-    /// Another entry has the slot of an event: this outbox was put back to an earlier state, and assigned the sequence a
-    /// second time.
-    RolledBack,
+    /// Another entry has the slot of an event. Where the event is the first that this life of the outbox accepted, the
+    /// outbox was put back to an earlier state, and assigned the sequence a second time. Otherwise it is a dead letter.
+    Taken {
+        /// The reason, in kebab-case.
+        reason: &'static str,
+        /// The detail, in the log's words.
+        detail: String,
+    },
     /// Only a person can cure this.
     Park {
         /// What is wrong, and what to do.
@@ -55,7 +60,7 @@ pub(crate) fn verdict(refusal: &Refusal, entry: &SignedEntry) -> Verdict {
         // one.
         (Reason::WrongClient, _) => Verdict::Park { why: format!("{name}: {detail}; replace the certificate") },
         (Reason::Oversize | Reason::Malformed, Body::Event(_)) => Verdict::DeadLetter { reason: name, detail },
-        (Reason::SequenceReused, Body::Event(_)) => Verdict::RolledBack,
+        (Reason::SequenceReused, Body::Event(_)) => Verdict::Taken { reason: name, detail },
         // The entry that closes a dead letter's slot finds it taken: there is no gap, and the refused bytes are kept.
         (Reason::SequenceReused, Body::DeadLettered { .. }) => Verdict::Closed { reason: format!("{name}: {detail}") },
         (Reason::Unspecified, _) => {

@@ -206,6 +206,9 @@ impl<'d> Session<'d> {
             if self.ready.is_empty() && !self.read().await? {
                 return Ok(());
             }
+            if self.ready.front().is_some_and(|entry| self.of.waits_for_the_first(entry.entry().sequence.0)) {
+                return Ok(());
+            }
             if self.flight.len() >= self.of.pace.width() {
                 mark!("window-was-full");
                 self.of.pace.held_back();
@@ -431,7 +434,13 @@ impl<'d> Session<'d> {
                 let left = self.of.leave(vec![Delivered::DeadLetter { reason }]);
                 meanwhile(&mut self.lane, &mut self.proving, left).await
             }
-            Verdict::RolledBack => Err(End::RolledBack),
+            Verdict::Taken { reason, detail } => match self.of.taken(detail) {
+                Ok(end) => Err(end),
+                Err(detail) => {
+                    let kept = self.of.dead_letter(reason, detail);
+                    meanwhile(&mut self.lane, &mut self.proving, kept).await
+                }
+            },
             Verdict::Park { why } => Err(End::Failed { cure: Cure::Somebody, why, pushback: None }),
         }
     }

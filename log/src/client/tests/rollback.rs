@@ -67,6 +67,24 @@ fn an_outbox_that_was_put_back_stops_and_its_next_start_goes_on_in_a_new_epoch()
     assert_gapless(&log);
 }
 
+/// More entries at once than were forgotten: the log would take the last of them under their old sequences.
+#[test]
+fn nothing_is_sent_behind_a_sequence_that_is_taken() {
+    for call in [Call::Append, Call::AppendStream] {
+        let (log, disk) = put_back();
+        let later = || (200..200 + 3 * FORGOTTEN).map(payload);
+        live(&disk, &log, call, |life| async move {
+            let client = life.open().await.unwrap();
+            let submitted = futures::future::join_all(later().map(|payload| client.submit(payload))).await;
+            assert!(submitted.iter().all(Result::is_ok));
+            client.failed().await.unwrap();
+        });
+        live(&disk, &log, call, |life| submit(life, 0..0));
+        assert_eq!(log.payloads()[BEFORE + FORGOTTEN..], later().collect::<Vec<_>>());
+        assert_gapless(&log);
+    }
+}
+
 #[test]
 fn wherever_the_new_epoch_is_cut_off_nothing_is_lost_or_doubled() {
     let later = || 100..100 + AFTER;
