@@ -12,10 +12,10 @@ use std::{path::Path, sync::Arc};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gapless_world::Disk;
 
-use super::{dead_letter::DeadLetter, error::ClientError, outbox::decode, settings::READ_BYTES_MAX};
+use super::{dead_letter::DeadLetter, error::ClientError, settings::READ_BYTES_MAX};
 use crate::{
-    leaf::{Body, Epoch},
-    store::{Cell, Journal},
+    leaf::{Body, Epoch, Sequence, SignedEntry},
+    store::{Cell, Frame, Journal},
 };
 
 const VERSION: u8 = 1;
@@ -53,6 +53,16 @@ fn decode_note(mut from: Bytes) -> Result<Moving, ClientError> {
         return Err(ClientError::Foreign { what: WHAT, why: "not 17 bytes, or of an unknown version".to_owned() });
     }
     Ok(Moving { epoch: Epoch(from.get_u64()), from: from.get_u64() })
+}
+
+/// Returns the entry in a frame of an outbox's journal.
+pub(crate) fn decode(frame: Frame) -> Result<SignedEntry, ClientError> {
+    let foreign = |why: String| ClientError::Foreign { what: "an entry of the outbox", why };
+    let entry = SignedEntry::decode(frame.body).map_err(|why| foreign(why.to_string()))?;
+    match entry.entry().sequence == Sequence(frame.index) {
+        true => Ok(entry),
+        false => Err(foreign(format!("sequence {} in slot {}", entry.entry().sequence.0, frame.index))),
+    }
 }
 
 impl Moving {

@@ -28,7 +28,7 @@ use super::{
     Delivered, Delivery, Submission,
     dead_letter::{DeadLetter, DeadLetters, read_all, reason_text},
     error::ClientError,
-    moving::{Moving, MovingCell},
+    moving::{Moving, MovingCell, decode},
     settings::READ_BYTES_MAX,
 };
 use crate::{
@@ -139,15 +139,6 @@ impl View {
     pub(crate) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, ClientError> {
         let end = self.progress.borrow().dead_letters;
         read_all(&self.dead, 0, end).await
-    }
-}
-
-pub(crate) fn decode(frame: Frame) -> Result<SignedEntry, ClientError> {
-    let foreign = |why: String| ClientError::Foreign { what: "an entry of the outbox", why };
-    let entry = SignedEntry::decode(frame.body).map_err(|why| foreign(why.to_string()))?;
-    match entry.entry().sequence == Sequence(frame.index) {
-        true => Ok(entry),
-        false => Err(foreign(format!("sequence {} in slot {}", entry.entry().sequence.0, frame.index))),
     }
 }
 

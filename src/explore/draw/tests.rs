@@ -197,6 +197,7 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
     let step = |action: &str, more: &str| format!("[[step]]\naction = \"{action}\"\n{more}\n");
     let rots = |on: &str| step("bit-rot", &format!("on = {on}\nat = \"1s\""));
     let back = |on: &str| step("rewind", &format!("on = {on}\nat = \"1s\"\nfor = \"2s\""));
+    let again = step("rewind", "name = \"again\"\non = \"client-1\"\nat = \"9s\"\nfor = \"2s\"");
     let mistake = step("upgrade", "name = \"u\"\non = \"server-1\"\nto = \"breaking\"\nat = \"1s\"");
     let undone = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"2s\"");
     let too_late = step("rollback", "on = \"server-1\"\nafter = \"u\"\nwait = \"15s\"");
@@ -224,7 +225,7 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (back("\"server-1\""), 3, None),
         (back("\"client-1\"") + &rots("\"server-1\""), 1, None),
         (back("\"client-1\"") + &back("\"client-2\""), 1, None),
-        (back("\"client-1\"") + &back("\"client-1\""), 1, Some("a-client-is-put-back-once")),
+        (back("\"client-1\"") + &again, 1, Some("a-client-is-put-back-once")),
         (back("\"any-client\""), 1, Some("a-client-is-put-back-once")),
         (rots("\"client-1\""), 1, Some("a-client-keeps-its-disk")),
         (mistake.clone() + &undone, 3, None),
