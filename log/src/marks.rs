@@ -61,13 +61,7 @@ gapless_world::marks! {
         "candidate-gave-way": "A candidate gave up its own trial for a better candidate.",
         "elections-in-vain": "Several elections in a row came to nothing.",
         "longer-log-was-known": "A voter refused a candidate, because the voter's log is longer.",
-        "older-leader-refused": "A member followed no leader that was older than one of which it had been told.",
-        "others-did-not-answer-a-start": "A member that started went on although not all of the others had answered.",
-        "others-knew-a-longer-log": "The others held more than a member that started.",
         "two-candidates": "A candidate refused another candidate, whose log is shorter or whose number is smaller.",
-        "vote-refused-before-the-others-answered": "A member that had just started gave no vote yet.",
-        "vote-refused-for-a-longer-log": "A member gave no vote, because it had been told of a longer log at its start.",
-        "vote-refused-in-a-term-of-others": "A member gave no vote in a term of which it had been told at its start.",
         "voter-asked-again": "A voter that had said no, or had not answered, was asked again.",
         "would-not-be-elected": "A member that had lost its leader found that it would not be elected.",
     }

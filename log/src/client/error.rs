@@ -71,8 +71,8 @@ pub enum ClientError {
     /// The log has other entries under the sequences that this outbox assigned.
     #[error(
         "the log has another entry under sequence {sequence} of epoch {epoch}, which this outbox has just assigned: \
-         its data folder was put back to an earlier state, from a snapshot or a backup; what was sent since then is in \
-         the log"
+         its data folder was put back to an earlier state, from a snapshot or a backup; what it had delivered is in the \
+         log, and what it had accepted since that state and not delivered is lost"
     )]
     RolledBack {
         /// The epoch of the outbox.

@@ -41,10 +41,6 @@ impl Node {
         self.admit(caller, route)?;
         let entries = entries(frames).map_err(|why| Status::invalid_argument(why.to_string()))?;
         let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?.into();
-        if let Some(later) = self.lookout().later_than(vote) {
-            let outcome = Outcome::HigherVote.into();
-            return Ok(wire::AppendResponse { outcome, vote: Some(later.into()), ..Default::default() });
-        }
         // If there is a later leader, Raft's own answer tells of it.
         self.feel_pulse(vote).ok();
         let request = AppendEntriesRequest {
@@ -122,16 +118,12 @@ impl Node {
     /// # Errors
     /// The larger vote that this node knows of.
     fn feel_pulse(&self, vote: Vote<u64>) -> Result<(), Vote<u64>> {
-        if let Some(later) = self.lookout().later_than(vote) {
-            return Err(later);
-        }
         let newest = self.raft().metrics().borrow().vote;
         if newest > vote {
             return Err(newest);
         }
         if vote.committed {
             self.pulse().beat();
-            self.lookout().led();
         }
         Ok(())
     }
@@ -145,8 +137,7 @@ impl Node {
         let last_log_id = last.map(Into::into);
         if trial {
             let candidate = Standing { last: last_log_id, node };
-            let granted = self.lookout().permits(last_log_id)
-                && would_vote(self.pulse(), self.leadership(), self.ledger(), candidate).await;
+            let granted = would_vote(self.pulse(), self.leadership(), self.ledger(), candidate).await;
             let last = self.ledger().last_log_id().map(Into::into);
             return Ok(wire::VoteResponse {
                 vote: Some(self.raft().metrics().borrow().vote.into()),
@@ -154,11 +145,6 @@ impl Node {
                 last,
                 ..Default::default()
             });
-        }
-        if !(self.lookout().permits(last_log_id) && self.lookout().permits_term(vote)) {
-            let (own, last) = (self.raft().metrics().borrow().vote, self.ledger().last_log_id());
-            let (vote, last) = (Some(own.into()), last.map(Into::into));
-            return Ok(wire::VoteResponse { vote, granted: false, last, ..Default::default() });
         }
         let answer = self.raft().vote(VoteRequest { vote, last_log_id }).await;
         let answer = answer.map_err(|why| Status::unavailable(why.to_string()))?;

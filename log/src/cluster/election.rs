@@ -29,7 +29,6 @@ use tokio::{
 use super::{
     leadership::Leadership,
     ledger::Ledger,
-    lookout::Lookout,
     network::Links,
     quorum::is_quorum,
     types::{Member, Membership, TypeConfig},
@@ -150,7 +149,6 @@ pub(super) struct Elections {
     pub(super) ledger: Arc<Ledger>,
     pub(super) links: Arc<Links>,
     pub(super) pulse: Arc<Pulse>,
-    pub(super) lookout: Arc<Lookout>,
 }
 
 impl Elections {
@@ -164,7 +162,6 @@ impl Elections {
     }
 
     async fn keep_a_leader(&self) {
-        self.lookout.look(&self.ledger, &self.links).await;
         // This member may have been the leader before it started, so it does not wait for long: a question disturbs
         // nobody.
         let mut heard = *self.pulse.heard.borrow();
@@ -267,8 +264,7 @@ async fn wins<F: Future<Output = bool>>(membership: &Membership, own: u64, ask: 
 
 /// Returns whether this member would vote for another. Waits until its own leader is lost or is heard again.
 pub(super) async fn would_vote(pulse: &Pulse, leadership: &Leadership, ledger: &Ledger, candidate: Standing) -> bool {
-    // A member that has just started asks as if it had no log.
-    mark!("longer-log-was-known", candidate.last.is_some() && candidate.last < ledger.last_log_id());
+    mark!("longer-log-was-known", candidate.last < ledger.last_log_id());
     leadership.check().is_err()
         && candidate.last >= ledger.last_log_id()
         && pulse.is_lost().await

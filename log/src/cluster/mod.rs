@@ -41,7 +41,6 @@ mod ledger;
 mod line;
 mod linearizable;
 mod log;
-mod lookout;
 mod machine;
 mod members;
 mod network;

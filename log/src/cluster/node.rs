@@ -30,7 +30,6 @@ use super::{
     leadership::Leadership,
     ledger::Ledger,
     linearizable::Confirmations,
-    lookout::Lookout,
     network::Links,
     peer::Network,
     queue::{Job, Queue},
@@ -74,7 +73,6 @@ struct Handle {
     /// Held by the one call of a leader that Raft may be handling.
     appending: Arc<Mutex<()>>,
     pulse: Arc<Pulse>,
-    lookout: Arc<Lookout>,
     /// Taken apart step by step by a stop. A stop that is dropped half-way can be called again.
     running: Mutex<Running>,
 }
@@ -170,11 +168,10 @@ impl Node {
         tokio::spawn(budget::follow(settings.memory.clone(), stop.clone(), changed));
         let leadership = Leadership::new(&raft, ledger.clone(), links.clone());
         let confirmations = Confirmations::start(raft.clone(), leadership.clone());
-        let (pulse, lookout) = (Pulse::new(), Lookout::new());
+        let pulse = Pulse::new();
         if settings.cluster.is_some() {
-            let (raft, ledger, links) = (raft.clone(), ledger.clone(), links.clone());
-            let (pulse, lookout) = (pulse.clone(), lookout.clone());
-            tokio::spawn(Elections { raft, ledger, links, pulse, lookout }.run(stop));
+            let (raft, ledger, links, pulse) = (raft.clone(), ledger.clone(), links.clone(), pulse.clone());
+            tokio::spawn(Elections { raft, ledger, links, pulse }.run(stop));
         }
         let sequencer = Sequencer {
             raft: raft.clone(),
@@ -198,7 +195,6 @@ impl Node {
                 changing,
                 appending,
                 pulse,
-                lookout,
                 running,
             }),
         })
@@ -327,10 +323,6 @@ impl Node {
 
     pub(super) fn appending(&self) -> &Arc<Mutex<()>> {
         &self.handle.appending
-    }
-
-    pub(super) fn lookout(&self) -> &Lookout {
-        &self.handle.lookout
     }
 
     pub(super) fn pulse(&self) -> &Pulse {
