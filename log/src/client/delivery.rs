@@ -11,7 +11,7 @@ use super::{
     connection::{Connection, Connector},
     ending::End,
     lane::Lane,
-    outbox::{Command, View},
+    outbox::{Command, Owed, View},
     pace::Pace,
     rejection::Rejection,
     retry::{Backoff, Cure},
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     budget::Account,
     dial::Credentials,
+    leaf::Sequence,
     note::{NoteKey, Policy},
 };
 
@@ -58,12 +59,19 @@ pub(crate) struct DeliveryState {
     /// The lowest sequence that is not proven to be in the log.
     pub(super) next: u64,
     gaps: u32,
-    /// The sequence of the first entry that this life of the outbox accepts. Until it is in the log, no later one is
-    /// sent: if the outbox was put back to an earlier state, the log has another entry there, and can have none of those
-    /// that this life accepts.
-    first_of_life: u64,
+    /// The sequence of the entry that was last sent alone: until it is settled, no later one is sent.
+    ///
+    /// If the outbox was put back to an earlier state, its sequences are taken in the log from one on that is the first
+    /// of a life, and the log may take those that lie further on. So the first entry of each life is sent alone: if its
+    /// sequence is taken, then the log has none of the later entries. The lowest entry that a start finds is sent alone
+    /// as well, because an earlier life may have settled a first one in a way that proves nothing.
+    alone: u64,
+    /// Whether that entry had never been sent before.
+    alone_is_new: bool,
     /// Whether the log has said once that it has another entry there.
-    first_is_taken: bool,
+    alone_is_taken: bool,
+    /// Below this sequence, entries may have been sent before.
+    sent: u64,
     /// Whether a server that named the leader was believed since the last success. The next one is believed after a
     /// wait.
     pub(super) redirected: bool,
@@ -71,7 +79,7 @@ pub(crate) struct DeliveryState {
 
 impl DeliveryState {
     pub(crate) fn new(parts: Parts) -> DeliveryState {
-        let (next, first_of_life) = {
+        let (next, sent) = {
             let progress = parts.view.progress.borrow();
             (progress.acknowledged, progress.durable)
         };
@@ -86,8 +94,10 @@ impl DeliveryState {
             parked: false,
             next,
             gaps: 0,
-            first_of_life,
-            first_is_taken: false,
+            alone: next,
+            alone_is_new: false,
+            alone_is_taken: false,
+            sent,
             redirected: false,
         }
     }
@@ -120,21 +130,54 @@ impl DeliveryState {
         Err(End::GoBack)
     }
 
-    /// Returns whether an entry may not be sent yet, because the first one that this life accepted is not in the log.
-    pub(super) fn waits_for_the_first(&self, sequence: u64) -> bool {
-        self.next <= self.first_of_life && self.first_of_life < sequence
+    /// Returns whether an entry may not be sent yet, because an earlier one has to be settled first.
+    pub(super) fn waits(&self, sequence: u64) -> bool {
+        self.next <= self.alone && self.alone < sequence
+    }
+
+    /// Notes that an entry is sent.
+    pub(super) fn sends(&mut self, owed: &Owed) {
+        let Sequence(sequence) = owed.entry.entry().sequence;
+        if owed.first_of_life && self.alone != sequence {
+            self.is_alone(sequence);
+        }
+        if self.alone == sequence {
+            self.alone_is_new = self.sent <= sequence;
+        }
+        self.sent = self.sent.max(sequence + 1);
+    }
+
+    fn is_alone(&mut self, sequence: u64) {
+        (self.alone, self.alone_is_taken) = (sequence, false);
+    }
+
+    /// Notes that the log has the entry of the lowest sequence, and whether it says that it had it before. If that
+    /// entry had never been sent, the outbox was put back, and has just been given the same event again. Then the next
+    /// sequence may be taken.
+    pub(super) fn has(&mut self, sequence: u64, repeated: bool) {
+        if repeated && sequence == self.alone && self.alone_is_new {
+            self.is_alone(sequence + 1);
+        }
+    }
+
+    /// Notes that the place of the lowest sequence is closed by an entry that this outbox does not know. If it was sent
+    /// alone, that says nothing of the next one.
+    pub(super) fn closed(&mut self) {
+        if self.next == self.alone {
+            self.is_alone(self.next + 1);
+        }
     }
 
     /// Decides what to do when the log says that it has another entry under the lowest sequence. A refusal is no proof,
     /// and bits flip, so it has to be said twice.
     ///
     /// # Errors
-    /// The detail, if the entry is not the first that this life accepted: it is a dead letter.
+    /// The detail, if later entries may be in the log, because this one was not sent alone: it is a dead letter.
     pub(super) fn taken(&mut self, detail: String) -> Result<End, String> {
-        if self.next != self.first_of_life {
+        if self.next != self.alone {
             return Err(detail);
         }
-        if std::mem::replace(&mut self.first_is_taken, true) {
+        if std::mem::replace(&mut self.alone_is_taken, true) {
             return Ok(End::RolledBack);
         }
         Ok(End::Failed { cure: Cure::Time, why: format!("sequence-reused: {detail}"), pushback: None })

@@ -71,7 +71,7 @@ impl EpochRecord {
 
     pub(crate) async fn load(disk: Arc<dyn Disk>, path: &Path) -> Result<(Cell, Option<EpochRecord>), ClientError> {
         let cell = Cell::open(disk, path).await?;
-        let record = cell.load().map(decode).transpose()?;
+        let record = cell.load().map(EpochRecord::decode).transpose()?;
         Ok((cell, record))
     }
 
@@ -80,7 +80,7 @@ impl EpochRecord {
     }
 
     /// Version, flags, epoch, seed, previous epoch and its last sequence, client name to the end.
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut to = BytesMut::new();
         to.put_u8(VERSION);
         to.put_u8(u8::from(self.opened));
@@ -93,26 +93,26 @@ impl EpochRecord {
         to.put_slice(self.client.as_str().as_bytes());
         to.freeze()
     }
-}
 
-fn decode(mut from: Bytes) -> Result<EpochRecord, ClientError> {
-    let foreign = |why: String| ClientError::Foreign { what: WHAT, why };
-    if from.len() < 1 + 1 + 8 + 32 + 1 + 8 + 8 {
-        return Err(foreign(format!("only {} bytes", from.len())));
+    pub(crate) fn decode(mut from: Bytes) -> Result<EpochRecord, ClientError> {
+        let foreign = |why: String| ClientError::Foreign { what: WHAT, why };
+        if from.len() < 1 + 1 + 8 + 32 + 1 + 8 + 8 {
+            return Err(foreign(format!("only {} bytes", from.len())));
+        }
+        let version = from.get_u8();
+        if version != VERSION {
+            return Err(foreign(format!("version {version}, expected {VERSION}")));
+        }
+        let opened = from.get_u8() == 1;
+        let epoch = Epoch(from.get_u64());
+        let mut seed = [0; 32];
+        from.copy_to_slice(&mut seed);
+        let known = from.get_u8() == 1;
+        let (before, last) = (Epoch(from.get_u64()), Sequence(from.get_u64()));
+        let name = std::str::from_utf8(&from).map_err(|why| foreign(why.to_string()))?;
+        let client = ClientId::new(name).map_err(|why| foreign(why.to_string()))?;
+        Ok(EpochRecord { client, epoch, seed, previous: known.then_some((before, last)), opened })
     }
-    let version = from.get_u8();
-    if version != VERSION {
-        return Err(foreign(format!("version {version}, expected {VERSION}")));
-    }
-    let opened = from.get_u8() == 1;
-    let epoch = Epoch(from.get_u64());
-    let mut seed = [0; 32];
-    from.copy_to_slice(&mut seed);
-    let known = from.get_u8() == 1;
-    let (before, last) = (Epoch(from.get_u64()), Sequence(from.get_u64()));
-    let name = std::str::from_utf8(&from).map_err(|why| foreign(why.to_string()))?;
-    let client = ClientId::new(name).map_err(|why| foreign(why.to_string()))?;
-    Ok(EpochRecord { client, epoch, seed, previous: known.then_some((before, last)), opened })
 }
 
 /// The first 16 bytes of a hash over the client, the purpose and the epoch of a journal, so that a journal in a wrong
@@ -142,7 +142,7 @@ mod tests {
         for previous in [None, Some((Epoch(7), Sequence(9)))] {
             record.previous = previous;
             record.opened = !record.opened;
-            assert_eq!(decode(record.encode()).unwrap(), record);
+            assert_eq!(EpochRecord::decode(record.encode()).unwrap(), record);
         }
         assert!(!format!("{record:?}").contains(&format!("{:?}", record.seed[0..2].to_vec())));
     }

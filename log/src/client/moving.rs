@@ -3,16 +3,17 @@
 //! An outbox that goes back to a snapshot assigns sequences again which the log has seen. The log refuses the first of
 //! them: another entry stands there. Every entry from that sequence on was accepted after the outbox had come back, and
 //! as long as the first of them is not in the log, none of the others is sent. So the log has none of them, and none of
-//! them may be lost. They are noted here, durably, and the next start signs them
-//! anew in the epoch that it opens. Until that epoch is open, a crash leaves the note and the old journal, from which
-//! the same entries are taken again, in the same order.
+//! them may be lost. They are noted here, durably, together with the epoch in which the next start signs them anew.
+//! Until that epoch is open, a crash leaves the note and the old journal, from which the same entries are taken again,
+//! in the same order. If the outbox is put back a second time, to a moment at which the note was there, the same epoch
+//! comes of it, with the same entries, and the log answers them with their first receipts.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use gapless_world::Disk;
+use gapless_world::{Disk, OpenMode};
 
-use super::{dead_letter::DeadLetter, error::ClientError, settings::READ_BYTES_MAX};
+use super::{dead_letter::DeadLetter, epoch::EpochRecord, error::ClientError, settings::READ_BYTES_MAX};
 use crate::{
     leaf::{Body, Epoch, Sequence, SignedEntry},
     store::{Cell, Frame, Journal},
@@ -20,39 +21,27 @@ use crate::{
 
 const VERSION: u8 = 1;
 const WHAT: &str = "the note of entries that move to a new epoch";
+const HEAD_BYTES: usize = 1 + 8 + 8;
+
+/// The file of the note. It exists only if an outbox was ever put back.
+const FILE: &str = "outbox/moving";
 
 /// The entries that move: those of `epoch` from the sequence `from` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Moving {
     pub(crate) epoch: Epoch,
     pub(crate) from: u64,
-}
-
-/// The file of the note.
-pub(crate) struct MovingCell(Cell);
-
-impl MovingCell {
-    pub(crate) async fn load(disk: Arc<dyn Disk>, path: &Path) -> Result<(MovingCell, Option<Moving>), ClientError> {
-        let cell = Cell::open(disk, path).await?;
-        let moving = cell.load().map(decode_note).transpose()?;
-        Ok((MovingCell(cell), moving))
-    }
-
-    /// Stores the note. Version, epoch, first sequence.
-    pub(crate) async fn store(&mut self, moving: &Moving) -> Result<(), ClientError> {
-        let mut to = BytesMut::with_capacity(17);
-        to.put_u8(VERSION);
-        to.put_u64(moving.epoch.0);
-        to.put_u64(moving.from);
-        Ok(self.0.store(to.freeze()).await?)
-    }
+    /// The epoch to which they move.
+    pub(crate) to: EpochRecord,
 }
 
 fn decode_note(mut from: Bytes) -> Result<Moving, ClientError> {
-    if from.len() != 17 || from.get_u8() != VERSION {
-        return Err(ClientError::Foreign { what: WHAT, why: "not 17 bytes, or of an unknown version".to_owned() });
+    if from.len() < HEAD_BYTES || from.get_u8() != VERSION {
+        let why = format!("fewer than {HEAD_BYTES} bytes, or of an unknown version");
+        return Err(ClientError::Foreign { what: WHAT, why });
     }
-    Ok(Moving { epoch: Epoch(from.get_u64()), from: from.get_u64() })
+    let (epoch, first) = (Epoch(from.get_u64()), from.get_u64());
+    Ok(Moving { epoch, from: first, to: EpochRecord::decode(from)? })
 }
 
 /// Returns the entry in a frame of an outbox's journal.
@@ -66,6 +55,27 @@ pub(crate) fn decode(frame: Frame) -> Result<SignedEntry, ClientError> {
 }
 
 impl Moving {
+    pub(crate) async fn load(disk: Arc<dyn Disk>) -> Result<Option<Moving>, ClientError> {
+        let file = Path::new(FILE);
+        match disk.open(file, OpenMode::Existing).await {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => {
+                opened.map_err(|why| ClientError::Disk { what: "look for the note of entries that move", why })?
+            }
+        };
+        Cell::open(disk, file).await?.load().map(decode_note).transpose()
+    }
+
+    /// Stores the note. Version, epoch, first sequence, the record of the new epoch.
+    pub(crate) async fn store(&self, disk: Arc<dyn Disk>) -> Result<(), ClientError> {
+        let mut to = BytesMut::new();
+        to.put_u8(VERSION);
+        to.put_u64(self.epoch.0);
+        to.put_u64(self.from);
+        to.put_slice(&self.to.encode());
+        Ok(Cell::open(disk, Path::new(FILE)).await?.store(to.freeze()).await?)
+    }
+
     /// Reads entries from the sequence `next` on, which moves behind them, from the journal of their epoch. Returns the
     /// payloads of those that move; none at the end. What is a dead letter stays one.
     pub(crate) async fn read(

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use gapless_world::{LogEvent, Observer};
+use gapless_world::{Disk, LogEvent, Observer};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -27,8 +27,9 @@ use tokio::{
 use super::{
     Delivered, Delivery, Submission,
     dead_letter::{DeadLetter, DeadLetters, read_all, reason_text},
+    epoch::EpochRecord,
     error::ClientError,
-    moving::{Moving, MovingCell, decode},
+    moving::{Moving, decode},
     settings::READ_BYTES_MAX,
 };
 use crate::{
@@ -49,6 +50,8 @@ const LAZY_TIME: Duration = Duration::from_secs(1);
 pub(crate) const KIND_OPENED: u8 = 1;
 /// Kind of a frame whose entry is an event.
 pub(crate) const KIND_EVENT: u8 = 2;
+/// Kind of a frame whose entry is the first event that a life of the outbox accepted.
+pub(crate) const KIND_FIRST_EVENT: u8 = 3;
 
 /// How far the outbox has got. Everything below `acknowledged` is proven to be in the log, everything below `durable`
 /// is synced here; what lies between is owed.
@@ -61,6 +64,15 @@ pub(crate) struct Progress {
     pub(crate) stopped: Option<String>,
     /// Whether the owner is gone and its files are closed.
     pub(crate) ended: bool,
+}
+
+/// An entry that is owed to the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Owed {
+    pub(crate) entry: SignedEntry,
+    /// Whether this is the first event that a life of the outbox accepted. If the outbox was put back to an earlier
+    /// state, its sequences are taken in the log from such an entry on.
+    pub(crate) first_of_life: bool,
 }
 
 /// A payload on its way into the outbox.
@@ -100,19 +112,19 @@ type Closings = Arc<Mutex<BTreeMap<u64, SignedEntry>>>;
 impl View {
     /// Returns up to `limit` durable entries from `start` on as they are to be sent, of no more than `bytes_max` bytes
     /// unless the first alone is larger.
-    pub(crate) async fn entries(
-        &self,
-        start: u64,
-        limit: u64,
-        bytes_max: usize,
-    ) -> Result<Vec<SignedEntry>, ClientError> {
+    pub(crate) async fn entries(&self, start: u64, limit: u64, bytes_max: usize) -> Result<Vec<Owed>, ClientError> {
         let end = self.progress.borrow().durable.min(start.saturating_add(limit));
         if start >= end {
             return Ok(Vec::new());
         }
         let frames = self.entries.read(start, end, bytes_max).await?;
         let closings = self.closings.lock().unwrap_or_else(PoisonError::into_inner);
-        frames.into_iter().map(|frame| closings.get(&frame.index).cloned().map_or_else(|| decode(frame), Ok)).collect()
+        let owed = |frame: Frame| {
+            let first_of_life = frame.kind == KIND_FIRST_EVENT;
+            let entry = closings.get(&frame.index).cloned().map_or_else(|| decode(frame), Ok)?;
+            Ok(Owed { entry, first_of_life })
+        };
+        frames.into_iter().map(owed).collect()
     }
 
     /// Returns the payloads that are owed, oldest first, read from the disk.
@@ -128,8 +140,8 @@ impl View {
                 entries => entries?,
             };
             let Some(last) = entries.last() else { return Ok(payloads) };
-            next = last.entry().sequence.0 + 1;
-            payloads.extend(entries.iter().filter_map(|entry| match &entry.entry().body {
+            next = last.entry.entry().sequence.0 + 1;
+            payloads.extend(entries.iter().filter_map(|owed| match &owed.entry.entry().body {
                 Body::Event(payload) => Some(payload.clone()),
                 _ => None,
             }));
@@ -152,7 +164,7 @@ pub(crate) struct Recovered {
     pub(crate) closings: BTreeMap<u64, SignedEntry>,
     pub(crate) acknowledged: u64,
     pub(crate) pointer: Cell,
-    pub(crate) moving: MovingCell,
+    pub(crate) disk: Arc<dyn Disk>,
     /// The lock on the data folder, held until the owner ends.
     pub(crate) _lock: Box<dyn Send + Sync>,
 }
@@ -167,6 +179,8 @@ pub(crate) struct Owner {
     waiting: BTreeMap<u64, oneshot::Sender<Delivered>>,
     /// The next submission, while the outbox has no room for it.
     held: Option<Submit>,
+    /// The sequence of the first event that this life accepts.
+    first_of_life: u64,
     /// `acknowledged` as last written down.
     written: u64,
     write_by: Option<Instant>,
@@ -188,10 +202,19 @@ impl Owner {
             closings: closings.clone(),
             progress: progress.subscribe(),
         };
-        let written = recovered.acknowledged;
-        let (waiting, held, write_by) = (BTreeMap::new(), None, None);
-        let entries_max = entries_max.max(1);
-        (Owner { recovered, entries_max, observer, closings, progress, waiting, held, written, write_by }, view)
+        let owner = Owner {
+            entries_max: entries_max.max(1),
+            observer,
+            closings,
+            progress,
+            waiting: BTreeMap::new(),
+            held: None,
+            first_of_life: recovered.journal.next_index(),
+            written: recovered.acknowledged,
+            write_by: None,
+            recovered,
+        };
+        (owner, view)
     }
 
     /// Works until nobody is left to submit, or `stop` says so, and delivery has ended (it drops its `commands`).
@@ -301,7 +324,8 @@ impl Owner {
 
     fn frame(&self, index: u64, submit: &Submit) -> Frame {
         let entry = self.sign(index, Body::Event(submit.payload.clone()));
-        Frame { index, term: self.recovered.epoch.0, kind: KIND_EVENT, body: entry.bytes().clone() }
+        let kind = if index == self.first_of_life { KIND_FIRST_EVENT } else { KIND_EVENT };
+        Frame { index, term: self.recovered.epoch.0, kind, body: entry.bytes().clone() }
     }
 
     fn sign(&self, sequence: u64, body: Body) -> SignedEntry {
@@ -367,7 +391,9 @@ impl Owner {
     async fn give_up_epoch(&mut self, sequence: u64) -> Result<ClientError, ClientError> {
         let epoch = self.recovered.epoch;
         mark!("outbox-was-rolled-back");
-        self.recovered.moving.store(&Moving { epoch, from: sequence }).await?;
+        let Recovered { disk, client, .. } = &self.recovered;
+        let moving = Moving { epoch, from: sequence, to: EpochRecord::new(client.clone(), Some(epoch)) };
+        moving.store(disk.clone()).await?;
         self.observer.see(LogEvent::OutboxRolledBack { epoch: epoch.0, sequence });
         Ok(ClientError::RolledBack { epoch: epoch.0, sequence })
     }

@@ -13,7 +13,7 @@ use super::{
     dead_letter::{DeadLetter, DeadLetters},
     epoch::{self, EpochRecord},
     error::ClientError,
-    moving::{Moving, MovingCell},
+    moving::Moving,
     outbox::{KIND_EVENT, KIND_OPENED, Pointer, Recovered},
     witness::Witness,
 };
@@ -50,8 +50,8 @@ pub(crate) async fn recover(
     let (mut cell, found) = EpochRecord::load(files, &outbox.join("epoch")).await?;
     // This comes before an epoch is opened: from then on, a missing checkpoint is a loss.
     let witness = open_witness(world, found.as_ref().is_some_and(|record| record.opened)).await?;
-    let (moving, move_from) = MovingCell::load(world.disk.clone(), &outbox.join("moving")).await?;
-    let opening = Opening { world, client, options, letters: &letters, move_from };
+    let moving = Moving::load(world.disk.clone()).await?;
+    let opening = Opening { world, client, options, letters: &letters, moving };
     let (record, journal) = opening.open_epoch(&mut cell, found, pointer).await?;
 
     let noted = pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
@@ -73,9 +73,8 @@ pub(crate) async fn recover(
         world.tell(LogEvent::DeadLettered { epoch: epoch.0, sequence: sequence.0, reason: reason.clone() });
     }
     let (client, key, epoch) = (client.clone(), record.key(), record.epoch);
-    let pointer = pointer_cell;
-    let recovered =
-        Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer, moving, _lock: lock };
+    let (pointer, disk) = (pointer_cell, world.disk.clone());
+    let recovered = Recovered { client, epoch, key, journal, dead, closings, acknowledged, pointer, disk, _lock: lock };
     Ok((recovered, witness))
 }
 
@@ -130,7 +129,7 @@ struct Opening<'a> {
     options: JournalOptions,
     letters: &'a [DeadLetter],
     /// The entries of an earlier epoch that move to the one after it.
-    move_from: Option<Moving>,
+    moving: Option<Moving>,
 }
 
 impl Opening<'_> {
@@ -147,8 +146,8 @@ impl Opening<'_> {
         }
         // A pointer never names a newer epoch than the record does, unless the record itself was lost.
         let newest = found.as_ref().map(|record| record.epoch).max(pointer.map(|pointer| pointer.epoch));
-        let is_left = |record: &EpochRecord| self.move_from.is_some_and(|moving| moving.epoch == record.epoch);
-        if let Some(record) = found.filter(|record| !is_left(record)) {
+        let left = self.moving.as_ref().filter(|it| found.as_ref().is_some_and(|record| record.epoch == it.epoch));
+        if let Some(record) = found.filter(|_| left.is_none()) {
             let mut journal = self.open_journal(record.epoch).await?;
             let used =
                 pointer.filter(|pointer| pointer.epoch == record.epoch).map_or(0, |pointer| pointer.acknowledged);
@@ -160,7 +159,10 @@ impl Opening<'_> {
             // The journal is shorter than what had been durable in it: sequences would be assigned twice. Nobody knows
             // what else it held, so the new epoch says that what came before is unknown.
         }
-        let record = EpochRecord::new(self.client.clone(), newest);
+        let record = match left {
+            Some(moving) => moving.to.clone(),
+            None => EpochRecord::new(self.client.clone(), newest),
+        };
         // After a crash behind this store, the next start finds the record, not opened, with an empty journal, and goes
         // on here.
         record.store(cell).await?;
@@ -198,19 +200,26 @@ impl Opening<'_> {
         Ok(record)
     }
 
-    /// Writes the entries that move into the journal of an epoch that is not open yet. A start that was cut off may
-    /// have written the first of them.
+    /// Makes the entries that move durable in the journal of an epoch that is not open yet. A start that was cut off
+    /// may have written the first of them.
     async fn move_entries(&self, record: &EpochRecord, journal: &mut Journal) -> Result<(), ClientError> {
-        let Some(moving) = self.move_from.filter(|moving| moving.epoch < record.epoch) else { return Ok(()) };
+        let Some(moving) = self.moving.as_ref().filter(|moving| moving.to.epoch == record.epoch) else { return Ok(()) };
         let old = self.open_journal(moving.epoch).await?;
+        if old.next_index() <= moving.from {
+            let epoch = moving.epoch.0;
+            tracing::warn!("the entries of epoch {epoch} were to move to a new epoch, and their journal is lost");
+        }
         let (mut next, mut sequence, there) = (0, 1, journal.next_index());
         loop {
             let payloads = moving.read(&old, self.letters, &mut next).await?;
-            let moved = || (sequence..).zip(&payloads).filter(|(sequence, _)| *sequence >= there);
+            let moved = || (sequence..).zip(&payloads);
+            let missing = moved().filter(|(sequence, _)| *sequence >= there);
             let frames: Vec<Frame> =
-                moved().map(|(sequence, payload)| event(record, sequence, payload.clone())).collect();
+                missing.map(|(sequence, payload)| event(record, sequence, payload.clone())).collect();
             mark!("entries-moved-to-a-new-epoch", !frames.is_empty());
             journal.write(&frames)?;
+            journal.sync().await?;
+            // The start that wrote an entry may have been cut off before it could tell.
             for (sequence, payload) in moved() {
                 let entry = payload.clone();
                 self.world.tell(LogEvent::EntryAccepted { epoch: record.epoch.0, sequence, entry });

@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
         /// The reason, in the log's words.
         reason: String,
     },
-    /// Another entry has the slot of an event. Where the event is the first that this life of the outbox accepted, the
+    /// Another entry has the slot of an event. If the event was sent alone, as the first of a life of the outbox is, the
     /// outbox was put back to an earlier state, and assigned the sequence a second time. Otherwise it is a dead letter.
     Taken {
         /// The reason, in kebab-case.

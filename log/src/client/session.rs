@@ -34,6 +34,7 @@ use super::{
     known::{Known, hashes},
     lane::Lane,
     line::Line,
+    outbox::Owed,
     pace::Mark,
     receipt::{self, Examined, VerifiedReceipt},
     refusal::{Verdict, verdict},
@@ -101,7 +102,7 @@ pub(super) struct Session<'d> {
     lane: Lane,
     /// The next sequence to be read from the outbox.
     read_from: u64,
-    ready: VecDeque<SignedEntry>,
+    ready: VecDeque<Owed>,
     flight: VecDeque<Sent>,
     arrived: VecDeque<Arrived>,
     proving: Option<(Group, Proofs)>,
@@ -206,7 +207,7 @@ impl<'d> Session<'d> {
             if self.ready.is_empty() && !self.read().await? {
                 return Ok(());
             }
-            if self.ready.front().is_some_and(|entry| self.of.waits_for_the_first(entry.entry().sequence.0)) {
+            if self.ready.front().is_some_and(|owed| self.of.waits(owed.entry.entry().sequence.0)) {
                 return Ok(());
             }
             if self.flight.len() >= self.of.pace.width() {
@@ -214,8 +215,9 @@ impl<'d> Session<'d> {
                 self.of.pace.held_back();
                 return Ok(());
             }
-            let Some(entry) = self.ready.pop_front() else { return Ok(()) };
-            let known = self.of.parts.witness.kept().clone();
+            let Some(owed) = self.ready.pop_front() else { return Ok(()) };
+            self.of.sends(&owed);
+            let (entry, known) = (owed.entry, self.of.parts.witness.kept().clone());
             self.lane.send(AppendRequest { entry: entry.bytes().clone(), known_size: known.size });
             let (now, first) = (Instant::now(), self.flight.is_empty());
             if first {
@@ -233,12 +235,12 @@ impl<'d> Session<'d> {
         let read = self.of.parts.view.entries(self.read_from, limit, room.min(READ_BYTES_MAX));
         let entries = meanwhile(&mut self.lane, &mut self.proving, read).await?;
         let mut left = room;
-        for entry in entries {
+        for owed in entries {
             // An entry that is too large for the room that is left is read again later.
-            let Some(rest) = left.checked_sub(weight(&entry)) else { break };
+            let Some(rest) = left.checked_sub(weight(&owed.entry)) else { break };
             left = rest;
             self.read_from += 1;
-            self.ready.push_back(entry);
+            self.ready.push_back(owed);
         }
         self.holds(self.weight + room - left);
         Ok(!self.ready.is_empty())
@@ -399,6 +401,7 @@ impl<'d> Session<'d> {
         }
         for (counted, receipt) in verified.iter().zip(&told) {
             mark!("repeat-was-received", counted.repeated);
+            self.of.has(counted.sequence.0, counted.repeated);
             self.of.parts.world.tell(LogEvent::ReceiptVerified {
                 epoch: counted.epoch.0,
                 sequence: counted.sequence.0,
@@ -431,6 +434,7 @@ impl<'d> Session<'d> {
             }
             Verdict::Closed { reason } => {
                 self.holds(self.weight.saturating_sub(weight(&sent.entry)));
+                self.of.closed();
                 let left = self.of.leave(vec![Delivered::DeadLetter { reason }]);
                 meanwhile(&mut self.lane, &mut self.proving, left).await
             }

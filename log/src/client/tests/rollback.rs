@@ -8,8 +8,8 @@ const BEFORE: usize = 3;
 const FORGOTTEN: usize = 2;
 const AFTER: usize = 4;
 
-/// Too large for the log, and accepted after the return.
-const OVERSIZE: usize = 101;
+/// Too large for the log.
+const OVERSIZE: usize = 1_000;
 
 async fn submit(life: Life, numbers: impl Iterator<Item = usize>) -> Vec<Bytes> {
     let accepted = Arc::new(Mutex::new(Vec::new()));
@@ -85,9 +85,90 @@ fn nothing_is_sent_behind_a_sequence_that_is_taken() {
     }
 }
 
+/// Lets a client start with the log out of reach, and accept these events.
+fn accept_unheard(disk: &MemoryDisk, log: &FakeLog, numbers: std::ops::Range<usize>) {
+    live(disk, log, Call::AppendStream, |mut life| async move {
+        life.settings.servers[0].address = REFUSING.to_owned();
+        let client = life.open().await.unwrap();
+        for n in numbers {
+            client.submit(payload(n)).await.unwrap();
+        }
+    });
+}
+
+/// The first entry that is accepted after the return may be one of an earlier life than the one that is refused.
+#[test]
+fn starts_before_the_first_refusal_cost_nothing() {
+    for call in [Call::Append, Call::AppendStream] {
+        let (log, disk) = put_back();
+        for life in 1..=3 {
+            accept_unheard(&disk, &log, 100 * life..100 * life + 2 * FORGOTTEN);
+        }
+        live(&disk, &log, call, |life| async move {
+            life.open().await.unwrap().failed().await.unwrap();
+            assert_eq!(life.seen.count("dead-lettered"), 0);
+        });
+        live(&disk, &log, call, |life| submit(life, 0..0));
+        let later: Vec<Bytes> = (1..=3).flat_map(|life| 100 * life..100 * life + 2 * FORGOTTEN).map(payload).collect();
+        assert_eq!(log.payloads()[BEFORE + FORGOTTEN..], later);
+        assert_gapless(&log);
+    }
+}
+
+/// An application that goes back as well may say the same again before it says anything else.
+#[test]
+fn events_that_are_said_again_are_the_ones_that_the_log_has() {
+    for call in [Call::Append, Call::AppendStream] {
+        for again in 1..=FORGOTTEN {
+            let (log, disk) = put_back();
+            let later: Vec<Bytes> = (BEFORE..BEFORE + again).chain(300..300 + 3 * FORGOTTEN).map(payload).collect();
+            let submitted = later.clone();
+            live(&disk, &log, call, |life| async move {
+                let client = life.open().await.unwrap();
+                let submitted = submitted.into_iter().map(|payload| client.submit(payload));
+                assert!(futures::future::join_all(submitted).await.iter().all(Result::is_ok));
+                // With all of them said again, no sequence is taken.
+                if again < FORGOTTEN {
+                    client.failed().await.unwrap();
+                } else {
+                    client.close(Duration::from_secs(20)).await.unwrap();
+                }
+                assert_eq!(life.seen.count("dead-lettered"), 0);
+            });
+            live(&disk, &log, call, |life| submit(life, 0..0));
+            assert_eq!(log.payloads()[BEFORE..BEFORE + again], later[..again]);
+            assert_eq!(log.payloads()[BEFORE + FORGOTTEN..], later[again..], "{again} said again");
+            assert_gapless(&log);
+        }
+    }
+}
+
+#[test]
+fn an_outbox_that_is_put_back_to_its_note_opens_the_same_epoch_again() {
+    let (log, disk) = put_back();
+    live(&disk, &log, Call::AppendStream, |life| async move {
+        let client = life.open().await.unwrap();
+        client.submit(payload(100)).await.unwrap();
+        client.failed().await.unwrap();
+    });
+    let image = disk.crash(Unsynced::Lost);
+    live(&disk, &log, Call::AppendStream, |life| submit(life, 0..0));
+    let logged = log.payloads();
+    assert_eq!(logged.last(), Some(&payload(100)));
+    live(&image, &log, Call::AppendStream, |life| submit(life, 0..0));
+    assert_eq!(log.payloads(), logged);
+}
+
 #[test]
 fn wherever_the_new_epoch_is_cut_off_nothing_is_lost_or_doubled() {
-    let later = || 100..100 + AFTER;
+    for too_large in [0, 1] {
+        let later: Vec<usize> = (0..AFTER).map(|n| if n == too_large { OVERSIZE } else { 100 + n }).collect();
+        cut_off_everywhere(&later);
+    }
+}
+
+fn cut_off_everywhere(later: &[usize]) {
+    let later = || later.iter().copied();
     for unsynced in [Unsynced::Lost, Unsynced::Kept] {
         for at in 0.. {
             let (log, disk) = put_back();
