@@ -14,7 +14,8 @@
 //! may report corruption only where its disk was damaged, failed or was emptied; on a sound disk the fault is its own.
 //! What a repair has replaced (`replica-repaired`) is sound from then on, until its disk is struck again. The same goes
 //! for a server that a leader found to hold less than it had acknowledged (`member-lost-tail`): on a sound disk it had
-//! acknowledged what was not synced, which no entry shows as long as a majority kept it.
+//! acknowledged what was not synced, which no entry shows as long as a majority kept it. A disk that was put back to an
+//! earlier state is sound; it explains, once to each leader, that the server holds less.
 //!
 //! **What leaves it idle.** No server ran.
 //!
@@ -45,7 +46,9 @@ struct Server {
     /// Whether a step has struck what its process depends on.
     struck: bool,
     /// Whether its disk was emptied.
-    forgets: bool,
+    emptied: bool,
+    /// If its disk was put back to an earlier state, the leaders that have since found out what it forgot.
+    put_back: Option<BTreeSet<Name>>,
     /// Files that were damaged, or could not be read or written, and have not been replaced since.
     damaged: BTreeSet<String>,
 }
@@ -53,7 +56,13 @@ struct Server {
 impl Server {
     /// Returns whether its disk was emptied, or holds files that were damaged or failed.
     fn disk_struck(&self) -> bool {
-        self.forgets || !self.damaged.is_empty()
+        self.emptied || !self.damaged.is_empty()
+    }
+
+    /// Returns whether a leader may find that it holds less than it had acknowledged. A disk that was put back explains
+    /// this once to each leader.
+    fn may_have_forgotten(&mut self, leader: &Name) -> bool {
+        self.disk_struck() || self.put_back.as_mut().is_some_and(|told| told.insert(leader.clone()))
     }
 }
 
@@ -72,7 +81,7 @@ pub(super) fn check(index: &Index<'_>) -> Finding {
         }
         if let What::Log { event: LogEvent::MemberLostTail { member, .. } } = &event.what
             && servers.contains_key(&event.host)
-            && servers.get(&Name::from(member.as_str())).is_some_and(|server| !server.disk_struck())
+            && servers.get_mut(&Name::from(member.as_str())).is_some_and(|it| !it.may_have_forgotten(&event.host))
         {
             violations.add("forgot", None, || forgot(index, at));
         }
@@ -84,7 +93,8 @@ pub(super) fn check(index: &Index<'_>) -> Finding {
                 server.struck = true;
                 server.damaged.insert(path.clone());
             }
-            What::Wiped {} | What::Rewound { .. } => (server.struck, server.forgets) = (true, true),
+            What::Wiped {} => (server.struck, server.emptied) = (true, true),
+            What::Rewound { .. } => (server.struck, server.put_back) = (true, Some(BTreeSet::new())),
             What::Log { event: LogEvent::ReplicaRepaired { replaced, .. } } => {
                 server.damaged.retain(|path| !replaced.iter().any(|new| path.starts_with(new)));
             }
@@ -174,7 +184,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{Untouched, testing::Story},
-        history::{DiskOp, Invariant, StepEvent},
+        history::{DiskOp, Invariant, RunClock, StepEvent},
     };
 
     fn failed() -> What {
@@ -341,6 +351,14 @@ mod tests {
             story.says(struck, damaged.clone()).says("server-2", lost_tail("server-1"));
             assert_eq!(matches!(finding(&story), Finding::Holds { .. }), excused, "{struck}");
         }
+        let mut back = up();
+        back.says("server-1", What::Rewound { to: RunClock::ZERO }).says("server-2", lost_tail("server-1"));
+        assert!(matches!(finding(&back), Finding::Holds { .. }));
+        back.says("server-2", lost_tail("server-1"));
+        assert!(matches!(finding(&back), Finding::Violated(_)), "it was brought up to date, and forgot again");
+        let mut sound = up();
+        sound.says("server-1", What::Rewound { to: RunClock::ZERO }).says("server-1", corruption());
+        assert!(matches!(finding(&sound), Finding::Violated(_)), "an earlier state of a disk is sound");
         let mut gone = up();
         gone.says("server-2", lost_tail("server-9"));
         assert!(matches!(finding(&gone), Finding::Holds { .. }), "nobody of this run");

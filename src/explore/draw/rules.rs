@@ -45,6 +45,15 @@ pub static RULES: &[Rule] = &[
         allows: a_client_is_put_back_once,
     },
     Rule {
+        name: "the-others-know-what-a-server-forgot",
+        reason: "A server whose disk is put back does not know what it has acknowledged since, so that is on one disk \
+                 less than a quorum had. If another of these disks is out of reach before the server is up to date, a \
+                 quorum may elect a leader that lacks an acknowledged entry, and no log that trusts its disks can tell. \
+                 So from a while before the image until a while after the return, no other step strikes a server or \
+                 the network between servers, and the server stays dark until the others have a leader.",
+        allows: the_others_know_what_a_server_forgot,
+    },
+    Rule {
         name: "a-breaking-revision-is-taken-back",
         reason: "A log that cannot read what it is sent refuses it, and goes on once the revision has been rolled \
                  back. So at most one host runs `breaking`, for a part of the run; nothing else is upgraded meanwhile, \
@@ -133,6 +142,45 @@ fn a_client_is_put_back_once(scenario: &Scenario) -> bool {
         HostRef::Client(_) => struck.insert(host.clone()),
         // The run decides which client this is, so it may be one that was put back before.
         _ => false,
+    })
+}
+
+/// Returns a time in which the members of a cluster elect a leader and bring each other up to date, if nothing keeps
+/// them from it.
+pub(super) fn brought_up_to_date(latency: Duration) -> Duration {
+    Duration::from_secs(10).saturating_add(latency.saturating_mul(100))
+}
+
+fn the_others_know_what_a_server_forgot(scenario: &Scenario) -> bool {
+    let settled = brought_up_to_date(scenario.cluster.latency);
+    let among_servers = |step: &Step| match step.action.link() {
+        Some(link) => {
+            let (one, other) = link.ends();
+            [one, other].into_iter().all(|end| !end.iter().all(HostRef::is_client))
+        }
+        None => step.action.on().is_some() && strikes_servers(step),
+    };
+    let down = |step: &Step| step.action.duration("down").unwrap_or_default();
+    let disturbs = |begins: Duration, returns: Duration, other: &Step| match other.start {
+        Start::At(at) if at >= returns.saturating_add(settled) => false,
+        Start::At(at) => {
+            let lasts = match other.action.fault().end {
+                End::Instant => Some(Duration::ZERO),
+                _ => other.duration,
+            };
+            lasts.is_none_or(|lasts| {
+                at.saturating_add(lasts).saturating_add(down(other)).saturating_add(settled) > begins
+            })
+        }
+        // The run decides when that is.
+        Start::After { .. } => true,
+    };
+    let forgets = |step: &&Step| step.action.fault().synced == Synced::Forgotten && strikes_servers(step);
+    scenario.steps.iter().filter(forgets).all(|step| {
+        let (Start::At(at), Some(lasts)) = (&step.start, step.duration) else { return false };
+        let returns = at.saturating_add(lasts).saturating_add(down(step));
+        let others = scenario.steps.iter().filter(|other| other.name != step.name && among_servers(other));
+        down(step) >= settled && !others.into_iter().any(|other| disturbs(*at, returns, other))
     })
 }
 

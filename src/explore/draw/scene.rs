@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Subject, dice::Dice, value::value};
+use super::{Subject, dice::Dice, rules::brought_up_to_date, value::value};
 use crate::{
     fault::{Action, ActsOn, End, Fault, Given, HostRef, Kind, Link, Need, RevisionRole, Synced, Value, find},
     scenario::{Moment, OVERSIZE_CAUSES, Scenario, Start, Step},
@@ -82,6 +82,12 @@ impl<'a> Scene<'a> {
                 if let Value::Duration(down) = &mut drawn {
                     *down = (*down).min(most);
                 }
+            }
+            // Until the others have a leader, and everything that this server has forgotten.
+            if let ("rewind", "down", Value::Duration(down)) = (fault.name, parameter.name, &mut drawn)
+                && !given.on.iter().flatten().all(HostRef::is_client)
+            {
+                *down = (*down).max(brought_up_to_date(self.latency));
             }
             given.values.insert(parameter.name, drawn);
         }

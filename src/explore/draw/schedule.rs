@@ -159,6 +159,11 @@ fn group(dice: &mut Dice, scene: &Scene<'_>, fault: &'static Fault, scenario: &S
         }
         _ => {}
     }
+    if fault.name == "rewind" && !action.on().into_iter().flatten().all(HostRef::is_client) {
+        // Whatever follows may strike no server before this one is up to date again.
+        let start = Start::At(Duration::from_millis(shape.time(dice, work.as_millis() as u64)));
+        return vec![Step { name: name(0), duration, action, start, line: 0 }];
+    }
     let mut first = Step { name: name(0), duration, action, start, line: 0 };
     if let Some(course) = plot::of(dice, scene, &first, &|nth| name(1 + nth)) {
         return course;

@@ -186,15 +186,24 @@ fn what_is_drawn_keeps_every_rule_and_a_run_of_it_can_be_waited_for() {
     assert!(mean < 5_000_000, "a run costs {mean} µs on average");
 }
 
+/// Returns a step as a file has it.
+fn step(action: &str, more: &str) -> String {
+    format!("[[step]]\naction = \"{action}\"\n{more}\n")
+}
+
+/// Asserts which rule steps break, with so many servers, in a workload of this length.
+fn assert_rules(work: &str, cases: &[(String, u32, Option<&str>)]) {
+    for (steps, servers, rule) in cases {
+        let text = format!(
+            "title = \"t\"\n[cluster]\nservers = {servers}\n[workload]\nclients = 2\nappends = \"1/s\"\nfor = \"{work}\"\n{steps}"
+        );
+        let scenario = scenario::parse(Path::new("t.toml"), &text).expect("sound");
+        assert_eq!(broken(&own(), &scenario).map(|rule| rule.name), *rule, "{steps}");
+    }
+}
+
 #[test]
 fn each_rule_forbids_what_it_says_and_nothing_less() {
-    let read = |steps: &str, servers: u32| {
-        let text = format!(
-            "title = \"t\"\n[cluster]\nservers = {servers}\n[workload]\nclients = 2\nappends = \"1/s\"\nfor = \"19s\"\n{steps}"
-        );
-        scenario::parse(Path::new("t.toml"), &text).expect("sound")
-    };
-    let step = |action: &str, more: &str| format!("[[step]]\naction = \"{action}\"\n{more}\n");
     let rots = |on: &str| step("bit-rot", &format!("on = {on}\nat = \"1s\""));
     let back = |on: &str| step("rewind", &format!("on = {on}\nat = \"1s\"\nfor = \"2s\""));
     let again = step("rewind", "name = \"again\"\non = \"client-1\"\nat = \"9s\"\nfor = \"2s\"");
@@ -222,7 +231,7 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (rots("\"server-1\""), 1, None),
         (step("wipe", "on = \"server-1\"\nat = \"1s\""), 1, Some("damage-stays-with-a-minority")),
         (back("\"server-1\""), 1, Some("damage-stays-with-a-minority")),
-        (back("\"server-1\""), 3, None),
+        (back("\"server-1\""), 3, Some("the-others-know-what-a-server-forgot")),
         (back("\"client-1\"") + &rots("\"server-1\""), 1, None),
         (back("\"client-1\"") + &back("\"client-2\""), 1, None),
         (back("\"client-1\"") + &again, 1, Some("a-client-is-put-back-once")),
@@ -252,10 +261,32 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (step("churn", "on = \"server-1\"\nevery = \"2s\"\nat = \"1s\""), 1, None),
         (step("ca-rotate", "on = \"servers\"\noverlap = \"24h\"\nat = \"1s\""), 3, Some("a-run-can-be-waited-for")),
     ];
-    for (steps, servers, rule) in cases {
-        let scenario = read(&steps, servers);
-        assert_eq!(broken(&own(), &scenario).map(|rule| rule.name), rule, "{steps}");
-    }
+    assert_rules("19s", &cases);
+}
+
+#[test]
+fn while_a_server_forgets_nothing_else_strikes_the_servers() {
+    const RULE: Option<&str> = Some("the-others-know-what-a-server-forgot");
+    let forgets = |at: &str, down: &str| {
+        step("rewind", &format!("name = \"f\"\non = \"server-1\"\nat = \"{at}\"\nfor = \"2s\"\ndown = \"{down}\""))
+    };
+    let crash = |on: &str| step("crash", &format!("on = \"{on}\"\nat = \"1s\"\nfor = \"12s\""));
+    let cut = |at: &str, one: &str, other: &str| {
+        step("blackhole", &format!("between = [{one}, {other}]\nat = \"{at}\"\nfor = \"1s\""))
+    };
+    assert_rules(
+        "99s",
+        &[
+            (forgets("30s", "15s"), 3, None),
+            (forgets("30s", "5s"), 3, RULE),
+            (forgets("30s", "15s") + &crash("server-2"), 3, None),
+            (forgets("20s", "15s") + &crash("server-2"), 3, RULE),
+            (forgets("1s", "15s") + &cut("80s", "\"server-2\"", "\"server-3\""), 3, None),
+            (forgets("1s", "15s") + &cut("20s", "\"server-2\"", "\"server-3\""), 3, RULE),
+            (forgets("1s", "15s") + &cut("20s", "\"clients\"", "\"servers\""), 3, None),
+            (forgets("1s", "15s") + &step("restart", "name = \"r\"\non = \"server-2\"\nafter = \"f\""), 3, RULE),
+        ],
+    );
 }
 
 #[test]

@@ -23,6 +23,7 @@ const fn usual(fault: &'static str, parameter: &'static str, least: u64, most: u
 static USUAL: &[Usual] = &[
     usual("churn", "every", 300, 8_000),
     usual("churn", "down", 10, 4_000),
+    usual("rewind", "down", 10, 20_000),
     usual("fsync-error", "nth", 1, 40),
     usual("disk-full", "free", 0, 1 << 20),
     usual("slow-disk", "latency", 1, 2_000),

@@ -61,6 +61,7 @@ impl Processes {
         let Some((bytes, files)) = wipe(director, index, host) else { return };
         let Some(actor) = director.stage.actor(host) else { return };
         let machine = actor.machine.fetch_add(1, Ordering::Relaxed) + 1;
+        actor.disk.forget_images();
         director.steps[index].did.push(format!("{host} was lost with {bytes} bytes of {files} files"));
         self.machines.insert(host.clone(), machine);
     }
@@ -177,6 +178,10 @@ fn take_down(director: &mut Director<'_>, index: usize, host: &Name, dark: bool)
 
 /// Makes a host go dark, puts its disk back to the image that the step keeps, and starts the host after a while.
 fn rewind(director: &mut Director<'_>, index: usize, host: &Name, down: Duration) {
+    // A machine that took this one's place since the step began has no image.
+    if !director.stage.actor(host).is_some_and(|actor| actor.disk.has_image(index)) {
+        return;
+    }
     director.kill(index, host, true);
     director.raise_at(index, host.clone(), director.now + down);
     let Some(PutBack { to, files }) =

@@ -67,6 +67,12 @@ impl Faults {
         Self { sector, active: Vec::new(), tallies: BTreeMap::new(), luck }
     }
 
+    /// Returns the steps that have ended.
+    pub(super) fn ended(&self) -> Vec<usize> {
+        let is_over = |step: &&usize| self.active.iter().all(|active| active.step != **step);
+        self.tallies.keys().filter(is_over).copied().collect()
+    }
+
     /// Returns whether nothing is wrong: the usual case, which costs nothing.
     fn is_sound(&self) -> bool {
         self.active.is_empty()

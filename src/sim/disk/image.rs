@@ -40,6 +40,16 @@ impl SimDisk {
         state.images.insert(step, image);
     }
 
+    /// Returns whether an image is kept for a step.
+    pub fn has_image(&self, step: usize) -> bool {
+        self.lock_state().images.contains_key(&step)
+    }
+
+    /// Gives up all images: the disk is that of another machine from now on.
+    pub fn forget_images(&self) {
+        self.lock_state().images.clear();
+    }
+
     /// Puts the disk back to the image of a step, which is used up. Returns `None` if there is none. The host is down.
     pub fn put_back(&self, step: usize, now: Duration) -> Option<PutBack> {
         let mut state = self.lock_state();
@@ -48,7 +58,9 @@ impl SimDisk {
         let to = image.at;
         state.become_like(image);
         state.lose_unsynced();
-        // Damage that the image holds shows again, also where it has been put right since.
+        // Damage that the image holds shows again, also where it has been overwritten since, except for that of steps that
+        // have ended since then: the end of a step puts right what is left of its damage.
+        state.mend_ended();
         state.files.iter_mut().for_each(Inode::hide_damage);
         let shown = state.show_platter();
         let after = state.contents();
@@ -82,5 +94,14 @@ impl State {
         (self.files, self.names, self.durable_names) = (files, names, durable_names);
         (self.folders, self.durable_folders, self.made) = (folders, durable_folders, made);
         self.folder_syncs.clear();
+    }
+
+    fn mend_ended(&mut self) {
+        for step in self.faults.ended() {
+            for file in &mut self.files {
+                file.content.mend(step);
+                file.durable.mend(step);
+            }
+        }
     }
 }
