@@ -99,18 +99,18 @@ impl Target {
 }
 
 /// Runs the binary. [`main!`](crate::main!) calls this.
-pub fn main<S: System>(
-    system: impl FnOnce() -> S + Clone + Send + 'static,
-    scenarios: &str,
-    target: &Target,
-) -> ExitCode {
+pub fn main<S: System>(system: impl Fn() -> S + Clone + Send + 'static, scenarios: &str, target: &Target) -> ExitCode {
     explore::become_worker_if_asked(system.clone());
+    main_of(&|| Subject::of(&system()), scenarios, target)
+}
+
+fn main_of(subject: &dyn Fn() -> Subject, scenarios: &str, target: &Target) -> ExitCode {
     let folder = target.folder(scenarios);
-    let sizes = system.clone()().sizes();
+    let sizes = subject().sizes;
     if env::args_os().nth(1).is_some_and(|word| word == "--gapless") {
         let command = format!("{} --gapless", target.launch());
         let home = Home { command, name: target.name(), scenarios: folder, by_name: true, sizes };
-        return cli::run_as(&home, || Subject::of(&system()), env::args_os().skip(2));
+        return cli::run_as(&home, subject, env::args_os().skip(2).collect());
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = match trials(&folder, &target.launch(), arguments.nocapture, &sizes) {

@@ -144,13 +144,13 @@ fn terminal_columns() -> Option<usize> {
 }
 
 /// Reads and executes the command line of `gapless`, which tests `system`, and returns the exit status.
-pub fn main<S: System>(system: &S) -> ExitCode {
-    run_as(&Home::gapless(system.sizes()), || Subject::of(system), std::env::args_os().skip(1))
+pub fn main(system: &impl System) -> ExitCode {
+    run_as(&Home::gapless(system.sizes()), &|| Subject::of(system), std::env::args_os().skip(1).collect())
 }
 
 /// Reads and executes `words`, those after the program's name, as the command line of `home` for the log that `subject`
 /// describes. Returns the exit status.
-pub fn run_as(home: &Home, subject: impl FnOnce() -> Subject, words: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run_as(home: &Home, subject: &dyn Fn() -> Subject, words: Vec<OsString>) -> ExitCode {
     let command = Arguments::command().no_binary_name(true).bin_name(home.command.clone());
     let matches = command.try_get_matches_from(words).unwrap_or_else(|error| error.exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

@@ -86,7 +86,7 @@ pub(super) enum Format {
 pub(super) fn run(
     arguments: &Arguments,
     home: &Home,
-    subject: impl FnOnce() -> Subject,
+    subject: &dyn Fn() -> Subject,
     layout: Layout,
 ) -> Result<Exit, Stop> {
     if arguments.shrink && arguments.format == Format::Json {

@@ -28,7 +28,7 @@ use crate::{
     scenario::{self, Scenario},
     seam,
     sim::{self, Options, Run, Unfinished},
-    system::System,
+    system::{AnySystem, System},
 };
 
 /// The environment variable that tells a child the process number of its parent, whose request is the child's standard
@@ -142,8 +142,15 @@ pub struct Spent {
 /// If this process is the child of a run, carries out the request and ends the process. Otherwise does nothing.
 /// `system` creates the log under test.
 pub fn become_worker_if_asked<S: System>(system: impl FnOnce() -> S + Send + 'static) {
+    become_any_worker_if_asked(Box::new(|| Box::new(system())));
+}
+
+/// Creates the log under test.
+type Create = Box<dyn FnOnce() -> Box<dyn AnySystem> + Send>;
+
+fn become_any_worker_if_asked(create: Create) {
     let Ok(parent) = std::env::var(PARENT) else { return };
-    let code = match serve_request(&parent, system) {
+    let code = match serve_request(&parent, create) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("gapless: the run's child process cannot work: {error}");
@@ -154,7 +161,7 @@ pub fn become_worker_if_asked<S: System>(system: impl FnOnce() -> S + Send + 'st
     process::exit(code);
 }
 
-fn serve_request<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 'static) -> io::Result<()> {
+fn serve_request(parent: &str, create: Create) -> io::Result<()> {
     if !parent.parse().is_ok_and(seam::end_with_parent) {
         return Err(io::Error::other(format!("{PARENT} is `{parent}`, which is not our parent: unset it")));
     }
@@ -176,7 +183,7 @@ fn serve_request<S: System>(parent: &str, system: impl FnOnce() -> S + Send + 's
             process::exit(i32::from(leave(&mut desk, &outcome).is_err()));
         }
     })?;
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| carry_out(request, system)))
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| carry_out(request, create)))
         .unwrap_or_else(|_| Err(panicked("the judge")))
         .unwrap_or_else(|error| RunOutcome::Failed { error });
     let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,16 +220,13 @@ fn overdue(request: &RunRequest, limit: Duration) -> String {
     )
 }
 
-fn carry_out<S: System>(
-    request: RunRequest,
-    system: impl FnOnce() -> S + Send + 'static,
-) -> Result<RunOutcome, String> {
+fn carry_out(request: RunRequest, create: Create) -> Result<RunOutcome, String> {
     let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
     let begun = Instant::now();
     let thread = thread.spawn({
         let request = request.clone();
         move || {
-            let system = system();
+            let system = create();
             let marks = system.explored().marks;
             let (scenario, run) = simulate(&request, system)?;
             Ok((scenario, run, marks, seam::processor_time()))
@@ -286,13 +290,13 @@ fn spent<T>(work: impl FnOnce() -> T) -> (T, Spent) {
 /// Why a run did not come to an end, and what happened until then.
 type Unended = (String, Option<Box<History>>);
 
-fn simulate<S: System>(request: &RunRequest, system: S) -> Result<(Scenario, Run), Unended> {
+fn simulate(request: &RunRequest, system: Box<dyn AnySystem>) -> Result<(Scenario, Run), Unended> {
     let scenario = scenario::parse_for(&request.path, &request.text, &system.sizes()).map_err(|problems| {
         (format!("{} has {} errors: run `gapless check`", request.path.display(), problems.len()), None)
     })?;
     let plan = scenario::plan(&scenario, request.seed);
     let options = Options { trail: request.trail.is_some(), bare: request.bare };
-    let run = sim::simulate(system, &scenario, &plan, options)
+    let run = sim::simulate_any(system, &scenario, &plan, options)
         .map_err(|Unfinished { error, history }| (error.to_string(), history))?;
     Ok((scenario, run))
 }

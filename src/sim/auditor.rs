@@ -21,7 +21,7 @@ use super::{operator::Operator, recorder::Recorder, told};
 use crate::{
     history::{Name, What},
     seam,
-    system::{Findings, Host, Peer, System},
+    system::{AnySystem, Findings, Host, Peer},
 };
 
 /// What the auditor has to do.
@@ -100,7 +100,7 @@ impl Auditor {
     }
 
     /// Runs one life.
-    pub(super) async fn run<S: System>(&self, system: Arc<S>, host: Host) {
+    pub(super) async fn run(&self, system: Arc<dyn AnySystem>, host: Host) {
         let follower = tokio::spawn({
             let (system, host) = (system.clone(), host.clone());
             let found = self.findings(None);
@@ -122,7 +122,7 @@ impl Auditor {
 
     /// Reads until the last readings are due. Readings run beside each other: one that waits for a dead server holds up
     /// none.
-    async fn read_now_and_then<S: System>(&self, system: &Arc<S>, host: &Host) {
+    async fn read_now_and_then(&self, system: &Arc<dyn AnySystem>, host: &Host) {
         let (mut order, mut agenda) = (self.order.clone(), self.agenda.clone());
         let mut readings = JoinSet::new();
         let mut done: (Duration, Name) = (seam::now(), "".into());
@@ -167,7 +167,7 @@ impl Auditor {
 
     /// Reads every server whole, whatever the others do: a server that cannot be read is tried again and again, and one
     /// that shows less than another until the log's time to recover is over.
-    async fn say_the_last_word<S: System>(&self, system: &S, host: &Host) {
+    async fn say_the_last_word(&self, system: &dyn AnySystem, host: &Host) {
         let mut read: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut pause, mut times_behind) = (TRY_AGAIN, 0);
         loop {
@@ -197,7 +197,7 @@ impl Auditor {
     }
 
     /// Reads one server. Returns how much was found.
-    async fn read<S: System>(&self, system: &S, host: &Host, server: &Peer, last: bool) -> Result<u64, ()> {
+    async fn read(&self, system: &dyn AnySystem, host: &Host, server: &Peer, last: bool) -> Result<u64, ()> {
         let reading = self.readings.fetch_add(1, Ordering::Relaxed);
         self.recorder.record(What::ReadingBegan { reading, server: server.name().into(), last });
         let (mut found, count) = self.counted(Some(reading));

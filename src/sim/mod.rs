@@ -36,7 +36,7 @@ use crate::{
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
     seam,
-    system::System,
+    system::{AnySystem, System},
 };
 
 /// Returns why software under test ended, with all causes. The kind of an io error is added where its text says less,
@@ -155,7 +155,16 @@ impl From<SimError> for Unfinished {
 ///
 /// # Errors
 /// If the run does not come to an end; see [`SimError`]. Everything else is in the history.
-pub fn simulate<S: System>(system: S, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, Unfinished> {
+pub fn simulate(system: impl System, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, Unfinished> {
+    simulate_any(Box::new(system), scenario, plan, options)
+}
+
+pub(crate) fn simulate_any(
+    system: Box<dyn AnySystem>,
+    scenario: &Scenario,
+    plan: &Plan,
+    options: Options,
+) -> Result<Run, Unfinished> {
     let roster = Roster::of(plan);
     let names = roster.names();
     seam::arm(plan.seed, names.len(), stage::epoch(scenario)).map_err(SimError::from)?;

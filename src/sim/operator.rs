@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::recorder::Recorder;
 use crate::{
     history::{Name, What},
-    system::{Host, Peer, System},
+    system::{AnySystem, Host, Peer},
 };
 
 /// The pause between two attempts.
@@ -48,7 +48,7 @@ impl Operator {
     }
 
     /// Runs one life: carries out the orders, in their order.
-    pub(super) async fn run<S: System>(self, system: Arc<S>, host: Host) {
+    pub(super) async fn run(self, system: Arc<dyn AnySystem>, host: Host) {
         let mut orders = self.orders.subscribe();
         loop {
             let next =
@@ -61,7 +61,7 @@ impl Operator {
         }
     }
 
-    async fn replace<S: System>(&self, system: &S, host: &Host, server: Name, machine: u32) {
+    async fn replace(&self, system: &dyn AnySystem, host: &Host, server: Name, machine: u32) {
         let Some(peer): Option<&Peer> = host.servers().iter().find(|peer| *peer.name() == *server) else { return };
         while let Err(why) = system.replace(host.clone(), peer, machine).await {
             self.recorder.record(What::Failed { error: format!("replacing {server}: {}", error_chain(&*why)) });

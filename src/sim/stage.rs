@@ -35,7 +35,7 @@ use crate::{
     link::Links,
     scenario::{Call, Plan, Scenario},
     seam::{self, HostIndex},
-    system::{Certificates, DataFolder, Host, Peer, ReplyFilter, System},
+    system::{AnySystem, Certificates, DataFolder, Host, Peer, ReplyFilter},
 };
 
 /// The port at which servers listen.
@@ -138,16 +138,16 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Builds the hosts of a roster and starts them, in its order.
-    pub(super) fn build<S: System>(
-        mut system: S,
+    pub(super) fn build(
+        mut system: Box<dyn AnySystem>,
         scenario: &Scenario,
         plan: &Plan,
         roster: &Roster,
         recorder: Recorder,
-    ) -> Result<(Self, Arc<S>), SimError> {
+    ) -> Result<(Self, Arc<dyn AnySystem>), SimError> {
         let (servers, clients) = (roster.names_of(HostKind::Server), roster.names_of(HostKind::Client));
         system.prepare(&servers, &clients).map_err(|error| SimError::Prepare(error_chain(&*error)))?;
-        let system = Arc::new(system);
+        let system: Arc<dyn AnySystem> = system.into();
 
         let links = Links::new(seam::stream(plan.seed, streams::JITTER), Arc::new(recorder.clone()));
         let mut sim = turmoil::Builder::new()
@@ -456,11 +456,11 @@ where
     seam::driving(seam::DRIVER);
 }
 
-fn start_server<S: System>(
+fn start_server(
     sim: &mut turmoil::Sim<'static>,
     actor: &Actor,
     make: MakeHost,
-    system: Arc<S>,
+    system: Arc<dyn AnySystem>,
     recorder: Recorder,
 ) {
     start(sim, actor, move || {
@@ -474,11 +474,11 @@ fn start_server<S: System>(
     });
 }
 
-fn start_client<S: System>(
+fn start_client(
     sim: &mut turmoil::Sim<'static>,
     actor: &Actor,
     make: MakeHost,
-    system: Arc<S>,
+    system: Arc<dyn AnySystem>,
     recorder: Recorder,
     workload: ClientWorkload,
 ) {
@@ -501,11 +501,11 @@ fn start_client<S: System>(
     });
 }
 
-fn start_auditor<S: System>(
+fn start_auditor(
     sim: &mut turmoil::Sim<'static>,
     actor: &Actor,
     make: MakeHost,
-    system: Arc<S>,
+    system: Arc<dyn AnySystem>,
     recorder: Recorder,
     auditor: Auditor,
 ) {

@@ -19,7 +19,7 @@ use crate::{
     history::{EntryId, Name, Outcome, What},
     scenario::Scenario,
     seam,
-    system::{Client, Entry},
+    system::{AnyClient, Entry, Failure},
 };
 
 /// What all clients have to do.
@@ -215,10 +215,10 @@ impl ClientWorkload {
     }
 
     /// Runs one life of the client. It ends with the life, or if the client reports that it cannot go on.
-    pub(super) async fn run<C: Client>(&self, start: impl AsyncFn() -> Result<C, crate::system::Failure>) {
+    pub(super) async fn run(&self, start: impl AsyncFn() -> Result<Arc<dyn AnyClient>, Failure>) {
         let client = loop {
             match start().await {
-                Ok(client) => break Arc::new(client),
+                Ok(client) => break client,
                 Err(error) => {
                     self.recorder.record(What::Failed { error: told(&*error) });
                     tokio::time::sleep(START_AGAIN).await;
@@ -246,7 +246,7 @@ impl ClientWorkload {
     }
 
     /// Does what the phase asks for. Returns when to look again.
-    async fn act<C: Client>(&self, phase: Phase, client: &Arc<C>) -> Instant {
+    async fn act(&self, phase: Phase, client: &Arc<dyn AnyClient>) -> Instant {
         let again = Instant::now() + HELD_EVERY;
         if self.still.load(Ordering::Relaxed) {
             self.lock().missed = true;
@@ -292,7 +292,7 @@ impl ClientWorkload {
     }
 
     /// Offers the entries whose time has come; a client that was down or stood still skips what it missed.
-    fn offer_when_due<C: Client>(&self, since: Duration, client: &Arc<C>) -> Instant {
+    fn offer_when_due(&self, since: Duration, client: &Arc<dyn AnyClient>) -> Instant {
         let now = seam::now();
         let Some(into) = now.checked_sub(since + self.offset) else {
             return Instant::now() + (since + self.offset).saturating_sub(now);
@@ -315,7 +315,7 @@ impl ClientWorkload {
     }
 
     /// Offers the entries that surges demand by now. Returns when they demand more.
-    fn surge_when_due<C: Client>(&self, client: &Arc<C>) -> Instant {
+    fn surge_when_due(&self, client: &Arc<dyn AnyClient>) -> Instant {
         let now = seam::now();
         let active = self.surges.active.borrow().clone();
         let missed = std::mem::take(&mut self.lock().missed);
@@ -344,7 +344,7 @@ impl ClientWorkload {
     }
 
     /// Hands the next entry to the client, without waiting for it. Returns its number.
-    fn offer<C: Client>(&self, client: &Arc<C>, size: usize) -> u64 {
+    fn offer(&self, client: &Arc<dyn AnyClient>, size: usize) -> u64 {
         let number = {
             let mut state = self.lock();
             let number = state.next;

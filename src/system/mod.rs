@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "audit-log"))]
 mod audit_log;
 mod certificates;
+mod erased;
 mod explored;
 mod folder;
 mod host;
@@ -23,6 +24,7 @@ pub use crate::{
 #[cfg(any(test, feature = "audit-log"))]
 pub use audit_log::AuditLog;
 pub(crate) use certificates::Certificates;
+pub(crate) use erased::{AnyClient, AnySystem};
 pub use explored::{Explored, Rule};
 pub use folder::{DataFolder, File};
 pub(crate) use folder::{DiskAtOnce, FileAtOnce, without_power};

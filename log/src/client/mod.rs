@@ -51,7 +51,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gapless_world::{World, calls::Calls, tls::Identity};
+use gapless_world::{World, calls::Calls, net::BoxFuture, tls::Identity};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     time::timeout,
@@ -164,7 +164,18 @@ impl AuditClient {
         AuditClient::open_with(world, settings, dial, credentials).await
     }
 
-    async fn open_with(
+    /// Opens a client that connects by `dial`. The box keeps the code of a whole client in this crate: without it, each
+    /// crate that opens one would compile it anew.
+    fn open_with(
+        world: World,
+        settings: ClientSettings,
+        dial: Dial,
+        credentials: Arc<watch::Sender<Arc<Credentials>>>,
+    ) -> BoxFuture<'static, Result<AuditClient, ClientError>> {
+        Box::pin(AuditClient::recover(world, settings, dial, credentials))
+    }
+
+    async fn recover(
         world: World,
         settings: ClientSettings,
         dial: Dial,

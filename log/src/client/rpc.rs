@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
-use gapless_world::calls::Observed;
+use gapless_world::{calls::Observed, net::BoxFuture};
 use tonic::{Request, Response, Status, transport::Channel};
 
 use super::agreement::Agreed;
@@ -38,16 +38,19 @@ pub(crate) enum Rpc {
     Breaking(crate::wire::breaking::audit_log_client::AuditLogClient<Wire>),
 }
 
+/// An answer on its way. The box keeps the code of a call, four times over, in one place.
+type Answer<'a, T> = BoxFuture<'a, Result<Response<T>, Status>>;
+
 /// Makes the same call in any revision.
 macro_rules! any {
     ($self:expr, $rpc:ident => $call:expr) => {
         match $self {
-            Rpc::Previous($rpc) => $call,
-            Rpc::Current($rpc) => $call,
+            Rpc::Previous($rpc) => Box::pin(async move { $call }),
+            Rpc::Current($rpc) => Box::pin(async move { $call }),
             #[cfg(feature = "rehearsal")]
-            Rpc::Next($rpc) => $call,
+            Rpc::Next($rpc) => Box::pin(async move { $call }),
             #[cfg(feature = "rehearsal")]
-            Rpc::Breaking($rpc) => $call,
+            Rpc::Breaking($rpc) => Box::pin(async move { $call }),
         }
     };
 }
@@ -73,51 +76,51 @@ impl Rpc {
         }
     }
 
-    pub(crate) async fn append(&mut self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+    pub(crate) fn append(&mut self, request: Request<AppendRequest>) -> Answer<'_, AppendResponse> {
         any!(self, rpc => Ok(rpc.append(request.map(Into::into)).await?.map(Into::into)))
     }
 
     #[allow(clippy::useless_conversion, reason = "it is one for `current` alone")]
-    pub(crate) async fn append_stream(
+    pub(crate) fn append_stream(
         &mut self,
         request: Request<impl Stream<Item = AppendRequest> + Send + 'static>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Answer<'_, Answers> {
         any!(self, rpc => {
             let answers = rpc.append_stream(request.map(|entries| entries.map(Into::into))).await?;
             Ok(answers.map(|answers| Box::pin(answers.map(|answer| answer.map(Into::into))) as Answers))
         })
     }
 
-    pub(crate) async fn read(&mut self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+    pub(crate) fn read(&mut self, request: Request<ReadRequest>) -> Answer<'_, ReadResponse> {
         any!(self, rpc => Ok(rpc.read(request.map(Into::into)).await?.map(Into::into)))
     }
 
     #[allow(clippy::useless_conversion, reason = "it is one for `current` alone")]
-    pub(crate) async fn tail(&mut self, request: Request<TailRequest>) -> Result<Response<Leaves>, Status> {
+    pub(crate) fn tail(&mut self, request: Request<TailRequest>) -> Answer<'_, Leaves> {
         any!(self, rpc => {
             let answers = rpc.tail(request).await?;
             Ok(answers.map(|answers| Box::pin(answers.map(|answer| answer.map(Into::into))) as Leaves))
         })
     }
 
-    pub(crate) async fn get_checkpoint(
+    pub(crate) fn get_checkpoint(
         &mut self,
         request: Request<GetCheckpointRequest>,
-    ) -> Result<Response<GetCheckpointResponse>, Status> {
+    ) -> Answer<'_, GetCheckpointResponse> {
         any!(self, rpc => Ok(rpc.get_checkpoint(request.map(Into::into)).await?.map(Into::into)))
     }
 
-    pub(crate) async fn get_inclusion_proof(
+    pub(crate) fn get_inclusion_proof(
         &mut self,
         request: Request<GetInclusionProofRequest>,
-    ) -> Result<Response<GetInclusionProofResponse>, Status> {
+    ) -> Answer<'_, GetInclusionProofResponse> {
         any!(self, rpc => rpc.get_inclusion_proof(request).await)
     }
 
-    pub(crate) async fn get_consistency_proof(
+    pub(crate) fn get_consistency_proof(
         &mut self,
         request: Request<GetConsistencyProofRequest>,
-    ) -> Result<Response<GetConsistencyProofResponse>, Status> {
+    ) -> Answer<'_, GetConsistencyProofResponse> {
         any!(self, rpc => Ok(rpc.get_consistency_proof(request.map(Into::into)).await?.map(Into::into)))
     }
 }

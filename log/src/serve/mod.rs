@@ -29,11 +29,17 @@ mod terms;
 mod tests;
 mod turns;
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use gapless_world::{
     LogEvent, World,
     doorstep::Doorstep,
+    net::BoxFuture,
     tls::{Identity, TlsError},
 };
 use tokio::{sync::watch, time::timeout};
@@ -180,6 +186,26 @@ pub async fn serve(
     node: Node,
     settings: ServeSettings,
     stop: impl Future<Output = ()> + Send,
+) -> Result<u64, ServeError> {
+    serve_until(world, node, settings, pin!(stop)).await
+}
+
+/// Does the same. The box keeps the code of a whole server in this crate: without it, each crate that serves would
+/// compile it anew.
+fn serve_until(
+    world: World,
+    node: Node,
+    settings: ServeSettings,
+    stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+) -> BoxFuture<'_, Result<u64, ServeError>> {
+    Box::pin(serve_and_stop(world, node, settings, stop))
+}
+
+async fn serve_and_stop(
+    world: World,
+    node: Node,
+    settings: ServeSettings,
+    stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
 ) -> Result<u64, ServeError> {
     let health = HealthReporter::new();
     let exchange = Exchange::new(settings.revision)?;

@@ -5,9 +5,13 @@
 //! service says that the member does not serve. So callers go to another member at once, and the operator sees a
 //! process that works.
 
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
-use gapless_world::World;
+use gapless_world::{World, net::BoxFuture};
 use tonic::service::Routes;
 use tonic_health::{
     ServingStatus,
@@ -34,9 +38,28 @@ pub async fn start(
     world: &World,
     node: &NodeSettings,
     settings: &ServeSettings,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = ()> + Send,
 ) -> Result<Option<Node>, NodeError> {
-    let mut stop = pin!(stop);
+    start_unless(world, node, settings, pin!(stop)).await
+}
+
+/// Does the same. The box keeps the code of a whole node in this crate: without it, each crate that starts one would
+/// compile it anew.
+fn start_unless<'a>(
+    world: &'a World,
+    node: &'a NodeSettings,
+    settings: &'a ServeSettings,
+    stop: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+) -> BoxFuture<'a, Result<Option<Node>, NodeError>> {
+    Box::pin(start_or_repair(world, node, settings, stop))
+}
+
+async fn start_or_repair(
+    world: &World,
+    node: &NodeSettings,
+    settings: &ServeSettings,
+    mut stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+) -> Result<Option<Node>, NodeError> {
     // Hashing a long log takes a while, and a stop that is requested meanwhile is heeded. If a start is dropped, it
     // leaves behind what a crash leaves.
     let started = tokio::select! {

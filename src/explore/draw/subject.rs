@@ -3,7 +3,7 @@
 use crate::{
     fault::{CATALOGUE, Fault, RevisionRole},
     scenario::Sizes,
-    system::{Explored, System},
+    system::{AnySystem, Explored, System},
 };
 
 /// What can be drawn for one log.
@@ -24,6 +24,10 @@ pub struct Subject {
 impl Subject {
     /// Asks a log what it can suffer, and what may be asked of it.
     pub fn of(system: &impl System) -> Self {
+        Self::of_any(system)
+    }
+
+    fn of_any(system: &dyn AnySystem) -> Self {
         let revisions: Vec<RevisionRole> =
             system.revisions().iter().filter_map(|word| RevisionRole::read(word)).collect();
         let mut explored = system.explored();

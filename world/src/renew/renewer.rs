@@ -25,6 +25,7 @@ use crate::{
     calls::{Attempt, Calls, code_name},
     error_chain,
     issuer_wire::{RenewRequest, issuer_client::IssuerClient},
+    net::BoxFuture,
     tls::{self, CertificateRequest, Identity, KeyKind, Succession, TlsError},
 };
 
@@ -136,7 +137,11 @@ impl Renewer {
 
     /// Renews for ever. If it is dropped in the middle of a renewal, it leaves the old identity, and at worst a
     /// certificate that nobody uses.
-    pub async fn run(mut self) -> Infallible {
+    pub fn run(self) -> BoxFuture<'static, Infallible> {
+        Box::pin(self.renew_for_ever())
+    }
+
+    async fn renew_for_ever(mut self) -> Infallible {
         let mut not_before = Instant::now();
         loop {
             self.until_due(not_before).await;
