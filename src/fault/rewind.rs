@@ -25,9 +25,9 @@ find out by their own deadlines.",
 The disk and the links stop at the same instant; then the files, names and folders of the disk are
 those of the image.",
     drilled: "\
-The data folder is copied as the step begins. As it ends, the process gets SIGKILL, the copy takes
-the place of the data folder (which is kept, and put back afterwards), and the start command is
-run.",
+As the step begins, the process is stopped (SIGSTOP) while its data folder is copied, and goes on.
+As the step ends, the process gets SIGKILL, the copy takes the place of the data folder (which is
+kept, and put back afterwards), and the start command is run.",
     evidence: "\
 The disk held something else than the image when it was put back, and the host serves again. The
 run shows how many files changed by it.",

@@ -26,8 +26,8 @@ pub struct Rule {
 pub struct Explored {
     /// The possible numbers of servers of a cluster. Each element has an equal chance of being drawn.
     pub servers: Vec<u32>,
-    /// Whether `leader` and `followers` can be struck, because [`System::leader`](super::System::leader) returns the
-    /// leader.
+    /// Whether `leader` and `followers` can be struck, because the server that begins to lead reports
+    /// [`LeaderChange`](gapless_world::LogEvent::LeaderChange) to its observer.
     pub leader: bool,
     /// Whether the log renews its certificates if there is an issuer ([`Host::renewal`](super::Host::renewal)).
     pub renewals: bool,

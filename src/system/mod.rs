@@ -134,12 +134,6 @@ pub trait System: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Failure>> + Send {
         async { Err("this log does not say how a member is replaced".into()) }
     }
-
-    /// Returns the server that leads, if there is one. Without this method, scenarios that say `leader` are not
-    /// supported; the leader is never guessed.
-    fn leader(&self, _auditor: Host) -> impl Future<Output = Option<Peer>> + Send {
-        async { None }
-    }
 }
 
 /// A client of the log under test.

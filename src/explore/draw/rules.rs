@@ -54,6 +54,13 @@ pub static RULES: &[Rule] = &[
         allows: the_others_know_what_a_server_forgot,
     },
     Rule {
+        name: "the-others-know-what-a-disk-lost",
+        reason: "The same is true of a server whose disk lied about the last sync before a power loss: it cannot know \
+                 what it has lost. So where writes are torn or misdirected on a server whose power fails, no step \
+                 strikes another server or the network between servers.",
+        allows: the_others_know_what_a_disk_lost,
+    },
+    Rule {
         name: "a-breaking-revision-is-taken-back",
         reason: "A log that cannot read what it is sent refuses it, and goes on once the revision has been rolled \
                  back. So at most one host runs `breaking`, for a part of the run; nothing else is upgraded meanwhile, \
@@ -111,14 +118,17 @@ fn damage_stays_with_a_minority(scenario: &Scenario) -> bool {
     }
 }
 
+/// Faults after which a power loss takes what a sync had covered.
+const LIES: &[&str] = &["torn-write", "misdirected-write"];
+
+/// Returns whether the power of some server may fail.
+fn servers_lose_power(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| step.action.name() == "power-loss" && strikes_servers(step))
+}
+
 fn one_disk_alone_keeps_its_syncs(scenario: &Scenario) -> bool {
-    let is_there = |faults: &[&str]| scenario.steps.iter().any(|step| faults.contains(&step.action.name()));
-    let lies = is_there(&["torn-write", "misdirected-write"]);
-    let may_be_a_server = |host: &HostRef| host.is_server() || matches!(host, HostRef::Step(_));
-    let fails = |step: &Step| {
-        step.action.name() == "power-loss" && step.action.on().is_some_and(|on| on.iter().any(may_be_a_server))
-    };
-    scenario.cluster.servers > 1 || !lies || !scenario.steps.iter().any(fails)
+    let lies = scenario.steps.iter().any(|step| LIES.contains(&step.action.name()));
+    scenario.cluster.servers > 1 || !lies || !servers_lose_power(scenario)
 }
 
 /// Returns whether a step may strike a server.
@@ -151,15 +161,32 @@ pub(super) fn brought_up_to_date(latency: Duration) -> Duration {
     Duration::from_secs(10).saturating_add(latency.saturating_mul(100))
 }
 
-fn the_others_know_what_a_server_forgot(scenario: &Scenario) -> bool {
-    let settled = brought_up_to_date(scenario.cluster.latency);
-    let among_servers = |step: &Step| match step.action.link() {
+/// Returns whether a step may strike a server, or the network between servers.
+fn strikes_among_servers(step: &Step) -> bool {
+    match step.action.link() {
         Some(link) => {
             let (one, other) = link.ends();
             [one, other].into_iter().all(|end| !end.iter().all(HostRef::is_client))
         }
         None => step.action.on().is_some() && strikes_servers(step),
-    };
+    }
+}
+
+fn the_others_know_what_a_disk_lost(scenario: &Scenario) -> bool {
+    let lying: Vec<&Step> =
+        scenario.steps.iter().filter(|step| LIES.contains(&step.action.name()) && strikes_servers(step)).collect();
+    if scenario.cluster.servers == 1 || lying.is_empty() || !servers_lose_power(scenario) {
+        return true;
+    }
+    let hosts: BTreeSet<&HostRef> = lying.iter().flat_map(|step| step.action.on().into_iter().flatten()).collect();
+    // A step that strikes the hosts of another one strikes these servers if that one does.
+    let same = |host: &HostRef| hosts.contains(host) || matches!(host, HostRef::Step(_)) || host.is_client();
+    let others = scenario.steps.iter().filter(|step| strikes_among_servers(step));
+    others.into_iter().all(|step| step.action.on().is_some_and(|on| on.iter().all(same)))
+}
+
+fn the_others_know_what_a_server_forgot(scenario: &Scenario) -> bool {
+    let settled = brought_up_to_date(scenario.cluster.latency);
     let down = |step: &Step| step.action.duration("down").unwrap_or_default();
     let disturbs = |begins: Duration, returns: Duration, other: &Step| match other.start {
         Start::At(at) if at >= returns.saturating_add(settled) => false,
@@ -179,7 +206,7 @@ fn the_others_know_what_a_server_forgot(scenario: &Scenario) -> bool {
     scenario.steps.iter().filter(forgets).all(|step| {
         let (Start::At(at), Some(lasts)) = (&step.start, step.duration) else { return false };
         let returns = at.saturating_add(lasts).saturating_add(down(step));
-        let others = scenario.steps.iter().filter(|other| other.name != step.name && among_servers(other));
+        let others = scenario.steps.iter().filter(|other| other.name != step.name && strikes_among_servers(other));
         down(step) >= settled && !others.into_iter().any(|other| disturbs(*at, returns, other))
     })
 }
