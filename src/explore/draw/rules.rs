@@ -202,7 +202,8 @@ fn the_others_know_what_a_server_forgot(scenario: &Scenario) -> bool {
         // The run decides when that is.
         Start::After { .. } => true,
     };
-    let forgets = |step: &&Step| step.action.fault().synced == Synced::Forgotten && strikes_servers(step);
+    // A machine whose disk is empty knows that it has forgotten everything.
+    let forgets = |step: &&Step| step.action.name() == "rewind" && strikes_servers(step);
     scenario.steps.iter().filter(forgets).all(|step| {
         let (Start::At(at), Some(lasts)) = (&step.start, step.duration) else { return false };
         let returns = at.saturating_add(lasts).saturating_add(down(step));

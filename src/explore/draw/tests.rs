@@ -286,6 +286,7 @@ fn while_a_server_forgets_nothing_else_strikes_the_servers() {
             (forgets("30s", "5s"), 3, RULE),
             (forgets("30s", "15s") + &crash("server-2"), 3, None),
             (forgets("20s", "15s") + &crash("server-2"), 3, RULE),
+            (step("wipe", "on = \"server-1\"\nat = \"1s\"") + &crash("server-2"), 3, None),
             (forgets("1s", "15s") + &cut("80s", "\"server-2\"", "\"server-3\""), 3, None),
             (forgets("1s", "15s") + &cut("20s", "\"server-2\"", "\"server-3\""), 3, RULE),
             (forgets("1s", "15s") + &cut("20s", "\"clients\"", "\"servers\""), 3, None),
