@@ -10,7 +10,8 @@
 //! **What it looks at.** What each host's queues and caches report: the most that they held, and their limit. No more
 //! than the limit may be held, and the limits that one host reported since its budget was last set must add up to no
 //! more than that budget. What was taken in before a budget shrank may be finished first: for one second afterwards a
-//! queue may hold more than its new limit.
+//! queue may hold more than its new limit. What a process reports after its end does not count: it is gone, and what is
+//! left of it is being taken apart, by which time its budget may be that of the next one.
 //!
 //! **What leaves it idle.** No queue and no cache reported anything.
 //!
@@ -42,6 +43,8 @@ struct Host<'h> {
     shrank: Option<RunClock>,
     /// The limits reported under that budget in this life, and the events that reported them.
     limits: BTreeMap<&'h str, (u64, usize)>,
+    /// Whether its process has ended, and no other one has begun.
+    ended: bool,
 }
 
 impl<'h> Host<'h> {
@@ -69,12 +72,18 @@ pub(super) fn check(index: &Index<'_>) -> Finding {
     let mut hosts: BTreeMap<&Name, Host<'_>> = BTreeMap::new();
     let mut violations = Violations::default();
     let mut told = 0;
+    let servers = &index.history.header.servers;
     for (at, event) in index.history.events.iter().enumerate() {
         match &event.what {
             What::Memory { budget } => hosts.entry(&event.host).or_default().budget_is(*budget, at, event.at),
             What::Up { .. } | What::Down { .. } => {
-                hosts.entry(&event.host).or_default().limits.clear();
+                let host = hosts.entry(&event.host).or_default();
+                host.limits.clear();
+                host.ended = matches!(event.what, What::Down { .. });
             }
+            // A client that fails may be tried again in the same process.
+            What::Failed { .. } if servers.contains(&event.host) => hosts.entry(&event.host).or_default().ended = true,
+            What::Log { event: LogEvent::MemoryUsed { .. } } if hosts.get(&event.host).is_some_and(|it| it.ended) => {}
             What::Log { event: LogEvent::MemoryUsed { what, bytes, limit } } => {
                 told += 1;
                 let host = hosts.entry(&event.host).or_default();
@@ -164,6 +173,25 @@ mod tests {
             used(story, "cache", 1, 601);
         }));
         assert!(divided.contains("1 001 bytes together, and the process has 1 000 bytes"), "{divided}");
+    }
+
+    #[test]
+    fn what_a_process_tells_after_its_end_counts_for_nothing_and_the_next_one_counts_again() {
+        let ends = |what: What, next_limit: u64| {
+            finding(move |story| {
+                used(story, "cache", 1, 500);
+                story.says("server-1", what);
+                used(story, "queue", 1, 900);
+                story.says("server-1", What::Up { life: 2 });
+                used(story, "cache", 1, 500);
+                used(story, "queue", 1, next_limit);
+            })
+        };
+        let failed = || What::Failed { error: "damaged".to_owned() };
+        for what in [failed(), What::Down { how: Down::Stop }] {
+            assert!(matches!(ends(what, 500), Finding::Holds { .. }));
+        }
+        assert!(first(ends(failed(), 501)).contains("1 001 bytes"));
     }
 
     #[test]
