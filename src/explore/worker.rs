@@ -296,7 +296,7 @@ fn simulate(request: &RunRequest, system: Box<dyn AnySystem>) -> Result<(Scenari
     })?;
     let plan = scenario::plan(&scenario, request.seed);
     let options = Options { trail: request.trail.is_some(), bare: request.bare };
-    let run = sim::simulate_any(system, &scenario, &plan, options)
+    let run = sim::simulate(system, &scenario, &plan, options)
         .map_err(|Unfinished { error, history }| (error.to_string(), history))?;
     Ok((scenario, run))
 }

@@ -36,7 +36,7 @@ use crate::{
     history::{Header, History, Name},
     scenario::{Plan, Scenario},
     seam,
-    system::{AnySystem, System},
+    system::AnySystem,
 };
 
 /// Returns why software under test ended, with all causes. The kind of an io error is added where its text says less,
@@ -155,11 +155,7 @@ impl From<SimError> for Unfinished {
 ///
 /// # Errors
 /// If the run does not come to an end; see [`SimError`]. Everything else is in the history.
-pub fn simulate(system: impl System, scenario: &Scenario, plan: &Plan, options: Options) -> Result<Run, Unfinished> {
-    simulate_any(Box::new(system), scenario, plan, options)
-}
-
-pub(crate) fn simulate_any(
+pub(crate) fn simulate(
     system: Box<dyn AnySystem>,
     scenario: &Scenario,
     plan: &Plan,

@@ -187,7 +187,6 @@ fn the_others_know_what_a_disk_lost(scenario: &Scenario) -> bool {
 
 fn the_others_know_what_a_server_forgot(scenario: &Scenario) -> bool {
     let settled = brought_up_to_date(scenario.cluster.latency);
-    let down = |step: &Step| step.action.duration("down").unwrap_or_default();
     let disturbs = |begins: Duration, returns: Duration, other: &Step| match other.start {
         Start::At(at) if at >= returns.saturating_add(settled) => false,
         Start::At(at) => {
@@ -247,8 +246,12 @@ fn held_down(scenario: &Scenario, hosts: &[HostRef]) -> Duration {
         })
     };
     let strikes = |step: &&Step| step.action.on().is_some_and(|on| on.iter().any(may_be));
-    let length = |step: &Step| step.duration.unwrap_or_default() + step.action.duration("down").unwrap_or_default();
-    scenario.steps.iter().filter(strikes).map(length).sum()
+    scenario.steps.iter().filter(strikes).map(|step| step.duration.unwrap_or_default() + down(step)).sum()
+}
+
+/// Returns how long a step keeps its hosts down beyond its end.
+fn down(step: &Step) -> Duration {
+    step.action.duration("down").unwrap_or_default()
 }
 
 /// By this time a process has been restarted and others have connected to it, wherever it is.
