@@ -15,25 +15,32 @@
 //! speak, and an honest peer, which speaks as soon as it is connected, leaves the first step at once, however far away
 //! it is.
 //!
-//! Nothing here waits or looks at a clock: the deadline of the handshake decides how long a connection may stand here.
+//! The deadline of the handshake decides how long a connection may stand here. One whose handshake failed keeps its
+//! place for a moment longer, until its peer has read why ([`Outcome::see_off`]).
 
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use rustls::server::Acceptor;
+use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, sink},
     sync::Notify,
+    time::timeout,
 };
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::tls;
 
 /// The least and the most places of a step, whatever the number of connections that may be established.
 const STEP_PLACES: (usize, usize) = (64, 512);
+
+/// How long a peer that was turned away may take to read why, and how much it may send meanwhile, in bytes.
+const FAREWELL: (Duration, u64) = (Duration::from_secs(2), 1024 * 1024);
 
 /// The door of one server.
 #[derive(Debug, Clone)]
@@ -105,17 +112,24 @@ impl Steps {
 }
 
 impl Standing {
-    /// Waits for a whole ClientHello, with which the connection moves to the second step. Until then nothing is
-    /// computed for a peer.
+    /// Shakes hands. A connection moves to the second step with a whole ClientHello, and nothing is computed for a peer
+    /// before. Gives the place up when the handshake succeeds, or when this is dropped.
     ///
     /// # Errors
-    /// The errors of TLS, which the peer is told as well.
-    pub async fn hear<S>(self, stream: S) -> io::Result<(Standing, StartHandshake<S>)>
+    /// The reason why the handshake failed (see [`tls::handshake_reason`]), which an alert tells the peer as well.
+    pub async fn shake<S>(self, stream: S, config: Arc<ServerConfig>) -> Result<TlsStream<S>, TurnedAway<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        Ok((self.speaks(), begun))
+        let begun = match LazyConfigAcceptor::new(Acceptor::default(), stream).await {
+            Ok(begun) => begun,
+            Err(why) => return Err(tls::handshake_reason(&why).into()),
+        };
+        let standing = self.speaks();
+        begun.into_stream(config).into_fallible().await.map_err(|(why, stream)| {
+            let reason = tls::handshake_reason(&why);
+            TurnedAway { reason, left: Some((standing, stream)) }
+        })
     }
 
     fn speaks(mut self) -> Standing {
@@ -144,6 +158,42 @@ impl Outcome {
     /// safe.
     pub async fn crowded_out(&self) {
         self.0.notified().await;
+    }
+
+    /// Closes a connection that was turned away so that its peer can read why. Ends this side of it, and takes what the
+    /// peer still sends, for at most two seconds and 1 MiB, or until a newcomer takes the place.
+    ///
+    /// A TLS 1.3 client sends its first requests before the server has looked at its certificate. If the server closes
+    /// the connection with these requests unread, TCP resets it, and a reset can erase the alert before the peer has
+    /// read it (RFC 9112, section 9.6, has the same for responses of HTTP/1.1).
+    pub async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(&self, away: TurnedAway<S>) {
+        let Some((_standing, mut stream)) = away.left else { return };
+        let farewell = async {
+            stream.shutdown().await?;
+            copy(&mut stream.take(FAREWELL.1), &mut sink()).await
+        };
+        tokio::select! {
+            biased;
+            () = self.crowded_out() => (),
+            // It makes no difference how it ends: the connection is over.
+            _ = timeout(FAREWELL.0, farewell) => (),
+        }
+    }
+}
+
+/// A connection without a handshake.
+#[derive(Debug)]
+pub struct TurnedAway<S> {
+    /// Why, in the words of [`tls::handshake_reason`].
+    pub reason: &'static str,
+    /// The connection, if the peer was sent an alert.
+    left: Option<(Standing, S)>,
+}
+
+impl<S> From<&'static str> for TurnedAway<S> {
+    /// There is nothing left that could be closed with care.
+    fn from(reason: &'static str) -> TurnedAway<S> {
+        TurnedAway { reason, left: None }
     }
 }
 
@@ -222,8 +272,94 @@ impl<T> Crowd<T> {
 mod tests {
     use futures::FutureExt as _;
     use proptest::prelude::*;
+    use rustls_pki_types::ServerName;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::oneshot,
+        time::Instant,
+    };
+    use tokio_rustls::TlsConnector;
 
     use super::*;
+    use crate::tls::{Identity, Issuer};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Returns a door with one connection of which the peer was sent an alert.
+    fn turned_away<S>(stream: S) -> (Doorstep, Outcome, TurnedAway<S>) {
+        let door = Doorstep::new(1_024);
+        let (standing, outcome) = door.enter("10.0.0.66:4000");
+        (door, outcome, TurnedAway { reason: "unknown-issuer", left: Some((standing.speaks(), stream)) })
+    }
+
+    #[tokio::test]
+    async fn who_sends_before_it_reads_can_still_read_why_it_was_turned_away() {
+        let [ours, theirs] = ["ours", "theirs"].map(|name| Issuer::new(name, 0, i64::from(u32::MAX)).unwrap());
+        let issue = |issuer: &Issuer, name| issuer.issue(name, 2, 0, i64::from(u32::MAX)).unwrap();
+        let config = tls::server_config(&issue(&ours, "server-1")).unwrap();
+        let stranger = Identity { ca_pem: ours.ca_pem().to_owned(), ..issue(&theirs, "client-1") };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (turned_away, when) = oneshot::channel();
+        let server = tokio::spawn(async move {
+            let (stream, from) = listener.accept().await.unwrap();
+            let (standing, outcome) = Doorstep::new(1_024).enter(&from.to_string());
+            let away = standing.shake(stream, config).await.unwrap_err();
+            turned_away.send(away.reason).unwrap();
+            outcome.see_off(away).await;
+        });
+        let client = async {
+            let connector = TlsConnector::from(tls::client_config(&stranger).unwrap());
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("server-1").unwrap();
+            let mut stream = connector.connect(name, stream).await.expect("TLS 1.3 does not wait for the server");
+            assert_eq!(when.await.unwrap(), "unknown-issuer");
+            // A client that cannot write does not go on to read.
+            stream.write_all(&[0; 256 * 1024]).await.expect("the server takes it");
+            stream.read_u8().await.unwrap_err()
+        };
+        let told = timeout(LONG, client).await.expect("it is told");
+        assert_eq!(tls::handshake_reason(&told), "unknown-issuer", "{told}");
+        timeout(LONG, server).await.expect("it ends").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_stays_at_the_door_after_it_was_turned_away() {
+        let began = Instant::now();
+        let (_silent, stream) = tokio::io::duplex(64);
+        let (_door, outcome, away) = turned_away(stream);
+        outcome.see_off(away).await;
+        assert_eq!(began.elapsed(), FAREWELL.0);
+
+        let (mut talking, stream) = tokio::io::duplex(64);
+        let (_door, outcome, away) = turned_away(stream);
+        let talks = tokio::spawn(async move {
+            let mut said = 0;
+            while talking.write_all(&[0; 64]).await.is_ok() {
+                said += 64;
+            }
+            said
+        });
+        outcome.see_off(away).await;
+        assert!((FAREWELL.1..FAREWELL.1 + 1_024).contains(&talks.await.unwrap()));
+
+        let (going, stream) = tokio::io::duplex(64);
+        let (_door, outcome, away) = turned_away(stream);
+        drop(going);
+        outcome.see_off(away).await;
+        assert_eq!(began.elapsed(), FAREWELL.0, "only the silent one was waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_turned_away_gives_way_to_newcomers() {
+        let began = Instant::now();
+        let (_silent, stream) = tokio::io::duplex(64);
+        let (door, outcome, away) = turned_away(stream);
+        let newcomers: Vec<_> = (0..door.places()).map(|n| door.enter(&format!("10.0.0.66:{n}"))).collect();
+        let _speaking: Vec<_> = newcomers.into_iter().map(|(standing, _)| standing.speaks()).collect();
+        outcome.see_off(away).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 
     fn is_out(outcome: &Outcome) -> bool {
         outcome.crowded_out().now_or_never().is_some()

@@ -15,7 +15,7 @@ use std::{
 
 use gapless_world::{
     LogEvent, Stream,
-    doorstep::{Outcome, Standing},
+    doorstep::{Outcome, Standing, TurnedAway},
     tls::{self, Lifetime, Outside, Peer},
 };
 use http::{Request, Response};
@@ -65,12 +65,19 @@ pub(super) async fn run(
     let shaken = tokio::select! {
         biased;
         () = stopped(terms.draining.clone()) => return,
-        () = outcome.crowded_out() => Err("too-many-handshakes"),
+        () = outcome.crowded_out() => Err("too-many-handshakes".into()),
         shaken = shake(&terms, config, standing, stream) => shaken,
     };
     let (stream, peer) = match shaken {
         Ok(shaken) => shaken,
-        Err(reason) => return terms.refusals.add(address, reason),
+        Err(away) => {
+            terms.refusals.add(address, away.reason);
+            return tokio::select! {
+                biased;
+                () = stopped(terms.draining.clone()) => (),
+                () = outcome.see_off(away) => (),
+            };
+        }
     };
     let is_member = terms.gate.as_ref().is_some_and(|gate| gate.is_member(&peer.name));
     let Some(_place) = terms.places.take(&peer.name, is_member) else {
@@ -82,25 +89,18 @@ pub(super) async fn run(
     terms.world.tell(LogEvent::ConnectionClosed { peer: peer.name, why });
 }
 
-/// Shakes hands. Gives up the place at the door when it ends, however it ends.
+/// Shakes hands. Gives up the place at the door when it ends, unless the peer has yet to read why it was turned away.
 async fn shake(
     terms: &Terms,
     config: Arc<ServerConfig>,
     standing: Standing,
     stream: Box<dyn Stream>,
-) -> Result<(TlsStream<Box<dyn Stream>>, Peer), &'static str> {
-    let accepting = async {
-        let (_standing, begun) = standing.hear(stream).await?;
-        begun.into_stream(config).await
+) -> Result<(TlsStream<Box<dyn Stream>>, Peer), TurnedAway<Box<dyn Stream>>> {
+    let Ok(shaken) = timeout(terms.deadlines.handshake, standing.shake(stream, config)).await else {
+        mark!("handshake-took-too-long");
+        return Err("timed-out".into());
     };
-    let stream = match timeout(terms.deadlines.handshake, accepting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(why)) => return Err(tls::handshake_reason(&why)),
-        Err(_) => {
-            mark!("handshake-took-too-long");
-            return Err("timed-out");
-        }
-    };
+    let stream = shaken?;
     // The verifier demands a certificate. A connection without a certificate has no name, so it has no peer either.
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or("no-certificate")?;
     let peer = tls::peer(shown).map_err(|_| "no-name")?;

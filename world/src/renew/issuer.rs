@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, service::Routes};
 use super::grace::Lenient;
 use crate::{
     LogEvent, Stream, World,
-    doorstep::{Doorstep, Outcome, Standing},
+    doorstep::{Doorstep, Outcome, Standing, TurnedAway},
     issuer_wire::{
         RenewRequest, RenewResponse,
         issuer_server::{Issuer, IssuerServer},
@@ -192,8 +192,7 @@ async fn converse(
             tracing::error!(%why, "the issuer cannot be used");
             "other"
         })?;
-        let (_standing, begun) = standing.hear(stream).await.map_err(|why| tls::handshake_reason(&why))?;
-        begun.into_stream(config).await.map_err(|why| tls::handshake_reason(&why))
+        standing.shake(stream, config).await
     };
     let shaken = async {
         let stream = timeout(HANDSHAKE_MAX, accepting).await.map_err(|_| "timed-out")??;
@@ -201,16 +200,19 @@ async fn converse(
         let peer = tls::peer(shown).map_err(|_| "no-name")?;
         let names = tls::names(shown).map_err(|_| "no-name")?;
         let usage = tls::usage(shown).map_err(|_| "wrong-usage")?;
-        Ok((stream, peer, names, usage))
+        Ok::<_, TurnedAway<_>>((stream, peer, names, usage))
     };
     let shaken = tokio::select! {
         biased;
-        () = outcome.crowded_out() => Err("too-many-handshakes"),
+        () = outcome.crowded_out() => Err("too-many-handshakes".into()),
         shaken = shaken => shaken,
     };
     let (stream, peer, names, usage) = match shaken {
         Ok(shaken) => shaken,
-        Err(reason) => return hall.refusals.add(address, reason),
+        Err(away) => {
+            hall.refusals.add(address, away.reason);
+            return outcome.see_off(away).await;
+        }
     };
     let Ok(_place) = hall.established.try_acquire() else {
         return hall.refusals.add(peer.name, "too-many-connections");
