@@ -205,6 +205,12 @@ fn leave(desk: &mut Scratch, outcome: &RunOutcome) -> io::Result<()> {
 fn overdue(request: &RunRequest, limit: Duration) -> String {
     let standing = seam::standing();
     let so_far = format!("the run did not end within {limit:?} of real time");
+    if standing.is_over {
+        return format!(
+            "{so_far}; its {:?} of simulated time were over, and it was being judged\ncure: a shorter workload",
+            standing.at
+        );
+    }
     let Some(host) = standing.host else {
         return format!(
             "{so_far}; it had come to {:?} of simulated time\ncure: a shorter workload, or fewer hosts",
@@ -226,6 +232,7 @@ fn carry_out(request: RunRequest, create: Create) -> Result<RunOutcome, String> 
     let thread = thread.spawn({
         let request = request.clone();
         move || {
+            let _here = seam::Interruptible::here();
             let system = create();
             let marks = system.explored().marks;
             let (scenario, run) = simulate(&request, system)?;

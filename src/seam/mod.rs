@@ -39,7 +39,7 @@ pub use leak::leaks;
 pub use libc_calls::{Spawn, mkdirat, openat, renameat, socket, spawn, unlinkat};
 pub use libc_calls::{clock_gettime, getentropy, getrandom, pthread_create, syscall};
 pub use parent::end_with_parent;
-pub use standing::{Standing, standing};
+pub use standing::{Interruptible, Standing, standing};
 pub use wall::{FaultId, WallClock, WrongReads};
 
 /// Simulated time zero on `CLOCK_MONOTONIC`. It is not 0, because some libraries subtract from their first reading.
@@ -103,7 +103,6 @@ pub fn arm(seed: u64, hosts: usize, epoch: Duration) -> Result<(), ArmError> {
         return Err(ArmError::Twice);
     }
     ON_SIMULATING_THREAD.set(true);
-    standing::simulating_here();
     SEAM.with_borrow_mut(|seam| {
         *seam = Some(Seam {
             seed,

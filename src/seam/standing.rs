@@ -23,8 +23,9 @@ const STILL: Duration = Duration::from_millis(500);
 /// How long the answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// The simulating thread, as the C library identifies it; 0 before there is one.
-static THREAD: AtomicU64 = AtomicU64::new(0);
+/// The simulating thread, as the C library identifies it; `None` before there is one, and once it is about to end. A
+/// thread that has ended must not be sent a signal: what identified it is freed memory.
+static THREAD: Mutex<Option<u64>> = Mutex::new(None);
 /// The simulated time at the last tick in nanoseconds, and the number of ticks that began or ended.
 static AT: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -35,7 +36,9 @@ static ANSWERED: Mutex<Option<(HostIndex, String)>> = Mutex::new(None);
 pub struct Standing {
     /// The simulated time.
     pub at: Duration,
-    /// The host that does not yield, if the run makes no progress.
+    /// Whether the simulation is over.
+    pub is_over: bool,
+    /// The host that does not yield, if the simulation makes no progress.
     pub host: Option<HostIndex>,
     /// The place in the code of that host, one line per call; empty if it is not known.
     pub place: String,
@@ -50,7 +53,10 @@ pub fn standing() -> Standing {
     if ticks == 0 || TICKS.load(Ordering::Relaxed) != ticks {
         return standing;
     }
-    interrupt();
+    if !interrupt() {
+        standing.is_over = true;
+        return standing;
+    }
     let step = Duration::from_millis(10);
     for _ in 0..ANSWER.as_millis() / step.as_millis() {
         thread::sleep(step);
@@ -66,11 +72,28 @@ pub fn standing() -> Standing {
     standing
 }
 
-/// Notes that this thread simulates.
-pub(super) fn simulating_here() {
-    // SAFETY: takes nothing and cannot fail.
-    #[cfg(target_os = "linux")]
-    THREAD.store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
+/// The simulating thread, which may be interrupted for as long as this lives.
+#[derive(Debug)]
+pub struct Interruptible(());
+
+impl Interruptible {
+    /// Notes that this thread simulates.
+    pub fn here() -> Interruptible {
+        // SAFETY: takes nothing and cannot fail.
+        #[cfg(target_os = "linux")]
+        note(Some(unsafe { libc::pthread_self() }));
+        Interruptible(())
+    }
+}
+
+impl Drop for Interruptible {
+    fn drop(&mut self) {
+        note(None);
+    }
+}
+
+fn note(thread: Option<u64>) {
+    *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = thread;
 }
 
 /// Notes that the run has come to `now`.
@@ -79,29 +102,43 @@ pub(super) fn came_to(now: Duration) {
     TICKS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Asks the simulating thread where it is. Returns whether there is still one.
 #[cfg(target_os = "linux")]
-fn interrupt() {
-    let thread = THREAD.load(Ordering::Relaxed);
-    if thread == 0 {
-        return;
-    }
+fn interrupt() -> bool {
+    // Held until the signal is sent, so that the thread does not end before.
+    let thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(thread) = *thread else { return false };
     // SAFETY: an all-zero sigaction is valid, with an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = answer as extern "C" fn(c_int) as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the action is valid, and the thread is alive, since it is the one that does not come to an end.
+    // SAFETY: the action is valid, and the thread is alive, because it waits for the lock before it ends.
     unsafe {
         if libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()) == 0 {
             libc::pthread_kill(thread, libc::SIGUSR2);
         }
     }
+    true
 }
 
 #[cfg(not(target_os = "linux"))]
-fn interrupt() {}
+fn interrupt() -> bool {
+    true
+}
 
 /// Runs on the simulating thread, in the middle of whatever that thread is doing.
 extern "C" fn answer(_signal: c_int) {
     let place = leak::place(&Backtrace::force_capture().to_string());
     *ANSWERED.lock().unwrap_or_else(PoisonError::into_inner) = Some((super::speaking(), place));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_interrupted() {
+        thread::spawn(|| drop(Interruptible::here())).join().unwrap();
+        assert!(!interrupt());
+    }
 }

@@ -1,5 +1,6 @@
 //! Values of parameters: mostly from the range in which they matter in a run of a minute, and now and then from
-//! everything that the catalogue allows, both ends included.
+//! everything that the catalogue allows, both ends included. Only a length of time that a run waits for has a smaller
+//! maximum here.
 
 use std::time::Duration;
 
@@ -43,6 +44,17 @@ static USUAL: &[Usual] = &[
     usual("surge", "appends", 20, 1_000),
 ];
 
+/// The lengths of time for which a run waits before it ends, and the maximum of each in a drawn scenario. A run of
+/// hours takes as long as a hundred others, and in nearly all of its time nothing happens.
+const WAITED_FOR: [(&str, &str); 5] = [
+    ("ca-rotate", "overlap"),
+    ("churn", "down"),
+    ("churn", "every"),
+    ("rewind", "down"),
+    ("rolling-upgrade", "pause"),
+];
+const WAITED_FOR_MAX: Duration = Duration::from_secs(120);
+
 /// Draws a value for a parameter of a fault. `paths` are the files that the fault may single out.
 pub(super) fn value(
     dice: &mut Dice,
@@ -60,6 +72,7 @@ pub(super) fn value(
     let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     match parameter.kind {
         Kind::Duration { min, max } => {
+            let max = if WAITED_FOR.contains(&(fault.name, parameter.name)) { max.min(WAITED_FOR_MAX) } else { max };
             Value::Duration(Duration::from_millis(number(milliseconds(min), milliseconds(max))))
         }
         Kind::Offset { most } => {
@@ -103,6 +116,16 @@ fn number(dice: &mut Dice, fault: &Fault, parameter: &Parameter, least: u64, mos
 mod tests {
     use super::*;
     use crate::fault::{CATALOGUE, find};
+
+    #[test]
+    fn what_a_run_waits_for_is_a_length_of_time_that_may_be_longer() {
+        for (fault, parameter) in WAITED_FOR {
+            let parameters = find(fault).map_or(&[][..], |fault| fault.parameters);
+            let kind = parameters.iter().find(|of| of.name == parameter).map(|parameter| parameter.kind);
+            let is_longer = matches!(kind, Some(Kind::Duration { max, .. }) if max > WAITED_FOR_MAX);
+            assert!(is_longer, "{fault} {parameter}: {kind:?}");
+        }
+    }
 
     #[test]
     fn what_is_usual_is_a_parameter_of_that_fault_and_allowed() {
