@@ -46,13 +46,8 @@ static USUAL: &[Usual] = &[
 
 /// The lengths of time for which a run waits before it ends, and the maximum of each in a drawn scenario. A run of
 /// hours takes as long as a hundred others, and in nearly all of its time nothing happens.
-const WAITED_FOR: [(&str, &str); 5] = [
-    ("ca-rotate", "overlap"),
-    ("churn", "down"),
-    ("churn", "every"),
-    ("rewind", "down"),
-    ("rolling-upgrade", "pause"),
-];
+const WAITED_FOR: [(&str, &str); 5] =
+    [("ca-rotate", "overlap"), ("churn", "down"), ("churn", "every"), ("rewind", "down"), ("rolling-upgrade", "pause")];
 const WAITED_FOR_MAX: Duration = Duration::from_secs(120);
 
 /// Draws a value for a parameter of a fault. `paths` are the files that the fault may single out.
