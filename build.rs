@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Everything from which the program and the log under test are made.
-const SOURCES: [&str; 5] = ["Cargo.lock", "log/src", "proto", "src", "world/src"];
+const SOURCES: [&str; 6] = ["Cargo.lock", "log/generated", "log/src", "src", "world/generated", "world/src"];
 
 fn main() -> io::Result<()> {
     let mut hash = FNV_OFFSET;

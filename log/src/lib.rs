@@ -24,37 +24,38 @@ pub mod store;
 pub mod tree;
 pub mod words;
 
-/// The wire contract, generated from `proto/`: revision `current`, and what differs from it in the other revisions.
+/// The wire contract, generated from `proto/`: revision `current`, and what differs from it in the other revisions. What
+/// is generated is kept, so that no build of the log waits for a generator.
 pub mod wire {
     #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
-    tonic::include_proto!("gapless.audit.v1");
+    include!("../generated/gapless.audit.v1.rs");
     /// The compiled descriptors, for reflection and for the exchange of schemas.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/audit.v1.bin"));
+    pub const DESCRIPTORS: &[u8] = include_bytes!("../generated/audit.v1.bin");
 
     /// The previous revision.
     pub mod previous {
         pub use super::AppendRequest;
-        include!(concat!(env!("OUT_DIR"), "/previous/gapless.audit.v1.rs"));
-        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/previous/audit.v1.bin"));
+        include!("../generated/previous/gapless.audit.v1.rs");
+        pub const DESCRIPTORS: &[u8] = include_bytes!("../generated/previous/audit.v1.bin");
     }
 
     /// A compatible successor.
     #[cfg(feature = "rehearsal")]
     pub mod next {
-        include!(concat!(env!("OUT_DIR"), "/next/gapless.audit.v1.rs"));
-        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/next/audit.v1.bin"));
+        include!("../generated/next/gapless.audit.v1.rs");
+        pub const DESCRIPTORS: &[u8] = include_bytes!("../generated/next/audit.v1.bin");
     }
 
     /// An incompatible successor.
     #[cfg(feature = "rehearsal")]
     pub mod breaking {
-        include!(concat!(env!("OUT_DIR"), "/breaking/gapless.audit.v1.rs"));
-        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/breaking/audit.v1.bin"));
+        include!("../generated/breaking/gapless.audit.v1.rs");
+        pub const DESCRIPTORS: &[u8] = include_bytes!("../generated/breaking/audit.v1.bin");
     }
 }
 
 /// What the members of a cluster say to each other, generated from `proto/`.
 pub(crate) mod cluster_wire {
     #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
-    tonic::include_proto!("gapless.cluster.v1");
+    include!("../generated/gapless.cluster.v1.rs");
 }

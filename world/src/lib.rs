@@ -36,7 +36,7 @@ pub use observer::{LogEvent, Observer, error_chain};
 /// generated is kept, so that a project that tests its own log builds no generator.
 pub mod issuer_wire {
     #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub, clippy::unwrap_used)]
-    include!("generated/gapless.issuer.v1.rs");
+    include!("../generated/gapless.issuer.v1.rs");
 }
 
 /// Everything that a process gets from outside.
