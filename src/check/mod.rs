@@ -12,6 +12,7 @@ mod dials;
 mod expect;
 mod expectations;
 mod facts;
+mod forgotten;
 mod fresh_reads;
 mod index;
 mod invariants;

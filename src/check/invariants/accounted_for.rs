@@ -19,22 +19,23 @@
 //! that the log had it. Or an entry is rejected for good and quietly dropped, because nobody thought of a dead letter
 //! as a place that holds entries. Neither shows in the log: there is no hole where nothing was ever numbered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::super::{
+    forgotten::Forgotten,
     index::Index,
     verdict::{Finding, Violation},
     violations::Violations,
     words,
 };
-use crate::history::{EntryId, Name, RunClock, What};
+use crate::history::{EntryId, What};
 
 pub(super) fn check(index: &Index<'_>) -> Finding {
     if index.log.is_none() {
         return Finding::Idle { why: index.why_no_log() };
     }
     let held = held(index);
-    let forgot = times_forgotten(index);
+    let forgotten = Forgotten::of(index);
     let mut violations = Violations::default();
     let (mut seen, mut unasked, mut unknown) = (0, BTreeSet::new(), Vec::new());
     for (event, number) in accepted(index) {
@@ -46,8 +47,7 @@ pub(super) fn check(index: &Index<'_>) -> Finding {
         if entry.acked().is_some_and(|(acked, _)| index.is_merely_not_shown(acked)) {
             continue; // `recovers` reports it
         }
-        let at = index.event(event).at;
-        if forgot.get(entry.client).is_some_and(|all| all.iter().any(|it| it.from <= at && event < it.to)) {
+        if forgotten.when(index, entry.client, event).is_some() {
             unknown.push(entry.id());
         } else if index.holds.contains_key(&**entry.client) {
             violations.add("lost", Some(entry.id()), || dropped(index, entry.id(), event));
@@ -85,27 +85,6 @@ fn held(index: &Index<'_>) -> BTreeSet<usize> {
     all.filter_map(|id| index.entry(id)).collect()
 }
 
-/// A time of which a host has forgotten everything.
-struct Forgotten {
-    from: RunClock,
-    /// The event by which it was forgotten.
-    to: usize,
-}
-
-/// The times that each host has forgotten.
-fn times_forgotten<'h>(index: &Index<'h>) -> BTreeMap<&'h Name, Vec<Forgotten>> {
-    let mut all: BTreeMap<&Name, Vec<Forgotten>> = BTreeMap::new();
-    for (to, event) in index.history.events.iter().enumerate() {
-        let from = match event.what {
-            What::Wiped {} => RunClock::ZERO,
-            What::Rewound { to } => to,
-            _ => continue,
-        };
-        all.entry(&event.host).or_default().push(Forgotten { from, to });
-    }
-    all
-}
-
 fn dropped(index: &Index<'_>, id: EntryId, event: usize) -> Violation {
     let at = words::time(index.event(event).at);
     let client = &id.client;
@@ -122,7 +101,10 @@ fn dropped(index: &Index<'_>, id: EntryId, event: usize) -> Violation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::testing::Story, history::Invariant};
+    use crate::{
+        check::testing::Story,
+        history::{Invariant, RunClock},
+    };
 
     /// Two entries are accepted. The final log has the first; the client holds the given ones.
     fn story(outbox: &[u64], dead: &[u64]) -> Story {

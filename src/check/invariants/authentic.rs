@@ -27,6 +27,7 @@ use gapless_world::LogEvent;
 use sha2::{Digest as _, Sha256};
 
 use super::super::{
+    forgotten::Forgotten,
     index::{AcceptedReceipt, Find, Index},
     merkle,
     note::{self, Note, Seen, Verifier},
@@ -161,8 +162,7 @@ fn receipts(index: &Index<'_>, verifier: &Verifier, seen: &mut Seen, violations:
     for receipt in &index.receipts {
         let host = &index.event(receipt.event).host;
         let owed = accepted.get(&(host, receipt.slot.0, receipt.slot.1));
-        // A client that was put back to an earlier state accepts other entries under the same sequences afterwards.
-        let owed = owed.and_then(|all| all.iter().rev().find(|owed| owed.event < receipt.event));
+        let owed = owed.and_then(|all| all.iter().rev().find(|owed| owed.holds_at(receipt.event)));
         if let Err(why) = verify(receipt, verifier, seen, owed.map(|it| &it.bytes)) {
             violations.add("receipt", None, || {
                 let (at, (epoch, sequence)) = (words::time(index.event(receipt.event).at), receipt.slot);
@@ -183,21 +183,33 @@ struct Owed {
     /// The payload, or its SHA-256 if the entry was refused for good.
     bytes: Bytes,
     refused: bool,
+    /// The event by which the client forgot it. A client that was put back to an earlier state gives the same slot to
+    /// another entry, and its receipt may come although the client could not say that it accepted that one.
+    forgotten: Option<usize>,
+}
+
+impl Owed {
+    /// Returns whether this is what the slot must hold for a receipt of this event.
+    fn holds_at(&self, event: usize) -> bool {
+        self.event < event && self.forgotten.is_none_or(|forgotten| event < forgotten)
+    }
 }
 
 /// What the leaf of each slot must hold, for each time when a client accepted an entry for it, in order.
 fn accepted<'h>(index: &Index<'h>) -> BTreeMap<Slot<'h>, Vec<Owed>> {
+    let forgotten = Forgotten::of(index);
     let mut accepted: BTreeMap<Slot<'h>, Vec<Owed>> = BTreeMap::new();
     for (at, event) in index.history.events.iter().enumerate() {
         match &event.what {
             What::Log { event: LogEvent::EntryAccepted { epoch, sequence, entry } } => {
-                let owed = Owed { event: at, bytes: entry.clone(), refused: false };
+                let forgotten = forgotten.when(index, &event.host, at);
+                let owed = Owed { event: at, bytes: entry.clone(), refused: false, forgotten };
                 accepted.entry((&event.host, *epoch, *sequence)).or_default().push(owed);
             }
             // A client that starts again may report a dead letter a second time.
             What::Log { event: LogEvent::DeadLettered { epoch, sequence, .. } } => {
                 let slot = accepted.get_mut(&(&event.host, *epoch, *sequence));
-                if let Some(owed) = slot.and_then(|all| all.last_mut()).filter(|owed| !owed.refused) {
+                if let Some(owed) = slot.and_then(|all| all.last_mut()).filter(|it| !it.refused && it.holds_at(at)) {
                     owed.bytes = Bytes::copy_from_slice(&Sha256::digest(&owed.bytes[..]));
                     owed.refused = true;
                 }
@@ -240,7 +252,7 @@ mod tests {
     use super::*;
     use crate::{
         check::{merkle::tests as tree, note::tests::Signer, testing::Story, wire},
-        history::Invariant,
+        history::{Invariant, RunClock},
     };
 
     fn signer() -> Signer {
@@ -300,6 +312,30 @@ mod tests {
             it.checkpoint = signer().note(3, &tree::by_definition(&leaves));
         });
         assert_eq!(other, "its leaf does not hold the accepted bytes.");
+    }
+
+    #[test]
+    fn a_client_that_was_put_back_may_fill_a_slot_with_an_entry_that_it_could_not_say_it_accepted() {
+        let put_back_to = |to| {
+            let mut story = Story::new();
+            story.history.header.log_key = Some(signer().vkey());
+            story.at(1_000).submits("client-1", 0).accepts("client-1", 0);
+            story.at(1_500).says("client-1", What::Rewound { to: RunClock::from_millis(to) });
+            let leaves = [merkle::leaf_hash(b"a"), merkle::leaf_hash(b"another entry")];
+            let receipt = wire::Receipt {
+                index: 1,
+                leaf: Bytes::from_static(b"another entry"),
+                checkpoint: signer().note(2, &tree::by_definition(&leaves)),
+                inclusion: tree::path(1, &leaves).into_iter().map(|hash| hash.to_vec().into()).collect(),
+                ..wire::Receipt::default()
+            };
+            let receipt = receipt.encode_to_vec().into();
+            let event = LogEvent::ReceiptVerified { epoch: 1, sequence: 0, index: 1, receipt };
+            story.at(2_000).says("client-1", What::Log { event });
+            story.finding(Invariant::Authentic)
+        };
+        assert!(matches!(put_back_to(900), Finding::Holds { .. }), "it has forgotten the first one");
+        assert!(matches!(put_back_to(1_100), Finding::Violated(_)), "it still knows the first one");
     }
 
     #[test]
