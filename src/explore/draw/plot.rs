@@ -27,6 +27,7 @@ static PLOTS: &[Plot] = &[
     Plot { after: &["bit-rot"], in_sixteen: 3, play: damage_met_by_readers },
     Plot { after: &["bit-rot"], in_sixteen: 4, play: lost_in_its_repair },
     Plot { after: &["bit-rot"], in_sixteen: 4, play: repaired_by_one_that_lags },
+    Plot { after: &["bit-rot"], in_sixteen: 4, play: repaired_with_a_tail_that_nobody_took },
     Plot { after: END_CLIENTS, in_sixteen: 6, play: lost_with_a_place_to_close },
     Plot { after: BLOWS, in_sixteen: 1, play: leaders_in_a_row },
     Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
@@ -240,6 +241,20 @@ fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
     let fault = course.blow();
     let start = course.meets_from_the_first("corruption-found", wait)?;
     course.step(fault, vec![HostRef::Leader], &[], start, lasts)
+}
+
+/// The log of a member, perhaps the leader, rots. The leader goes on writing while all others stand still, and is lost
+/// before they go on. They elect another one, which begins to write in the places of what they never received; then the
+/// member comes back and repairs its log.
+fn repaired_with_a_tail_that_nobody_took(course: &mut Course<'_>) -> Option<()> {
+    course.scene.is_led().then_some(())?;
+    let others = course.scene.servers_but(course.first.action.on()?)?;
+    let bits = course.dice.between(8, 64);
+    course.rots(bits, 20_000)?;
+    let (wait, still) = (course.dice.below(500), course.dice.between(400, 2_500));
+    course.step("pause", others, &[], course.later(wait), still)?;
+    let (wait, down) = (wait + still - course.dice.between(20, 300), course.dice.magnitude(300, 6_000));
+    course.step("crash", course.same(), &[], course.later(wait), down)
 }
 
 /// A client has kept an entry that the log refused, and is lost before it has closed the place of that entry in the

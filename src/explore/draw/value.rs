@@ -65,9 +65,8 @@ pub(super) fn value(
     }
     let mut number = |least: u64, most: u64| number(dice, fault, parameter, least, most);
     let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    match parameter.kind {
+    match kind(fault, parameter) {
         Kind::Duration { min, max } => {
-            let max = if WAITED_FOR.contains(&(fault.name, parameter.name)) { max.min(WAITED_FOR_MAX) } else { max };
             Value::Duration(Duration::from_millis(number(milliseconds(min), milliseconds(max))))
         }
         Kind::Offset { most } => {
@@ -93,6 +92,16 @@ pub(super) fn value(
         // An open connection presents no certificate, so in most cases it has to be opened again.
         Kind::Flag => Value::Flag(!dice.one_in(if parameter.name == "reconnect" { 3 } else { 2 })),
         Kind::Path => Value::Path(dice.pick(paths).copied().unwrap_or_default().to_owned()),
+    }
+}
+
+/// Returns from what a parameter is drawn: from everything that is allowed, except that no wait is too long.
+fn kind(fault: &Fault, parameter: &Parameter) -> Kind {
+    match parameter.kind {
+        Kind::Duration { min, max } if WAITED_FOR.contains(&(fault.name, parameter.name)) => {
+            Kind::Duration { min, max: max.min(WAITED_FOR_MAX) }
+        }
+        kind => kind,
     }
 }
 
@@ -166,7 +175,7 @@ mod tests {
         for fault in CATALOGUE {
             for parameter in fault.parameters {
                 let mut dice = Dice::new(1, 0);
-                let mut missing = telling(parameter.kind, &paths);
+                let mut missing = telling(kind(fault, parameter), &paths);
                 for _ in 0..2_000 {
                     let drawn = value(&mut dice, fault, parameter, &paths, &roles);
                     missing.retain(|value| *value != drawn);
