@@ -327,7 +327,6 @@ mod tests {
                 leaf: Bytes::from_static(b"another entry"),
                 checkpoint: signer().note(2, &tree::by_definition(&leaves)),
                 inclusion: tree::path(1, &leaves).into_iter().map(|hash| hash.to_vec().into()).collect(),
-                ..wire::Receipt::default()
             };
             let receipt = receipt.encode_to_vec().into();
             let event = LogEvent::ReceiptVerified { epoch: 1, sequence: 0, index: 1, receipt };
