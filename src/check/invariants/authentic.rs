@@ -9,10 +9,12 @@
 //! **What it looks at.** Every receipt that a client accepted, by its exact bytes: the note inside must be signed with
 //! the log's key, the leaf must be included under the note's root at the index that was told, and the leaf must contain
 //! the bytes that the client accepted, as must every leaf that anybody found. Where an entry was refused for good, the
-//! leaf that closes its slot must contain the SHA-256 of those bytes instead. Every note that anybody signed or kept
-//! must be signed with the log's key. And everything that anybody found: an entry of the workload must have exactly the
-//! bytes that were submitted, and the client under whose name the log counts it must be the one that submitted it. All
-//! of this is verified by code that is not the log's own.
+//! leaf that closes its slot must contain the SHA-256 of those bytes instead. A client that was put back to an earlier
+//! state has forgotten what it accepted since, and gives the same slots to other entries; its later receipts are not
+//! compared with what it forgot. Every note that anybody signed or kept must be signed with the log's key. And
+//! everything that anybody found: an entry of the workload must have exactly the bytes that were submitted, and the
+//! client under whose name the log counts it must be the one that submitted it. All of this is verified by code that is
+//! not the log's own.
 //!
 //! **What leaves it idle.** Nobody found an entry of the workload, and no receipt or checkpoint was seen.
 //!

@@ -243,9 +243,9 @@ fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
     course.step(fault, vec![HostRef::Leader], &[], start, lasts)
 }
 
-/// The log of a member, perhaps the leader, rots. The leader goes on writing while all others stand still, and is lost
-/// before they go on. They elect another one, which begins to write in the places of what they never received; then the
-/// member comes back and repairs its log.
+/// The log of a member rots, all others stand still, and the member is lost before they go on. If it was the leader, it
+/// has written what they never received; they elect another leader, which writes other entries in the same places. Then
+/// the member comes back and repairs its log.
 fn repaired_with_a_tail_that_nobody_took(course: &mut Course<'_>) -> Option<()> {
     course.scene.is_led().then_some(())?;
     let others = course.scene.servers_but(course.first.action.on()?)?;
