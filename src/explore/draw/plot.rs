@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{dice::Dice, scene::Scene, sequel::BLOWS};
 use crate::{
-    fault::{End, HostRef, Value, find},
+    fault::{Action, End, HostRef, Link, Value, find},
     scenario::{Moment, Start, Step},
 };
 
@@ -27,7 +27,7 @@ static PLOTS: &[Plot] = &[
     Plot { after: &["bit-rot"], in_sixteen: 3, play: damage_met_by_readers },
     Plot { after: &["bit-rot"], in_sixteen: 4, play: lost_in_its_repair },
     Plot { after: &["bit-rot"], in_sixteen: 4, play: repaired_by_one_that_lags },
-    Plot { after: &["bit-rot"], in_sixteen: 4, play: repaired_with_a_tail_that_nobody_took },
+    Plot { after: &["bit-rot"], in_sixteen: 6, play: repaired_with_a_tail_that_nobody_took },
     Plot { after: END_CLIENTS, in_sixteen: 6, play: lost_with_a_place_to_close },
     Plot { after: BLOWS, in_sixteen: 1, play: leaders_in_a_row },
     Plot { after: &["slow-disk"], in_sixteen: 5, play: sent_while_the_first_one_waits },
@@ -102,8 +102,19 @@ impl Course<'_> {
         let fault = find(fault)?;
         let action = self.scene.with(self.dice, fault, on, values)?;
         let duration = (fault.end != End::Instant).then(|| Duration::from_millis(ms));
-        self.more.push(Step { name: (self.name)(self.more.len()), duration, action, start, line: 0 });
+        self.add(action, start, duration);
         Some(())
+    }
+
+    /// Adds a partition that begins this long after the first step.
+    fn partition(&mut self, one: Vec<HostRef>, other: Vec<HostRef>, wait_ms: u64, ms: u64) -> Option<()> {
+        let action = self.scene.on_link("partition", Link::Between(one, other))?;
+        self.add(action, self.later(wait_ms), Some(Duration::from_millis(ms)));
+        Some(())
+    }
+
+    fn add(&mut self, action: Action, start: Start, duration: Option<Duration>) {
+        self.more.push(Step { name: (self.name)(self.more.len()), duration, action, start, line: 0 });
     }
 
     /// Starts with the first such event since the previous step began.
@@ -243,17 +254,21 @@ fn repaired_by_one_that_lags(course: &mut Course<'_>) -> Option<()> {
     course.step(fault, vec![HostRef::Leader], &[], start, lasts)
 }
 
-/// The log of a member rots, all others stand still, and the member is lost before they go on. If it was the leader, it
-/// has written what they never received; they elect another leader, which writes other entries in the same places. Then
-/// the member comes back and repairs its log.
+/// The log of a member rots. All others stand still for so long that this member leads once they go on. Then it reaches
+/// none of them, and they reach no client: it writes what they never receive, and is lost. They elect another leader,
+/// which has little to write as long as it hears of no client. In that time the member comes back and repairs its log.
 fn repaired_with_a_tail_that_nobody_took(course: &mut Course<'_>) -> Option<()> {
     course.scene.is_led().then_some(())?;
     let others = course.scene.servers_but(course.first.action.on()?)?;
     let bits = course.dice.between(8, 64);
-    course.rots(bits, 20_000)?;
-    let (wait, still) = (course.dice.below(500), course.dice.between(400, 2_500));
-    course.step("pause", others, &[], course.later(wait), still)?;
-    let (wait, down) = (wait + still - course.dice.between(20, 300), course.dice.magnitude(300, 6_000));
+    course.rots(bits, 30_000)?;
+    let (wait, still) = (course.dice.below(500), course.dice.between(3_000, 8_000));
+    course.step("pause", others.clone(), &[], course.later(wait), still)?;
+    let (wait, alone) = (wait + still + course.dice.between(500, 3_000), course.dice.between(1_000, 3_000));
+    course.partition(course.same(), others.clone(), wait, alone)?;
+    let unheard = course.dice.between(4_000, 10_000);
+    course.partition(vec![HostRef::Clients], others, wait, alone + unheard)?;
+    let (wait, down) = (wait + alone - course.dice.between(20, 300), course.dice.magnitude(50, 2_000));
     course.step("crash", course.same(), &[], course.later(wait), down)
 }
 
@@ -302,8 +317,9 @@ fn sent_while_the_first_one_waits(course: &mut Course<'_>) -> Option<()> {
     for nth in 1..=3 {
         let wait = slow * nth + course.dice.below(slow);
         let start = course.later(wait);
-        let action = course.scene.clients_cut_off()?;
-        course.more.push(Step { name: (course.name)(course.more.len()), duration: None, action, start, line: 0 });
+        let link = Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]);
+        let action = course.scene.on_link("reset", link)?;
+        course.add(action, start, None);
     }
     Some(())
 }

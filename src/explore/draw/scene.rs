@@ -254,15 +254,10 @@ impl<'a> Scene<'a> {
         self.subject.explored.paths.first().copied()
     }
 
-    /// Returns an action that cuts off these connections, if connections can be cut off.
-    pub(super) fn cut_off(&self, link: Link) -> Option<Action> {
-        let reset = find("reset").filter(|fault| self.is_able(fault.name))?;
-        reset.action(&Given { link: Some(link), ..Given::default() })
-    }
-
-    /// Returns an action that cuts off the connections of all clients.
-    pub(super) fn clients_cut_off(&self) -> Option<Action> {
-        self.cut_off(Link::Between(vec![HostRef::Clients], vec![HostRef::Servers]))
+    /// Returns a fault without values of its own on these connections, if connections can suffer it.
+    pub(super) fn on_link(&self, fault: &str, link: Link) -> Option<Action> {
+        let fault = find(fault).filter(|fault| self.is_able(fault.name))?;
+        fault.action(&Given { link: Some(link), ..Given::default() })
     }
 
     fn is_able(&self, fault: &str) -> bool {

@@ -203,7 +203,7 @@ fn connecting(dice: &mut Dice, scene: &Scene<'_>, first: &Step) -> Option<(Actio
             Start::After { moment: Moment::Begins(first.name.clone()), wait, since: None }
         }
     };
-    scene.cut_off(link).filter(|_| wanted).map(|action| (action, start))
+    scene.on_link("reset", link).filter(|_| wanted).map(|action| (action, start))
 }
 
 /// Faults of the host that issues certificates.
