@@ -28,7 +28,11 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use gapless_world::tls::TlsError;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
     client::{ClientError, OperatorError},
@@ -128,12 +132,28 @@ fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 /// A server reports what it does; the other verbs report only what needs attention.
 fn start_logging(format: LogFormat, serves: bool) {
     let usual = if serves { "warn,gapless=info" } else { "warn" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
+    let (filter, wrong) = filter(asked.as_deref(), usual);
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    let subscriber = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Human => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Human => subscriber.with(lines.with_target(false)).init(),
+        LogFormat::Json => subscriber.with(lines.json().flatten_event(true)).init(),
+    }
+    if let Some(why) = wrong {
+        tracing::warn!("RUST_LOG is not followed, because it cannot be read: {why}. It lists levels, like `{usual}`");
+    }
+}
+
+/// Returns which messages appear: those that `asked` names, or else the usual ones, with the reason if `asked` cannot be
+/// read.
+fn filter(asked: Option<&str>, usual: &str) -> (Targets, Option<ParseError>) {
+    let usual = || usual.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::WARN));
+    match asked.map(str::parse) {
+        None => (usual(), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(why)) => (usual(), Some(why)),
     }
 }
 
@@ -199,6 +219,22 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn messages_are_selected_by_level_and_target_and_a_word_that_cannot_be_read_is_told() {
+        let of = |asked| filter(asked, "warn,gapless=info");
+        let (usual, wrong) = of(None);
+        assert!(wrong.is_none());
+        assert!(usual.would_enable("gapless_log::serve", &tracing::Level::INFO));
+        assert!(!usual.would_enable("rustls", &tracing::Level::INFO));
+        let (asked, wrong) = of(Some("error,gapless_log::store=trace"));
+        assert!(wrong.is_none());
+        assert!(asked.would_enable("gapless_log::store::cell", &tracing::Level::TRACE));
+        assert!(!asked.would_enable("gapless_log::serve", &tracing::Level::WARN));
+        let (instead, wrong) = of(Some("gapless=loud"));
+        assert!(wrong.is_some());
+        assert_eq!(instead, usual);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
