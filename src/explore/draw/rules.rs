@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Subject;
 use crate::{
-    fault::{End, HostRef, RevisionRole, Synced},
+    fault::{Effect, End, HostRef, NetworkFault, ProcessFault, RevisionRole, Synced},
     scenario::{Expect, LATENCY_DEFAULT, Moment, Scenario, Start, Step},
     system::Rule,
 };
@@ -223,9 +223,11 @@ fn a_breaking_revision_is_taken_back(scenario: &Scenario) -> bool {
     // A rollback that would come after the workload never comes. Neither does a rollback that waits for a host which
     // another step holds, or keeps from starting, until everything heals.
     let held = held_down(scenario, mistake.action.on().map_or(&[], Vec::as_slice));
+    let stop = if scenario.steps.iter().any(silences) { DRAIN } else { Duration::ZERO };
     let in_time = match &mistake.start {
         Start::At(at) => {
-            at.saturating_add(*wait).saturating_add(held).saturating_add(ROLLOUT) <= scenario.workload.duration
+            let before = at.saturating_add(*wait).saturating_add(held).saturating_add(stop);
+            before.saturating_add(ROLLOUT) <= scenario.workload.duration
         }
         Start::After { .. } => false,
     };
@@ -253,6 +255,24 @@ fn held_down(scenario: &Scenario, hosts: &[HostRef]) -> Duration {
 fn down(step: &Step) -> Duration {
     step.action.duration("down").unwrap_or_default()
 }
+
+/// Returns whether a step may silence a line or a peer, so that a connection does not end when it is asked to.
+fn silences(step: &Step) -> bool {
+    use ProcessFault::{Pause, PowerLoss, Replace, Rewind, Wipe};
+    match step.action.effect() {
+        Effect::Network(fault) => !matches!(fault, NetworkFault::Refuse | NetworkFault::Reset),
+        Effect::Process(fault) => matches!(fault, Pause | PowerLoss | Replace | Rewind { .. } | Wipe),
+        Effect::Disk { .. }
+        | Effect::Reply(_)
+        | Effect::Certificate(_)
+        | Effect::Clock(_)
+        | Effect::Release(_)
+        | Effect::Load(_) => false,
+    }
+}
+
+/// A server that is asked to stop cuts off, by this time, the connections that do not end.
+const DRAIN: Duration = Duration::from_secs(11);
 
 /// By this time a process has been restarted and others have connected to it, wherever it is.
 const ROLLOUT: Duration = Duration::from_secs(8);

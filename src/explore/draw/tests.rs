@@ -215,6 +215,9 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
     let slow = |length: &str| {
         step("slow-disk", &format!("on = \"servers\"\nlatency = \"2s\"\nat = \"1s\"\nfor = \"{length}\""))
     };
+    let line = |action: &str, more: &str| {
+        step(action, &format!("between = [\"client-2\", \"servers\"]\nat = \"1s\"\nfor = \"1s\"\n{more}"))
+    };
     let tears = step("torn-write", "name = \"t\"\non = \"server-1\"\nat = \"1s\"");
     let dark = |on: &str| step("power-loss", &format!("on = \"{on}\"\nat = \"2s\"\nfor = \"1s\""));
     let cases = [
@@ -251,6 +254,10 @@ fn each_rule_forbids_what_it_says_and_nothing_less() {
         (mistake.clone() + &undone + &crash("clients"), 3, None),
         (mistake.clone() + &undone + &slow("12s"), 3, Some("a-breaking-revision-is-taken-back")),
         (mistake.clone() + &undone + &slow("5s"), 3, None),
+        (mistake.clone() + &undone + &line("latency", "delay = \"27s\""), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &line("partition", ""), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &dark("client-2"), 3, Some("a-breaking-revision-is-taken-back")),
+        (mistake.clone() + &undone + &line("refuse", ""), 3, None),
         (
             mistake + &undone + &step("upgrade", "name = \"v\"\non = \"server-1\"\nto = \"next\"\nat = \"2s\""),
             3,
