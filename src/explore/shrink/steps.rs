@@ -39,7 +39,10 @@ pub(super) type Begins = BTreeMap<String, Duration>;
 /// Returns the scenario without groups of its steps, the largest groups first. If other steps wait for a step of the
 /// group, they also begin when they began in the run that failed.
 pub(super) fn fewer_steps(scenario: &Scenario, begins: &Begins) -> Vec<Scenario> {
-    let reduced = |gone| [Some(without(scenario, gone)), without_at_known_times(scenario, gone, begins)];
+    let reduced = |gone| {
+        let timed = |events| without_at_known_times(scenario, gone, begins, events);
+        [Some(without(scenario, gone)), timed(false), timed(true)]
+    };
     groups(scenario.steps.len()).iter().flat_map(reduced).flatten().collect()
 }
 
@@ -133,26 +136,34 @@ fn without(scenario: &Scenario, gone: &BTreeSet<usize>) -> Scenario {
 }
 
 /// Returns a scenario without some of its steps. A step that waited for one of them, or counted its moment from one,
-/// begins at the time at which it began in the run that failed. Returns `None` if there is no such step, or if its time
-/// is not known.
-fn without_at_known_times(scenario: &Scenario, gone: &BTreeSet<usize>, begins: &Begins) -> Option<Scenario> {
+/// begins at the time at which it began in the run that failed. So does, with `events`, a step that waited for an event
+/// that one of them can cause. Returns `None` if there is no such step, or if its time is not known.
+fn without_at_known_times(
+    scenario: &Scenario,
+    gone: &BTreeSet<usize>,
+    begins: &Begins,
+    events: bool,
+) -> Option<Scenario> {
     let mut timed = scenario.clone();
     let is_gone = |moment: &Moment| {
-        moment
-            .step()
-            .is_some_and(|name| gone.iter().any(|at| scenario.steps.get(*at).is_some_and(|it| it.name == name)))
+        let brings = |step: &Step| match moment {
+            Moment::First(event) => events && step.action.fault().causes.contains(&event.as_str()),
+            _ => moment.step() == Some(step.name.as_str()),
+        };
+        gone.iter().filter_map(|at| scenario.steps.get(*at)).any(brings)
     };
-    let mut waits = false;
+    let (mut waits, mut for_events) = (false, false);
     for (_, step) in timed.steps.iter_mut().enumerate().filter(|(at, _)| !gone.contains(at)) {
         if let Start::After { moment, since, .. } = &step.start
             && (is_gone(moment) || since.as_ref().is_some_and(is_gone))
         {
+            for_events |= matches!(moment, Moment::First(_)) && is_gone(moment);
             let whole = begins.get(&step.name)?.as_millis();
             step.start = Start::At(Duration::from_millis(u64::try_from(whole).ok()?));
             waits = true;
         }
     }
-    waits.then(|| without(&timed, gone))
+    (waits && events == for_events).then(|| without(&timed, gone))
 }
 
 fn instead<'a>(start: &Start, gone: &impl Fn(&str) -> Option<&'a Step>) -> Start {
@@ -263,6 +274,23 @@ pub(super) mod tests {
         let left = without(&chain(), &[2].into());
         assert!(matches!(start(&left, "d"), Start::After { moment: Moment::First(_), wait, since: Some(_) }
             if wait == Duration::from_millis(7)));
+    }
+
+    #[test]
+    fn what_waited_for_something_that_is_gone_can_begin_when_it_began() {
+        let at = |ms| Start::At(Duration::from_millis(ms));
+        let begins: Begins =
+            [("b", 5_600), ("c", 7_200)].map(|(name, ms)| (name.into(), Duration::from_millis(ms))).into();
+        let timed = |gone: usize, events| without_at_known_times(&chain(), &[gone].into(), &begins, events);
+        let left = timed(0, false).expect("`b` waited for `a`");
+        assert_eq!(start(&left, "b"), at(5_600));
+        assert!(matches!(start(&left, "c"), Start::After { moment: Moment::First(_), .. }));
+        let left = timed(0, true).expect("`a` can cause what `c` waited for");
+        assert_eq!((start(&left, "b"), start(&left, "c")), (at(5_600), at(7_200)));
+        assert_eq!(timed(2, false), None, "nobody knows when `d` began");
+        assert_eq!(timed(3, false), None, "nothing waited for `d`");
+        let left = timed(3, true).expect("a reset, too, can cause what `c` waited for");
+        assert_eq!((start(&left, "b"), start(&left, "c")), (start(&chain(), "b"), at(7_200)));
     }
 
     #[test]
