@@ -271,7 +271,7 @@ fn silences(step: &Step) -> bool {
     }
 }
 
-/// A server that is asked to stop cuts off, by this time, the connections that do not end.
+/// By this time, a server of this repository's log that is asked to stop has cut off the connections that do not end.
 const DRAIN: Duration = Duration::from_secs(11);
 
 /// By this time a process has been restarted and others have connected to it, wherever it is.

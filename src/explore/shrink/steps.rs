@@ -37,7 +37,7 @@ fn groups(count: usize) -> Vec<BTreeSet<usize>> {
 pub(super) type Begins = BTreeMap<String, Duration>;
 
 /// Returns the scenario without groups of its steps, the largest groups first. If other steps wait for a step of the
-/// group, they also begin when they began in the run that failed.
+/// group, or for an event that it can cause, they also begin when they began in the run that failed.
 pub(super) fn fewer_steps(scenario: &Scenario, begins: &Begins) -> Vec<Scenario> {
     let reduced = |gone| {
         let timed = |events| without_at_known_times(scenario, gone, begins, events);
@@ -152,18 +152,18 @@ fn without_at_known_times(
         };
         gone.iter().filter_map(|at| scenario.steps.get(*at)).any(brings)
     };
-    let (mut waits, mut for_events) = (false, false);
+    let mut waits = false;
     for (_, step) in timed.steps.iter_mut().enumerate().filter(|(at, _)| !gone.contains(at)) {
         if let Start::After { moment, since, .. } = &step.start
             && (is_gone(moment) || since.as_ref().is_some_and(is_gone))
         {
-            for_events |= matches!(moment, Moment::First(_)) && is_gone(moment);
+            // If nothing waited for such an event, there is nothing that `events` would add.
+            waits |= !events || (matches!(moment, Moment::First(_)) && is_gone(moment));
             let whole = begins.get(&step.name)?.as_millis();
             step.start = Start::At(Duration::from_millis(u64::try_from(whole).ok()?));
-            waits = true;
         }
     }
-    (waits && events == for_events).then(|| without(&timed, gone))
+    waits.then(|| without(&timed, gone))
 }
 
 fn instead<'a>(start: &Start, gone: &impl Fn(&str) -> Option<&'a Step>) -> Start {
